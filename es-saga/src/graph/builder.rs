@@ -1,0 +1,289 @@
+//! [`SagaGraph`]: adds nodes to a graph.
+
+use std::collections::BTreeSet;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use crate::graph::Definition;
+use crate::graph::code::{External, InStore, NodeCode, StepKind, TypedNode, Wiring};
+use crate::graph::input::{MaybeOut, NodeOut, Provides, Source, Sources, Wire};
+use crate::shape::{Fingerprint, NodeShape, Pivot, Repeat, SagaShape};
+use crate::step::{DeclaredStep, LocalStep, SagaStep};
+
+/// A saga cannot be defined.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DefineError {
+    /// A name has other characters than ASCII letters, digits, `-`, `_` and `.`, or is empty.
+    #[error("the name of a {kind} consists of ASCII letters, digits, '-', '_' and '.', found {found:?}")]
+    Name {
+        /// What has the name.
+        kind: &'static str,
+        /// The name.
+        found: String,
+    },
+    /// Two nodes have the same name. Name one of them with [`SagaGraph::node`].
+    #[error("two nodes have the name {name:?}; name one of them with `node(\"...\")`")]
+    DuplicateNode {
+        /// The name.
+        name: String,
+    },
+    /// A saga has at most one pivot.
+    #[error("node {second:?} is a second pivot; a saga has at most one")]
+    SecondPivot {
+        /// The node at the second pivot.
+        second: String,
+    },
+    /// A graph has at most 65,536 nodes. Use a node that runs for each item of a list.
+    #[error("expected at most {} nodes, found {found}; use a node that runs for each item of a list", MAX_NODES)]
+    TooManyNodes {
+        /// The number of nodes.
+        found: usize,
+    },
+}
+
+/// The largest number of nodes.
+const MAX_NODES: usize = 65_536;
+
+/// The graph of a saga under construction.
+pub struct SagaGraph<'g> {
+    nodes: Vec<NodeShape>,
+    codes: Vec<Box<dyn NodeCode>>,
+    pivot: Option<Pivot>,
+    error: Option<DefineError>,
+    marker: PhantomData<fn(&'g ()) -> &'g ()>,
+}
+
+impl std::fmt::Debug for SagaGraph<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SagaGraph").field("nodes", &self.nodes).field("pivot", &self.pivot).finish_non_exhaustive()
+    }
+}
+
+impl<'g> SagaGraph<'g> {
+    pub(super) fn new() -> Self {
+        Self { nodes: Vec::new(), codes: Vec::new(), pivot: None, error: None, marker: PhantomData }
+    }
+
+    /// Begins a node with a name of its own, for options or for a second node of one step.
+    pub fn node(&mut self, name: &str) -> NodeBuilder<'_, 'g> {
+        NodeBuilder { graph: self, name: name.to_owned(), after: BTreeSet::new() }
+    }
+
+    /// Adds an external step whose node has the name of the step.
+    pub fn step<S: SagaStep>(&mut self, input: impl Provides<'g, S::Input>) -> NodeOut<'g, S::Output> {
+        self.node(S::NAME).step::<S>(input)
+    }
+
+    /// Adds a local step whose node has the name of the step.
+    pub fn local<S: LocalStep>(&mut self, input: impl Provides<'g, S::Input>) -> NodeOut<'g, S::Output> {
+        self.node(S::NAME).local::<S>(input)
+    }
+
+    /// Sets the pivot: nodes that are added later start after all earlier ones are done. When the first of them starts,
+    /// the saga is not compensated any more, but goes forward until it is completed.
+    pub fn pivot(&mut self) {
+        self.set_pivot(Pivot { step: None, next: self.next_index() });
+    }
+
+    /// Returns the output of a saga without one.
+    #[must_use]
+    pub fn unit(&self) -> NodeOut<'g, ()> {
+        NodeOut::new(Source::Unit)
+    }
+
+    fn set_pivot(&mut self, pivot: Pivot) {
+        if self.pivot.is_some() {
+            let last = pivot.step.and_then(|step| self.nodes.get(step as usize));
+            let second = last.or(self.nodes.last()).map_or_else(String::new, |node| node.name.clone());
+            self.error.get_or_insert(DefineError::SecondPivot { second });
+        } else {
+            self.pivot = Some(pivot);
+        }
+    }
+
+    fn next_index(&self) -> u32 {
+        u32::try_from(self.nodes.len()).unwrap_or(u32::MAX)
+    }
+
+    fn add<S: DeclaredStep, K: StepKind<S>>(
+        &mut self,
+        name: String,
+        mut after: BTreeSet<u32>,
+        sources: Sources,
+        wiring: Wiring<K::Input>,
+    ) -> Source {
+        let index = self.next_index();
+        for source in &sources.list {
+            if let Source::Node(node) = source {
+                after.insert(*node);
+            }
+        }
+        match self.pivot {
+            Some(Pivot { step: Some(step), .. }) => drop(after.insert(step)),
+            Some(Pivot { step: None, next }) => after.extend(0..next),
+            None if S::OPTIONS.pivot => after.extend(0..index),
+            None => {}
+        }
+        let repeat = match &wiring {
+            Wiring::Whole(_) => Repeat::Once,
+            Wiring::If(..) => Repeat::Optional,
+            Wiring::Item => Repeat::Each,
+        };
+        let input = self.render(&sources.wiring);
+        self.check_name("node", &name);
+        self.check_name("step", S::NAME);
+        if self.nodes.iter().any(|node| node.name == name) {
+            self.error.get_or_insert(DefineError::DuplicateNode { name: name.clone() });
+        }
+        self.nodes.push(NodeShape {
+            name,
+            step: S::NAME.to_owned(),
+            step_version: S::VERSION,
+            effect: K::EFFECT,
+            repeat,
+            undo: S::OPTIONS.undo,
+            after: after.into_iter().collect(),
+            input,
+        });
+        self.codes.push(Box::new(TypedNode::<S, K> { sources: sources.list, wiring }));
+        if S::OPTIONS.pivot {
+            self.set_pivot(Pivot { step: Some(index), next: index.saturating_add(1) });
+        }
+        Source::Node(index)
+    }
+
+    fn render(&self, wiring: &[Wire]) -> String {
+        let name = |source: Source| match source {
+            Source::Saga => "saga",
+            Source::Node(node) => self.nodes.get(node as usize).map_or("", |node| node.name.as_str()),
+            Source::Unit => "()",
+        };
+        let mut text = String::new();
+        for wire in wiring {
+            match wire {
+                Wire::Open => text.push('('),
+                Wire::Comma => text.push_str(", "),
+                Wire::Close => text.push(')'),
+                Wire::Of(source) => text.push_str(name(*source)),
+                Wire::Optional(source) => {
+                    text.push_str(name(*source));
+                    text.push('?');
+                }
+            }
+        }
+        text
+    }
+
+    fn check_name(&mut self, kind: &'static str, name: &str) {
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if name.is_empty() || !name.chars().all(is_allowed) {
+            self.error.get_or_insert(DefineError::Name { kind, found: name.to_owned() });
+        }
+    }
+
+    pub(super) fn finish(mut self, name: &str, version: u32, output: Source) -> Result<Definition, DefineError> {
+        self.check_name("saga", name);
+        if self.nodes.len() > MAX_NODES {
+            self.error.get_or_insert(DefineError::TooManyNodes { found: self.nodes.len() });
+        }
+        let rendered = self.render(&[Wire::Of(output)]);
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        let (nodes, pivot) = (self.nodes, self.pivot);
+        let shape = SagaShape { name: name.to_owned(), version, nodes, output: rendered, pivot };
+        let fingerprint = Fingerprint::of(&shape);
+        Ok(Definition { shape, fingerprint, codes: self.codes, deadline: None, output })
+    }
+}
+
+/// A node with a name and options, before its step is added.
+#[must_use = "a node is added by its step"]
+pub struct NodeBuilder<'a, 'g> {
+    graph: &'a mut SagaGraph<'g>,
+    name: String,
+    after: BTreeSet<u32>,
+}
+
+impl std::fmt::Debug for NodeBuilder<'_, '_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeBuilder").field("name", &self.name).field("after", &self.after).finish_non_exhaustive()
+    }
+}
+
+impl<'g> NodeBuilder<'_, 'g> {
+    /// Starts the node after the nodes of these handles, whose outputs it does not use.
+    pub fn after<I>(mut self, handles: impl Provides<'g, I>) -> Self {
+        let mut sources = Sources::default();
+        handles.sources(&mut sources);
+        for source in sources.list {
+            if let Source::Node(node) = source {
+                self.after.insert(node);
+            }
+        }
+        self
+    }
+
+    /// Adds an external step.
+    pub fn step<S: SagaStep>(self, input: impl Provides<'g, S::Input>) -> NodeOut<'g, S::Output> {
+        NodeOut::new(self.whole::<S, External, _>(input))
+    }
+
+    /// Adds a local step.
+    pub fn local<S: LocalStep>(self, input: impl Provides<'g, S::Input>) -> NodeOut<'g, S::Output> {
+        NodeOut::new(self.whole::<S, InStore, _>(input))
+    }
+
+    /// Adds an external step that is executed if `condition` holds for its input. The condition must depend on the
+    /// input only; its result is recorded.
+    pub fn step_if<S: SagaStep>(
+        self,
+        input: impl Provides<'g, S::Input>,
+        condition: impl Fn(&S::Input) -> bool + Send + Sync + 'static,
+    ) -> MaybeOut<'g, S::Output> {
+        MaybeOut::new(self.conditional::<S, External, _>(input, Arc::new(condition)))
+    }
+
+    /// Adds a local step that is executed if `condition` holds for its input. The condition must depend on the input
+    /// only; its result is recorded.
+    pub fn local_if<S: LocalStep>(
+        self,
+        input: impl Provides<'g, S::Input>,
+        condition: impl Fn(&S::Input) -> bool + Send + Sync + 'static,
+    ) -> MaybeOut<'g, S::Output> {
+        MaybeOut::new(self.conditional::<S, InStore, _>(input, Arc::new(condition)))
+    }
+
+    /// Adds an external step that is executed for each item of a list, in parallel. The outputs are in the order of the
+    /// items.
+    pub fn each<S: SagaStep>(self, list: NodeOut<'g, Vec<S::Input>>) -> NodeOut<'g, Vec<S::Output>> {
+        NodeOut::new(self.items::<S, External>(list.source()))
+    }
+
+    /// Adds a local step that is executed for each item of a list. The outputs are in the order of the items.
+    pub fn local_each<S: LocalStep>(self, list: NodeOut<'g, Vec<S::Input>>) -> NodeOut<'g, Vec<S::Output>> {
+        NodeOut::new(self.items::<S, InStore>(list.source()))
+    }
+
+    fn whole<S: DeclaredStep, K: StepKind<S>, P: Provides<'g, K::Input>>(self, input: P) -> Source {
+        let mut sources = Sources::default();
+        input.sources(&mut sources);
+        self.graph.add::<S, K>(self.name, self.after, sources, Wiring::Whole(P::decode))
+    }
+
+    fn conditional<S: DeclaredStep, K: StepKind<S>, P: Provides<'g, K::Input>>(
+        self,
+        input: P,
+        condition: Arc<dyn Fn(&K::Input) -> bool + Send + Sync>,
+    ) -> Source {
+        let mut sources = Sources::default();
+        input.sources(&mut sources);
+        self.graph.add::<S, K>(self.name, self.after, sources, Wiring::If(P::decode, condition))
+    }
+
+    fn items<S: DeclaredStep, K: StepKind<S>>(self, list: Source) -> Source {
+        let sources = Sources { list: vec![list], wiring: vec![Wire::Of(list)] };
+        self.graph.add::<S, K>(self.name, self.after, sources, Wiring::Item)
+    }
+}

@@ -1,0 +1,315 @@
+//! The code of a node: its step, without its types.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use es_core::Commit;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::failure::{Classify, ErrorClass, StepFailure};
+use crate::graph::input::{DecodeInputError, InputReader, Source};
+use crate::id::StepKey;
+use crate::instance::SagaInstance;
+use crate::shape::Effect;
+use crate::step::{DeclaredStep, LocalStep, SagaStep, StepContext, StepOptions, Stored};
+
+/// A registered step.
+pub(crate) type StepInstance = Arc<dyn Any + Send + Sync>;
+
+/// The result of an executed step.
+pub(crate) struct Executed {
+    pub(crate) output: Value,
+    /// The effect of a local step.
+    pub(crate) commit: Option<Commit>,
+}
+
+/// The calls of a node.
+pub(crate) trait NodeCode: Send + Sync {
+    /// Returns the name under which the step is registered.
+    fn step(&self) -> &'static str;
+    /// Returns whether a registered step has the type of this node.
+    fn accepts(&self, step: &StepInstance) -> bool;
+    fn options(&self) -> StepOptions;
+    /// Returns the number of items of the list.
+    fn count(&self, instance: &SagaInstance) -> Result<usize, DecodeInputError>;
+    /// Returns whether the condition holds.
+    fn includes(&self, instance: &SagaInstance) -> Result<bool, DecodeInputError>;
+    /// Returns the digest of the input, and the compensation of an external step.
+    fn prepare(
+        &self,
+        step: &StepInstance,
+        instance: &SagaInstance,
+        context: &StepContext,
+    ) -> Result<(String, Value), StepFailure>;
+    /// Returns a call that executes the step.
+    fn execute(
+        &self,
+        step: &StepInstance,
+        instance: &SagaInstance,
+        context: StepContext,
+    ) -> BoxFuture<'static, Result<Executed, StepFailure>>;
+    /// Returns a call that undoes the step.
+    fn undo(
+        &self,
+        step: &StepInstance,
+        instance: &SagaInstance,
+        recorded: Recorded,
+        context: StepContext,
+    ) -> BoxFuture<'static, Result<Option<Commit>, StepFailure>>;
+    /// Returns the same code.
+    fn share(&self) -> Box<dyn NodeCode>;
+}
+
+/// What is recorded of a step that is to be undone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Recorded {
+    pub(crate) compensation: Option<Value>,
+    pub(crate) output: Option<Value>,
+}
+
+type DecodeWhole<I> = fn(&mut InputReader<'_>) -> Result<I, DecodeInputError>;
+
+/// How a node gets its input.
+pub(super) enum Wiring<I> {
+    Whole(DecodeWhole<I>),
+    If(DecodeWhole<I>, Arc<dyn Fn(&I) -> bool + Send + Sync>),
+    Item,
+}
+
+impl<I> Clone for Wiring<I> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Whole(decode) => Self::Whole(*decode),
+            Self::If(decode, condition) => Self::If(*decode, Arc::clone(condition)),
+            Self::Item => Self::Item,
+        }
+    }
+}
+
+/// The code of a node with a step of type `S`.
+pub(super) struct TypedNode<S, K: StepKind<S>> {
+    pub(super) sources: Vec<Source>,
+    pub(super) wiring: Wiring<K::Input>,
+}
+
+/// Calls a step of type `S` as an external or as a local one.
+pub(super) trait StepKind<S>: 'static {
+    const EFFECT: Effect;
+    type Input: Stored;
+    type Output: Stored;
+
+    fn compensation(step: &S, input: &Self::Input, key: StepKey) -> Result<Value, StepFailure>;
+
+    fn execute(
+        step: Arc<S>,
+        input: Self::Input,
+        context: StepContext,
+    ) -> BoxFuture<'static, Result<(Self::Output, Option<Commit>), StepFailure>>;
+
+    fn undo(
+        step: Arc<S>,
+        input: Result<Self::Input, DecodeInputError>,
+        recorded: Recorded,
+        context: StepContext,
+    ) -> BoxFuture<'static, Result<Option<Commit>, StepFailure>>;
+}
+
+/// A [`SagaStep`].
+pub(super) struct External;
+
+impl<S: SagaStep> StepKind<S> for External {
+    const EFFECT: Effect = Effect::External;
+    type Input = S::Input;
+    type Output = S::Output;
+
+    fn compensation(step: &S, input: &S::Input, key: StepKey) -> Result<Value, StepFailure> {
+        encode("compensation", &step.compensation(input, key), ErrorClass::Terminal)
+    }
+
+    fn execute(
+        step: Arc<S>,
+        input: S::Input,
+        context: StepContext,
+    ) -> BoxFuture<'static, Result<(S::Output, Option<Commit>), StepFailure>> {
+        async move {
+            let output = step.execute(input, &context).await;
+            output.map(|output| (output, None)).map_err(|error| StepFailure::of(&error))
+        }
+        .boxed()
+    }
+
+    fn undo(
+        step: Arc<S>,
+        _: Result<S::Input, DecodeInputError>,
+        recorded: Recorded,
+        context: StepContext,
+    ) -> BoxFuture<'static, Result<Option<Commit>, StepFailure>> {
+        async move {
+            let compensation = decode("compensation", &recorded.compensation.unwrap_or_default())?;
+            let output = recorded.output.map(|output| decode("output", &output)).transpose()?;
+            let undone = step.compensate(compensation, output, &context).await;
+            undone.map(|()| None).map_err(|error| StepFailure::of(&error))
+        }
+        .boxed()
+    }
+}
+
+/// A [`LocalStep`].
+pub(super) struct InStore;
+
+impl<S: LocalStep> StepKind<S> for InStore {
+    const EFFECT: Effect = Effect::Local;
+    type Input = S::Input;
+    type Output = S::Output;
+
+    fn compensation(_: &S, _: &S::Input, _: StepKey) -> Result<Value, StepFailure> {
+        Ok(Value::Null)
+    }
+
+    fn execute(
+        step: Arc<S>,
+        input: S::Input,
+        context: StepContext,
+    ) -> BoxFuture<'static, Result<(S::Output, Option<Commit>), StepFailure>> {
+        async move {
+            let decided = step.execute(input, &context).await;
+            decided.map(|(output, commit)| (output, Some(commit))).map_err(|error| certain(&error))
+        }
+        .boxed()
+    }
+
+    fn undo(
+        step: Arc<S>,
+        input: Result<S::Input, DecodeInputError>,
+        recorded: Recorded,
+        context: StepContext,
+    ) -> BoxFuture<'static, Result<Option<Commit>, StepFailure>> {
+        async move {
+            let input = input.map_err(|error| unreadable(&error))?;
+            let output = decode("output", &recorded.output.unwrap_or_default())?;
+            step.undo(input, output, &context).await.map(Some).map_err(|error| certain(&error))
+        }
+        .boxed()
+    }
+}
+
+/// Returns the failure of a local step, which has no effect unless its commit is written.
+fn certain<E: Classify>(error: &E) -> StepFailure {
+    let failure = StepFailure::of(error);
+    let class = if failure.class == ErrorClass::Ambiguous { ErrorClass::Transient } else { failure.class };
+    StepFailure { class, ..failure }
+}
+
+fn unreadable(error: &DecodeInputError) -> StepFailure {
+    StepFailure::new(ErrorClass::Terminal, es_core::model::ErrorChain(error).to_string())
+}
+
+/// Encodes a value, and decodes it again, so that nothing is recorded that cannot be read.
+fn encode<T: Stored>(what: &str, value: &T, class: ErrorClass) -> Result<Value, StepFailure> {
+    let failed = |error: serde_json::Error| StepFailure::new(class, format!("the {what} cannot be stored: {error}"));
+    let encoded = serde_json::to_value(value).map_err(failed)?;
+    T::deserialize(&encoded).map_err(failed)?;
+    Ok(encoded)
+}
+
+fn decode<T: Stored>(what: &str, value: &Value) -> Result<T, StepFailure> {
+    T::deserialize(value).map_err(|error| {
+        StepFailure::new(ErrorClass::Terminal, format!("the recorded {what} cannot be read: {error}"))
+    })
+}
+
+/// The namespace of the digests of inputs.
+const INPUTS: Uuid = Uuid::from_u128(0x81c0_44f2_7b6d_5a9e_93e8_1d50_c7a2_0f3b);
+
+impl<S: DeclaredStep, K: StepKind<S>> TypedNode<S, K> {
+    fn input(&self, instance: &SagaInstance, item: u32) -> Result<K::Input, DecodeInputError> {
+        let mut reader = InputReader::new(instance, &self.sources);
+        match &self.wiring {
+            Wiring::Whole(decode) | Wiring::If(decode, _) => decode(&mut reader),
+            Wiring::Item => reader.item(item),
+        }
+    }
+
+    /// Returns the step with its type. The coordinator checks the types of all steps when it starts.
+    fn typed(step: &StepInstance) -> Result<Arc<S>, StepFailure> {
+        Arc::clone(step).downcast::<S>().map_err(|_| {
+            StepFailure::new(ErrorClass::Terminal, format!("step {:?} is registered with another type", S::NAME))
+        })
+    }
+}
+
+impl<S: DeclaredStep, K: StepKind<S>> NodeCode for TypedNode<S, K> {
+    fn step(&self) -> &'static str {
+        S::NAME
+    }
+
+    fn accepts(&self, step: &StepInstance) -> bool {
+        (**step).is::<S>()
+    }
+
+    fn options(&self) -> StepOptions {
+        S::OPTIONS
+    }
+
+    fn count(&self, instance: &SagaInstance) -> Result<usize, DecodeInputError> {
+        InputReader::new(instance, &self.sources).count()
+    }
+
+    fn includes(&self, instance: &SagaInstance) -> Result<bool, DecodeInputError> {
+        match &self.wiring {
+            Wiring::If(_, condition) => Ok(condition(&self.input(instance, 0)?)),
+            Wiring::Whole(_) | Wiring::Item => Ok(true),
+        }
+    }
+
+    fn prepare(
+        &self,
+        step: &StepInstance,
+        instance: &SagaInstance,
+        context: &StepContext,
+    ) -> Result<(String, Value), StepFailure> {
+        let step = Self::typed(step)?;
+        let input = self.input(instance, context.item).map_err(|error| unreadable(&error))?;
+        let encoded = encode("input", &input, ErrorClass::Terminal)?;
+        let digest = Uuid::new_v5(&INPUTS, encoded.to_string().as_bytes()).simple().to_string();
+        Ok((digest, K::compensation(&step, &input, context.key)?))
+    }
+
+    fn execute(
+        &self,
+        step: &StepInstance,
+        instance: &SagaInstance,
+        context: StepContext,
+    ) -> BoxFuture<'static, Result<Executed, StepFailure>> {
+        let input = self.input(instance, context.item).map_err(|error| unreadable(&error));
+        let step = Self::typed(step);
+        // The effect of an external step remains even if its output cannot be stored.
+        let class = if K::EFFECT == Effect::External { ErrorClass::Ambiguous } else { ErrorClass::Terminal };
+        async move {
+            let (output, commit) = K::execute(step?, input?, context).await?;
+            Ok(Executed { output: encode("output", &output, class)?, commit })
+        }
+        .boxed()
+    }
+
+    fn undo(
+        &self,
+        step: &StepInstance,
+        instance: &SagaInstance,
+        recorded: Recorded,
+        context: StepContext,
+    ) -> BoxFuture<'static, Result<Option<Commit>, StepFailure>> {
+        let input = self.input(instance, context.item);
+        match Self::typed(step) {
+            Ok(step) => K::undo(step, input, recorded, context),
+            Err(failure) => async { Err(failure) }.boxed(),
+        }
+    }
+
+    fn share(&self) -> Box<dyn NodeCode> {
+        Box::new(Self { sources: self.sources.clone(), wiring: self.wiring.clone() })
+    }
+}

@@ -1,0 +1,140 @@
+//! What a saga does next, and when.
+
+use es_core::Timestamp;
+
+use crate::instance::event::Unit;
+use crate::instance::state::{NodeState, Phase, SagaInstance, UnitState, UnitStatus};
+use crate::shape::Undo;
+
+/// Something that a saga is to do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Act {
+    /// Count the items of the list of a node.
+    List(u32),
+    /// Execute a step, unless a call of it is in progress.
+    Execute(Unit),
+    /// Record a step as interrupted, unless a call of it is in progress.
+    Interrupt(Unit),
+    /// Undo a step, unless a call that undoes it is in progress.
+    Undo(Unit),
+    /// Turn back, because the deadline has passed.
+    Expire,
+}
+
+impl SagaInstance {
+    /// Returns what to do now. It does not know which calls are in progress in this process: it returns a step that was
+    /// started and has no outcome, too.
+    #[must_use]
+    pub fn next(&self, now: Timestamp) -> Vec<Act> {
+        if self.is_paused || self.defect.is_some() {
+            return Vec::new();
+        }
+        match self.phase {
+            Phase::Running if self.is_expired(now) => vec![Act::Expire],
+            Phase::Running => self.forward(now),
+            Phase::Compensating => self.backward(now),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Returns the time at which there is something to do if nothing happens before, or `None`.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        if self.is_paused || self.defect.is_some() {
+            return None;
+        }
+        let retry = |direction: Phase| {
+            self.units().filter_map(move |(_, unit)| match unit.status {
+                UnitStatus::Waiting(at) if direction == Phase::Running => Some(at),
+                UnitStatus::UndoWaiting(at) if direction == Phase::Compensating => Some(at),
+                _ => None,
+            })
+        };
+        match self.phase {
+            Phase::Running => {
+                let deadline = self.deadline.filter(|_| !self.is_past_pivot());
+                retry(Phase::Running).chain(deadline).min()
+            }
+            Phase::Compensating => retry(Phase::Compensating).min(),
+            _ => None,
+        }
+    }
+
+    fn is_expired(&self, now: Timestamp) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now) && !self.is_past_pivot()
+    }
+
+    /// Returns the steps whose predecessors are done.
+    fn forward(&self, now: Timestamp) -> Vec<Act> {
+        let done: Vec<bool> = self.nodes.iter().map(NodeState::is_done).collect();
+        let mut acts = Vec::new();
+        for ((index, node), shape) in (0..).zip(&self.nodes).zip(&self.shape.nodes) {
+            let is_ready = shape.after.iter().all(|before| done.get(*before as usize) == Some(&true));
+            if !is_ready || done.get(index as usize) == Some(&true) {
+                continue;
+            }
+            if node.is_unlisted {
+                acts.push(Act::List(index));
+                continue;
+            }
+            let due = |unit: &UnitState| match unit.status {
+                UnitStatus::Pending | UnitStatus::Running => true,
+                UnitStatus::Waiting(at) => at <= now,
+                _ => false,
+            };
+            let units = (0..).zip(&node.units).filter(|(_, unit)| due(unit));
+            acts.extend(units.map(|(item, _)| Act::Execute(Unit { node: index, item })));
+        }
+        acts
+    }
+
+    /// Returns the steps to undo whose successors have no effect any more, last first.
+    fn backward(&self, now: Timestamp) -> Vec<Act> {
+        let clear = self.clear_dependents();
+        let mut acts = Vec::new();
+        for (index, node) in (0..).zip(&self.nodes) {
+            for (item, state) in (0..).zip(&node.units) {
+                let unit = Unit { node: index, item };
+                let can_undo = clear.get(index as usize) == Some(&true) && self.undo_of(index) != Undo::Ignore;
+                match state.status {
+                    UnitStatus::Running => acts.push(Act::Interrupt(unit)),
+                    UnitStatus::Succeeded | UnitStatus::Owed if can_undo => acts.push(Act::Undo(unit)),
+                    UnitStatus::Undoing => acts.push(Act::Undo(unit)),
+                    UnitStatus::UndoWaiting(at) if at <= now => acts.push(Act::Undo(unit)),
+                    _ => {}
+                }
+            }
+        }
+        acts.reverse();
+        acts
+    }
+
+    /// Returns for each node whether no node that depends on it, directly or not, has an effect or a call in progress.
+    pub(super) fn clear_dependents(&self) -> Vec<bool> {
+        let mut clear = vec![true; self.nodes.len()];
+        // A node comes after all nodes on which it depends, so its own value is final when it is visited.
+        for (index, (node, shape)) in self.nodes.iter().zip(&self.shape.nodes).enumerate().rev() {
+            let is_clear = clear[index] && node.units.iter().all(|unit| is_clear(unit, shape.undo));
+            for before in &shape.after {
+                if let Some(clear) = clear.get_mut(*before as usize) {
+                    *clear &= is_clear;
+                }
+            }
+        }
+        clear
+    }
+
+    /// Returns whether no step has an effect or a call in progress.
+    pub(super) fn is_clear(&self) -> bool {
+        let nodes = self.nodes.iter().zip(&self.shape.nodes);
+        nodes.flat_map(|(node, shape)| node.units.iter().map(|unit| (unit, shape.undo))).all(|(unit, undo)| {
+            is_clear(unit, undo)
+        })
+    }
+}
+
+/// Returns whether a step has no effect that must be undone, and no call in progress.
+fn is_clear(unit: &UnitState, undo: Undo) -> bool {
+    let is_ignored = undo == Undo::Ignore && matches!(unit.status, UnitStatus::Succeeded | UnitStatus::Owed);
+    unit.is_clear() || is_ignored
+}
