@@ -16,7 +16,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 pub use builder::{DefineError, NodeBuilder, SagaGraph};
-pub(crate) use code::{Executed, NodeCode, StepInstance};
+pub(crate) use code::{Executed, NodeCode, Recorded, StepInstance};
 pub use input::{DecodeInputError, InputReader, MaybeOut, NodeOut, Provides};
 
 use crate::instance::SagaInstance;

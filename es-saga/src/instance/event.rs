@@ -35,6 +35,13 @@ impl OperatorNote {
     }
 }
 
+/// A value that may be absent. As an object it is distinguished from an absent one even if it is null.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RecordedValue {
+    /// The value.
+    pub value: Value,
+}
+
 /// An event of a saga instance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
 #[non_exhaustive]
@@ -77,7 +84,7 @@ pub enum SagaEvent {
         /// A digest of the input.
         input: String,
         /// The compensation; `None` for a later attempt, which has that of the first one.
-        compensation: Option<Value>,
+        compensation: Option<RecordedValue>,
     },
     /// A step has had its effect.
     #[event(name = "saga-step-succeeded")]
@@ -173,7 +180,7 @@ pub enum SagaEvent {
         /// The step.
         unit: Unit,
         /// The output that later steps get.
-        output: Option<Value>,
+        output: Option<RecordedValue>,
         /// Who and why.
         note: OperatorNote,
     },

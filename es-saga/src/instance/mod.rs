@@ -26,7 +26,7 @@ mod state;
 mod transition;
 mod verbs;
 
-pub use event::{OperatorNote, SagaEvent, Unit};
+pub use event::{OperatorNote, RecordedValue, SagaEvent, Unit};
 pub use next::Act;
 pub use state::{NodeState, Phase, SagaInstance, UnitState, UnitStatus};
 pub use transition::{StaleTransition, Transition};

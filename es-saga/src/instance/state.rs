@@ -403,8 +403,8 @@ impl UnitState {
                 self.attempts = *attempt;
                 self.started_at.get_or_insert(at);
                 self.input.get_or_insert_with(|| input.clone());
-                if compensation.is_some() {
-                    self.compensation.clone_from(compensation);
+                if let Some(compensation) = compensation {
+                    self.compensation = Some(compensation.value.clone());
                 }
             }
             SagaEvent::StepSucceeded { output, .. } => {
@@ -441,7 +441,7 @@ impl UnitState {
             SagaEvent::StepSkipped { .. } if self.is_undo_failing() => self.status = UnitStatus::Undone,
             SagaEvent::StepSkipped { output, .. } => {
                 self.status = UnitStatus::Skipped;
-                self.output.clone_from(output);
+                self.output = output.as_ref().map(|output| output.value.clone());
             }
             // A step that cannot be undone stops the saga without an attempt.
             SagaEvent::Stuck { direction: Direction::Backward, reason, .. } => {

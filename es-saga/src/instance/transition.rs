@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::failure::{ErrorClass, Exhausted, StepFailure, StepRetry};
 use crate::id::{Direction, StepKey};
-use crate::instance::event::{OperatorNote, SagaEvent, Unit};
+use crate::instance::event::{OperatorNote, RecordedValue, SagaEvent, Unit};
 use crate::instance::state::{NodeState, Phase, SagaInstance, UnitState, UnitStatus};
 use crate::shape::{Fingerprint, SagaShape, Undo};
 
@@ -147,7 +147,8 @@ impl SagaInstance {
             }
             Transition::Start { unit, key, input, compensation } => {
                 let state = self.startable(unit)?;
-                let compensation = state.compensation.is_none().then_some(compensation);
+                let compensation =
+                    state.compensation.is_none().then_some(RecordedValue { value: compensation });
                 SagaEvent::StepStarted { unit, attempt: state.attempts.saturating_add(1), key, input, compensation }
             }
             Transition::Succeed { unit, output } => {

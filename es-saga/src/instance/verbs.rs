@@ -3,7 +3,7 @@
 use es_core::{CommandContext, Decide, Decision, Timestamp};
 use serde_json::Value;
 
-use crate::instance::event::{OperatorNote, SagaEvent, Unit};
+use crate::instance::event::{OperatorNote, RecordedValue, SagaEvent, Unit};
 use crate::instance::state::{Phase, SagaInstance, UnitState, UnitStatus};
 
 /// An action of an operator. Each is recorded as an event, with its [note](OperatorNote).
@@ -161,6 +161,7 @@ impl SagaInstance {
                 if let Some(by) = self.user_of_output(&step).filter(|_| output.is_none() && !is_undo) {
                     return Err(VerbRefused::OutputNeeded { step, by });
                 }
+                let output = output.map(|value| RecordedValue { value });
                 SagaEvent::StepSkipped { unit, output, note }
             }
             SagaVerb::Cancel => {

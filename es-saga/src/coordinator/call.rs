@@ -1,0 +1,116 @@
+//! One call of a step.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use es_core::Commit;
+use es_core::model::Context;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+use tokio::sync::Semaphore;
+
+use crate::failure::{ErrorClass, StepFailure};
+use crate::graph::{Executed, NodeCode, Recorded, StepInstance};
+use crate::hooks::HookAction;
+use crate::id::Direction;
+use crate::instance::{SagaInstance, Unit};
+use crate::shape::Effect;
+use crate::step::StepContext;
+
+/// A call that has ended and is not recorded yet.
+pub(super) struct Finished {
+    pub(super) unit: Unit,
+    pub(super) direction: Direction,
+    pub(super) result: Result<Returned, StepFailure>,
+    /// Whether a failure is not repeated, whatever the policy of the step.
+    pub(super) is_last: bool,
+}
+
+/// What a call returned.
+#[derive(Debug, Clone)]
+pub(super) struct Returned {
+    /// The output; null for an undo.
+    pub(super) output: Value,
+    /// The effect of a local step.
+    pub(super) commit: Option<Commit>,
+}
+
+/// A call to be made.
+pub(super) struct Call<'a> {
+    pub(super) code: &'a dyn NodeCode,
+    pub(super) step: &'a StepInstance,
+    pub(super) permits: Option<Arc<Semaphore>>,
+    pub(super) instance: &'a SagaInstance,
+    pub(super) unit: Unit,
+    pub(super) effect: Effect,
+    pub(super) context: StepContext,
+    pub(super) hook: HookAction,
+}
+
+impl Call<'_> {
+    /// Returns the call as a future. A panic and a timeout are failures.
+    pub(super) fn start(self) -> BoxFuture<'static, Finished> {
+        let (unit, direction) = (self.unit, self.context.direction);
+        let finished = move |result| Finished { unit, direction, result, is_last: false };
+        // An effect outside of the store may exist after a call without a result. A local effect does not.
+        let lost = if self.effect == Effect::External { ErrorClass::Ambiguous } else { ErrorClass::Transient };
+        let (first, second) = match &self.hook {
+            HookAction::Fail(failure) => {
+                let failure = failure.clone();
+                return async move { finished(Err(failure)) }.boxed();
+            }
+            HookAction::Repeat => (self.attempt(), Some(self.attempt())),
+            _ => (self.attempt(), None),
+        };
+        let is_discarded = self.hook == HookAction::TimeOutAfterCall;
+        let (permits, context) = (self.permits, Context::with_correlation(self.context.saga.correlation()));
+        let timeout = self.code.options().timeout;
+        let call = async move {
+            // A closed semaphore does not occur; without a permit the call would only be less limited.
+            let _permit = match permits {
+                Some(permits) => permits.acquire_owned().await.ok(),
+                None => None,
+            };
+            let calls = async {
+                let result = first.await;
+                match second {
+                    Some(second) => second.await,
+                    None => result,
+                }
+            };
+            match tokio::time::timeout(timeout, AssertUnwindSafe(calls).catch_unwind()).await {
+                Ok(Ok(_)) if is_discarded => Err(StepFailure::new(lost, "the result was discarded by a test")),
+                Ok(Ok(result)) => result,
+                Ok(Err(panic)) => Err(StepFailure::new(lost, format!("the step panicked: {}", message(&*panic)))),
+                Err(_) => Err(StepFailure::new(lost, format!("the step did not return within {timeout:?}"))),
+            }
+        };
+        async move { finished(context.scope(call).await) }.boxed()
+    }
+
+    fn attempt(&self) -> BoxFuture<'static, Result<Returned, StepFailure>> {
+        let context = self.context.clone();
+        match context.direction {
+            Direction::Forward => {
+                let executed = self.code.execute(self.step, self.instance, context);
+                executed.map(|it| it.map(|Executed { output, commit }| Returned { output, commit })).boxed()
+            }
+            Direction::Backward => {
+                let state = self.instance.unit(self.unit);
+                let recorded = state.map_or_else(Recorded::default, |state| Recorded {
+                    compensation: state.compensation.clone(),
+                    output: state.output.clone(),
+                });
+                let undone = self.code.undo(self.step, self.instance, recorded, context);
+                undone.map(|it| it.map(|commit| Returned { output: Value::Null, commit })).boxed()
+            }
+        }
+    }
+}
+
+/// Returns the message of a panic.
+fn message(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&'static str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}

@@ -1,0 +1,76 @@
+//! What all tasks of a coordinator share.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use es_core::model::{Clock, Entropy};
+use es_core::{EventStore, Repository, StreamId};
+use tokio::sync::{Notify, Semaphore, broadcast, watch};
+
+use crate::coordinator::wake::SLOTS;
+use crate::graph::{Definition, StepInstance};
+use crate::hooks::{Hook, HookAction, HookPoint};
+use crate::instance::SagaInstance;
+
+/// Whether the coordinator runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RunState {
+    Running,
+    /// No new call starts; calls in progress are finished and recorded.
+    Stopping,
+    /// A test hook has simulated a crash.
+    Crashed,
+}
+
+/// A registered step, and the limit of its concurrent calls.
+pub(super) struct RegisteredStep {
+    pub(super) instance: StepInstance,
+    pub(super) permits: Option<Arc<Semaphore>>,
+}
+
+pub(super) struct Shared {
+    pub(super) store: Arc<dyn EventStore>,
+    pub(super) repository: Repository<SagaInstance>,
+    pub(super) definitions: BTreeMap<String, Arc<Definition>>,
+    pub(super) steps: BTreeMap<&'static str, RegisteredStep>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) entropy: Arc<dyn Entropy>,
+    pub(super) hook: Option<Arc<Hook>>,
+    /// The limit of sagas that run at the same time.
+    pub(super) sagas: Arc<Semaphore>,
+    /// The longest time between two looks at the timers.
+    pub(super) poll: Duration,
+    /// Wakes the task of a slot when a saga of it was created or changed in this process.
+    pub(super) changed: [Notify; SLOTS as usize],
+    /// Sends the stream of each saga that stopped running.
+    pub(super) stopped_sagas: broadcast::Sender<StreamId>,
+    pub(super) run_state: watch::Sender<RunState>,
+}
+
+impl Shared {
+    /// Returns what a test does at this point. After a simulated crash, the tasks of the coordinator do nothing more.
+    pub(super) fn hook(&self, point: HookPoint<'_>) -> HookAction {
+        let Some(hook) = &self.hook else { return HookAction::Continue };
+        let action = if self.is_crashed() { HookAction::Crash } else { hook(point) };
+        if action == HookAction::Crash {
+            self.run_state.send_replace(RunState::Crashed);
+        }
+        action
+    }
+
+    pub(super) fn is_crashed(&self) -> bool {
+        *self.run_state.borrow() == RunState::Crashed
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        *self.run_state.borrow() == RunState::Running
+    }
+
+    /// Waits until the coordinator is in another state than running.
+    pub(super) async fn not_running(&self) -> RunState {
+        let mut state = self.run_state.subscribe();
+        let changed = state.wait_for(|state| *state != RunState::Running).await.map(|state| *state);
+        changed.unwrap_or(RunState::Crashed)
+    }
+}

@@ -1,0 +1,247 @@
+//! The task of a slot: holds the lease, finds the sagas that are due, and runs them.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use es_core::consumer::lease::{Acquisition, HeartbeatWatch, HeldLease, LeaseTerms};
+use es_core::consumer::timer::Timer;
+use es_core::model::ErrorChain;
+use es_core::{Commit, CommitError, StoreError, StreamId, Timestamp};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinSet;
+
+use crate::coordinator::driver::{DriveEnd, Driver};
+use crate::coordinator::shared::{RunState, Shared};
+use crate::coordinator::wake::{Slot, never, quarantined};
+
+/// The number of timers that one scan reads, and that wait in memory for a free place.
+const PAGE: usize = 512;
+/// The number of running sagas up to which the end of each of them causes a scan.
+const FEW: usize = 32;
+
+/// Runs the sagas of a slot until the coordinator stops.
+pub(super) async fn run_slot(shared: Arc<Shared>, slot: Slot, terms: LeaseTerms) {
+    let mut watch = HeartbeatWatch::default();
+    while shared.is_running() {
+        let acquired =
+            terms.acquire(&*shared.store, &slot.lease(), &*shared.clock, &mut watch).await;
+        match acquired {
+            Ok(Acquisition::Acquired(lease)) => {
+                tracing::info!(slot = slot.index(), epoch = lease.epoch(), "lease of sagas acquired");
+                let mut held = HeldSlot::new(Arc::clone(&shared), slot, lease.clone());
+                let is_lost = tokio::select! {
+                    biased;
+                    is_lost = held.run() => is_lost,
+                    () = renew(&shared, &lease, terms) => true,
+                };
+                if shared.is_crashed() {
+                    return;
+                }
+                // ORDER: the calls end before the lease is released.
+                held.drivers.shutdown().await;
+                if is_lost {
+                    tracing::warn!(slot = slot.index(), epoch = lease.epoch(), "lease of sagas lost");
+                } else if let Err(error) = lease.release(&*shared.store).await {
+                    tracing::warn!(slot = slot.index(), error = %ErrorChain(&error), "lease of sagas not released");
+                }
+            }
+            Ok(Acquisition::HeldBy(_)) => {}
+            Err(StoreError::Closed) => return,
+            Err(error) => tracing::warn!(slot = slot.index(), error = %ErrorChain(&error), "lease of sagas not acquired"),
+        }
+        tokio::select! {
+            _ = shared.not_running() => {}
+            () = tokio::time::sleep((terms.duration / 4).min(shared.poll)) => {}
+        }
+    }
+}
+
+/// Renews the lease until it is lost, or was not renewed for its whole length.
+async fn renew(shared: &Shared, lease: &HeldLease, terms: LeaseTerms) {
+    let mut renewed = tokio::time::Instant::now();
+    loop {
+        tokio::time::sleep(terms.duration / 3).await;
+        match terms.renew(&*shared.store, &*shared.clock, lease).await {
+            Ok(true) => renewed = tokio::time::Instant::now(),
+            Ok(false) => return,
+            Err(error) => {
+                tracing::warn!(error = %ErrorChain(&error), "lease of sagas not renewed");
+                // Another coordinator may own the sagas from now on, so the calls must end.
+                if renewed.elapsed() >= terms.duration {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// A slot whose lease is held.
+struct HeldSlot {
+    shared: Arc<Shared>,
+    slot: Slot,
+    lease: HeldLease,
+    drivers: JoinSet<(StreamId, Result<DriveEnd, StoreError>, OwnedSemaphorePermit)>,
+    active: BTreeSet<StreamId>,
+    /// Sagas that are due and wait for a free place.
+    ready: VecDeque<StreamId>,
+    next_due: Option<Timestamp>,
+    /// Whether the last scan did not reach the sagas that are not due.
+    has_more: bool,
+}
+
+impl HeldSlot {
+    fn new(shared: Arc<Shared>, slot: Slot, lease: HeldLease) -> Self {
+        let (active, ready) = (BTreeSet::new(), VecDeque::new());
+        Self { shared, slot, lease, drivers: JoinSet::new(), active, ready, next_due: None, has_more: false }
+    }
+
+    /// Runs sagas until the coordinator stops or the lease is lost. Returns whether the lease was lost.
+    async fn run(&mut self) -> bool {
+        if let Err(error) = self.reconsider_quarantined().await {
+            tracing::warn!(slot = self.slot.index(), error = %ErrorChain(&error), "quarantined sagas not read");
+        }
+        let mut must_scan = true;
+        loop {
+            if std::mem::take(&mut must_scan)
+                && let Err(error) = self.scan().await
+            {
+                if matches!(error, StoreError::Closed) {
+                    return true;
+                }
+                tracing::warn!(slot = self.slot.index(), error = %ErrorChain(&error), "timers of sagas not read");
+            }
+            self.start_ready();
+            let (shared, pause) = (Arc::clone(&self.shared), self.pause());
+            tokio::select! {
+                biased;
+                state = shared.not_running() => return self.stop(state).await,
+                Some(joined) = self.drivers.join_next(), if !self.drivers.is_empty() => match joined {
+                    Ok((stream, end, permit)) => {
+                        drop(permit);
+                        if self.ended(stream, end) {
+                            return true;
+                        }
+                        // Sagas that run are due, too: with many of them, a scan for each end would be expensive.
+                        must_scan = self.ready.is_empty() && (self.has_more || self.active.len() < FEW);
+                    }
+                    Err(error) => {
+                        // A panic outside of the calls is a bug. The saga continues with the next lease.
+                        tracing::error!(slot = self.slot.index(), %error, "the task of a saga failed");
+                        return true;
+                    }
+                },
+                () = shared.changed[self.slot.index()].notified() => must_scan = true,
+                () = tokio::time::sleep(pause) => must_scan = true,
+            }
+        }
+    }
+
+    /// Waits for the calls in progress after a stop.
+    async fn stop(&mut self, state: RunState) -> bool {
+        if state == RunState::Crashed {
+            self.drivers.abort_all();
+            return true;
+        }
+        while let Some(joined) = self.drivers.join_next().await {
+            if self.shared.is_crashed() || joined.is_err() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Handles the end of a run. Returns whether the lease was lost.
+    fn ended(&mut self, stream: StreamId, end: Result<DriveEnd, StoreError>) -> bool {
+        self.active.remove(&stream);
+        match end {
+            Ok(DriveEnd::Idle(due)) => self.next_due = self.next_due.into_iter().chain(due).min(),
+            Ok(DriveEnd::Stopped) => {}
+            Ok(DriveEnd::LeaseLost) => return true,
+            // The timer of the saga is still due, so the next scan finds it.
+            Err(error) => tracing::warn!(%stream, error = %ErrorChain(&error), "a saga was interrupted"),
+        }
+        // Without a receiver nobody waits for a saga.
+        let _ = self.shared.stopped_sagas.send(stream);
+        false
+    }
+
+    /// Returns the time until the next timer is due, at most the longest pause.
+    fn pause(&self) -> Duration {
+        let now = self.shared.clock.now();
+        let until = self.next_due.map(|due| (due - now).to_std().unwrap_or_default());
+        until.unwrap_or(self.shared.poll).clamp(Duration::from_millis(1), self.shared.poll)
+    }
+
+    /// Finds the sagas that are due and do not run yet.
+    async fn scan(&mut self) -> Result<(), StoreError> {
+        let (queue, now) = (self.slot.queue(), self.shared.clock.now());
+        (self.next_due, self.has_more) = (None, true);
+        let waiting: BTreeSet<StreamId> = self.ready.iter().cloned().collect();
+        let mut after: Option<Timer> = None;
+        while self.ready.len() < PAGE {
+            let page = queue.scan(&*self.shared.store, after.as_ref(), PAGE).await?;
+            let is_last_page = page.len() < PAGE;
+            for timer in &page {
+                if timer.due > now {
+                    (self.next_due, self.has_more) = (Some(timer.due).filter(|due| *due < never()), false);
+                    return Ok(());
+                }
+                if !self.active.contains(&timer.stream) && !waiting.contains(&timer.stream) {
+                    self.ready.push_back(timer.stream.clone());
+                }
+            }
+            after = page.into_iter().next_back();
+            if is_last_page {
+                self.has_more = false;
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts sagas while there is a free place.
+    fn start_ready(&mut self) {
+        while !self.ready.is_empty() {
+            let Ok(permit) = Arc::clone(&self.shared.sagas).try_acquire_owned() else { return };
+            let Some(stream) = self.ready.pop_front() else { return };
+            let shared = Arc::clone(&self.shared);
+            let Some(driver) = Driver::new(Arc::clone(&shared), self.lease.clone(), stream.clone()) else { continue };
+            self.active.insert(stream.clone());
+            self.drivers.spawn(async move {
+                let end = driver.run().await;
+                if end.is_err() {
+                    // The saga is still due. Without a pause, a store that fails would be asked in a loop.
+                    tokio::time::sleep(shared.poll).await;
+                }
+                (stream, end, permit)
+            });
+        }
+    }
+
+    /// Makes quarantined sagas due again, once after each acquisition of the lease: the program may have changed.
+    async fn reconsider_quarantined(&self) -> Result<(), StoreError> {
+        let queue = self.slot.queue();
+        // Names follow a letter, so this is before each quarantined saga and after all others.
+        let Ok(first) = StreamId::new(" ") else { return Ok(()) };
+        let mut after = Timer::new(first, quarantined());
+        loop {
+            let page = queue.scan(&*self.shared.store, Some(&after), PAGE).await?;
+            for timer in &page {
+                let due = Timer::new(timer.stream.clone(), self.shared.clock.now());
+                let commit = self.lease.expect(Commit::new());
+                let commit = queue.replace(commit, &timer.stream, Some(timer), Some(&due))?;
+                match self.shared.store.commit(commit).await {
+                    Ok(_) | Err(CommitError::Conflict(_)) => {}
+                    Err(CommitError::Store(error)) => return Err(error),
+                    Err(error) => return Err(StoreError::io("reconsider a quarantined saga", error)),
+                }
+            }
+            let is_last_page = page.len() < PAGE;
+            match page.into_iter().next_back() {
+                Some(last) if !is_last_page => after = last,
+                _ => return Ok(()),
+            }
+        }
+    }
+}
