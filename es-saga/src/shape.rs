@@ -124,7 +124,8 @@ impl SagaShape {
             Some(format!("node {:?} with index {index} depends on index {wrong}", node.name))
         });
         let count = self.nodes.len();
-        let pivot = self.pivot.filter(|pivot| pivot.next as usize > count || pivot.step.is_some_and(|s| s >= pivot.next));
+        let pivot =
+            self.pivot.filter(|pivot| pivot.next as usize > count || pivot.step.is_some_and(|s| s >= pivot.next));
         forward.or_else(|| pivot.map(|pivot| format!("a pivot before index {} of {count} nodes", pivot.next)))
     }
 }

@@ -53,7 +53,10 @@ async fn a_refused_step_has_the_earlier_ones_undone_in_reverse_order() {
     assert_eq!((phase, reason.as_str()), ("compensated", "step \"ship\" failed: unlucky number"));
     assert_eq!((shop.reserved().await, shop.provider.balance()), (0, 0));
     let events = shop.events(&SagaId::new("fulfilment", 1).expect("an id")).await;
-    assert_eq!(events[events.len() - 4..], ["saga-undo-started", "saga-undo-succeeded", "saga-undo-succeeded", "saga-compensated"]);
+    assert_eq!(
+        events[events.len() - 4..],
+        ["saga-undo-started", "saga-undo-succeeded", "saga-undo-succeeded", "saga-compensated"]
+    );
 }
 
 #[tokio::test]
@@ -286,6 +289,10 @@ async fn a_hook_fails_repeats_and_times_out_calls() {
         let id = sagas.create(&shop.saga, "1", &order(2)).await.expect("it is created");
         assert_eq!(sagas.wait(&id).await.expect("it ends").phase(), phase, "{action:?}");
         let balance = if phase == Phase::Completed { 2 } else { 0 };
-        assert_eq!((shop.provider.balance(), shop.reserved().await), (balance, 2 * u64::from(balance > 0)), "{action:?}");
+        assert_eq!(
+            (shop.provider.balance(), shop.reserved().await),
+            (balance, 2 * u64::from(balance > 0)),
+            "{action:?}"
+        );
     }
 }

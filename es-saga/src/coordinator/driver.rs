@@ -134,7 +134,10 @@ impl Driver {
         };
         let (state, revision) = (loaded.state, loaded.revision);
         if let Some(defect) = state.defect().map(ToOwned::to_owned) {
-            return self.quarantine(&timer, format!("its events are not those of a saga: {defect}")).await.map(|()| None);
+            return self
+                .quarantine(&timer, format!("its events are not those of a saga: {defect}"))
+                .await
+                .map(|()| None);
         }
         let Some(definition) = self.shared.definitions.get(self.id.saga()).map(Arc::clone) else {
             return self.quarantine(&timer, "its definition is not registered".to_owned()).await.map(|()| None);
@@ -156,7 +159,8 @@ impl Driver {
     async fn quarantine(&mut self, timer: &Timer, reason: String) -> Result<(), StoreError> {
         tracing::error!(saga = %self.id, reason, "saga quarantined");
         let next = Timer::new(self.stream.clone(), quarantined()).with_note(reason);
-        let commit = self.slot.queue().replace(self.lease.expect(Commit::new()), &self.stream, Some(timer), Some(&next))?;
+        let commit =
+            self.slot.queue().replace(self.lease.expect(Commit::new()), &self.stream, Some(timer), Some(&next))?;
         match self.shared.store.commit(commit).await {
             // After a conflict, the owner of the slot or the next run sets it aside.
             Ok(_) | Err(CommitError::Conflict(_)) => Ok(()),

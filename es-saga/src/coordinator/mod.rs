@@ -222,9 +222,8 @@ async fn check_unfinished(shared: &Shared, admin: &SagaAdmin) -> Result<(), Saga
     let mut last: Option<UnfinishedSaga> = None;
     loop {
         let page = admin.unfinished(last.as_ref(), PAGE).await?;
-        let is_known = |saga: &&UnfinishedSaga| {
-            saga.quarantine.is_some() || shared.definitions.contains_key(saga.id.saga())
-        };
+        let is_known =
+            |saga: &&UnfinishedSaga| saga.quarantine.is_some() || shared.definitions.contains_key(saga.id.saga());
         if let Some(unknown) = page.iter().find(|saga| !is_known(saga)) {
             let steps = match admin.status(&unknown.id).await {
                 Ok(state) => state.shape().nodes.iter().map(|node| node.step.clone()).collect::<BTreeSet<_>>(),

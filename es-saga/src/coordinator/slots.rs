@@ -24,8 +24,7 @@ const FEW: usize = 32;
 pub(super) async fn run_slot(shared: Arc<Shared>, slot: Slot, terms: LeaseTerms) {
     let mut watch = HeartbeatWatch::default();
     while shared.is_running() {
-        let acquired =
-            terms.acquire(&*shared.store, &slot.lease(), &*shared.clock, &mut watch).await;
+        let acquired = terms.acquire(&*shared.store, &slot.lease(), &*shared.clock, &mut watch).await;
         match acquired {
             Ok(Acquisition::Acquired(lease)) => {
                 tracing::info!(slot = slot.index(), epoch = lease.epoch(), "lease of sagas acquired");
@@ -48,7 +47,9 @@ pub(super) async fn run_slot(shared: Arc<Shared>, slot: Slot, terms: LeaseTerms)
             }
             Ok(Acquisition::HeldBy(_)) => {}
             Err(StoreError::Closed) => return,
-            Err(error) => tracing::warn!(slot = slot.index(), error = %ErrorChain(&error), "lease of sagas not acquired"),
+            Err(error) => {
+                tracing::warn!(slot = slot.index(), error = %ErrorChain(&error), "lease of sagas not acquired")
+            }
         }
         tokio::select! {
             _ = shared.not_running() => {}

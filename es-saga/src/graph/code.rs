@@ -216,9 +216,8 @@ fn encode<T: Stored>(what: &str, value: &T, class: ErrorClass) -> Result<Value, 
 }
 
 fn decode<T: Stored>(what: &str, value: &Value) -> Result<T, StepFailure> {
-    T::deserialize(value).map_err(|error| {
-        StepFailure::new(ErrorClass::Terminal, format!("the recorded {what} cannot be read: {error}"))
-    })
+    T::deserialize(value)
+        .map_err(|error| StepFailure::new(ErrorClass::Terminal, format!("the recorded {what} cannot be read: {error}")))
 }
 
 /// The namespace of the digests of inputs.

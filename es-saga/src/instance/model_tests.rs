@@ -222,7 +222,10 @@ impl Simulation {
         }
         let key = self.key(unit, Direction::Backward);
         self.log(Transition::StartUndo { unit, key });
-        assert!(self.state.unit(unit).is_some_and(|unit| unit.compensation.is_some()), "it was computed before the call");
+        assert!(
+            self.state.unit(unit).is_some_and(|unit| unit.compensation.is_some()),
+            "it was computed before the call"
+        );
         self.calls.insert(unit, Call { key, direction: Direction::Backward, outcome: None });
     }
 
@@ -310,7 +313,14 @@ impl Simulation {
                 self.act(acts[index]);
                 continue;
             }
-            let Some(unit) = self.calls.keys().nth(usize::try_from(self.random.below(self.calls.len() as u64)).expect("small")).copied() else { continue };
+            let Some(unit) = self
+                .calls
+                .keys()
+                .nth(usize::try_from(self.random.below(self.calls.len() as u64)).expect("small"))
+                .copied()
+            else {
+                continue;
+            };
             if self.calls[&unit].outcome.is_none() { self.reach(unit) } else { self.record(unit) }
         }
         panic!("the saga does not end: {:#?}", self.state);
@@ -362,7 +372,10 @@ fn random_sagas_with_failures_and_crashes_end_as_the_model_says() {
             simulation.check_end();
         }));
         if let Err(panic) = result {
-            panic!("seed {seed}: {:?}", panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied()));
+            panic!(
+                "seed {seed}: {:?}",
+                panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied())
+            );
         }
         *ends.entry(simulation.state.phase.name()).or_default() += 1;
         crashes += simulation.crashes;

@@ -127,9 +127,9 @@ impl SagaInstance {
     /// Returns whether no step has an effect or a call in progress.
     pub(super) fn is_clear(&self) -> bool {
         let nodes = self.nodes.iter().zip(&self.shape.nodes);
-        nodes.flat_map(|(node, shape)| node.units.iter().map(|unit| (unit, shape.undo))).all(|(unit, undo)| {
-            is_clear(unit, undo)
-        })
+        nodes
+            .flat_map(|(node, shape)| node.units.iter().map(|unit| (unit, shape.undo)))
+            .all(|(unit, undo)| is_clear(unit, undo))
     }
 }
 

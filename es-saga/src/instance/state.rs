@@ -282,9 +282,9 @@ impl SagaInstance {
 
     /// Returns the units with their states, in the order of the graph.
     pub(crate) fn units(&self) -> impl Iterator<Item = (Unit, &UnitState)> {
-        (0..).zip(&self.nodes).flat_map(|(node, state)| {
-            (0..).zip(&state.units).map(move |(item, unit)| (Unit { node, item }, unit))
-        })
+        (0..)
+            .zip(&self.nodes)
+            .flat_map(|(node, state)| (0..).zip(&state.units).map(move |(item, unit)| (Unit { node, item }, unit)))
     }
 
     /// Applies an event that happened at this time.
@@ -470,7 +470,8 @@ fn unit_of(event: &SagaEvent) -> Option<(Unit, &SagaEvent)> {
 
 impl Evolve for SagaInstance {
     fn initial(id: &SagaId) -> Self {
-        let shape = SagaShape { name: String::new(), version: 0, nodes: Vec::new(), output: String::new(), pivot: None };
+        let shape =
+            SagaShape { name: String::new(), version: 0, nodes: Vec::new(), output: String::new(), pivot: None };
         Self {
             id: id.clone(),
             phase: Phase::Missing,

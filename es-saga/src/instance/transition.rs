@@ -147,8 +147,7 @@ impl SagaInstance {
             }
             Transition::Start { unit, key, input, compensation } => {
                 let state = self.startable(unit)?;
-                let compensation =
-                    state.compensation.is_none().then_some(RecordedValue { value: compensation });
+                let compensation = state.compensation.is_none().then_some(RecordedValue { value: compensation });
                 SagaEvent::StepStarted { unit, attempt: state.attempts.saturating_add(1), key, input, compensation }
             }
             Transition::Succeed { unit, output } => {
@@ -210,9 +209,8 @@ impl SagaInstance {
         // The start of an external step has counted the attempt already.
         let attempt = state.attempts.saturating_add(u32::from(state.status != UnitStatus::Running));
         let goes_forward = matches!(self.phase, Phase::Running | Phase::Stuck(Direction::Forward));
-        let has_another = goes_forward
-            && class != ErrorClass::Terminal
-            && retry.has_another(attempt, since(state.started_at, now));
+        let has_another =
+            goes_forward && class != ErrorClass::Terminal && retry.has_another(attempt, since(state.started_at, now));
         let retry_at = has_another.then(|| after(now, retry.pause(attempt, roll)));
         let then = if class == ErrorClass::Terminal { Exhausted::Compensate } else { retry.exhausted };
         SagaEvent::StepFailed { unit, attempt, class, message, retry_at, then }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use es_core::prelude::*;
 use es_core::store::memory::MemoryStore;
-use es_core::{Commit, CommandContext, StreamId};
+use es_core::{CommandContext, Commit, StreamId};
 use es_saga::{
     Classify, DeclaredStep, ErrorClass, LocalStep, NodeOut, RunningSagas, Saga, SagaCoordinator, SagaGraph, SagaId,
     SagaStep, StepContext, StepKey, StepOptions, StepRetry,

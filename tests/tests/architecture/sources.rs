@@ -17,6 +17,7 @@ const ROOT_FILES: [(&str, &str); 18] = [
     ("es_log", "es-log/src/lib.rs"),
     ("es_rocksdb", "es-rocksdb/src/lib.rs"),
     ("es_personal", "es-personal/src/lib.rs"),
+    ("es_saga", "es-saga/src/lib.rs"),
     ("es_http", "es-http/src/lib.rs"),
     ("es_cli", "es-cli/src/lib.rs"),
     ("es_tool", "es-tool/src/lib.rs"),

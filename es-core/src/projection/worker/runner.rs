@@ -123,7 +123,11 @@ impl<P: Projection> Runner<P> {
                 .then(|| self.admin.audit_event("projection-claim-taken", json!({ "by": self.lease.owner })))
                 .transpose()?
                 .map(|event| (self.admin.audit_stream().clone(), event));
-            match self.lease.acquire_or_take_over(&*self.store, &self.keys.lease(), &*self.clock, &mut watch, takeover).await? {
+            match self
+                .lease
+                .acquire_or_take_over(&*self.store, &self.keys.lease(), &*self.clock, &mut watch, takeover)
+                .await?
+            {
                 Acquisition::Acquired(lease) => return Ok(Some(lease)),
                 Acquisition::HeldBy(holder) => {
                     self.monitor.enter(Phase::Standby(holder));
