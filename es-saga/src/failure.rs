@@ -23,9 +23,9 @@ pub enum ErrorClass {
 #[diagnostic::on_unimplemented(
     message = "the error `{Self}` of a saga step has no class",
     label = "no `Classify`",
-    note = "write `impl es_saga::Classify for {Self} {{ fn class(&self) -> es_saga::ErrorClass {{ ... }} }}`: there \
-            was no effect and a retry may help (transient), there was none and no retry helps (terminal), or the effect is \
-            unknown (ambiguous)"
+    note = "write `impl es_saga::Classify for {Self} {{ fn class(&self) -> es_saga::ErrorClass {{ ... }} }}`: \
+            transient if there was no effect and a retry may help, terminal if there was none and no retry helps, \
+            ambiguous if the effect is unknown"
 )]
 pub trait Classify: Error + Send + Sync + 'static {
     /// Returns the class. The default is transient.
