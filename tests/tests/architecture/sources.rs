@@ -11,7 +11,7 @@ pub(crate) fn root() -> PathBuf {
 }
 
 /// The root files of the crates that the checks of this binary parse.
-const ROOT_FILES: [(&str, &str); 18] = [
+const ROOT_FILES: [(&str, &str); 19] = [
     ("es_core", "es-core/src/lib.rs"),
     ("es_macros", "es-macros/src/lib.rs"),
     ("es_log", "es-log/src/lib.rs"),
