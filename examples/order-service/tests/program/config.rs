@@ -67,8 +67,15 @@ fn the_file_can_have_the_directory_of_the_store() {
 fn an_invalid_configuration_is_refused_before_a_store_is_created() {
     let dir = TestDir::new();
     dir.write("tokens", "secret write shop\n");
+    let refused = |file: &str, listen: &str, expected: &str| {
+        dir.write("service.toml", file);
+        let ran = dir.run(&["serve", "--config", "service.toml", "--listen", listen]);
+        assert_eq!(ran.code, Some(2), "{file}: {}", ran.err);
+        assert!(ran.err.contains(expected) && !ran.err.contains("secret"), "{file}: {}", ran.err);
+    };
+    // No machine has this address: a service that ignores the setting ends, too, and with another code.
+    refused("lisen = '127.0.0.1:0'", "192.0.2.1:0", "unknown field `lisen`, expected one of `data`, `listen`");
     for (file, expected) in [
-        ("lisen = '127.0.0.1:0'", "unknown field `lisen`, expected one of `data`, `listen`"),
         ("listen = 8080", "invalid type: integer `8080`"),
         ("listen = ", "invalid configuration in service.toml"),
         ("tokens = 'tokens'", "line 1 of the tokens: expected sha256:"),
@@ -78,10 +85,7 @@ fn an_invalid_configuration_is_refused_before_a_store_is_created() {
         ("operations = '8081'", "expected unix:PATH or HOST:PORT, found \"8081\""),
         ("tenant-header = 'a b'", "tenant-header: expected the name of a header, found \"a b\""),
     ] {
-        dir.write("service.toml", file);
-        let ran = dir.run(&["serve", "--config", "service.toml", "--listen", "127.0.0.1:0"]);
-        assert_eq!(ran.code, Some(2), "{file}: {}", ran.err);
-        assert!(ran.err.contains(expected) && !ran.err.contains("secret"), "{file}: {}", ran.err);
+        refused(file, "127.0.0.1:0", expected);
     }
     assert_eq!(dir.run(&["serve", "--config", "absent.toml"]).code, Some(2));
     assert!(!dir.path("shop").exists());
