@@ -6,7 +6,7 @@ mod shop;
 use std::sync::Arc;
 use std::time::Duration;
 
-use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent, StreamId};
+use es_core::{Commit, EventType, ExpectedRevision, NewEvent, StreamId};
 use es_saga::{
     CreateError, Direction, ErrorClass, ExecuteSagaError, HookAction, HookPlace, OperateError, OperatorNote, Phase,
     Saga, SagaId, SagaStartError, SagaVerb,

@@ -142,7 +142,6 @@ impl Operations {
     /// [`Role::Read`], every other method [`Role::Operate`].
     ///
     /// Jobs end when the router and all clones of these operations are dropped.
-    #[must_use]
     pub fn authenticated_router(self, tokens: Tokens) -> Router {
         let routes = self.routes_with(|routes| routes.layer(from_fn(demand_role)));
         routes.layer(from_fn_with_state(tokens, authenticate))

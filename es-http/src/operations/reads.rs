@@ -113,7 +113,7 @@ pub(super) async fn stream_events(
         if backward { revision.checked_sub(1) } else { revision.checked_add(1) }
     });
     let hidden = HiddenStream::of(store, &stream).await?;
-    Ok(page.respond(json!({ "next": next.flatten(), "hidden": hidden })))
+    Ok(page.respond(&json!({ "next": next.flatten(), "hidden": hidden })))
 }
 
 /// The parameters of a read of the log, of which some can be repeated.
@@ -179,7 +179,7 @@ pub(super) async fn log(
         if page.events == 0 && is_end && !remaining.is_zero() {
             let waited = tokio::select! {
                 waited = timeout(remaining, watch.wait_after(head)) => waited,
-                () = &mut stop => break Ok(page.respond(log_end(&operations, next, true, head))),
+                () = &mut stop => break Ok(page.respond(&log_end(&operations, next, true, head))),
             };
             if let Ok(waited) = waited {
                 waited?;
@@ -187,7 +187,7 @@ pub(super) async fn log(
                 continue;
             }
         }
-        break Ok(page.respond(log_end(&operations, next, is_end, head)));
+        break Ok(page.respond(&log_end(&operations, next, is_end, head)));
     }
 }
 
@@ -261,7 +261,7 @@ impl EventPage {
     }
 
     /// Returns the response with `events` and other members.
-    fn respond(self, members: Value) -> Response {
+    fn respond(self, members: &Value) -> Response {
         let members = members.to_string();
         let mut body = Vec::with_capacity(self.json.len() + members.len() + 16);
         body.extend_from_slice(b"{\"events\":[");
