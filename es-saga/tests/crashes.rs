@@ -110,7 +110,7 @@ async fn a_coordinator_that_lost_its_lease_records_nothing_more() {
             let id = sagas.create(&saga, "1", &order(2)).await.expect("it is created");
             let until = async {
                 while receiver.try_recv().is_err() {
-                    tokio::time::sleep(Duration::from_millis(1)).await
+                    tokio::time::sleep(Duration::from_millis(1)).await;
                 }
             };
             until.await;

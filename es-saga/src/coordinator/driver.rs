@@ -453,7 +453,7 @@ impl Driver {
         is_local: bool,
         count: usize,
     ) -> Result<Progress, StoreError> {
-        match self.write(current, effect, events, timer.clone()).await {
+        match self.write(current, effect, &events, timer.as_ref()).await {
             Ok(committed) => {
                 current.revision = committed.revision(&self.stream).or(current.revision);
                 current.timer = timer;
@@ -514,7 +514,7 @@ impl Driver {
         events: Vec<SagaEvent>,
         timer: Option<Timer>,
     ) -> Result<Progress, StoreError> {
-        match self.write(current, commit, events, timer.clone()).await {
+        match self.write(current, commit, &events, timer.as_ref()).await {
             Ok(committed) => {
                 current.revision = committed.revision(&self.stream).or(current.revision);
                 current.timer = timer;
@@ -539,8 +539,8 @@ impl Driver {
         &mut self,
         current: &Current,
         commit: Commit,
-        events: Vec<SagaEvent>,
-        timer: Option<Timer>,
+        events: &[SagaEvent],
+        timer: Option<&Timer>,
     ) -> Result<Committed, CommitError> {
         let commit = self.build(current, commit, events, timer)?;
         self.shared.store.commit(commit).await
@@ -551,17 +551,17 @@ impl Driver {
         &self,
         current: &Current,
         commit: Commit,
-        events: Vec<SagaEvent>,
-        timer: Option<Timer>,
+        events: &[SagaEvent],
+        timer: Option<&Timer>,
     ) -> Result<Commit, CommitError> {
         let (now, entropy) = (stored_now(&*self.shared.clock), &*self.shared.entropy);
         let recorder = Recorder { id: &self.id, stream: &self.stream, revision: current.revision, now, entropy };
-        let commit = recorder.add(commit, &events).map_err(|error| CommitError::Rejected(error.into()))?;
+        let commit = recorder.add(commit, events).map_err(|error| CommitError::Rejected(error.into()))?;
         let commit = self.lease.expect(commit);
-        if timer == current.timer {
+        if timer == current.timer.as_ref() {
             return Ok(commit);
         }
-        Ok(self.slot.queue().replace(commit, &self.stream, current.timer.as_ref(), timer.as_ref())?)
+        Ok(self.slot.queue().replace(commit, &self.stream, current.timer.as_ref(), timer)?)
     }
 
     /// Returns the timer with which the next commit leaves the saga: that of an idle saga if nothing more is to be

@@ -48,7 +48,7 @@ pub(super) async fn run_slot(shared: Arc<Shared>, slot: Slot, terms: LeaseTerms)
             Ok(Acquisition::HeldBy(_)) => {}
             Err(StoreError::Closed) => return,
             Err(error) => {
-                tracing::warn!(slot = slot.index(), error = %ErrorChain(&error), "lease of sagas not acquired")
+                tracing::warn!(slot = slot.index(), error = %ErrorChain(&error), "lease of sagas not acquired");
             }
         }
         tokio::select! {

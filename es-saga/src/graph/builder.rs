@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::graph::Definition;
-use crate::graph::code::{External, InStore, NodeCode, StepKind, TypedNode, Wiring};
+use crate::graph::code::{Condition, External, InStore, NodeCode, StepKind, TypedNode, Wiring};
 use crate::graph::input::{MaybeOut, NodeOut, Provides, Source, Sources, Wire};
 use crate::shape::{Fingerprint, NodeShape, Pivot, Repeat, SagaShape};
 use crate::step::{DeclaredStep, LocalStep, SagaStep};
@@ -275,7 +275,7 @@ impl<'g> NodeBuilder<'_, 'g> {
     fn conditional<S: DeclaredStep, K: StepKind<S>, P: Provides<'g, K::Input>>(
         self,
         input: P,
-        condition: Arc<dyn Fn(&K::Input) -> bool + Send + Sync>,
+        condition: Condition<K::Input>,
     ) -> Source {
         let mut sources = Sources::default();
         input.sources(&mut sources);

@@ -70,12 +70,15 @@ pub(crate) struct Recorded {
     pub(crate) output: Option<Value>,
 }
 
+/// Decides on the input whether a node executes its step.
+pub(super) type Condition<I> = Arc<dyn Fn(&I) -> bool + Send + Sync>;
+
 type DecodeWhole<I> = fn(&mut InputReader<'_>) -> Result<I, DecodeInputError>;
 
 /// How a node gets its input.
 pub(super) enum Wiring<I> {
     Whole(DecodeWhole<I>),
-    If(DecodeWhole<I>, Arc<dyn Fn(&I) -> bool + Send + Sync>),
+    If(DecodeWhole<I>, Condition<I>),
     Item,
 }
 
@@ -95,6 +98,9 @@ pub(super) struct TypedNode<S, K: StepKind<S>> {
     pub(super) wiring: Wiring<K::Input>,
 }
 
+/// A call that returns an output, and the effect of a local step.
+pub(super) type ExecuteCall<O> = BoxFuture<'static, Result<(O, Option<Commit>), StepFailure>>;
+
 /// Calls a step of type `S` as an external or as a local one.
 pub(super) trait StepKind<S>: 'static {
     const EFFECT: Effect;
@@ -103,11 +109,7 @@ pub(super) trait StepKind<S>: 'static {
 
     fn compensation(step: &S, input: &Self::Input, key: StepKey) -> Result<Value, StepFailure>;
 
-    fn execute(
-        step: Arc<S>,
-        input: Self::Input,
-        context: StepContext,
-    ) -> BoxFuture<'static, Result<(Self::Output, Option<Commit>), StepFailure>>;
+    fn execute(step: Arc<S>, input: Self::Input, context: StepContext) -> ExecuteCall<Self::Output>;
 
     fn undo(
         step: Arc<S>,
@@ -129,11 +131,7 @@ impl<S: SagaStep> StepKind<S> for External {
         encode("compensation", &step.compensation(input, key), ErrorClass::Terminal)
     }
 
-    fn execute(
-        step: Arc<S>,
-        input: S::Input,
-        context: StepContext,
-    ) -> BoxFuture<'static, Result<(S::Output, Option<Commit>), StepFailure>> {
+    fn execute(step: Arc<S>, input: S::Input, context: StepContext) -> ExecuteCall<S::Output> {
         async move {
             let output = step.execute(input, &context).await;
             output.map(|output| (output, None)).map_err(|error| StepFailure::of(&error))
@@ -169,11 +167,7 @@ impl<S: LocalStep> StepKind<S> for InStore {
         Ok(Value::Null)
     }
 
-    fn execute(
-        step: Arc<S>,
-        input: S::Input,
-        context: StepContext,
-    ) -> BoxFuture<'static, Result<(S::Output, Option<Commit>), StepFailure>> {
+    fn execute(step: Arc<S>, input: S::Input, context: StepContext) -> ExecuteCall<S::Output> {
         async move {
             let decided = step.execute(input, &context).await;
             decided.map(|(output, commit)| (output, Some(commit))).map_err(|error| certain(&error))

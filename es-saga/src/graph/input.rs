@@ -174,7 +174,7 @@ impl<'a> InputReader<'a> {
     note = "pass the handles in the order of the input: `NodeOut<T>` gives `T`, `MaybeOut<T>` gives `Option<T>`, and a \
             tuple of handles gives the tuple of their values"
 )]
-pub trait Provides<'g, I> {
+pub trait Provides<'g, I>: Copy {
     /// Appends the sources, in order.
     #[doc(hidden)]
     fn sources(&self, sources: &mut Sources);

@@ -116,7 +116,7 @@ impl<I: Stored, O: Stored> Saga<I, O> {
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {
         let Self { definition, .. } = self;
-        let definition = Arc::try_unwrap(definition).unwrap_or_else(|shared| shared.share());
+        let definition = Arc::try_unwrap(definition).unwrap_or_else(Definition::share);
         Self { definition: Arc::new(Definition { deadline: Some(deadline), ..definition }), marker: PhantomData }
     }
 }
