@@ -69,7 +69,7 @@ impl Recovery<'_> {
         let (mut mark_file, mark) = self.mark(!numbers.is_empty())?;
         let end = match self.headers(&numbers)? {
             None => self.create(mark)?,
-            Some((sealed, last)) => self.open_last(sealed, last, mark)?,
+            Some((sealed, last)) => self.open_last(sealed, &last, mark)?,
         };
         // A rename whose sync failed is on disk from now on.
         self.disk.sync_directory(self.directory).map_err(|error| self.io("sync", "", error))?;
@@ -193,7 +193,7 @@ impl Recovery<'_> {
     }
 
     /// Finds the end of the log in its last segment.
-    fn open_last(&self, mut sealed: Vec<SegmentInfo>, last: OpenSegment, mark: Mark) -> Result<LogEnd, OpenError> {
+    fn open_last(&self, mut sealed: Vec<SegmentInfo>, last: &OpenSegment, mark: Mark) -> Result<LogEnd, OpenError> {
         let header = last.info.header;
         if let Some(trailer) = last.info.trailer {
             // The process ended after it sealed the segment and before it created the next one.
@@ -203,7 +203,7 @@ impl Recovery<'_> {
                 previous: Some(trailer.last_checksum),
             };
             check_mark(mark, chain)?;
-            self.rewrite(&last, trailer.blocks.into(), u64::from(header.size - trailer.blocks))?;
+            self.rewrite(last, trailer.blocks.into(), u64::from(header.size - trailer.blocks))?;
             sealed.push(last.info);
             let place = Place { segment: header.place.segment + 1, ..header.place };
             let active = self.create_segment(place, chain)?;
@@ -223,10 +223,10 @@ impl Recovery<'_> {
             return Err(damaged(header.place.segment, active.end, chain.position, reason));
         }
         check_mark(mark, chain)?;
-        self.clean(&last, active.end, rest.end)?;
+        self.clean(last, active.end, rest.end)?;
         if let Some(frame) = last_frame {
             let length = frame.length as u64;
-            self.rewrite(&last, active.end - length, length)?;
+            self.rewrite(last, active.end - length, length)?;
         }
         let opens = last_frame.map_or(0, |frame| frame.opens);
         let removed_bytes = rest.end - active.end;

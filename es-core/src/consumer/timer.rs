@@ -190,7 +190,7 @@ mod tests {
         let [late, early, never] = timers;
         set(&store, &TimerQueue::new("q2"), None, &timer("other-1", "2026-01-01T00:00:00Z")).await;
         assert_eq!(queue.scan(&store, None, 9).await.unwrap(), [early.clone(), late.clone(), never.clone()]);
-        assert_eq!(queue.scan(&store, Some(&early), 1).await.unwrap(), [late.clone()]);
+        assert_eq!(queue.scan(&store, Some(&early), 1).await.unwrap(), std::slice::from_ref(&late));
         assert_eq!(queue.get(&store, &late.stream).await.unwrap(), Some(late));
     }
 
@@ -200,7 +200,7 @@ mod tests {
         let (first, second) = (timer("a-1", "2026-01-01T00:00:00Z"), timer("a-1", "2026-01-02T00:00:00Z"));
         set(&store, &queue, None, &first).await;
         set(&store, &queue, Some(&first), &second).await;
-        assert_eq!(queue.scan(&store, None, 9).await.unwrap(), [second.clone()]);
+        assert_eq!(queue.scan(&store, None, 9).await.unwrap(), std::slice::from_ref(&second));
         for stale in [None, Some(&first)] {
             let commit = queue.replace(Commit::new(), &first.stream, stale, Some(&first)).unwrap();
             assert!(matches!(store.commit(commit).await, Err(CommitError::Conflict(_))));

@@ -189,7 +189,7 @@ async fn a_reader_looks_and_only_an_operator_changes() {
         assert_eq!(detail, "expected the role operate, found read of \"reports\"", "{method} {path}");
         running.send(method, path, "", body).await.problem(401);
     }
-    assert_eq!(store.head().await.unwrap().map(|head| head.get()), Some(2), "nothing was written");
+    assert_eq!(store.head().await.unwrap().map(es_core::Position::get), Some(2), "nothing was written");
     let operator = bearer("operator");
     let path = "/streams/order-1?by=ada&reason=asked";
     assert_eq!(running.send("DELETE", path, &operator, &Value::Null).await.status, 200);

@@ -149,7 +149,7 @@ fn a_submitted_commit_is_written_also_if_nothing_waits_for_it() {
 fn a_submitted_commit_is_a_future() {
     use std::future::Future;
     use std::pin::pin;
-    use std::task::{Context, Poll, Wake, Waker};
+    use std::task::{Context, Wake, Waker};
 
     struct Unpark(std::thread::Thread);
     impl Wake for Unpark {
@@ -163,7 +163,7 @@ fn a_submitted_commit_is_a_future() {
     for number in 1..20 {
         let (_, pending) = log.submit(|draft| append(draft, number, 1)).expect("it is added");
         let mut pending = pin!(pending);
-        while let Poll::Pending = pending.as_mut().poll(&mut Context::from_waker(&waker)) {
+        while pending.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
             std::thread::park();
         }
         assert_eq!(log.head().map(Position::get), Some(number));
