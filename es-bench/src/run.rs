@@ -125,6 +125,6 @@ mod tests {
         assert!(refused.contains("es-rocksdb"), "{refused}");
         let chosen = chosen_contenders(&["es-memory".into()], Vec::new()).unwrap();
         let names: Vec<_> = chosen.iter().map(|contender| contender.name()).collect();
-        assert_eq!(names, ["es-memory", "rocksdb-each", "rocksdb-one", "bare-file"]);
+        assert_eq!(names, ["es-memory", "rocksdb-each", "rocksdb-one", "bare-file", "es-log"]);
     }
 }
