@@ -208,7 +208,7 @@ async fn a_corrupt_block_of_streams_is_no_damage_of_heads_and_its_end_is_reporte
     let findings: Vec<_> = found.damage.iter().map(|found| format!("{}: {}", found.place, found.detail)).collect();
     assert!(findings[0].starts_with("column family streams: Corruption: block checksum mismatch"), "{findings:?}");
     assert!(findings[1].starts_with("column family streams, keys after a-"), "{findings:?}");
-    assert!(findings[1].ends_with("was not looked for from there on"), "{findings:?}");
+    assert!(findings[1].ends_with("were not searched from there on"), "{findings:?}");
     assert_eq!(findings.len(), 2, "{findings:?}");
 }
 
