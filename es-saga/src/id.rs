@@ -33,6 +33,17 @@ impl SagaId {
         format!("{saga}:{instance}").parse()
     }
 
+    /// Returns the id of the child saga that a node of this saga runs: the name of the child, and an instance that
+    /// consists of this id and the node. An item of a list adds its index, and a run after a restart its number.
+    ///
+    /// # Errors
+    /// [`ParseSagaIdError`] if the name of the child is empty or contains `:`.
+    pub fn child(&self, saga: &str, node: &str, item: Option<u32>, run: u32) -> Result<Self, ParseSagaIdError> {
+        let item = item.map_or(String::new(), |item| format!("[{item}]"));
+        let run = if run == 0 { String::new() } else { format!("#{run}") };
+        Self::new(saga, format_args!("{self}/{node}{item}{run}"))
+    }
+
     /// Returns the name of the saga.
     #[must_use]
     pub fn saga(&self) -> &str {
@@ -159,6 +170,15 @@ mod tests {
             StepKey::of(&saga, "pay", 0, 0, Direction::Backward),
         ];
         assert!(!others.contains(&key));
+    }
+
+    #[test]
+    fn the_id_of_a_child_saga_never_changes_and_differs_by_node_item_and_run() {
+        let parent = SagaId::new("fulfilment", 7).expect("an id");
+        let child = |node, item, run| parent.child("packing", node, item, run).expect("an id").to_string();
+        assert_eq!(child("pack", None, 0), "packing:fulfilment:7/pack");
+        assert_eq!(child("pack", Some(2), 0), "packing:fulfilment:7/pack[2]");
+        assert_eq!(child("pack", Some(2), 1), "packing:fulfilment:7/pack[2]#1");
     }
 
     #[test]

@@ -84,8 +84,8 @@
 //!
 //! [`Saga::define`] builds the graph from typed handles: a step takes the input of the saga, the output of any earlier
 //! step, or a tuple of them. Steps without an edge between them run in parallel. A node can have a condition
-//! ([`NodeBuilder::step_if`]), run for each item of a list ([`NodeBuilder::each`]), or wait for nodes whose outputs it
-//! does not use ([`NodeBuilder::after`]). After a [pivot](SagaGraph::pivot) the saga is not undone any more.
+//! ([`NodeBuilder::step_if`]), run for each item of a list ([`NodeBuilder::each`]), run another saga
+//! ([`NodeBuilder::child`]), or wait for nodes whose outputs it does not use ([`NodeBuilder::after`]). After a [pivot](SagaGraph::pivot) the saga is not undone any more.
 //!
 //! # Failures
 //!
@@ -103,7 +103,9 @@
 //!
 //! [`SagaCoordinator`] runs the instances and continues them after a crash. An instance that this program cannot run is
 //! quarantined with the reason: it is unreadable, or its [fingerprint](Fingerprint) is that of another version of the
-//! graph. See [`instance`] for the state machine, and `docs/adr/0047-sagas-are-aggregates.md` for the reasons.
+//! graph. [`SagaAdmin::list`] and [`SagaAdmin::show`] show sagas as text, as a Mermaid diagram and as JSON. The coordinator
+//! records metrics through the facade `metrics`, and spans. [`testing`] tests a saga without a store. See [`instance`] for
+//! the state machine, and `docs/adr/0047-sagas-are-aggregates.md` for the reasons.
 
 mod coordinator;
 mod failure;
@@ -112,11 +114,13 @@ mod hooks;
 mod id;
 pub mod instance;
 mod shape;
+mod show;
 mod step;
+pub mod testing;
 
 pub use coordinator::{
-    CreateError, ExecuteSagaError, OperateError, RunningSagas, SagaAdmin, SagaCoordinator, SagaStartError,
-    UnfinishedSaga,
+    CreateError, ExecuteSagaError, OperateError, RunningSagas, SagaAdmin, SagaCoordinator, SagaCursor, SagaList,
+    SagaStartError, UnfinishedSaga,
 };
 pub use failure::{Classify, ErrorClass, Exhausted, StepFailure, StepRetry};
 pub use graph::{
@@ -126,4 +130,5 @@ pub use hooks::{HookAction, HookPlace, HookPoint};
 pub use id::{Direction, ParseSagaIdError, SagaId, StepKey};
 pub use instance::{OperatorNote, Phase, SagaInstance, SagaVerb};
 pub use shape::{Effect, Fingerprint, NodeShape, Pivot, Repeat, SagaShape, Undo};
+pub use show::{ItemDetails, NodeDetails, SagaDetails, SagaSummary};
 pub use step::{DeclaredStep, LocalStep, SagaStep, StepContext, StepOptions, Stored};

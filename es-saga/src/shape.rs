@@ -60,6 +60,8 @@ pub enum Effect {
     External,
     /// In the same store. The effect and the outcome are one commit.
     Local,
+    /// A saga of its own, which is created in the commit that records its start.
+    Child,
 }
 
 /// How often a node executes its step.

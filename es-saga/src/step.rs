@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use es_core::Commit;
+use es_core::model::Metadata;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -159,6 +160,7 @@ pub struct StepContext {
     pub(crate) attempt: u32,
     pub(crate) direction: Direction,
     pub(crate) key: StepKey,
+    pub(crate) metadata: Arc<Metadata>,
 }
 
 impl fmt::Debug for StepContext {
@@ -202,6 +204,19 @@ impl StepContext {
     #[must_use]
     pub const fn direction(&self) -> Direction {
         self.direction
+    }
+
+    /// Returns the metadata with which the saga was created. Add it to events of the call.
+    #[must_use]
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Returns the trace context of the creation of the saga (W3C Trace Context), if it was created with one: the text
+    /// under `traceparent` in its metadata. Pass it to the other side as the header `traceparent`.
+    #[must_use]
+    pub fn traceparent(&self) -> Option<&str> {
+        self.metadata.get_str("traceparent")
     }
 
     /// Returns the idempotency key of the call, which is the same in all attempts. Executing and undoing a step have

@@ -1,18 +1,18 @@
-//! [`SagaAdmin`]: creates, lists and operates sagas, with or without a running coordinator.
+//! [`SagaAdmin`]: creates and operates sagas, with or without a running coordinator.
 
 use std::sync::Arc;
 
 use es_core::aggregate::{Aggregate, LoadError};
 use es_core::consumer::timer::Timer;
-use es_core::model::{Clock, Entropy, NameError, SystemClock, SystemEntropy};
-use es_core::{Commit, CommitError, EventStore, Evolve, Repository, StoreError, StreamId, Timestamp};
+use es_core::model::{Clock, Entropy, Metadata, NameError, SystemClock, SystemEntropy};
+use es_core::{Commit, CommitError, EventStore, Repository, StreamId, Timestamp};
 
 use crate::coordinator::error::{CreateError, OperateError};
-use crate::coordinator::record::{Recorder, stored_now};
-use crate::coordinator::wake::{Slot, idle_timer};
+use crate::coordinator::record::{NewInstance, Recorder, stored_now};
+use crate::coordinator::wake::{Slot, concerns_parent, idle_timer, wake};
 use crate::graph::Saga;
 use crate::id::SagaId;
-use crate::instance::{Operate, OperatorNote, Phase, SagaEvent, SagaInstance, SagaVerb, Transition, VerbRefused};
+use crate::instance::{Operate, OperatorNote, Phase, SagaEvent, SagaInstance, SagaVerb, VerbRefused};
 use crate::step::Stored;
 
 /// The number of attempts of an action while the saga changes at the same time.
@@ -21,24 +21,12 @@ const ATTEMPTS: usize = 20;
 /// Creates, lists and operates sagas of a store. It needs no code of the sagas.
 #[derive(Debug, Clone)]
 pub struct SagaAdmin {
-    store: Arc<dyn EventStore>,
-    repository: Arc<Repository<SagaInstance>>,
+    pub(super) store: Arc<dyn EventStore>,
+    pub(super) repository: Arc<Repository<SagaInstance>>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
-}
-
-/// An unfinished saga in a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnfinishedSaga {
-    /// The id.
-    pub id: SagaId,
-    /// The time at which it has something to do: in the past while it runs, the end of the year 9999 or later while it
-    /// waits for a person.
-    pub due: Timestamp,
-    /// The reason why the program cannot run it, if there is one.
-    pub quarantine: Option<String>,
-    timer: Timer,
-    slot: Slot,
+    /// The metadata of instances that are created.
+    metadata: Metadata,
 }
 
 impl SagaAdmin {
@@ -46,7 +34,16 @@ impl SagaAdmin {
     #[must_use]
     pub fn new(store: Arc<dyn EventStore>) -> Self {
         let repository = Arc::new(Repository::new(Arc::clone(&store)).without_cache());
-        Self { store, repository, clock: Arc::new(SystemClock::new()), entropy: Arc::new(SystemEntropy) }
+        let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(SystemEntropy));
+        Self { store, repository, clock, entropy, metadata: Metadata::new() }
+    }
+
+    /// Sets the metadata of instances that are created, such as `traceparent` (W3C Trace Context). All events of an
+    /// instance have it, those of its child sagas too, and its steps get it in their [context](crate::StepContext).
+    #[must_use]
+    pub fn with_metadata(mut self, metadata: Metadata) -> Self {
+        self.metadata = metadata;
+        self
     }
 
     /// Replaces the clock.
@@ -107,21 +104,10 @@ impl SagaAdmin {
         let definition = &saga.definition;
         let id = SagaId::new(&definition.shape.name, instance).map_err(|_| NameError::Empty { kind: "saga id" })?;
         let (stream, now) = (SagaInstance::stream(&id)?, stored_now(&*self.clock));
-        let deadline = definition.deadline.and_then(|deadline| {
-            chrono::TimeDelta::from_std(deadline).ok().and_then(|deadline| now.checked_add_signed(deadline))
-        });
         let input = serde_json::to_value(input)?;
-        let shape = definition.shape.clone();
-        let mut state = SagaInstance::initial(&id);
-        let created = state.transition(Transition::Create { shape, input, deadline }, now);
-        // The instance is new, so the transition fits.
-        let events = created.unwrap_or_default();
-        let recorder = Recorder { id: &id, stream: &stream, revision: None, now, entropy: &*self.entropy };
-        let commit = recorder.add(commit, &events)?;
-        // A graph without nodes is completed at once.
-        let timer = (!state.phase().is_final()).then(|| Timer::new(stream.clone(), now));
-        let commit = Slot::of(&stream).queue().replace(commit, &stream, None, timer.as_ref());
-        Ok((id, commit.map_err(CommitError::Store)?))
+        let new = NewInstance { definition, id: &id, stream: &stream, input, parent: None, metadata: &self.metadata };
+        let commit = new.add(commit, now, &*self.entropy)?;
+        Ok((id, commit))
     }
 
     /// Returns the state of an instance. An instance that was never created is [`Phase::Missing`].
@@ -130,34 +116,6 @@ impl SagaAdmin {
     /// [`LoadError`] if the instance cannot be read.
     pub async fn status(&self, id: &SagaId) -> Result<SagaInstance, LoadError> {
         Ok(self.repository.load(id).await?.state)
-    }
-
-    /// Returns at most `limit` unfinished sagas after the saga `after` of an earlier call. The order is that of their
-    /// due times within each of a few partitions.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the rows cannot be read.
-    pub async fn unfinished(
-        &self,
-        after: Option<&UnfinishedSaga>,
-        limit: usize,
-    ) -> Result<Vec<UnfinishedSaga>, StoreError> {
-        let mut found = Vec::new();
-        let first = after.map_or(0, |after| after.slot.index());
-        for slot in Slot::all().skip(first) {
-            let after = after.filter(|after| after.slot == slot).map(|after| &after.timer);
-            let left = limit.saturating_sub(found.len());
-            if left == 0 {
-                break;
-            }
-            let timers = slot.queue().scan(&*self.store, after, left).await?;
-            found.extend(timers.into_iter().filter_map(|timer| {
-                let id = SagaInstance::id_of(&timer.stream)?;
-                let quarantine = Some(timer.note.clone()).filter(|note| !note.is_empty());
-                Some(UnfinishedSaga { id, due: timer.due, quarantine, timer, slot })
-            }));
-        }
-        Ok(found)
     }
 
     /// Performs an action on an instance and records it. Returns the phase after it.
@@ -189,15 +147,54 @@ impl SagaAdmin {
         }
         let loaded = self.repository.load(id).await?;
         let mut state = loaded.state;
-        let events = state.operate(Operate { verb, note }, now)?;
-        let recorder = Recorder { id, stream: &stream, revision: loaded.revision, now, entropy: &*self.entropy };
-        let commit = recorder.add(Commit::new(), &events)?;
+        let events = state.operate(Operate { verb, note: note.clone() }, now)?;
+        let mut commit = Commit::new();
+        if state.phase() == Phase::Killed {
+            commit = self.kill_children(commit, &state, &note, now).await?;
+        }
+        let (revision, metadata) = (loaded.revision, &state.metadata);
+        let recorder = Recorder { id, stream: &stream, revision, now, entropy: &*self.entropy, metadata };
+        commit = recorder.add(commit, &events)?;
         let is_idle = state.next(now).is_empty();
         let next = if is_idle { idle_timer(&stream, &state) } else { Some(Timer::new(stream.clone(), now)) };
         // A coordinator that runs the saga sees the change by the revision, and one that does not by the timer.
-        let commit = queue.replace(commit, &stream, timer.as_ref(), next.as_ref()).map_err(CommitError::Store)?;
+        let mut commit = queue.replace(commit, &stream, timer.as_ref(), next.as_ref()).map_err(CommitError::Store)?;
+        if let Some(parent) = state.parent().filter(|_| concerns_parent(&state)) {
+            commit = wake(&*self.store, commit, parent, now).await.map_err(CommitError::Store)?;
+        }
         self.store.commit(commit).await?;
         Ok(state.phase())
+    }
+
+    /// Adds the end of the child sagas in progress to a commit, the leaves first. A child saga that cannot be read is
+    /// left as it is.
+    async fn kill_children(
+        &self,
+        mut commit: Commit,
+        saga: &SagaInstance,
+        note: &OperatorNote,
+        now: Timestamp,
+    ) -> Result<Commit, OperateError> {
+        let mut pending: Vec<SagaId> = saga.awaited_children().map(|(_, child)| child.clone()).collect();
+        let mut killed = Vec::new();
+        while let Some(id) = pending.pop() {
+            let stream = SagaInstance::stream(&id)?;
+            // ORDER: the timer is read before the saga, so that a change in between is a conflict.
+            let timer = Slot::of(&stream).queue().get(&*self.store, &stream).await.map_err(CommitError::Store)?;
+            let Ok(loaded) = self.repository.load(&id).await else { continue };
+            let mut state = loaded.state;
+            let Ok(events) = state.operate(Operate { verb: SagaVerb::Kill, note: note.clone() }, now) else { continue };
+            pending.extend(state.awaited_children().map(|(_, child)| child.clone()));
+            killed.push((id, stream, timer, loaded.revision, state, events));
+        }
+        for (id, stream, timer, revision, state, events) in killed.iter().rev() {
+            let (entropy, metadata) = (&*self.entropy, &state.metadata);
+            let recorder = Recorder { id, stream, revision: *revision, now, entropy, metadata };
+            commit = recorder.add(commit, events)?;
+            let queue = Slot::of(stream).queue();
+            commit = queue.replace(commit, stream, timer.as_ref(), None).map_err(CommitError::Store)?;
+        }
+        Ok(commit)
     }
 
     /// Returns random bytes, for the id of an owner of leases.
@@ -218,10 +215,17 @@ impl SagaAdmin {
         if revision.is_none() {
             return Err(VerbRefused::NoSaga { saga: id.to_string() }.into());
         }
-        let recorder = Recorder { id, stream, revision, now, entropy: &*self.entropy };
+        // It may be unreadable: then the saga of which it is a step is not known.
+        let loaded = self.repository.load(id).await.ok().map(|loaded| loaded.state);
+        let metadata = loaded.as_ref().map_or_else(Metadata::new, |state| state.metadata().clone());
+        let recorder = Recorder { id, stream, revision, now, entropy: &*self.entropy, metadata: &metadata };
         let commit = recorder.add(Commit::new(), &[SagaEvent::Abandoned(note)])?;
         let commit = Slot::of(stream).queue().replace(commit, stream, timer.as_ref(), None);
-        self.store.commit(commit.map_err(CommitError::Store)?).await?;
+        let mut commit = commit.map_err(CommitError::Store)?;
+        if let Some(parent) = loaded.as_ref().and_then(SagaInstance::parent) {
+            commit = wake(&*self.store, commit, parent, now).await.map_err(CommitError::Store)?;
+        }
+        self.store.commit(commit).await?;
         Ok(Phase::Abandoned)
     }
 }

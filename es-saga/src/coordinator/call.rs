@@ -9,7 +9,10 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tracing::Instrument;
 
+use crate::coordinator::metrics::StepMetrics;
 use crate::failure::{ErrorClass, StepFailure};
 use crate::graph::{Executed, NodeCode, Recorded, StepInstance};
 use crate::hooks::HookAction;
@@ -46,6 +49,7 @@ pub(super) struct Call<'a> {
     pub(super) effect: Effect,
     pub(super) context: StepContext,
     pub(super) hook: HookAction,
+    pub(super) metrics: Option<Arc<StepMetrics>>,
 }
 
 impl Call<'_> {
@@ -64,6 +68,8 @@ impl Call<'_> {
             _ => (self.attempt(), None),
         };
         let is_discarded = self.hook == HookAction::TimeOutAfterCall;
+        let span = self.span();
+        let metrics = self.metrics;
         let (permits, context) = (self.permits, Context::with_correlation(self.context.saga.correlation()));
         let timeout = self.code.options().timeout;
         let call = async move {
@@ -72,6 +78,7 @@ impl Call<'_> {
                 Some(permits) => permits.acquire_owned().await.ok(),
                 None => None,
             };
+            let start = Instant::now();
             let calls = async {
                 let result = first.await;
                 match second {
@@ -79,14 +86,26 @@ impl Call<'_> {
                     None => result,
                 }
             };
-            match tokio::time::timeout(timeout, AssertUnwindSafe(calls).catch_unwind()).await {
+            let ended = match tokio::time::timeout(timeout, AssertUnwindSafe(calls).catch_unwind()).await {
                 Ok(Ok(_)) if is_discarded => Err(StepFailure::new(lost, "the result was discarded by a test")),
                 Ok(Ok(result)) => result,
                 Ok(Err(panic)) => Err(StepFailure::new(lost, format!("the step panicked: {}", message(&*panic)))),
                 Err(_) => Err(StepFailure::new(lost, format!("the step did not return within {timeout:?}"))),
+            };
+            if let Some(metrics) = metrics {
+                metrics.record(start.elapsed(), ended.as_ref().err().map(|failure| failure.class));
             }
+            ended
         };
-        async move { finished(context.scope(call).await) }.boxed()
+        async move { finished(context.scope(call).await) }.instrument(span).boxed()
+    }
+
+    /// Returns the span of the call. Its field `traceparent` is the trace context of the creation of the saga.
+    fn span(&self) -> tracing::Span {
+        let StepContext { saga, node, item, attempt, direction, key, .. } = &self.context;
+        let direction = if *direction == Direction::Forward { "execute" } else { "undo" };
+        let (step, traceparent) = (self.code.step(), self.context.traceparent().unwrap_or_default());
+        tracing::info_span!("saga_step", %saga, step, node = &**node, item, direction, attempt, %key, traceparent)
     }
 
     fn attempt(&self) -> BoxFuture<'static, Result<Returned, StepFailure>> {

@@ -10,12 +10,16 @@
 //! - `slots`: one task for each slot, which holds the lease of the slot and finds the sagas that are due.
 //! - `driver`: runs one saga until it has nothing to do. A waiting saga is not in memory.
 //! - `call`: one call of a step, with its timeout.
-//! - `admin`: creates, lists and operates sagas.
+//! - `metrics`: counters, gauges and histograms per saga and step.
+//! - `admin`: creates and operates sagas.
+//! - `list`: lists and shows sagas.
 
 mod admin;
 mod call;
 mod driver;
 mod error;
+mod list;
+mod metrics;
 mod record;
 mod shared;
 mod slots;
@@ -34,14 +38,16 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
 use tokio::task::JoinSet;
 
-pub use admin::{SagaAdmin, UnfinishedSaga};
+pub use admin::SagaAdmin;
 pub use error::{CreateError, ExecuteSagaError, OperateError, SagaStartError};
+pub use list::{SagaCursor, SagaList, UnfinishedSaga};
 
 use crate::graph::{Definition, Saga, StepInstance};
 use crate::hooks::{Hook, HookAction, HookPoint};
 use crate::id::SagaId;
 use crate::instance::{OperatorNote, Phase, SagaInstance, SagaVerb};
 use crate::step::{DeclaredStep, Stored};
+use metrics::SagaMetrics;
 use shared::{RegisteredStep, RunState, Shared};
 use wake::Slot;
 
@@ -90,7 +96,7 @@ impl SagaCoordinator {
         }
     }
 
-    /// Registers a saga.
+    /// Registers a saga, and its child sagas.
     #[must_use]
     pub fn saga<I, O>(mut self, saga: &Saga<I, O>) -> Self {
         self.definitions.push(Arc::clone(&saga.definition));
@@ -180,30 +186,30 @@ impl SagaCoordinator {
                 return Err(SagaStartError::Duplicate { kind: "step", name: name.to_owned() });
             }
         }
-        let mut definitions = BTreeMap::new();
-        for definition in self.definitions {
+        let (mut definitions, mut metrics) = (BTreeMap::new(), BTreeMap::new());
+        for definition in with_children(self.definitions)? {
             let name = definition.shape.name.clone();
-            let is_missing = |name: &&'static str, code: &dyn crate::graph::NodeCode| {
-                steps.get(name).is_none_or(|step| !code.accepts(&step.instance))
+            let is_missing = |code: &dyn crate::graph::NodeCode| {
+                steps.get(code.step()).is_none_or(|step| !code.accepts(&step.instance))
             };
             let missing: BTreeSet<String> = definition
                 .codes
                 .iter()
-                .filter(|code| is_missing(&code.step(), &***code))
+                .filter(|code| code.child().is_none() && is_missing(&***code))
                 .map(|code| code.step().to_owned())
                 .collect();
             if !missing.is_empty() {
                 return Err(SagaStartError::MissingSteps { saga: name, steps: missing.into_iter().collect() });
             }
-            if definitions.insert(name.clone(), definition).is_some() {
-                return Err(SagaStartError::Duplicate { kind: "saga", name });
-            }
+            metrics.insert(name.clone(), SagaMetrics::new(&definition));
+            definitions.insert(name, definition);
         }
         Ok(Shared {
             repository: Repository::new(Arc::clone(&store)).without_cache().with_clock(Arc::clone(&self.clock)),
             store,
             definitions,
             steps,
+            metrics,
             clock: self.clock,
             entropy: self.entropy,
             hook: self.hook,
@@ -214,6 +220,31 @@ impl SagaCoordinator {
             run_state: watch::Sender::new(RunState::Running),
         })
     }
+}
+
+/// Returns the definitions and those of their child sagas.
+fn with_children(registered: Vec<Arc<Definition>>) -> Result<Vec<Arc<Definition>>, SagaStartError> {
+    let duplicate = |name: &str| SagaStartError::Duplicate { kind: "saga", name: name.to_owned() };
+    let mut known = BTreeMap::<String, Arc<Definition>>::new();
+    for definition in &registered {
+        if known.insert(definition.shape.name.clone(), Arc::clone(definition)).is_some() {
+            return Err(duplicate(&definition.shape.name));
+        }
+    }
+    let mut pending = registered;
+    while let Some(parent) = pending.pop() {
+        for child in parent.codes.iter().filter_map(|code| code.child()) {
+            match known.get(&child.shape.name) {
+                Some(other) if other.fingerprint == child.fingerprint => {}
+                Some(_) => return Err(duplicate(&child.shape.name)),
+                None => {
+                    known.insert(child.shape.name.clone(), Arc::clone(child));
+                    pending.push(Arc::clone(child));
+                }
+            }
+        }
+    }
+    Ok(known.into_values().collect())
 }
 
 /// Checks that all unfinished sagas are registered. Sagas that were quarantined before are not checked.
@@ -276,7 +307,7 @@ impl RunningSagas {
         input: &I,
     ) -> Result<SagaId, CreateError> {
         let id = self.admin.create(saga, instance, input).await?;
-        self.notify(&id);
+        self.shared.notify(&id);
         Ok(id)
     }
 
@@ -356,14 +387,11 @@ impl RunningSagas {
     /// As for [`SagaAdmin::operate`].
     pub async fn operate(&self, id: &SagaId, verb: SagaVerb, note: OperatorNote) -> Result<Phase, OperateError> {
         let phase = self.admin.operate(id, verb, note).await?;
-        self.notify(id);
-        Ok(phase)
-    }
-
-    fn notify(&self, id: &SagaId) {
-        if let Ok(stream) = SagaInstance::stream(id) {
-            self.shared.changed[Slot::of(&stream).index()].notify_one();
+        if let Some(metrics) = self.shared.metrics.get(id.saga()) {
+            metrics.count_operated(phase);
         }
+        self.shared.notify(id);
+        Ok(phase)
     }
 
     /// Stops the coordinator: starts no new call, waits for the calls in progress, records their outcomes and releases

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use es_core::aggregate::Aggregate;
 use es_core::model::{Clock, Entropy};
 use es_core::{EventStore, Repository, StreamId};
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
 
-use crate::coordinator::wake::SLOTS;
+use crate::coordinator::metrics::SagaMetrics;
+use crate::coordinator::wake::{SLOTS, Slot};
 use crate::graph::{Definition, StepInstance};
 use crate::hooks::{Hook, HookAction, HookPoint};
+use crate::id::SagaId;
 use crate::instance::SagaInstance;
 
 /// Whether the coordinator runs.
@@ -34,6 +37,7 @@ pub(super) struct Shared {
     pub(super) repository: Repository<SagaInstance>,
     pub(super) definitions: BTreeMap<String, Arc<Definition>>,
     pub(super) steps: BTreeMap<&'static str, RegisteredStep>,
+    pub(super) metrics: BTreeMap<String, SagaMetrics>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) entropy: Arc<dyn Entropy>,
     pub(super) hook: Option<Arc<Hook>>,
@@ -57,6 +61,13 @@ impl Shared {
             self.run_state.send_replace(RunState::Crashed);
         }
         action
+    }
+
+    /// Wakes the task of the slot of a saga that was created or changed in this process.
+    pub(super) fn notify(&self, saga: &SagaId) {
+        if let Ok(stream) = SagaInstance::stream(saga) {
+            self.changed[Slot::of(&stream).index()].notify_one();
+        }
     }
 
     pub(super) fn is_crashed(&self) -> bool {

@@ -10,6 +10,7 @@ use es_core::model::ErrorChain;
 use es_core::{Commit, CommitError, StoreError, StreamId, Timestamp};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use crate::coordinator::driver::{DriveEnd, Driver};
 use crate::coordinator::shared::{RunState, Shared};
@@ -209,8 +210,9 @@ impl HeldSlot {
             let shared = Arc::clone(&self.shared);
             let Some(driver) = Driver::new(Arc::clone(&shared), self.lease.clone(), stream.clone()) else { continue };
             self.active.insert(stream.clone());
+            let span = tracing::info_span!("saga", stream = %stream);
             self.drivers.spawn(async move {
-                let end = driver.run().await;
+                let end = driver.run().instrument(span).await;
                 if end.is_err() {
                     // The saga is still due. Without a pause, a store that fails would be asked in a loop.
                     tokio::time::sleep(shared.poll).await;

@@ -10,12 +10,14 @@
 //! A finished saga has no timer. Sagas are distributed over slots by a hash of their stream; each slot has a queue of
 //! timers and a lease.
 
+use es_core::aggregate::Aggregate;
 use es_core::consumer::lease::LeaseRows;
 use es_core::consumer::timer::{Timer, TimerQueue};
-use es_core::{StreamId, Timestamp};
+use es_core::{Commit, EventStore, StoreError, StreamId, Timestamp};
 use uuid::Uuid;
 
-use crate::instance::SagaInstance;
+use crate::id::SagaId;
+use crate::instance::{Phase, SagaInstance};
 
 /// The number of slots. Never changes, because the rows of a saga are found by its slot.
 pub(super) const SLOTS: u8 = 4;
@@ -62,6 +64,29 @@ pub(super) fn never() -> Timestamp {
 /// The due time of a saga that this program cannot run, which is after [`never`].
 pub(super) fn quarantined() -> Timestamp {
     Timestamp::from_timestamp(253_402_300_800, 0).unwrap_or(Timestamp::MAX_UTC)
+}
+
+/// Returns whether the saga of which this one is a step has something to record: this one has ended, or is stuck.
+pub(super) fn concerns_parent(state: &SagaInstance) -> bool {
+    state.phase().is_final() || matches!(state.phase(), Phase::Stuck(_))
+}
+
+/// Makes an unfinished saga due in a commit. A coordinator that runs it at that time gets a conflict on its next commit,
+/// and loads it again. A quarantined saga stays quarantined.
+pub(super) async fn wake(
+    store: &dyn EventStore,
+    commit: Commit,
+    saga: &SagaId,
+    now: Timestamp,
+) -> Result<Commit, StoreError> {
+    let Ok(stream) = SagaInstance::stream(saga) else { return Ok(commit) };
+    let queue = Slot::of(&stream).queue();
+    let Some(timer) = queue.get(store, &stream).await?.filter(|timer| timer.note.is_empty()) else {
+        return Ok(commit);
+    };
+    // The timer must change, so that a coordinator which has read the earlier one gets a conflict.
+    let due = if timer.due == now { now - chrono::TimeDelta::microseconds(1) } else { now };
+    queue.replace(commit, &stream, Some(&timer), Some(&Timer::new(stream.clone(), due)))
 }
 
 /// Returns the timer of a saga for which nothing is to be done now.

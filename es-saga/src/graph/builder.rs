@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use crate::graph::Definition;
-use crate::graph::code::{Condition, External, InStore, NodeCode, StepKind, TypedNode, Wiring};
+use crate::graph::code::{ChildNode, Condition, External, InStore, NodeCode, StepKind, TypedNode, Wiring};
 use crate::graph::input::{MaybeOut, NodeOut, Provides, Source, Sources, Wire};
-use crate::shape::{Fingerprint, NodeShape, Pivot, Repeat, SagaShape};
-use crate::step::{DeclaredStep, LocalStep, SagaStep};
+use crate::graph::{Definition, Saga};
+use crate::shape::{Effect, Fingerprint, NodeShape, Pivot, Repeat, SagaShape, Undo};
+use crate::step::{DeclaredStep, LocalStep, SagaStep, Stored};
 
 /// A saga cannot be defined.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -80,6 +80,11 @@ impl<'g> SagaGraph<'g> {
         self.node(S::NAME).local::<S>(input)
     }
 
+    /// Adds a child saga whose node has the name of the child. See [`NodeBuilder::child`].
+    pub fn child<I: Stored, O: Stored>(&mut self, child: &Saga<I, O>, input: impl Provides<'g, I>) -> NodeOut<'g, O> {
+        self.node(&child.definition.shape.name).child(child, input)
+    }
+
     /// Sets the pivot: nodes that are added later start after all earlier ones are done. When the first of them starts,
     /// the saga is not compensated any more, but goes forward until it is completed.
     pub fn pivot(&mut self) {
@@ -106,13 +111,8 @@ impl<'g> SagaGraph<'g> {
         u32::try_from(self.nodes.len()).unwrap_or(u32::MAX)
     }
 
-    fn add<S: DeclaredStep, K: StepKind<S>>(
-        &mut self,
-        name: String,
-        mut after: BTreeSet<u32>,
-        sources: Sources,
-        wiring: Wiring<K::Input>,
-    ) -> Source {
+    fn add(&mut self, node: NewNode, mut after: BTreeSet<u32>, sources: &Sources, code: Box<dyn NodeCode>) -> Source {
+        let NewNode { name, step, step_version, effect, repeat, undo, is_pivot } = node;
         let index = self.next_index();
         for source in &sources.list {
             if let Source::Node(node) = source {
@@ -122,32 +122,27 @@ impl<'g> SagaGraph<'g> {
         match self.pivot {
             Some(Pivot { step: Some(step), .. }) => drop(after.insert(step)),
             Some(Pivot { step: None, next }) => after.extend(0..next),
-            None if S::OPTIONS.pivot => after.extend(0..index),
+            None if is_pivot => after.extend(0..index),
             None => {}
         }
-        let repeat = match &wiring {
-            Wiring::Whole(_) => Repeat::Once,
-            Wiring::If(..) => Repeat::Optional,
-            Wiring::Item => Repeat::Each,
-        };
         let input = self.render(&sources.wiring);
         self.check_name("node", &name);
-        self.check_name("step", S::NAME);
+        self.check_name("step", &step);
         if self.nodes.iter().any(|node| node.name == name) {
             self.error.get_or_insert(DefineError::DuplicateNode { name: name.clone() });
         }
         self.nodes.push(NodeShape {
             name,
-            step: S::NAME.to_owned(),
-            step_version: S::VERSION,
-            effect: K::EFFECT,
+            step,
+            step_version,
+            effect,
             repeat,
-            undo: S::OPTIONS.undo,
+            undo,
             after: after.into_iter().collect(),
             input,
         });
-        self.codes.push(Box::new(TypedNode::<S, K> { sources: sources.list, wiring }));
-        if S::OPTIONS.pivot {
+        self.codes.push(code);
+        if is_pivot {
             self.set_pivot(Pivot { step: Some(index), next: index.saturating_add(1) });
         }
         Source::Node(index)
@@ -196,6 +191,17 @@ impl<'g> SagaGraph<'g> {
         let fingerprint = Fingerprint::of(&shape);
         Ok(Definition { shape, fingerprint, codes: self.codes, deadline: None, output })
     }
+}
+
+/// A node without its edges.
+struct NewNode {
+    name: String,
+    step: String,
+    step_version: u32,
+    effect: Effect,
+    repeat: Repeat,
+    undo: Undo,
+    is_pivot: bool,
 }
 
 /// A node with a name and options, before its step is added.
@@ -266,10 +272,86 @@ impl<'g> NodeBuilder<'_, 'g> {
         NodeOut::new(self.items::<S, InStore>(list.source()))
     }
 
+    /// Adds a child saga: a saga of its own, with an [id](crate::SagaId::child) that is derived from this saga and the
+    /// node. It is created in the commit that records its start, and its output is that of the node. If it is
+    /// compensated, the step has failed; if it is stuck, this saga waits for it, with the reason. To undo the step is to
+    /// compensate the child saga, also one in progress, before the steps on which it depends.
+    pub fn child<I: Stored, O: Stored>(self, child: &Saga<I, O>, input: impl Provides<'g, I>) -> NodeOut<'g, O> {
+        NodeOut::new(self.whole_child(child, input))
+    }
+
+    /// Adds a child saga that is created if `condition` holds for its input. The condition must depend on the input
+    /// only; its result is recorded.
+    pub fn child_if<I: Stored, O: Stored>(
+        self,
+        child: &Saga<I, O>,
+        input: impl Provides<'g, I>,
+        condition: impl Fn(&I) -> bool + Send + Sync + 'static,
+    ) -> MaybeOut<'g, O> {
+        MaybeOut::new(self.conditional_child(child, input, Arc::new(condition)))
+    }
+
+    /// Adds a child saga for each item of a list, in parallel. The outputs are in the order of the items.
+    pub fn child_each<I: Stored, O: Stored>(
+        self,
+        child: &Saga<I, O>,
+        list: NodeOut<'g, Vec<I>>,
+    ) -> NodeOut<'g, Vec<O>> {
+        let list = list.source();
+        let sources = Sources { list: vec![list], wiring: vec![Wire::Of(list)] };
+        NodeOut::new(self.add_child(child, sources, Wiring::Item))
+    }
+
+    fn whole_child<I: Stored, O, P: Provides<'g, I>>(self, child: &Saga<I, O>, input: P) -> Source {
+        let mut sources = Sources::default();
+        input.sources(&mut sources);
+        self.add_child(child, sources, Wiring::Whole(P::decode))
+    }
+
+    fn conditional_child<I: Stored, O, P: Provides<'g, I>>(
+        self,
+        child: &Saga<I, O>,
+        input: P,
+        condition: Condition<I>,
+    ) -> Source {
+        let mut sources = Sources::default();
+        input.sources(&mut sources);
+        self.add_child(child, sources, Wiring::If(P::decode, condition))
+    }
+
+    fn add_child<I: Stored, O>(self, child: &Saga<I, O>, sources: Sources, wiring: Wiring<I>) -> Source {
+        let child = Arc::clone(&child.definition);
+        let node = NewNode {
+            name: self.name,
+            step: child.shape.name.clone(),
+            step_version: child.shape.version,
+            effect: Effect::Child,
+            repeat: wiring.repeat(),
+            undo: Undo::Compensate,
+            is_pivot: false,
+        };
+        let code = ChildNode { child, sources: sources.list.clone(), wiring };
+        self.graph.add(node, self.after, &sources, Box::new(code))
+    }
+
+    fn add_step<S: DeclaredStep, K: StepKind<S>>(self, sources: Sources, wiring: Wiring<K::Input>) -> Source {
+        let node = NewNode {
+            name: self.name,
+            step: S::NAME.to_owned(),
+            step_version: S::VERSION,
+            effect: K::EFFECT,
+            repeat: wiring.repeat(),
+            undo: S::OPTIONS.undo,
+            is_pivot: S::OPTIONS.pivot,
+        };
+        let code = TypedNode::<S, K> { sources: sources.list.clone(), wiring };
+        self.graph.add(node, self.after, &sources, Box::new(code))
+    }
+
     fn whole<S: DeclaredStep, K: StepKind<S>, P: Provides<'g, K::Input>>(self, input: P) -> Source {
         let mut sources = Sources::default();
         input.sources(&mut sources);
-        self.graph.add::<S, K>(self.name, self.after, sources, Wiring::Whole(P::decode))
+        self.add_step::<S, K>(sources, Wiring::Whole(P::decode))
     }
 
     fn conditional<S: DeclaredStep, K: StepKind<S>, P: Provides<'g, K::Input>>(
@@ -279,11 +361,11 @@ impl<'g> NodeBuilder<'_, 'g> {
     ) -> Source {
         let mut sources = Sources::default();
         input.sources(&mut sources);
-        self.graph.add::<S, K>(self.name, self.after, sources, Wiring::If(P::decode, condition))
+        self.add_step::<S, K>(sources, Wiring::If(P::decode, condition))
     }
 
     fn items<S: DeclaredStep, K: StepKind<S>>(self, list: Source) -> Source {
         let sources = Sources { list: vec![list], wiring: vec![Wire::Of(list)] };
-        self.graph.add::<S, K>(self.name, self.after, sources, Wiring::Item)
+        self.add_step::<S, K>(sources, Wiring::Item)
     }
 }

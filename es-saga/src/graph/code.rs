@@ -6,14 +6,16 @@ use std::sync::Arc;
 use es_core::Commit;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::failure::{Classify, ErrorClass, StepFailure};
+use crate::graph::Definition;
 use crate::graph::input::{DecodeInputError, InputReader, Source};
 use crate::id::StepKey;
 use crate::instance::SagaInstance;
-use crate::shape::Effect;
+use crate::shape::{Effect, Repeat};
 use crate::step::{DeclaredStep, LocalStep, SagaStep, StepContext, StepOptions, Stored};
 
 /// A registered step.
@@ -29,7 +31,11 @@ pub(crate) struct Executed {
 /// The calls of a node.
 pub(crate) trait NodeCode: Send + Sync {
     /// Returns the name under which the step is registered.
-    fn step(&self) -> &'static str;
+    fn step(&self) -> &str;
+    /// Returns the definition of the child saga that the node runs instead of a step.
+    fn child(&self) -> Option<&Arc<Definition>> {
+        None
+    }
     /// Returns whether a registered step has the type of this node.
     fn accepts(&self, step: &StepInstance) -> bool;
     fn options(&self) -> StepOptions;
@@ -37,10 +43,10 @@ pub(crate) trait NodeCode: Send + Sync {
     fn count(&self, instance: &SagaInstance) -> Result<usize, DecodeInputError>;
     /// Returns whether the condition holds.
     fn includes(&self, instance: &SagaInstance) -> Result<bool, DecodeInputError>;
-    /// Returns the digest of the input, and the compensation of an external step.
+    /// Returns the digest of the input, and the compensation of an external step, or the input of a child saga.
     fn prepare(
         &self,
-        step: &StepInstance,
+        step: Option<&StepInstance>,
         instance: &SagaInstance,
         context: &StepContext,
     ) -> Result<(String, Value), StepFailure>;
@@ -217,15 +223,111 @@ fn decode<T: Stored>(what: &str, value: &Value) -> Result<T, StepFailure> {
 /// The namespace of the digests of inputs.
 const INPUTS: Uuid = Uuid::from_u128(0x81c0_44f2_7b6d_5a9e_93e8_1d50_c7a2_0f3b);
 
-impl<S: DeclaredStep, K: StepKind<S>> TypedNode<S, K> {
-    fn input(&self, instance: &SagaInstance, item: u32) -> Result<K::Input, DecodeInputError> {
-        let mut reader = InputReader::new(instance, &self.sources);
-        match &self.wiring {
-            Wiring::Whole(decode) | Wiring::If(decode, _) => decode(&mut reader),
-            Wiring::Item => reader.item(item),
+fn digest(input: &Value) -> String {
+    Uuid::new_v5(&INPUTS, input.to_string().as_bytes()).simple().to_string()
+}
+
+fn not_callable(step: &str) -> StepFailure {
+    StepFailure::new(ErrorClass::Terminal, format!("{step:?} is not a step that can be called"))
+}
+
+impl<I: DeserializeOwned> Wiring<I> {
+    fn input(&self, sources: &[Source], instance: &SagaInstance, item: u32) -> Result<I, DecodeInputError> {
+        let mut reader = InputReader::new(instance, sources);
+        match self {
+            Self::Whole(decode) | Self::If(decode, _) => decode(&mut reader),
+            Self::Item => reader.item(item),
         }
     }
 
+    /// Returns whether the condition holds.
+    fn includes(&self, sources: &[Source], instance: &SagaInstance) -> Result<bool, DecodeInputError> {
+        match self {
+            Self::If(_, condition) => Ok(condition(&self.input(sources, instance, 0)?)),
+            Self::Whole(_) | Self::Item => Ok(true),
+        }
+    }
+
+    pub(super) const fn repeat(&self) -> Repeat {
+        match self {
+            Self::Whole(_) => Repeat::Once,
+            Self::If(..) => Repeat::Optional,
+            Self::Item => Repeat::Each,
+        }
+    }
+}
+
+/// The code of a node that runs a child saga with an input of type `I`.
+pub(super) struct ChildNode<I> {
+    pub(super) child: Arc<Definition>,
+    pub(super) sources: Vec<Source>,
+    pub(super) wiring: Wiring<I>,
+}
+
+impl<I: Stored> NodeCode for ChildNode<I> {
+    fn step(&self) -> &str {
+        &self.child.shape.name
+    }
+
+    fn child(&self) -> Option<&Arc<Definition>> {
+        Some(&self.child)
+    }
+
+    fn accepts(&self, _: &StepInstance) -> bool {
+        false
+    }
+
+    fn options(&self) -> StepOptions {
+        StepOptions::DEFAULT
+    }
+
+    fn count(&self, instance: &SagaInstance) -> Result<usize, DecodeInputError> {
+        InputReader::new(instance, &self.sources).count()
+    }
+
+    fn includes(&self, instance: &SagaInstance) -> Result<bool, DecodeInputError> {
+        self.wiring.includes(&self.sources, instance)
+    }
+
+    fn prepare(
+        &self,
+        _: Option<&StepInstance>,
+        instance: &SagaInstance,
+        context: &StepContext,
+    ) -> Result<(String, Value), StepFailure> {
+        let input = self.wiring.input(&self.sources, instance, context.item).map_err(|error| unreadable(&error))?;
+        let encoded = encode("input", &input, ErrorClass::Terminal)?;
+        Ok((digest(&encoded), encoded))
+    }
+
+    fn execute(
+        &self,
+        _: &StepInstance,
+        _: &SagaInstance,
+        _: StepContext,
+    ) -> BoxFuture<'static, Result<Executed, StepFailure>> {
+        let failure = not_callable(self.step());
+        async { Err(failure) }.boxed()
+    }
+
+    fn undo(
+        &self,
+        _: &StepInstance,
+        _: &SagaInstance,
+        _: Recorded,
+        _: StepContext,
+    ) -> BoxFuture<'static, Result<Option<Commit>, StepFailure>> {
+        let failure = not_callable(self.step());
+        async { Err(failure) }.boxed()
+    }
+
+    fn share(&self) -> Box<dyn NodeCode> {
+        let child = Arc::clone(&self.child);
+        Box::new(Self { child, sources: self.sources.clone(), wiring: self.wiring.clone() })
+    }
+}
+
+impl<S: DeclaredStep, K: StepKind<S>> TypedNode<S, K> {
     /// Returns the step with its type. The coordinator checks the types of all steps when it starts.
     fn typed(step: &StepInstance) -> Result<Arc<S>, StepFailure> {
         Arc::clone(step).downcast::<S>().map_err(|_| {
@@ -235,7 +337,7 @@ impl<S: DeclaredStep, K: StepKind<S>> TypedNode<S, K> {
 }
 
 impl<S: DeclaredStep, K: StepKind<S>> NodeCode for TypedNode<S, K> {
-    fn step(&self) -> &'static str {
+    fn step(&self) -> &str {
         S::NAME
     }
 
@@ -252,23 +354,20 @@ impl<S: DeclaredStep, K: StepKind<S>> NodeCode for TypedNode<S, K> {
     }
 
     fn includes(&self, instance: &SagaInstance) -> Result<bool, DecodeInputError> {
-        match &self.wiring {
-            Wiring::If(_, condition) => Ok(condition(&self.input(instance, 0)?)),
-            Wiring::Whole(_) | Wiring::Item => Ok(true),
-        }
+        self.wiring.includes(&self.sources, instance)
     }
 
     fn prepare(
         &self,
-        step: &StepInstance,
+        step: Option<&StepInstance>,
         instance: &SagaInstance,
         context: &StepContext,
     ) -> Result<(String, Value), StepFailure> {
+        let Some(step) = step else { return Err(not_callable(S::NAME)) };
         let step = Self::typed(step)?;
-        let input = self.input(instance, context.item).map_err(|error| unreadable(&error))?;
+        let input = self.wiring.input(&self.sources, instance, context.item).map_err(|error| unreadable(&error))?;
         let encoded = encode("input", &input, ErrorClass::Terminal)?;
-        let digest = Uuid::new_v5(&INPUTS, encoded.to_string().as_bytes()).simple().to_string();
-        Ok((digest, K::compensation(&step, &input, context.key)?))
+        Ok((digest(&encoded), K::compensation(&step, &input, context.key)?))
     }
 
     fn execute(
@@ -277,7 +376,7 @@ impl<S: DeclaredStep, K: StepKind<S>> NodeCode for TypedNode<S, K> {
         instance: &SagaInstance,
         context: StepContext,
     ) -> BoxFuture<'static, Result<Executed, StepFailure>> {
-        let input = self.input(instance, context.item).map_err(|error| unreadable(&error));
+        let input = self.wiring.input(&self.sources, instance, context.item).map_err(|error| unreadable(&error));
         let step = Self::typed(step);
         // The effect of an external step remains even if its output cannot be stored.
         let class = if K::EFFECT == Effect::External { ErrorClass::Ambiguous } else { ErrorClass::Terminal };
@@ -295,7 +394,7 @@ impl<S: DeclaredStep, K: StepKind<S>> NodeCode for TypedNode<S, K> {
         recorded: Recorded,
         context: StepContext,
     ) -> BoxFuture<'static, Result<Option<Commit>, StepFailure>> {
-        let input = self.input(instance, context.item);
+        let input = self.wiring.input(&self.sources, instance, context.item);
         match Self::typed(step) {
             Ok(step) => K::undo(step, input, recorded, context),
             Err(failure) => async { Err(failure) }.boxed(),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::failure::{ErrorClass, Exhausted};
-use crate::id::{Direction, StepKey};
+use crate::id::{Direction, SagaId, StepKey};
 use crate::shape::{Fingerprint, SagaShape};
 
 /// One execution of a step: a node of the graph, and the index of the item for a node that runs for each item of a
@@ -57,6 +57,9 @@ pub enum SagaEvent {
         input: Value,
         /// The time at which the saga is compensated unless it is finished or past its pivot.
         deadline: Option<Timestamp>,
+        /// The saga of which this one is a step.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        parent: Option<SagaId>,
     },
     /// The length of the list of a node is known.
     #[event(name = "saga-items-listed")]
@@ -109,6 +112,24 @@ pub enum SagaEvent {
         retry_at: Option<Timestamp>,
         /// What happens to the saga after the last attempt.
         then: Exhausted,
+    },
+    /// A child saga was created. It runs from now on.
+    #[event(name = "saga-child-started")]
+    ChildStarted {
+        /// The step.
+        unit: Unit,
+        /// The child saga.
+        child: SagaId,
+        /// A digest of the input.
+        input: String,
+    },
+    /// A child saga waits for a person, and this saga waits for the child.
+    #[event(name = "saga-child-stuck")]
+    ChildStuck {
+        /// The step.
+        unit: Unit,
+        /// The reason.
+        reason: String,
     },
     /// The saga turned back: it undoes its steps in reverse order.
     #[event(name = "saga-compensating")]

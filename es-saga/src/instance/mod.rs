@@ -12,7 +12,8 @@
 //! ```
 //!
 //! - `event`: what is recorded.
-//! - `state`: the fold of the events.
+//! - `state`: the state of an instance.
+//! - `fold`: the fold of the events.
 //! - `next`: what to do next, and when.
 //! - `transition`: the outcomes of calls, and the consequences for the saga.
 //! - `verbs`: what an operator can do.
@@ -21,6 +22,7 @@
 //! call, so that a call whose outcome is unknown can be undone.
 
 mod event;
+mod fold;
 mod next;
 mod state;
 mod transition;

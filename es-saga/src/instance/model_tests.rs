@@ -123,7 +123,7 @@ impl Simulation {
             now: "2026-01-31T12:00:00Z".parse().expect("a time"),
             crashes: 0,
         };
-        simulation.log(Transition::Create { shape, input: json!(null), deadline: None });
+        simulation.log(Transition::Create { shape, input: json!(null), deadline: None, parent: None });
         simulation
     }
 

@@ -98,7 +98,10 @@ impl SagaInstance {
                 let can_undo = clear.get(index as usize) == Some(&true) && self.undo_of(index) != Undo::Ignore;
                 match state.status {
                     UnitStatus::Running => acts.push(Act::Interrupt(unit)),
+                    // The child saga turns back before the steps on which it depends.
+                    UnitStatus::AwaitingChild => acts.push(Act::Undo(unit)),
                     UnitStatus::Succeeded | UnitStatus::Owed if can_undo => acts.push(Act::Undo(unit)),
+                    UnitStatus::Undoing if self.is_child(index) => {}
                     UnitStatus::Undoing => acts.push(Act::Undo(unit)),
                     UnitStatus::UndoWaiting(at) if at <= now => acts.push(Act::Undo(unit)),
                     _ => {}

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use es_core::{Aggregate, EventContext, Evolve, Timestamp};
+use es_core::model::Metadata;
+use es_core::{Aggregate, Timestamp};
 use serde_json::Value;
 
-use crate::failure::{ErrorClass, Exhausted};
+use crate::failure::Exhausted;
 use crate::id::{Direction, SagaId};
 use crate::instance::event::{SagaEvent, Unit};
-use crate::shape::{Fingerprint, Repeat, SagaShape, Undo};
+use crate::shape::{Effect, Fingerprint, Repeat, SagaShape, Undo};
 
 /// The phase of a saga.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -65,6 +66,8 @@ pub enum UnitStatus {
     Running,
     /// It failed and is tried again at this time.
     Waiting(Timestamp),
+    /// Its child saga was created and has not ended.
+    AwaitingChild,
     /// It has had its effect.
     Succeeded,
     /// It failed without an effect.
@@ -83,6 +86,27 @@ pub enum UnitStatus {
     Undone,
 }
 
+impl UnitStatus {
+    /// Returns the name that lists show.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Waiting(_) => "waiting",
+            Self::AwaitingChild => "awaiting-child",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Owed => "owed",
+            Self::Skipped => "skipped",
+            Self::Undoing => "undoing",
+            Self::UndoWaiting(_) => "undo-waiting",
+            Self::UndoFailed => "undo-failed",
+            Self::Undone => "undone",
+        }
+    }
+}
+
 /// The state of one execution of a step.
 #[derive(Debug, Clone, Default)]
 pub struct UnitState {
@@ -98,12 +122,18 @@ pub struct UnitState {
     pub output: Option<Value>,
     /// The compensation of an external step that was started.
     pub compensation: Option<Value>,
-    /// The last error.
+    /// The last error, or the reason why its child saga is stuck.
     pub error: Option<String>,
+    /// Its child saga, if it was created.
+    pub child: Option<SagaId>,
     /// When its first attempt started; for a local step, when the first attempt ended.
     pub started_at: Option<Timestamp>,
     /// When it was last changed.
     pub changed_at: Option<Timestamp>,
+    /// When it succeeded, failed for the last time, or was skipped.
+    pub(crate) ended_at: Option<Timestamp>,
+    /// When it was undone.
+    pub(crate) undone_at: Option<Timestamp>,
     /// The digest of the input of the first attempt.
     pub(crate) input: Option<String>,
     /// When the first attempt to undo it started.
@@ -133,7 +163,8 @@ impl UnitState {
         matches!(self.status, UnitStatus::UndoFailed | UnitStatus::UndoWaiting(_))
     }
 
-    fn end_forward(&mut self) {
+    pub(super) fn end_forward(&mut self, at: Timestamp) {
+        self.ended_at = Some(at);
         self.status = if self.is_ambiguous { UnitStatus::Owed } else { UnitStatus::Failed };
     }
 }
@@ -152,7 +183,7 @@ pub struct NodeState {
 }
 
 impl NodeState {
-    fn new(repeat: Repeat) -> Self {
+    pub(super) fn new(repeat: Repeat) -> Self {
         let is_unlisted = repeat == Repeat::Each;
         let units = if is_unlisted { Vec::new() } else { vec![UnitState::default()] };
         Self { units, is_unlisted, ..Self::default() }
@@ -184,8 +215,11 @@ pub struct SagaInstance {
     pub(crate) input: Arc<Value>,
     pub(crate) nodes: Vec<NodeState>,
     pub(crate) deadline: Option<Timestamp>,
+    pub(crate) parent: Option<SagaId>,
     pub(crate) is_paused: bool,
     pub(crate) reason: Option<String>,
+    /// The metadata with which it was created.
+    pub(crate) metadata: Arc<Metadata>,
     pub(crate) created_at: Option<Timestamp>,
     pub(crate) changed_at: Option<Timestamp>,
     /// The reason why the events cannot be those of a saga, if there is one.
@@ -241,6 +275,18 @@ impl SagaInstance {
         self.deadline
     }
 
+    /// Returns the saga of which this one is a step.
+    #[must_use]
+    pub const fn parent(&self) -> Option<&SagaId> {
+        self.parent.as_ref()
+    }
+
+    /// Returns the metadata with which it was created, such as the trace context. All of its events have it.
+    #[must_use]
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
     /// Returns when it was created.
     #[must_use]
     pub const fn created_at(&self) -> Option<Timestamp> {
@@ -276,6 +322,18 @@ impl SagaInstance {
         self.shape.nodes.get(node as usize).map_or("", |node| node.name.as_str())
     }
 
+    pub(crate) fn is_child(&self, node: u32) -> bool {
+        self.shape.nodes.get(node as usize).is_some_and(|node| node.effect == Effect::Child)
+    }
+
+    /// Returns the steps that wait for the end of their child sagas.
+    pub(crate) fn awaited_children(&self) -> impl Iterator<Item = (Unit, &SagaId)> {
+        self.units().filter_map(|(unit, state)| match state.status {
+            UnitStatus::AwaitingChild | UnitStatus::Undoing => Some((unit, state.child.as_ref()?)),
+            _ => None,
+        })
+    }
+
     pub(crate) fn undo_of(&self, node: u32) -> Undo {
         self.shape.nodes.get(node as usize).map_or(Undo::Compensate, |node| node.undo)
     }
@@ -285,210 +343,5 @@ impl SagaInstance {
         (0..)
             .zip(&self.nodes)
             .flat_map(|(node, state)| (0..).zip(&state.units).map(move |(item, unit)| (Unit { node, item }, unit)))
-    }
-
-    /// Applies an event that happened at this time.
-    pub(crate) fn evolve_at(&mut self, event: &SagaEvent, at: Timestamp) {
-        self.changed_at = Some(at);
-        if let Some((unit, change)) = unit_of(event) {
-            let state = self.nodes.get_mut(unit.node as usize).and_then(|node| node.units.get_mut(unit.item as usize));
-            match state {
-                Some(state) => {
-                    state.changed_at = Some(at);
-                    state.evolve(change, at);
-                }
-                None => self.refuse(format!("no item {} of node {}", unit.item, unit.node)),
-            }
-        }
-        self.evolve_phase(event, at);
-    }
-
-    fn refuse(&mut self, defect: String) {
-        self.defect.get_or_insert(defect);
-    }
-
-    fn evolve_phase(&mut self, event: &SagaEvent, at: Timestamp) {
-        if self.phase == Phase::Missing && !matches!(event, SagaEvent::Created { .. }) {
-            self.refuse("the first event is not `saga-created`".to_owned());
-        }
-        match event {
-            SagaEvent::Created { shape, fingerprint, input, deadline } => {
-                if self.phase != Phase::Missing {
-                    self.refuse("it was created twice".to_owned());
-                }
-                if let Some(defect) = shape.defect() {
-                    self.refuse(defect);
-                }
-                self.phase = Phase::Running;
-                self.nodes = shape.nodes.iter().map(|node| NodeState::new(node.repeat)).collect();
-                self.shape = Arc::new(shape.clone());
-                self.fingerprint = Some(*fingerprint);
-                self.input = Arc::new(input.clone());
-                self.deadline = *deadline;
-                self.created_at = Some(at);
-            }
-            SagaEvent::ItemsListed { node, count } => match self.nodes.get_mut(*node as usize) {
-                Some(node) => {
-                    node.is_unlisted = false;
-                    node.units = vec![UnitState::default(); *count as usize];
-                }
-                None => self.refuse(format!("no node {node}")),
-            },
-            SagaEvent::StepOmitted { node } => match self.nodes.get_mut(*node as usize) {
-                Some(node) => node.is_omitted = true,
-                None => self.refuse(format!("no node {node}")),
-            },
-            SagaEvent::Compensating { reason } => self.turn_back(reason),
-            SagaEvent::Cancelled(note) => self.turn_back(&format!("cancelled by {}: {}", note.by, note.reason)),
-            SagaEvent::Stuck { unit, direction, reason } => {
-                self.phase = Phase::Stuck(*direction);
-                self.reason = Some(format!("{}: {reason}", self.node_name(unit.node)));
-            }
-            SagaEvent::Completed => self.phase = Phase::Completed,
-            SagaEvent::Compensated => self.phase = Phase::Compensated,
-            SagaEvent::Paused(note) => {
-                self.is_paused = true;
-                self.reason = Some(format!("paused by {}: {}", note.by, note.reason));
-            }
-            SagaEvent::Resumed(_) => self.is_paused = false,
-            SagaEvent::StepRetried { .. } | SagaEvent::StepSkipped { .. } => self.leave_stuck(),
-            SagaEvent::Killed(note) => self.end(Phase::Killed, "killed", &note.by, &note.reason),
-            SagaEvent::Abandoned(note) => self.end(Phase::Abandoned, "abandoned", &note.by, &note.reason),
-            SagaEvent::Restarted { nodes, note } => {
-                for node in nodes {
-                    self.restart_node(*node);
-                }
-                (self.phase, self.deadline) = (Phase::Running, None);
-                self.reason = Some(format!("restarted by {}: {}", note.by, note.reason));
-            }
-            _ => {}
-        }
-    }
-
-    fn turn_back(&mut self, reason: &str) {
-        self.phase = Phase::Compensating;
-        self.reason = Some(reason.to_owned());
-        let waiting = |unit: &&mut UnitState| matches!(unit.status, UnitStatus::Waiting(_));
-        self.nodes.iter_mut().flat_map(|node| &mut node.units).filter(waiting).for_each(UnitState::end_forward);
-    }
-
-    fn leave_stuck(&mut self) {
-        match self.phase {
-            Phase::Stuck(Direction::Forward) => self.phase = Phase::Running,
-            Phase::Stuck(Direction::Backward) => self.phase = Phase::Compensating,
-            _ => {}
-        }
-    }
-
-    fn end(&mut self, phase: Phase, verb: &str, by: &str, reason: &str) {
-        self.phase = phase;
-        self.reason = Some(format!("{verb} by {by}: {reason}"));
-    }
-
-    fn restart_node(&mut self, node: u32) {
-        let repeat = self.shape.nodes.get(node as usize).map_or(Repeat::Once, |node| node.repeat);
-        if let Some(state) = self.nodes.get_mut(node as usize) {
-            *state = NodeState { run: state.run + 1, ..NodeState::new(repeat) };
-        }
-    }
-}
-
-impl UnitState {
-    fn evolve(&mut self, event: &SagaEvent, at: Timestamp) {
-        match event {
-            SagaEvent::StepStarted { attempt, compensation, input, .. } => {
-                // An attempt without an outcome was interrupted, and may have had its effect.
-                self.is_ambiguous |= self.status == UnitStatus::Running;
-                self.status = UnitStatus::Running;
-                self.attempts = *attempt;
-                self.started_at.get_or_insert(at);
-                self.input.get_or_insert_with(|| input.clone());
-                if let Some(compensation) = compensation {
-                    self.compensation = Some(compensation.value.clone());
-                }
-            }
-            SagaEvent::StepSucceeded { output, .. } => {
-                self.status = UnitStatus::Succeeded;
-                self.started_at.get_or_insert(at);
-                self.output = Some(output.clone());
-            }
-            SagaEvent::StepFailed { attempt, class, message, retry_at, then, .. } => {
-                self.is_ambiguous |= *class == ErrorClass::Ambiguous;
-                self.started_at.get_or_insert(at);
-                (self.attempts, self.then, self.error) = (*attempt, *then, Some(message.clone()));
-                match retry_at {
-                    Some(at) => self.status = UnitStatus::Waiting(*at),
-                    None => self.end_forward(),
-                }
-            }
-            SagaEvent::UndoStarted { attempt, .. } => {
-                self.status = UnitStatus::Undoing;
-                self.undo_attempts = *attempt;
-                self.undo_started_at.get_or_insert(at);
-            }
-            SagaEvent::UndoSucceeded { .. } => self.status = UnitStatus::Undone,
-            SagaEvent::UndoFailed { attempt, message, retry_at, .. } => {
-                self.undo_started_at.get_or_insert(at);
-                (self.undo_attempts, self.error) = (*attempt, Some(message.clone()));
-                self.status = retry_at.map_or(UnitStatus::UndoFailed, UnitStatus::UndoWaiting);
-            }
-            SagaEvent::StepRetried { .. } if self.is_undo_failing() => {
-                (self.status, self.undo_attempts, self.undo_started_at) = (UnitStatus::UndoWaiting(at), 0, None);
-            }
-            SagaEvent::StepRetried { .. } => {
-                (self.status, self.attempts, self.started_at) = (UnitStatus::Waiting(at), 0, None);
-            }
-            SagaEvent::StepSkipped { .. } if self.is_undo_failing() => self.status = UnitStatus::Undone,
-            SagaEvent::StepSkipped { output, .. } => {
-                self.status = UnitStatus::Skipped;
-                self.output = output.as_ref().map(|output| output.value.clone());
-            }
-            // A step that cannot be undone stops the saga without an attempt.
-            SagaEvent::Stuck { direction: Direction::Backward, reason, .. } => {
-                (self.status, self.error) = (UnitStatus::UndoFailed, Some(reason.clone()));
-            }
-            _ => {}
-        }
-    }
-}
-
-/// Returns the unit that an event changes.
-fn unit_of(event: &SagaEvent) -> Option<(Unit, &SagaEvent)> {
-    match event {
-        SagaEvent::StepStarted { unit, .. }
-        | SagaEvent::StepSucceeded { unit, .. }
-        | SagaEvent::StepFailed { unit, .. }
-        | SagaEvent::UndoStarted { unit, .. }
-        | SagaEvent::UndoSucceeded { unit }
-        | SagaEvent::UndoFailed { unit, .. }
-        | SagaEvent::Stuck { unit, .. }
-        | SagaEvent::StepRetried { unit, .. }
-        | SagaEvent::StepSkipped { unit, .. } => Some((*unit, event)),
-        _ => None,
-    }
-}
-
-impl Evolve for SagaInstance {
-    fn initial(id: &SagaId) -> Self {
-        let shape =
-            SagaShape { name: String::new(), version: 0, nodes: Vec::new(), output: String::new(), pivot: None };
-        Self {
-            id: id.clone(),
-            phase: Phase::Missing,
-            shape: Arc::new(shape),
-            fingerprint: None,
-            input: Arc::new(Value::Null),
-            nodes: Vec::new(),
-            deadline: None,
-            is_paused: false,
-            reason: None,
-            created_at: None,
-            changed_at: None,
-            defect: None,
-        }
-    }
-
-    fn evolve(&mut self, event: &SagaEvent, at: &EventContext<'_>) {
-        self.evolve_at(event, at.occurred_at());
     }
 }

@@ -39,7 +39,7 @@ fn shape() -> SagaShape {
 
 fn saga(shape: SagaShape, deadline: Option<Timestamp>) -> SagaInstance {
     let mut saga = SagaInstance::initial(&SagaId::new("test", 1).expect("an id"));
-    saga.transition(Transition::Create { shape, input: json!(7), deadline }, now()).expect("it is new");
+    saga.transition(Transition::Create { parent: None, shape, input: json!(7), deadline }, now()).expect("it is new");
     saga
 }
 

@@ -7,7 +7,7 @@ use es_core::{CommandContext, Decide, Decision, Timestamp};
 use serde_json::Value;
 
 use crate::failure::{ErrorClass, Exhausted, StepFailure, StepRetry};
-use crate::id::{Direction, StepKey};
+use crate::id::{Direction, SagaId, StepKey};
 use crate::instance::event::{OperatorNote, RecordedValue, SagaEvent, Unit};
 use crate::instance::state::{NodeState, Phase, SagaInstance, UnitState, UnitStatus};
 use crate::shape::{Fingerprint, SagaShape, Undo};
@@ -23,6 +23,8 @@ pub enum Transition {
         input: Value,
         /// When the saga turns back unless it is finished or past its pivot.
         deadline: Option<Timestamp>,
+        /// The saga of which the instance is a step.
+        parent: Option<SagaId>,
     },
     /// The list of a node has this many items.
     List {
@@ -46,6 +48,22 @@ pub enum Transition {
         input: String,
         /// The compensation; ignored for a later attempt.
         compensation: Value,
+    },
+    /// The child saga of a step is created in the same commit.
+    StartChild {
+        /// The step.
+        unit: Unit,
+        /// The child saga.
+        child: SagaId,
+        /// A digest of the input.
+        input: String,
+    },
+    /// The child saga of a step is stuck, or cannot be read.
+    ReportChild {
+        /// The step.
+        unit: Unit,
+        /// The reason.
+        reason: String,
     },
     /// A step has had its effect.
     Succeed {
@@ -72,6 +90,11 @@ pub enum Transition {
     },
     /// The deadline has passed.
     Expire,
+    /// The saga of which this one is a step turns back.
+    CancelByParent {
+        /// The reason.
+        note: OperatorNote,
+    },
     /// The compensation of an external step is about to be called.
     StartUndo {
         /// The step.
@@ -130,10 +153,10 @@ impl SagaInstance {
 
     fn first_event(&self, transition: Transition, now: Timestamp) -> Result<SagaEvent, StaleTransition> {
         Ok(match transition {
-            Transition::Create { shape, input, deadline } => {
+            Transition::Create { shape, input, deadline, parent } => {
                 self.need(self.phase == Phase::Missing, "a new instance")?;
                 let fingerprint = Fingerprint::of(&shape);
-                SagaEvent::Created { shape, fingerprint, input, deadline }
+                SagaEvent::Created { shape, fingerprint, input, deadline, parent }
             }
             Transition::List { node, count } => {
                 let is_unlisted = self.nodes.get(node as usize).is_some_and(|node| node.is_unlisted);
@@ -149,6 +172,15 @@ impl SagaInstance {
                 let state = self.startable(unit)?;
                 let compensation = state.compensation.is_none().then_some(RecordedValue { value: compensation });
                 SagaEvent::StepStarted { unit, attempt: state.attempts.saturating_add(1), key, input, compensation }
+            }
+            Transition::StartChild { unit, child, input } => {
+                self.startable(unit)?;
+                SagaEvent::ChildStarted { unit, child, input }
+            }
+            Transition::ReportChild { unit, reason } => {
+                let is_awaited = self.awaited_children().any(|(awaited, _)| awaited == unit);
+                self.need(!self.phase.is_final() && is_awaited, "an unfinished saga that waits for a child saga")?;
+                SagaEvent::ChildStuck { unit, reason }
             }
             Transition::Succeed { unit, output } => {
                 self.executing(unit)?;
@@ -174,6 +206,11 @@ impl SagaInstance {
                 let deadline = self.deadline.filter(|deadline| *deadline <= now && !self.is_past_pivot());
                 self.need(self.phase == Phase::Running && deadline.is_some(), "a running saga after its deadline")?;
                 SagaEvent::Compensating { reason: "the deadline has passed".to_owned() }
+            }
+            Transition::CancelByParent { note } => {
+                let can_cancel = matches!(self.phase, Phase::Running | Phase::Stuck(_) | Phase::Completed);
+                self.need(can_cancel && !self.is_past_pivot(), "a saga that can be cancelled")?;
+                SagaEvent::Cancelled(note)
             }
             Transition::StartUndo { unit, key } => {
                 let state = self.undoable(unit)?;
@@ -207,7 +244,8 @@ impl SagaInstance {
     ) -> SagaEvent {
         let StepFailure { class, message } = failure;
         // The start of an external step has counted the attempt already.
-        let attempt = state.attempts.saturating_add(u32::from(state.status != UnitStatus::Running));
+        let is_counted = matches!(state.status, UnitStatus::Running | UnitStatus::AwaitingChild);
+        let attempt = state.attempts.saturating_add(u32::from(!is_counted));
         let goes_forward = matches!(self.phase, Phase::Running | Phase::Stuck(Direction::Forward));
         let has_another =
             goes_forward && class != ErrorClass::Terminal && retry.has_another(attempt, since(state.started_at, now));
@@ -275,17 +313,18 @@ impl SagaInstance {
     fn executing(&self, unit: Unit) -> Result<&UnitState, StaleTransition> {
         let state = self.existing(unit)?;
         let is_local = matches!(state.status, UnitStatus::Pending | UnitStatus::Waiting(_));
-        let can_end = state.status == UnitStatus::Running || (is_local && self.phase == Phase::Running);
+        let is_called = matches!(state.status, UnitStatus::Running | UnitStatus::AwaitingChild);
+        let can_end = is_called || (is_local && self.phase == Phase::Running);
         self.need(!self.phase.is_final() && can_end, "an unfinished saga and a step in progress")?;
         Ok(state)
     }
 
     /// Returns a unit that is being undone, or can be.
     fn undoable(&self, unit: Unit) -> Result<&UnitState, StaleTransition> {
-        use UnitStatus::{Owed, Succeeded, UndoWaiting, Undoing};
+        use UnitStatus::{AwaitingChild, Owed, Succeeded, UndoWaiting, Undoing};
         let state = self.existing(unit)?;
         let goes_backward = matches!(self.phase, Phase::Compensating | Phase::Stuck(Direction::Backward));
-        let can_undo = matches!(state.status, Succeeded | Owed | Undoing | UndoWaiting(_));
+        let can_undo = matches!(state.status, AwaitingChild | Succeeded | Owed | Undoing | UndoWaiting(_));
         self.need(goes_backward && can_undo, "a compensating saga and a step to undo")?;
         Ok(state)
     }

@@ -9,7 +9,7 @@ use crate::instance::state::{Phase, SagaInstance, UnitState, UnitStatus};
 /// An action of an operator. Each is recorded as an event, with its [note](OperatorNote).
 #[derive(Debug, Clone, PartialEq)]
 pub enum SagaVerb {
-    /// Starts no new call until it is resumed. Calls in progress are finished.
+    /// Starts no new call until it is resumed. Calls and child sagas in progress are finished.
     Pause,
     /// Continues a paused saga.
     Resume,
@@ -30,9 +30,10 @@ pub enum SagaVerb {
         /// The output, which is required if a later step uses it.
         output: Option<Value>,
     },
-    /// Undoes all steps, also those of a completed saga. A saga past its pivot cannot be cancelled.
+    /// Undoes all steps, also those of a completed saga: child sagas first. A saga past its pivot cannot be cancelled.
     Cancel,
-    /// Ends the saga at once, without compensation. The outcome of calls in progress is not recorded.
+    /// Ends the saga and its child sagas at once, without compensation. The outcome of calls in progress is not
+    /// recorded.
     Kill,
     /// Executes a step, those that depend on it, and those that it needs and that are undone, again. None of them may
     /// have an effect.
@@ -40,7 +41,7 @@ pub enum SagaVerb {
         /// The name of the node.
         step: String,
     },
-    /// Ends a saga that is stuck or paused. Its effects remain.
+    /// Ends a saga that is stuck or paused. Its effects remain, and its child sagas in progress continue.
     Abandon,
 }
 
@@ -98,6 +99,14 @@ pub enum VerbRefused {
         /// What uses the output.
         by: String,
     },
+    /// The saga is a step of another one, which has recorded its end. Act on that saga.
+    #[error("saga {saga:?} is a step of {parent:?}, which has recorded its end; act on {parent:?}")]
+    Child {
+        /// The id.
+        saga: String,
+        /// The saga of which it is a step.
+        parent: String,
+    },
     /// Steps that would be executed again have an effect. Cancel the saga first.
     #[error("steps of saga {saga:?} have an effect: {}; cancel it first", .steps.join(", "))]
     HasEffect {
@@ -140,6 +149,9 @@ impl SagaInstance {
             if holds { Ok(()) } else { Err(VerbRefused::Phase { saga: saga(), expected, found }) }
         };
         let is_unfinished = !self.phase.is_final();
+        if let Some(parent) = self.parent.as_ref().filter(|_| !is_unfinished) {
+            return Err(VerbRefused::Child { saga: saga(), parent: parent.to_string() });
+        }
         Ok(match verb {
             SagaVerb::Pause => {
                 need(is_unfinished && !self.is_paused, "unfinished and not paused")?;

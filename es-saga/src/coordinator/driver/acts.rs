@@ -1,0 +1,180 @@
+//! The acts of a saga: intents are recorded, then the calls start.
+
+use es_core::{Commit, StoreError};
+
+use crate::coordinator::call::Call;
+use crate::coordinator::driver::{Crashed, Current, DriveEnd, Driver, Progress};
+use crate::coordinator::record::stored_now;
+use crate::failure::{ErrorClass, StepFailure, StepRetry};
+use crate::hooks::{HookAction, HookPlace};
+use crate::id::Direction;
+use crate::instance::{Act, Phase, Transition, Unit, UnitStatus};
+use crate::shape::{Effect, Repeat};
+
+impl Driver {
+    /// Performs acts: records the intents of calls in one commit, then starts the calls.
+    pub(super) async fn act(&mut self, current: &mut Current, acts: Vec<Act>) -> Result<Progress, StoreError> {
+        let unit_of_child = |act: &Act| match act {
+            Act::Execute(unit) | Act::Undo(unit) if current.state.is_child(unit.node) => Some(*unit),
+            _ => None,
+        };
+        if let Some(unit) = acts.iter().find_map(unit_of_child) {
+            let is_forward = current.state.phase() == Phase::Running;
+            return if is_forward {
+                self.start_child(current, unit).await
+            } else {
+                self.undo_child(current, unit).await
+            };
+        }
+        let now = stored_now(&*self.shared.clock);
+        let (mut events, mut started) = (Vec::new(), Vec::new());
+        for act in acts {
+            let phase = current.state.phase();
+            if !matches!(phase, Phase::Running | Phase::Compensating) {
+                break;
+            }
+            let transition = match act {
+                Act::List(node) => Ok(Some(self.list(current, node))),
+                Act::Expire => Ok(Some(Transition::Expire)),
+                Act::Interrupt(unit) => Ok(Some(Transition::Interrupt { unit })),
+                Act::Execute(unit) if phase == Phase::Running => self.intent(current, unit, &mut started),
+                Act::Undo(unit) if phase == Phase::Compensating => self.undo_intent(current, unit, &mut started),
+                // An earlier act of this round has turned the saga back.
+                Act::Execute(_) | Act::Undo(_) => Ok(None),
+            };
+            let Ok(transition) = transition else { return Ok(Progress::End(DriveEnd::Stopped)) };
+            let Some(transition) = transition else { continue };
+            match current.state.transition(transition, now) {
+                Ok(more) => events.extend(more),
+                Err(stale) => {
+                    let Some(timer) = current.timer.clone() else { return Ok(Progress::Reload) };
+                    self.quarantine(&timer, stale.to_string()).await?;
+                    return Ok(Progress::End(DriveEnd::Idle(None)));
+                }
+            }
+        }
+        if !events.is_empty() {
+            let timer = self.timer_after(current, !started.is_empty(), now);
+            match self.commit(current, Commit::new(), events, timer).await? {
+                Progress::Continue => {}
+                other => return Ok(other),
+            }
+        }
+        for (unit, direction) in started {
+            if self.start(current, unit, direction).is_err() {
+                return Ok(Progress::End(DriveEnd::Stopped));
+            }
+        }
+        Ok(Progress::Continue)
+    }
+
+    fn list(&self, current: &Current, node: u32) -> Transition {
+        let code = current.definition.codes.get(node as usize);
+        let count = code.map_or(Ok(0), |code| code.count(&current.state));
+        match count.map(u32::try_from) {
+            Ok(Ok(count)) => Transition::List { node, count },
+            // The items are executed, and each reports that its input cannot be read.
+            _ => Transition::List { node, count: 1 },
+        }
+    }
+
+    /// Returns whether the condition of a node holds that was not started.
+    pub(super) fn is_included(&self, current: &Current, unit: Unit) -> Result<bool, StepFailure> {
+        let Some((code, shape)) = self.node(current, unit) else { return Ok(true) };
+        let is_new = current.state.unit(unit).is_some_and(|state| {
+            state.status == UnitStatus::Pending && state.attempts == 0 && shape.repeat == Repeat::Optional
+        });
+        if !is_new {
+            return Ok(true);
+        }
+        let included = code.includes(&current.state);
+        included.map_err(|error| StepFailure::new(ErrorClass::Terminal, es_core::model::ErrorChain(&error).to_string()))
+    }
+
+    /// Prepares a call that executes a step. Returns the transition that is recorded before the call, if there is one.
+    fn intent(
+        &self,
+        current: &Current,
+        unit: Unit,
+        started: &mut Vec<(Unit, Direction)>,
+    ) -> Result<Option<Transition>, Crashed> {
+        let Some((code, shape)) = self.node(current, unit) else { return Ok(None) };
+        let Some(state) = current.state.unit(unit) else { return Ok(None) };
+        let fail = |failure| Ok(Some(self.failed(unit, failure, StepRetry { attempts: 0, ..code.options().retry })));
+        match self.is_included(current, unit) {
+            Ok(true) => {}
+            Ok(false) => return Ok(Some(Transition::Omit { node: unit.node })),
+            Err(failure) => return fail(failure),
+        }
+        let context = self.context(current, unit, Direction::Forward, state.attempts.saturating_add(1));
+        if self.hook(&context, HookPlace::BeforeIntent) == HookAction::Crash {
+            return Err(Crashed);
+        }
+        if shape.effect == Effect::Local {
+            started.push((unit, Direction::Forward));
+            return Ok(None);
+        }
+        let Some(step) = self.shared.steps.get(code.step()) else { return Ok(None) };
+        let prepared = code.prepare(Some(&step.instance), &current.state, &context);
+        match prepared {
+            Ok((input, _)) if state.input.as_ref().is_some_and(|first| *first != input) => {
+                let message = "the input differs from that of the first attempt; give the graph another version";
+                fail(StepFailure::new(ErrorClass::Terminal, message))
+            }
+            Ok((input, compensation)) => {
+                started.push((unit, Direction::Forward));
+                Ok(Some(Transition::Start { unit, key: context.key, input, compensation }))
+            }
+            Err(failure) => fail(failure),
+        }
+    }
+
+    /// Prepares a call that undoes a step. Returns the transition that is recorded before the call, if there is one.
+    fn undo_intent(
+        &self,
+        current: &Current,
+        unit: Unit,
+        started: &mut Vec<(Unit, Direction)>,
+    ) -> Result<Option<Transition>, Crashed> {
+        let Some((_, shape)) = self.node(current, unit) else { return Ok(None) };
+        let attempts = current.state.unit(unit).map_or(0, |state| state.undo_attempts);
+        let attempt = attempts.saturating_add(1);
+        let context = self.context(current, unit, Direction::Backward, attempt);
+        if self.hook(&context, HookPlace::BeforeIntent) == HookAction::Crash {
+            return Err(Crashed);
+        }
+        started.push((unit, Direction::Backward));
+        Ok((shape.effect == Effect::External).then_some(Transition::StartUndo { unit, key: context.key }))
+    }
+
+    /// Starts a call whose intent is recorded.
+    fn start(&mut self, current: &Current, unit: Unit, direction: Direction) -> Result<(), Crashed> {
+        let Some((code, shape)) = self.node(current, unit) else { return Ok(()) };
+        let Some(state) = current.state.unit(unit) else { return Ok(()) };
+        let attempts = if direction == Direction::Forward { state.attempts } else { state.undo_attempts };
+        // The intent of an external step has counted the attempt already.
+        let attempt = attempts.saturating_add(u32::from(shape.effect == Effect::Local));
+        let context = self.context(current, unit, direction, attempt);
+        let place = if shape.effect == Effect::Local { HookPlace::BeforeIntent } else { HookPlace::BeforeCall };
+        let hook = self.hook(&context, place);
+        if hook == HookAction::Crash {
+            return Err(Crashed);
+        }
+        let Some(step) = self.shared.steps.get(code.step()) else { return Ok(()) };
+        let metrics = self.shared.metrics.get(self.id.saga()).and_then(|saga| saga.step(code.step(), direction));
+        let call = Call {
+            code,
+            step: &step.instance,
+            permits: step.permits.clone(),
+            instance: &current.state,
+            unit,
+            effect: shape.effect,
+            context,
+            hook,
+            metrics,
+        };
+        self.calls.push(call.start());
+        self.in_flight.insert(unit);
+        Ok(())
+    }
+}
