@@ -137,8 +137,8 @@ impl GivenSaga {
         self
     }
 
-    /// Records a failed attempt of a step. It is retried as the options of the step say, without jitter: after the
-    /// longest pause.
+    /// Records a failed attempt of a step. It is retried as the options of the step say, without jitter: just
+    /// before the end of the longest pause.
     #[must_use]
     #[track_caller]
     pub fn when_fails(mut self, step: &str, class: ErrorClass, message: &str) -> Self {

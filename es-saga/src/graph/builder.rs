@@ -299,13 +299,13 @@ impl<'g> NodeBuilder<'_, 'g> {
     ) -> NodeOut<'g, Vec<O>> {
         let list = list.source();
         let sources = Sources { list: vec![list], wiring: vec![Wire::Of(list)] };
-        NodeOut::new(self.add_child(child, sources, Wiring::Item))
+        NodeOut::new(self.add_child(child, &sources, Wiring::Item))
     }
 
     fn whole_child<I: Stored, O, P: Provides<'g, I>>(self, child: &Saga<I, O>, input: P) -> Source {
         let mut sources = Sources::default();
         input.sources(&mut sources);
-        self.add_child(child, sources, Wiring::Whole(P::decode))
+        self.add_child(child, &sources, Wiring::Whole(P::decode))
     }
 
     fn conditional_child<I: Stored, O, P: Provides<'g, I>>(
@@ -316,10 +316,10 @@ impl<'g> NodeBuilder<'_, 'g> {
     ) -> Source {
         let mut sources = Sources::default();
         input.sources(&mut sources);
-        self.add_child(child, sources, Wiring::If(P::decode, condition))
+        self.add_child(child, &sources, Wiring::If(P::decode, condition))
     }
 
-    fn add_child<I: Stored, O>(self, child: &Saga<I, O>, sources: Sources, wiring: Wiring<I>) -> Source {
+    fn add_child<I: Stored, O>(self, child: &Saga<I, O>, sources: &Sources, wiring: Wiring<I>) -> Source {
         let child = Arc::clone(&child.definition);
         let node = NewNode {
             name: self.name,
@@ -331,10 +331,10 @@ impl<'g> NodeBuilder<'_, 'g> {
             is_pivot: false,
         };
         let code = ChildNode { child, sources: sources.list.clone(), wiring };
-        self.graph.add(node, self.after, &sources, Box::new(code))
+        self.graph.add(node, self.after, sources, Box::new(code))
     }
 
-    fn add_step<S: DeclaredStep, K: StepKind<S>>(self, sources: Sources, wiring: Wiring<K::Input>) -> Source {
+    fn add_step<S: DeclaredStep, K: StepKind<S>>(self, sources: &Sources, wiring: Wiring<K::Input>) -> Source {
         let node = NewNode {
             name: self.name,
             step: S::NAME.to_owned(),
@@ -345,13 +345,13 @@ impl<'g> NodeBuilder<'_, 'g> {
             is_pivot: S::OPTIONS.pivot,
         };
         let code = TypedNode::<S, K> { sources: sources.list.clone(), wiring };
-        self.graph.add(node, self.after, &sources, Box::new(code))
+        self.graph.add(node, self.after, sources, Box::new(code))
     }
 
     fn whole<S: DeclaredStep, K: StepKind<S>, P: Provides<'g, K::Input>>(self, input: P) -> Source {
         let mut sources = Sources::default();
         input.sources(&mut sources);
-        self.add_step::<S, K>(sources, Wiring::Whole(P::decode))
+        self.add_step::<S, K>(&sources, Wiring::Whole(P::decode))
     }
 
     fn conditional<S: DeclaredStep, K: StepKind<S>, P: Provides<'g, K::Input>>(
@@ -361,11 +361,11 @@ impl<'g> NodeBuilder<'_, 'g> {
     ) -> Source {
         let mut sources = Sources::default();
         input.sources(&mut sources);
-        self.add_step::<S, K>(sources, Wiring::If(P::decode, condition))
+        self.add_step::<S, K>(&sources, Wiring::If(P::decode, condition))
     }
 
     fn items<S: DeclaredStep, K: StepKind<S>>(self, list: Source) -> Source {
         let sources = Sources { list: vec![list], wiring: vec![Wire::Of(list)] };
-        self.add_step::<S, K>(sources, Wiring::Item)
+        self.add_step::<S, K>(&sources, Wiring::Item)
     }
 }

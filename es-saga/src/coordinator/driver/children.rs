@@ -147,7 +147,7 @@ impl Driver {
         let Ok(stream) = SagaInstance::stream(&id) else { return Ok(Progress::Reload) };
         let timer = Slot::of(&stream).queue().get(&*self.shared.store, &stream).await?;
         let child = self.load_child(&id).await?;
-        let (transition, commit) = self.undo_of_child(unit, &id, &stream, timer, child, context.key, now)?;
+        let (transition, commit) = self.undo_of_child(unit, &id, &stream, timer.as_ref(), child, context.key, now)?;
         let Ok(events) = current.state.transition(transition, now) else { return Ok(Progress::Reload) };
         let timer = self.timer_after(current, false, now);
         let progress = self.commit(current, commit, events, timer).await?;
@@ -162,7 +162,7 @@ impl Driver {
         unit: Unit,
         id: &SagaId,
         stream: &StreamId,
-        timer: Option<Timer>,
+        timer: Option<&Timer>,
         child: Child,
         key: StepKey,
         now: Timestamp,
@@ -196,7 +196,7 @@ impl Driver {
         let commit =
             recorder.add(Commit::new(), &events).map_err(|error| StoreError::io("cancel a child saga", error))?;
         let next = (!state.phase().is_final()).then(|| Timer::new(stream.clone(), now));
-        let commit = Slot::of(stream).queue().replace(commit, stream, timer.as_ref(), next.as_ref())?;
+        let commit = Slot::of(stream).queue().replace(commit, stream, timer, next.as_ref())?;
         if state.phase() == Phase::Compensated {
             // It had no effect.
             return Ok((Transition::SucceedUndo { unit }, commit));
