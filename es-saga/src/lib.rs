@@ -85,7 +85,8 @@
 //! [`Saga::define`] builds the graph from typed handles: a step takes the input of the saga, the output of any earlier
 //! step, or a tuple of them. Steps without an edge between them run in parallel. A node can have a condition
 //! ([`NodeBuilder::step_if`]), run for each item of a list ([`NodeBuilder::each`]), run another saga
-//! ([`NodeBuilder::child`]), or wait for nodes whose outputs it does not use ([`NodeBuilder::after`]). After a [pivot](SagaGraph::pivot) the saga is not undone any more.
+//! ([`NodeBuilder::child`]), or wait for nodes whose outputs it does not use ([`NodeBuilder::after`]). After a
+//! [pivot](SagaGraph::pivot) the saga is not undone any more.
 //!
 //! # Failures
 //!
@@ -103,9 +104,9 @@
 //!
 //! [`SagaCoordinator`] runs the instances and continues them after a crash. An instance that this program cannot run is
 //! quarantined with the reason: it is unreadable, or its [fingerprint](Fingerprint) is that of another version of the
-//! graph. [`SagaAdmin::list`] and [`SagaAdmin::show`] show sagas as text, as a Mermaid diagram and as JSON. The coordinator
-//! records metrics through the facade `metrics`, and spans. [`testing`] tests a saga without a store. See [`instance`] for
-//! the state machine, and `docs/adr/0047-sagas-are-aggregates.md` for the reasons.
+//! graph. [`SagaAdmin::list`] and [`SagaAdmin::show`] show sagas as text, as a Mermaid diagram and as JSON. The
+//! coordinator records metrics through the facade `metrics`, and spans. [`testing`] tests a saga without a store. See
+//! [`instance`] for the state machine, and `docs/adr/0047-sagas-are-aggregates.md` for the reasons.
 
 mod coordinator;
 mod failure;

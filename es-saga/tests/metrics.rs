@@ -15,7 +15,7 @@ fn recorded(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
     let mut metrics = BTreeMap::new();
     for (key, _, _, value) in snapshotter.snapshot().into_vec() {
         let labels = key.key().labels().filter(|label| label.key() != "saga");
-        let labels: Vec<&str> = labels.map(|label| label.value()).collect();
+        let labels: Vec<&str> = labels.map(metrics::Label::value).collect();
         let is_of_saga = key.key().labels().any(|label| label.value() == "fulfilment");
         if !is_of_saga {
             continue;

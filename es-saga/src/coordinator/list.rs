@@ -114,8 +114,8 @@ impl SagaAdmin {
         Ok(found)
     }
 
-    /// Returns a page of at most `limit` unfinished sagas with their phases, in the order of [`unfinished`]. A saga that
-    /// changes while the pages are read may be listed twice or not at all. Each saga is loaded.
+    /// Returns a page of at most `limit` unfinished sagas with their phases, in the order of [`unfinished`]. A saga
+    /// that changes while the pages are read may be listed twice or not at all. Each saga is loaded.
     ///
     /// [`unfinished`]: Self::unfinished
     ///

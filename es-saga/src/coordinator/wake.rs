@@ -71,8 +71,8 @@ pub(super) fn concerns_parent(state: &SagaInstance) -> bool {
     state.phase().is_final() || matches!(state.phase(), Phase::Stuck(_))
 }
 
-/// Makes an unfinished saga due in a commit. A coordinator that runs it at that time gets a conflict on its next commit,
-/// and loads it again. A quarantined saga stays quarantined.
+/// Makes an unfinished saga due in a commit. A coordinator that runs it at that time gets a conflict on its next
+/// commit, and loads it again. A quarantined saga stays quarantined.
 pub(super) async fn wake(
     store: &dyn EventStore,
     commit: Commit,

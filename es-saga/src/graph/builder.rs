@@ -274,8 +274,8 @@ impl<'g> NodeBuilder<'_, 'g> {
 
     /// Adds a child saga: a saga of its own, with an [id](crate::SagaId::child) that is derived from this saga and the
     /// node. It is created in the commit that records its start, and its output is that of the node. If it is
-    /// compensated, the step has failed; if it is stuck, this saga waits for it, with the reason. To undo the step is to
-    /// compensate the child saga, also one in progress, before the steps on which it depends.
+    /// compensated, the step has failed; if it is stuck, this saga waits for it, with the reason. To undo the step is
+    /// to compensate the child saga, also one in progress, before the steps on which it depends.
     pub fn child<I: Stored, O: Stored>(self, child: &Saga<I, O>, input: impl Provides<'g, I>) -> NodeOut<'g, O> {
         NodeOut::new(self.whole_child(child, input))
     }

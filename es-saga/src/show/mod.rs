@@ -1,7 +1,7 @@
 //! [`SagaSummary`] and [`SagaDetails`]: a saga as operators see it.
 //!
-//! Both are values: `Display` renders text, [`SagaDetails::mermaid`] a diagram, and serde the JSON form. They contain no
-//! inputs, outputs and compensations, which may be personal data.
+//! Both are values: `Display` renders text, [`SagaDetails::mermaid`] a diagram, and serde the JSON form. They contain
+//! no inputs, outputs and compensations, which may be personal data.
 
 mod diagram;
 mod text;

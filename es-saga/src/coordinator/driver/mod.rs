@@ -206,8 +206,8 @@ impl Driver {
         acts.take(free).collect()
     }
 
-    /// Waits for the outcome of a call, or for the next time at which the saga has something to do. Child sagas may have
-    /// ended in the meantime.
+    /// Waits for the outcome of a call, or for the next time at which the saga has something to do. Child sagas may
+    /// have ended in the meantime.
     async fn wait(&mut self, current: &Current) -> Progress {
         let now = self.shared.clock.now();
         let until = current.state.wake_at().and_then(|at| (at - now).to_std().ok());
