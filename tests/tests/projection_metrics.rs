@@ -13,11 +13,14 @@ use es_tests::account::AccountEvent;
 use es_tests::ledger::{Ledger, POISON, append};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 
-/// Returns the recorded metrics by name: the values of counters and gauges, and the number of values of histograms.
+/// Returns the recorded metrics of projections by name: the values of counters and gauges, and the number of values of histograms.
 fn recorded(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
     let of_ledger = |labels: Vec<(&str, &str)>| labels == [("projection", Ledger::<1>::NAME)];
     let mut metrics = BTreeMap::new();
     for (key, _, _, value) in snapshotter.snapshot().into_vec() {
+        if !key.key().name().starts_with("es_projection_") {
+            continue;
+        }
         let labels = key.key().labels().map(|label| (label.key(), label.value())).collect();
         assert!(of_ledger(labels), "{key:?}");
         let number = match value {
