@@ -1,5 +1,5 @@
 //! Typed events and their schemas: wire names, versions, upcasting, codecs, samples for golden files, and
-//! [events as lines of JSON](line).
+//! [events as lines of JSON](mod@line).
 //!
 //! ```text
 //!   Event::encode  -->  EncodedEvent (wire name, version, content type, payload, tags)

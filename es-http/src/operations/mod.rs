@@ -117,7 +117,7 @@ impl Operations {
         self
     }
 
-    /// Serves requests of operators until `stop` completes, as [`serve`](crate::serve) does. Then stops the jobs.
+    /// Serves requests of operators until `stop` completes, as [`serve`] does. Then stops the jobs.
     pub async fn serve(
         self,
         listener: OperationsListener,
