@@ -21,7 +21,7 @@
 //! # Access
 //!
 //! An [`OperationsListener`] without authentication accepts only clients of this machine. With
-//! [`Tokens`], `GET` demands [`Role::Read`] and every other method [`Role::Operate`](crate::Role::Operate).
+//! [`Tokens`], `GET` demands [`Role::Read`] and every other method [`Role::Operate`].
 //!
 //! # Audit
 //!
