@@ -63,7 +63,8 @@ impl StepFailure {
 /// "Exponential Backoff And Jitter" (Brooker 2015).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StepRetry {
-    /// The largest number of attempts, at least 1.
+    /// The largest number of attempts, at least 1 and at most [`MAX_ATTEMPTS`](Self::MAX_ATTEMPTS). An attempt that a
+    /// crash interrupted counts, but at least three attempts are made before a step fails because of crashes.
     pub attempts: u32,
     /// The longest pause before the second attempt.
     pub first: Duration,
@@ -98,6 +99,12 @@ impl StepRetry {
         exhausted: Exhausted::Compensate,
     };
 
+    /// Returns whether a step fails because of crashes: this many attempts were made, and the last one was interrupted.
+    #[must_use]
+    pub(crate) fn is_exhausted_by_crashes(&self, attempts: u32) -> bool {
+        attempts >= self.attempts.clamp(3, Self::MAX_ATTEMPTS)
+    }
+
     /// Returns the pause after attempt number `attempt`, counted from 1. `roll` is the random number.
     #[must_use]
     pub fn pause(&self, attempt: u32, roll: u64) -> Duration {
@@ -107,10 +114,13 @@ impl StepRetry {
         Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
     }
 
-    /// Returns whether an attempt follows attempt number `attempt`, which ended `elapsed` after the first one started.
+    /// The limit of all attempts of a step, so that no saga has an unlimited number of events.
+    pub const MAX_ATTEMPTS: u32 = 10_000;
+
+    /// Returns whether an attempt follows attempt number `attempt`, if it starts `elapsed` after the first one.
     #[must_use]
     pub fn has_another(&self, attempt: u32, elapsed: Duration) -> bool {
-        attempt < self.attempts && self.max_elapsed.is_none_or(|longest| elapsed < longest)
+        attempt < self.attempts.min(Self::MAX_ATTEMPTS) && self.max_elapsed.is_none_or(|longest| elapsed < longest)
     }
 }
 
@@ -141,5 +151,7 @@ mod tests {
         assert!(retry.has_another(2, Duration::from_secs(8)));
         assert!(!retry.has_another(3, Duration::ZERO));
         assert!(!retry.has_another(1, Duration::from_secs(9)));
+        let unlimited = StepRetry { attempts: u32::MAX, ..StepRetry::DEFAULT };
+        assert!(unlimited.has_another(9_999, Duration::ZERO) && !unlimited.has_another(10_000, Duration::ZERO));
     }
 }

@@ -30,6 +30,38 @@ async fn many_sagas_with_failures_and_crashes_all_end_and_none_is_lost() {
     crash::run_with_failures(Arc::new(MemoryStore::new()), async |store| store, count, seed).await;
 }
 
+/// A step that ends the process at each attempt would otherwise end it at each start, and stop all other sagas.
+#[tokio::test]
+async fn a_step_that_crashes_in_each_attempt_fails_after_its_last_one() {
+    let shop = Shop::new();
+    let id = SagaId::new("fulfilment", 1).expect("an id");
+    let mut crashes = 0;
+    let phase = loop {
+        let crashed = Arc::new(Notify::new());
+        let notify = Arc::clone(&crashed);
+        let coordinator = shop.coordinator().lease(Duration::from_millis(60)).test_hook(move |point| {
+            let is_call = point.node == "pay" && point.direction == es_saga::Direction::Forward;
+            if is_call && point.place == HookPlace::BeforeOutcome {
+                notify.notify_one();
+                return HookAction::Crash;
+            }
+            HookAction::Continue
+        });
+        let sagas = coordinator.start(Arc::clone(&shop.store)).await.expect("it starts");
+        sagas.admin().create(&shop.saga, "1", &order(2)).await.expect("it is created");
+        tokio::select! {
+            biased;
+            () = crashed.notified() => crashes += 1,
+            state = sagas.wait(&id) => match state {
+                Ok(state) => break state.phase(),
+                Err(_) => crashes += 1,
+            },
+        }
+    };
+    assert_eq!((phase, crashes), (Phase::Compensated, 3), "the step has three attempts");
+    assert_eq!((shop.reserved().await, shop.provider.balance()), (0, 0));
+}
+
 /// A step that reports two calls with one key at the same time.
 struct Alone(Arc<Mutex<BTreeMap<StepKey, u32>>>);
 

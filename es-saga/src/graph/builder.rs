@@ -189,7 +189,7 @@ impl<'g> SagaGraph<'g> {
         let (nodes, pivot) = (self.nodes, self.pivot);
         let shape = SagaShape { name: name.to_owned(), version, nodes, output: rendered, pivot };
         let fingerprint = Fingerprint::of(&shape);
-        Ok(Definition { shape, fingerprint, codes: self.codes, deadline: None, output })
+        Ok(Definition { shape, fingerprint, codes: self.codes, deadline: None, migrations: Vec::new(), output })
     }
 }
 

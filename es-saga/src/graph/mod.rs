@@ -7,6 +7,7 @@
 mod builder;
 mod code;
 mod input;
+mod migration;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -18,11 +19,13 @@ use serde_json::Value;
 pub use builder::{DefineError, NodeBuilder, SagaGraph};
 pub(crate) use code::{Executed, NodeCode, Recorded, StepInstance};
 pub use input::{DecodeInputError, InputReader, MaybeOut, NodeOut, Provides};
+pub use migration::SagaMigration;
 
 use crate::instance::SagaInstance;
 use crate::shape::{Fingerprint, SagaShape};
 use crate::step::Stored;
 use input::Source;
+use migration::Migration;
 
 /// The definition of a saga: its graph, and the code of its nodes. Cheap to clone.
 ///
@@ -84,10 +87,16 @@ pub(crate) struct Definition {
     /// The code of the nodes, in the order of the graph.
     pub(crate) codes: Vec<Box<dyn NodeCode>>,
     pub(crate) deadline: Option<Duration>,
+    migrations: Vec<Migration>,
     output: Source,
 }
 
 impl Definition {
+    /// Returns the migration of the instances of a version.
+    pub(crate) fn migration_from(&self, version: u32) -> Option<&Migration> {
+        self.migrations.iter().find(|migration| migration.from == version)
+    }
+
     /// Returns the output of a completed instance.
     pub(crate) fn output(&self, instance: &SagaInstance) -> Result<Value, DecodeInputError> {
         InputReader::new(instance, &[self.output]).next_value()
@@ -115,9 +124,16 @@ impl<I: Stored, O: Stored> Saga<I, O> {
     /// past its pivot. It is not part of the fingerprint, and holds for instances that are created later.
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {
-        let Self { definition, .. } = self;
-        let definition = Arc::try_unwrap(definition).unwrap_or_else(Definition::share);
+        let definition = Arc::try_unwrap(self.definition).unwrap_or_else(Definition::share);
         Self { definition: Arc::new(Definition { deadline: Some(deadline), ..definition }), marker: PhantomData }
+    }
+
+    /// Carries the unfinished instances of an earlier version to this one when a coordinator finds them.
+    #[must_use]
+    pub fn with_migration(self, migration: SagaMigration<I>) -> Self {
+        let mut definition = Arc::try_unwrap(self.definition).unwrap_or_else(Definition::share);
+        definition.migrations.push(migration.untyped);
+        Self { definition: Arc::new(definition), marker: PhantomData }
     }
 }
 
@@ -138,6 +154,7 @@ impl<I, O> Saga<I, O> {
 impl Definition {
     fn share(self: Arc<Self>) -> Self {
         let codes = self.codes.iter().map(|code| code.share()).collect();
-        Self { shape: self.shape.clone(), codes, ..*self }
+        let (shape, migrations) = (self.shape.clone(), self.migrations.clone());
+        Self { shape, codes, migrations, ..*self }
     }
 }

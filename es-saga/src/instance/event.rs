@@ -42,6 +42,15 @@ pub struct RecordedValue {
     pub value: Value,
 }
 
+/// The converted output of a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MigratedOutput {
+    /// The step, in the new graph.
+    pub unit: Unit,
+    /// The output.
+    pub output: Value,
+}
+
 /// An event of a saga instance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
 #[non_exhaustive]
@@ -60,6 +69,17 @@ pub enum SagaEvent {
         /// The saga of which this one is a step.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         parent: Option<SagaId>,
+    },
+    /// The instance was carried to another version of the graph. Nodes with the same name, step, effect and repetition
+    /// keep their states.
+    #[event(name = "saga-migrated")]
+    Migrated {
+        /// The new graph.
+        shape: SagaShape,
+        /// The converted input; `None` if it is unchanged.
+        input: Option<RecordedValue>,
+        /// The outputs that were converted.
+        outputs: Vec<MigratedOutput>,
     },
     /// The length of the list of a node is known.
     #[event(name = "saga-items-listed")]

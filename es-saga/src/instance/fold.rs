@@ -53,6 +53,10 @@ impl SagaInstance {
                 self.parent.clone_from(parent);
                 self.created_at = Some(at);
             }
+            SagaEvent::Migrated { shape, input, outputs } => match shape.defect() {
+                Some(defect) => self.refuse(defect),
+                None => self.migrate(shape, input.as_ref(), outputs),
+            },
             SagaEvent::ItemsListed { node, count } => match self.nodes.get_mut(*node as usize) {
                 Some(node) => {
                     node.is_unlisted = false;

@@ -14,6 +14,7 @@
 //! - `event`: what is recorded.
 //! - `state`: the state of an instance.
 //! - `fold`: the fold of the events.
+//! - `migrate`: the change to another version of the graph.
 //! - `next`: what to do next, and when.
 //! - `transition`: the outcomes of calls, and the consequences for the saga.
 //! - `verbs`: what an operator can do.
@@ -23,12 +24,13 @@
 
 mod event;
 mod fold;
+mod migrate;
 mod next;
 mod state;
 mod transition;
 mod verbs;
 
-pub use event::{OperatorNote, RecordedValue, SagaEvent, Unit};
+pub use event::{MigratedOutput, OperatorNote, RecordedValue, SagaEvent, Unit};
 pub use next::Act;
 pub use state::{NodeState, Phase, SagaInstance, UnitState, UnitStatus};
 pub use transition::{StaleTransition, Transition};

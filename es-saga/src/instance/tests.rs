@@ -123,6 +123,27 @@ fn a_transient_failure_is_retried_after_its_pause() {
 }
 
 #[test]
+fn no_attempt_starts_after_the_longest_time_of_a_retry() {
+    let mut saga = saga(shape(), None);
+    saga.start(0);
+    let retry = StepRetry {
+        max_elapsed: Some(Duration::from_secs(10)),
+        first: Duration::from_secs(8),
+        attempts: u32::MAX,
+        ..StepRetry::DEFAULT
+    };
+    let fail = |roll| {
+        let failure = StepFailure::new(ErrorClass::Transient, "busy");
+        Transition::Fail { unit: unit(0), failure, retry, roll }
+    };
+    let mut late = saga.clone();
+    late.transition(fail(u64::MAX), later(3)).expect("it fits");
+    assert_eq!(late.phase, Phase::Compensated, "the next attempt would start after 11 seconds");
+    saga.transition(fail(u64::MAX), later(1)).expect("it fits");
+    assert!(matches!(saga.status(0), UnitStatus::Waiting(_)), "the next attempt starts after 9 seconds");
+}
+
+#[test]
 fn a_terminal_failure_turns_the_saga_back_and_steps_are_undone_in_reverse_order() {
     let mut saga = saga(shape(), None);
     saga.start(0);

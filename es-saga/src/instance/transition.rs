@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::failure::{ErrorClass, Exhausted, StepFailure, StepRetry};
 use crate::id::{Direction, SagaId, StepKey};
-use crate::instance::event::{OperatorNote, RecordedValue, SagaEvent, Unit};
+use crate::instance::event::{MigratedOutput, OperatorNote, RecordedValue, SagaEvent, Unit};
 use crate::instance::state::{NodeState, Phase, SagaInstance, UnitState, UnitStatus};
 use crate::shape::{Fingerprint, SagaShape, Undo};
 
@@ -25,6 +25,15 @@ pub enum Transition {
         deadline: Option<Timestamp>,
         /// The saga of which the instance is a step.
         parent: Option<SagaId>,
+    },
+    /// The instance continues with another version of the graph.
+    Migrate {
+        /// The new graph.
+        shape: SagaShape,
+        /// The converted input; `None` if it is unchanged.
+        input: Option<RecordedValue>,
+        /// The outputs that were converted.
+        outputs: Vec<MigratedOutput>,
     },
     /// The list of a node has this many items.
     List {
@@ -158,6 +167,11 @@ impl SagaInstance {
                 let fingerprint = Fingerprint::of(&shape);
                 SagaEvent::Created { shape, fingerprint, input, deadline, parent }
             }
+            Transition::Migrate { shape, input, outputs } => {
+                let can_migrate = !self.phase.is_final() && self.check_migration(&shape).is_ok();
+                self.need(can_migrate, "an unfinished saga that fits the graph")?;
+                SagaEvent::Migrated { shape, input, outputs }
+            }
             Transition::List { node, count } => {
                 let is_unlisted = self.nodes.get(node as usize).is_some_and(|node| node.is_unlisted);
                 self.need(self.phase == Phase::Running && is_unlisted, "a running saga without the list")?;
@@ -225,9 +239,10 @@ impl SagaInstance {
                 // The start of an external compensation has counted the attempt already.
                 let uncounted = u32::from(state.status != UnitStatus::Undoing);
                 let attempt = state.undo_attempts.saturating_add(uncounted);
-                let has_another = failure.class != ErrorClass::Terminal
-                    && retry.has_another(attempt, since(state.undo_started_at, now));
-                let retry_at = has_another.then(|| after(now, retry.pause(attempt, roll)));
+                let pause = retry.pause(attempt, roll);
+                let elapsed = since(state.undo_started_at, now).saturating_add(pause);
+                let has_another = failure.class != ErrorClass::Terminal && retry.has_another(attempt, elapsed);
+                let retry_at = has_another.then(|| after(now, pause));
                 SagaEvent::UndoFailed { unit, attempt, message: failure.message, retry_at }
             }
         })
@@ -247,9 +262,10 @@ impl SagaInstance {
         let is_counted = matches!(state.status, UnitStatus::Running | UnitStatus::AwaitingChild);
         let attempt = state.attempts.saturating_add(u32::from(!is_counted));
         let goes_forward = matches!(self.phase, Phase::Running | Phase::Stuck(Direction::Forward));
-        let has_another =
-            goes_forward && class != ErrorClass::Terminal && retry.has_another(attempt, since(state.started_at, now));
-        let retry_at = has_another.then(|| after(now, retry.pause(attempt, roll)));
+        let pause = retry.pause(attempt, roll);
+        let elapsed = since(state.started_at, now).saturating_add(pause);
+        let has_another = goes_forward && class != ErrorClass::Terminal && retry.has_another(attempt, elapsed);
+        let retry_at = has_another.then(|| after(now, pause));
         let then = if class == ErrorClass::Terminal { Exhausted::Compensate } else { retry.exhausted };
         SagaEvent::StepFailed { unit, attempt, class, message, retry_at, then }
     }

@@ -106,6 +106,11 @@ impl Driver {
             Ok(false) => return Ok(Some(Transition::Omit { node: unit.node })),
             Err(failure) => return fail(failure),
         }
+        // A step that ends the process in each attempt must not end it for ever.
+        let is_interrupted = state.status == UnitStatus::Running;
+        if is_interrupted && code.options().retry.is_exhausted_by_crashes(state.attempts) {
+            return fail(interrupted(state.attempts));
+        }
         let context = self.context(current, unit, Direction::Forward, state.attempts.saturating_add(1));
         if self.hook(&context, HookPlace::BeforeIntent) == HookAction::Crash {
             return Err(Crashed);
@@ -136,8 +141,13 @@ impl Driver {
         unit: Unit,
         started: &mut Vec<(Unit, Direction)>,
     ) -> Result<Option<Transition>, Crashed> {
-        let Some((_, shape)) = self.node(current, unit) else { return Ok(None) };
-        let attempts = current.state.unit(unit).map_or(0, |state| state.undo_attempts);
+        let Some((code, shape)) = self.node(current, unit) else { return Ok(None) };
+        let Some(state) = current.state.unit(unit) else { return Ok(None) };
+        let (attempts, retry) = (state.undo_attempts, code.options().retry);
+        if state.status == UnitStatus::Undoing && retry.is_exhausted_by_crashes(attempts) {
+            let retry = StepRetry { attempts: 0, ..retry };
+            return Ok(Some(Transition::FailUndo { unit, failure: interrupted(attempts), retry, roll: 0 }));
+        }
         let attempt = attempts.saturating_add(1);
         let context = self.context(current, unit, Direction::Backward, attempt);
         if self.hook(&context, HookPlace::BeforeIntent) == HookAction::Crash {
@@ -177,4 +187,10 @@ impl Driver {
         self.in_flight.insert(unit);
         Ok(())
     }
+}
+
+/// Returns the failure of a step whose attempts were all interrupted.
+fn interrupted(attempts: u32) -> StepFailure {
+    let message = format!("interrupted before its outcome was recorded, {attempts} attempts were made");
+    StepFailure::new(ErrorClass::Ambiguous, message)
 }

@@ -33,7 +33,7 @@ use crate::coordinator::wake::{Slot, idle_timer, quarantined};
 use crate::graph::Definition;
 use crate::hooks::{HookAction, HookPlace, HookPoint};
 use crate::id::{Direction, SagaId, StepKey};
-use crate::instance::{Act, SagaInstance, Unit};
+use crate::instance::{Act, SagaInstance, Transition, Unit};
 use crate::step::StepContext;
 
 /// The largest number of calls of one saga at the same time, and of outcomes in one commit.
@@ -151,6 +151,17 @@ impl Driver {
         if !state.phase().is_final() && state.fingerprint() != Some(definition.fingerprint) {
             let found = state.fingerprint().map(|found| found.to_string()).unwrap_or_default();
             let (version, expected) = (state.shape().version, definition.fingerprint);
+            if let Some(migration) = definition.migration_from(version) {
+                let migrated = migration.transition(&state, &definition.shape);
+                let current = Current { state, revision, timer: Some(timer.clone()), definition };
+                return match migrated {
+                    Ok(transition) => self.migrate(current, transition).await,
+                    Err(reason) => {
+                        let reason = format!("it cannot be carried over from version {version}: {reason}");
+                        self.quarantine(&timer, reason).await.map(|()| None)
+                    }
+                };
+            }
             let reason = format!(
                 "it was created by another version of the graph: expected version {} with fingerprint {expected}, \
                  found version {version} with fingerprint {found}",
@@ -159,6 +170,19 @@ impl Driver {
             return self.quarantine(&timer, reason).await.map(|()| None);
         }
         Ok(Some(Current { state, revision, timer: Some(timer), definition }))
+    }
+
+    /// Carries the saga to the registered version of its graph. Returns `None` if it was changed at the same time; the
+    /// next scan finds it.
+    async fn migrate(&mut self, mut current: Current, transition: Transition) -> Result<Option<Current>, StoreError> {
+        let now = stored_now(&*self.shared.clock);
+        let Ok(events) = current.state.transition(transition, now) else { return Ok(None) };
+        tracing::info!(saga = %self.id, version = current.definition.shape.version, "saga carried to another version");
+        let timer = self.timer_after(&current, false, now);
+        match self.commit(&mut current, Commit::new(), events, timer).await? {
+            Progress::Continue => Ok(Some(current)),
+            Progress::Reload | Progress::End(_) => Ok(None),
+        }
     }
 
     /// Sets the saga aside with a reason, so that it is not tried again by this program.
