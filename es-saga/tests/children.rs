@@ -262,6 +262,16 @@ async fn child_sagas_run_for_the_items_of_a_list_and_under_a_condition() {
 }
 
 #[tokio::test]
+async fn a_child_saga_without_steps_ends_at_once() {
+    let shop = Shop::new();
+    let empty = Saga::<u64, u64>::define("empty", 1, |_, input| input).expect("it is valid");
+    let around = Saga::<u64, u64>::define("around", 1, |saga, input| saga.child(&empty, input)).expect("it is valid");
+    let sagas = shop.coordinator().saga(&around).start(Arc::clone(&shop.store)).await.expect("it starts");
+    let output = tokio::time::timeout(PATIENCE, sagas.execute(&around, "1", &7)).await.expect("it ends");
+    assert_eq!(output.expect("it completes"), 7);
+}
+
+#[tokio::test]
 async fn the_metadata_of_the_creation_is_on_all_events_and_on_those_of_child_sagas() {
     let shop = Shop::new();
     let sagas = start(&shop).await;

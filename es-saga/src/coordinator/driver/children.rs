@@ -90,10 +90,15 @@ impl Driver {
             Err(failure) => (self.failed(unit, failure, LAST), Commit::new()),
         };
         let Ok(events) = current.state.transition(transition, now) else { return Ok(Progress::Reload) };
-        let timer = self.timer_after(current, false, now);
+        // A child saga without steps has ended already.
+        let has_ended = definition.shape.nodes.is_empty() && current.state.awaited_children().next().is_some();
+        let timer = self.timer_after(current, has_ended, now);
         let progress = self.commit(current, commit, events, timer).await?;
         if let Some(child) = current.state.unit(unit).and_then(|state| state.child.clone()) {
             self.shared.notify(&child);
+        }
+        if has_ended {
+            return Ok(Progress::Reload);
         }
         Ok(progress)
     }
@@ -147,15 +152,19 @@ impl Driver {
         let Ok(stream) = SagaInstance::stream(&id) else { return Ok(Progress::Reload) };
         let timer = Slot::of(&stream).queue().get(&*self.shared.store, &stream).await?;
         let child = self.load_child(&id).await?;
-        let (transition, commit) = self.undo_of_child(unit, &id, &stream, timer.as_ref(), child, context.key, now)?;
-        let Ok(events) = current.state.transition(transition, now) else { return Ok(Progress::Reload) };
+        let (transitions, commit) = self.undo_of_child(unit, &id, &stream, timer.as_ref(), child, context.key, now)?;
+        let mut events = Vec::new();
+        for transition in transitions {
+            let Ok(more) = current.state.transition(transition, now) else { return Ok(Progress::Reload) };
+            events.extend(more);
+        }
         let timer = self.timer_after(current, false, now);
         let progress = self.commit(current, commit, events, timer).await?;
         self.shared.notify(&id);
         Ok(progress)
     }
 
-    /// Returns the transition of a step whose child saga is to be compensated, and the commit that cancels the child.
+    /// Returns the transitions of a step whose child saga is to be compensated, and the commit that cancels the child.
     #[expect(clippy::too_many_arguments, reason = "they are what was read of the child saga")]
     fn undo_of_child(
         &self,
@@ -166,30 +175,30 @@ impl Driver {
         child: Child,
         key: StepKey,
         now: Timestamp,
-    ) -> Result<(Transition, Commit), StoreError> {
+    ) -> Result<(Vec<Transition>, Commit), StoreError> {
         let start = Transition::StartUndo { unit, key };
         let (mut state, revision) = match child {
             Child::Loaded(state, revision) => (state, revision),
-            Child::Unreadable(reason) => return Ok((undo_failed(unit, reason), Commit::new())),
+            Child::Unreadable(reason) => return Ok((vec![undo_failed(unit, reason)], Commit::new())),
         };
         let can_cancel = !state.is_past_pivot();
         match state.phase() {
-            Phase::Compensated => return Ok((Transition::SucceedUndo { unit }, Commit::new())),
+            Phase::Compensated => return Ok((vec![Transition::SucceedUndo { unit }], Commit::new())),
             Phase::Running | Phase::Stuck(Direction::Forward) | Phase::Completed if can_cancel => {}
             // It ends by itself, or waits for a person.
-            Phase::Running | Phase::Compensating | Phase::Stuck(_) => return Ok((start, Commit::new())),
+            Phase::Running | Phase::Compensating | Phase::Stuck(_) => return Ok((vec![start], Commit::new())),
             Phase::Completed => {
                 let reason = format!("child saga {:?} is past its pivot", id.to_string());
-                return Ok((undo_failed(unit, reason), Commit::new()));
+                return Ok((vec![undo_failed(unit, reason)], Commit::new()));
             }
             Phase::Missing | Phase::Killed | Phase::Abandoned => {
                 let reason = format!("child saga {:?} is {}", id.to_string(), state.phase().name());
-                return Ok((undo_failed(unit, reason), Commit::new()));
+                return Ok((vec![undo_failed(unit, reason)], Commit::new()));
             }
         }
         let note = OperatorNote::new(self.id.to_string(), "it turns back");
         let Ok(events) = state.transition(Transition::CancelByParent { note }, now) else {
-            return Ok((start, Commit::new()));
+            return Ok((vec![start], Commit::new()));
         };
         let metadata = &state.metadata;
         let recorder = Recorder { id, stream, revision, now, entropy: &*self.shared.entropy, metadata };
@@ -197,11 +206,14 @@ impl Driver {
             recorder.add(Commit::new(), &events).map_err(|error| StoreError::io("cancel a child saga", error))?;
         let next = (!state.phase().is_final()).then(|| Timer::new(stream.clone(), now));
         let commit = Slot::of(stream).queue().replace(commit, stream, timer, next.as_ref())?;
-        if state.phase() == Phase::Compensated {
+        let transitions = match state.phase() {
             // It had no effect.
-            return Ok((Transition::SucceedUndo { unit }, commit));
-        }
-        Ok((start, commit))
+            Phase::Compensated => vec![Transition::SucceedUndo { unit }],
+            // It has a step that only a person can undo.
+            Phase::Stuck(_) => vec![start, Transition::ReportChild { unit, reason: description(id, &state) }],
+            _ => vec![start],
+        };
+        Ok((transitions, commit))
     }
 
     async fn load_child(&mut self, id: &SagaId) -> Result<Child, StoreError> {
@@ -236,6 +248,11 @@ fn undo_failed(unit: Unit, reason: String) -> Transition {
     Transition::FailUndo { unit, failure: StepFailure::new(ErrorClass::Terminal, reason), retry: LAST, roll: 0 }
 }
 
+fn description(id: &SagaId, child: &SagaInstance) -> String {
+    let reason = child.reason().unwrap_or("no reason");
+    format!("child saga {:?} is {}: {reason}", id.to_string(), child.phase().name())
+}
+
 /// Returns what is recorded of a child saga, or `None` while there is nothing to record.
 fn observed(
     unit: Unit,
@@ -250,8 +267,7 @@ fn observed(
         Child::Loaded(child, _) => child,
         Child::Unreadable(reason) => return report(reason.clone()),
     };
-    let reason = child.reason().unwrap_or("no reason");
-    let text = format!("child saga {:?} is {}: {reason}", id.to_string(), child.phase().name());
+    let text = description(id, child);
     if state.status == UnitStatus::Undoing {
         return match child.phase() {
             Phase::Compensated => Some(Transition::SucceedUndo { unit }),
