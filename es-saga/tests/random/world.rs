@@ -94,7 +94,7 @@ impl World {
         *attempt += 1;
         if *attempt <= fate.failures {
             // A time-out, after which the effect may exist.
-            let is_ambiguous = context.key().as_uuid().as_bytes()[usize::from(*attempt > 1)] % 2 == 0;
+            let is_ambiguous = context.key().as_uuid().as_bytes()[usize::from(*attempt > 1)].is_multiple_of(2);
             if is_ambiguous && !fate.is_refused && *attempt == 1 {
                 state.effects.insert(place);
             }
