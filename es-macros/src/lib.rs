@@ -13,8 +13,8 @@
 //! `Ctxt` collects errors, so that one compilation reports all of them. The empty implementations keep the compiler
 //! from reporting a missing implementation wherever the type is used.
 //!
-//! The tests of the generated code are in `es-core/tests`, because this crate does not depend on es-core. For the same
-//! reason, es-core compiles the examples of `docs/`.
+//! The tests of the generated code are in `es-core/tests` and `es-saga/tests`, because this crate does not depend on
+//! them. For the same reason, they compile the examples of `docs/`. `saga` has the macros of es-saga.
 
 mod ast;
 mod attr;
@@ -24,6 +24,7 @@ mod expand;
 mod fallback;
 mod fingerprint;
 mod generics;
+mod saga;
 mod suggest;
 #[cfg(test)]
 mod tests;
@@ -37,8 +38,26 @@ pub fn event(input: TokenStream) -> TokenStream {
     expand::derive_event(input.into()).into()
 }
 
+#[doc = include_str!("docs/saga_step.md")]
+#[proc_macro_derive(SagaStep, attributes(saga_step))]
+pub fn saga_step(input: TokenStream) -> TokenStream {
+    saga::derive_saga_step(input.into()).into()
+}
+
 #[doc = include_str!("docs/aggregate.md")]
 #[proc_macro_derive(Aggregate, attributes(aggregate))]
 pub fn aggregate(input: TokenStream) -> TokenStream {
     expand::derive_aggregate(input.into()).into()
+}
+
+#[doc = include_str!("docs/step_function.md")]
+#[proc_macro_attribute]
+pub fn step_function(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    saga::step_function(attribute.into(), &item.into()).into()
+}
+
+#[doc = include_str!("docs/saga.md")]
+#[proc_macro]
+pub fn saga(input: TokenStream) -> TokenStream {
+    saga::saga(input.into()).into()
 }

@@ -44,6 +44,15 @@ pub(crate) fn kebab_case(ident: &str) -> String {
     text
 }
 
+/// Converts `print_label` to `PrintLabel`, the conventional form of the name of a type.
+pub(crate) fn camel_case(ident: &str) -> String {
+    let capitalize = |word: &str| {
+        let mut letters = word.chars();
+        letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect::<String>()
+    };
+    ident.split('_').map(capitalize).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,5 +80,11 @@ mod tests {
         assert_eq!(kebab_case("Placed"), "placed");
         assert_eq!(kebab_case("VATChanged"), "vatchanged");
         assert_eq!(kebab_case("Placed_2"), "placed-2");
+    }
+
+    #[test]
+    fn types_follow_the_names_of_functions() {
+        assert_eq!(camel_case("print_label"), "PrintLabel");
+        assert_eq!(camel_case("_pay"), "Pay");
     }
 }

@@ -15,15 +15,13 @@
 //! its effect and its outcome are one commit.
 //!
 //! ```
-//! use es_saga::{Classify, DeclaredStep, ErrorClass, SagaStep, StepContext, StepKey};
+//! use es_saga::{Classify, ErrorClass, SagaStep, StepContext, StepKey};
 //!
 //! /// Takes a payment at a provider that recognizes repeated keys.
+//! #[derive(SagaStep)]
+//! #[saga_step(name = "take-payment", retry(attempts = 8, cap = "10s"), timeout = "5s")]
 //! struct TakePayment {
 //!     provider: Provider,
-//! }
-//!
-//! impl DeclaredStep for TakePayment {
-//!     const NAME: &'static str = "take-payment";
 //! }
 //!
 //! impl SagaStep for TakePayment {
@@ -70,9 +68,15 @@
 //! # tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build()?.block_on(async {
 //! # let store: std::sync::Arc<dyn es_core::EventStore> =
 //! #     std::sync::Arc::new(es_core::store::memory::MemoryStore::new());
-//! use es_saga::{Saga, SagaCoordinator};
+//! use es_saga::{SagaCoordinator, saga};
 //!
-//! let payment = Saga::<u64, PaymentId>::define("payment", 1, |saga, cents| saga.step::<TakePayment>(cents))?;
+//! saga! {
+//!     saga Purchase(cents: u64) -> PaymentId, version = 1 {
+//!         TakePayment(cents)
+//!     }
+//! }
+//!
+//! let payment = Purchase::define()?;
 //! let sagas = SagaCoordinator::new().saga(&payment).step(TakePayment { provider: Provider }).start(store).await?;
 //! let paid = sagas.execute(&payment, "order-7", &500).await?;
 //! assert_eq!(paid.0, 500);
@@ -80,9 +84,39 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! `#[derive(SagaStep)]` declares the name and the options of a step, `#[step_function]` a step that is a plain
+//! function. Both can be written by hand: they implement [`DeclaredStep`].
+//!
 //! # Graphs
 //!
-//! [`Saga::define`] builds the graph from typed handles: a step takes the input of the saga, the output of any earlier
+//! [`saga!`] declares a saga, line by line. A step takes outputs of earlier lines only, so a graph has no cycle:
+//!
+//! ```
+//! # use es_saga::{Classify, saga, step_function};
+//! # #[derive(Debug, thiserror::Error)] #[error("refused")] struct Refused;
+//! # impl Classify for Refused {}
+//! # #[step_function(step = ReserveStock, name = "reserve-stock", undo = "ignore")]
+//! # async fn reserve(order: u64) -> Result<u64, Refused> { Ok(order) }
+//! # #[step_function(step = TakePayment, name = "take-payment", undo = "ignore")]
+//! # async fn pay(order: u64, _: u64) -> Result<u64, Refused> { Ok(order) }
+//! # #[step_function(step = PrintLabel, name = "print-label", undo = "ignore")]
+//! # async fn print(stock: u64) -> Result<u64, Refused> { Ok(stock) }
+//! # #[step_function(step = Ship, name = "ship", undo = "ignore")]
+//! # async fn ship(payment: u64, _: u64) -> Result<u64, Refused> { Ok(payment) }
+//! saga! {
+//!     pub saga Fulfilment(order: u64) -> u64, version = 1 {
+//!         let stock = ReserveStock(order);
+//!         let payment = TakePayment(order, stock);
+//!         let label = PrintLabel(stock); // runs in parallel to the payment
+//!         pivot;
+//!         Ship(payment, label)
+//!     }
+//! }
+//! # assert_eq!(Fulfilment::define()?.shape().pivot.map(|pivot| pivot.next), Some(3));
+//! # Ok::<(), es_saga::DefineError>(())
+//! ```
+//!
+//! It expands to calls of a builder, which can also be used directly. [`Saga::define`] builds the graph from typed handles: a step takes the input of the saga, the output of any earlier
 //! step, or a tuple of them. Steps without an edge between them run in parallel. A node can have a condition
 //! ([`NodeBuilder::step_if`]), run for each item of a list ([`NodeBuilder::each`]), run another saga
 //! ([`NodeBuilder::child`]), or wait for nodes whose outputs it does not use ([`NodeBuilder::after`]). After a
@@ -108,6 +142,9 @@
 //! coordinator records metrics through the facade `metrics`, and spans. [`testing`] tests a saga without a store. See
 //! [`instance`] for the state machine, and `docs/adr/0047-sagas-are-aggregates.md` for the reasons.
 
+#[doc(hidden)]
+#[path = "private.rs"]
+pub mod __private;
 mod coordinator;
 mod failure;
 mod graph;
@@ -134,3 +171,17 @@ pub use instance::{OperatorNote, Phase, SagaInstance, SagaVerb};
 pub use shape::{Effect, Fingerprint, NodeShape, Pivot, Repeat, SagaShape, Undo};
 pub use show::{ItemDetails, NodeDetails, SagaDetails, SagaSummary};
 pub use step::{DeclaredStep, LocalStep, SagaStep, StepContext, StepOptions, Stored};
+
+#[cfg(feature = "derive")]
+pub use es_macros::{SagaStep, saga, step_function};
+
+// rustdoc compiles the examples in the documentation of the macros here: es-macros does not depend on es-saga.
+#[cfg(all(doctest, feature = "derive"))]
+#[doc = include_str!("../../es-macros/src/docs/saga_step.md")]
+const _: () = ();
+#[cfg(all(doctest, feature = "derive"))]
+#[doc = include_str!("../../es-macros/src/docs/step_function.md")]
+const _: () = ();
+#[cfg(all(doctest, feature = "derive"))]
+#[doc = include_str!("../../es-macros/src/docs/saga.md")]
+const _: () = ();

@@ -18,7 +18,7 @@ use crate::shape::Undo;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not declared as a saga step",
     label = "no `DeclaredStep`",
-    note = "write `impl es_saga::DeclaredStep for {Self}` with a `NAME`, which must never change, and a `VERSION`"
+    note = "add `#[derive(es_saga::SagaStep)]` and `#[saga_step(name = \"...\")]` to `{Self}`; the name must never change"
 )]
 pub trait DeclaredStep: Send + Sync + 'static {
     /// The name under which an instance of the step is registered. It never changes, because stored sagas name it.
@@ -84,8 +84,8 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Stored for T {}
     message = "`{Self}` is not a saga step",
     label = "no `SagaStep`",
     note = "write `impl es_saga::SagaStep for {Self}` with `Input`, `Output`, `Compensation`, `Error`, `compensation`, \
-            `execute` and `compensate`; a step on aggregates of the same store is a `LocalStep`, which `local` adds to \
-            the graph"
+            `execute` and `compensate`; a step on aggregates of the same store is a `LocalStep`, which is added with \
+            `local` in the builder and in `saga!`"
 )]
 pub trait SagaStep: DeclaredStep {
     /// What the step needs: the input of the saga, the output of an earlier step, or a tuple of them.
@@ -123,7 +123,8 @@ pub trait SagaStep: DeclaredStep {
     message = "`{Self}` is not a local saga step",
     label = "no `LocalStep`",
     note = "write `impl es_saga::LocalStep for {Self}` with `Input`, `Output`, `Error`, `execute` and `undo`; a step \
-            with an effect outside of the store is a `SagaStep`, which `step` adds to the graph"
+            with an effect outside of the store is a `SagaStep`, which is added with `step` in the builder and \
+            without `local` in `saga!`"
 )]
 pub trait LocalStep: DeclaredStep {
     /// What the step needs: the input of the saga, the output of an earlier step, or a tuple of them.

@@ -11,9 +11,7 @@ use es_core::EventStore;
 use es_core::consumer::lease::{Acquisition, HeartbeatWatch, LeaseRows, LeaseTerms};
 use es_core::store::memory::MemoryStore;
 use es_core::testing::ManualClock;
-use es_saga::{
-    DeclaredStep, HookAction, HookPlace, Phase, Saga, SagaCoordinator, SagaId, SagaStep, StepContext, StepKey,
-};
+use es_saga::{HookAction, HookPlace, Phase, Saga, SagaCoordinator, SagaId, SagaStep, StepContext, StepKey};
 use shop::{PATIENCE, Shop, ShopError, crash, order};
 use tokio::sync::Notify;
 
@@ -63,11 +61,9 @@ async fn a_step_that_crashes_in_each_attempt_fails_after_its_last_one() {
 }
 
 /// A step that reports two calls with one key at the same time.
+#[derive(SagaStep)]
+#[saga_step(name = "alone")]
 struct Alone(Arc<Mutex<BTreeMap<StepKey, u32>>>);
-
-impl DeclaredStep for Alone {
-    const NAME: &'static str = "alone";
-}
 
 impl SagaStep for Alone {
     type Input = u64;

@@ -3,11 +3,14 @@
 use crate::attr::{Form, Item};
 use crate::suggest;
 
-/// One of the derive macros.
+/// One of the macros whose input has keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Derive {
     Event,
     Aggregate,
+    SagaStep,
+    StepFunction,
+    Saga,
 }
 
 impl Derive {
@@ -16,6 +19,9 @@ impl Derive {
         match self {
             Self::Event => "event",
             Self::Aggregate => "aggregate",
+            Self::SagaStep => "saga_step",
+            Self::StepFunction => "step_function",
+            Self::Saga => "saga",
         }
     }
 
@@ -23,6 +29,9 @@ impl Derive {
         match self {
             Self::Event => EVENT,
             Self::Aggregate => AGGREGATE,
+            Self::SagaStep => SAGA_STEP,
+            Self::StepFunction => STEP_FUNCTION,
+            Self::Saga => SAGA,
         }
     }
 }
@@ -36,6 +45,11 @@ pub(crate) enum Place {
     Field,
     /// In `snapshot(...)`.
     Snapshot,
+    /// In `retry(...)`.
+    Retry,
+    Function,
+    /// In the head of `saga!`, after the types.
+    Head,
 }
 
 impl Place {
@@ -47,6 +61,9 @@ impl Place {
             Self::Variant => "on a variant",
             Self::Field => "on a field",
             Self::Snapshot => "in `snapshot(...)`",
+            Self::Retry => "in `retry(...)`",
+            Self::Function => "on the function",
+            Self::Head => "in the head of the saga",
         }
     }
 
@@ -62,6 +79,10 @@ impl Place {
     pub(crate) const fn example(self, derive: Derive) -> &'static str {
         match (derive, self) {
             (Derive::Aggregate, Self::Snapshot) => "every = 100",
+            (Derive::SagaStep | Derive::StepFunction, Self::Retry) => "attempts = 5",
+            (Derive::SagaStep, _) => r#"name = "take-payment""#,
+            (Derive::StepFunction, _) => r#"step = PrintLabel, name = "print-label""#,
+            (Derive::Saga, _) => "version = 2",
             (Derive::Aggregate, _) => r#"category = "order", id = OrderId, event = OrderEvent"#,
             (Derive::Event, Self::Enum) => r#"codec = "json""#,
             (Derive::Event, Self::Field) => "tag",
@@ -109,6 +130,48 @@ const AGGREGATE: &[Key] = &[
     key("load_cost", r#"snapshot(load_cost = "5ms")"#, &[Place::Snapshot]),
     key("keep", "snapshot(every = 100, keep = 2)", &[Place::Snapshot]),
     key("version", "snapshot(every = 100, version = 2)", &[Place::Snapshot]),
+];
+
+const SAGA_STEP: &[Key] = &[
+    key("name", r#"name = "take-payment""#, TYPE),
+    key("version", "version = 2", TYPE),
+    key("retry", "retry(attempts = 5)", TYPE),
+    key("timeout", r#"timeout = "5s""#, TYPE),
+    key("undo", r#"undo = "pause""#, TYPE),
+    key("pivot", "pivot", TYPE),
+    key("concurrency", "concurrency = 8", TYPE),
+    key("crate", "crate = path::to::es_saga", TYPE),
+    key("attempts", "retry(attempts = 5)", &[Place::Retry]),
+    key("first", r#"retry(first = "50ms")"#, &[Place::Retry]),
+    key("cap", r#"retry(cap = "10s")"#, &[Place::Retry]),
+    key("max_elapsed", r#"retry(max_elapsed = "60s")"#, &[Place::Retry]),
+    key("exhausted", r#"retry(exhausted = "pause")"#, &[Place::Retry]),
+];
+
+const FUNCTION: &[Place] = &[Place::Function];
+
+const STEP_FUNCTION: &[Key] = &[
+    key("step", "step = PrintLabel", FUNCTION),
+    key("name", r#"name = "print-label""#, FUNCTION),
+    key("version", "version = 2", FUNCTION),
+    key("retry", "retry(attempts = 5)", FUNCTION),
+    key("timeout", r#"timeout = "5s""#, FUNCTION),
+    key("undo", "undo = cancel_label", FUNCTION),
+    key("pivot", "pivot", FUNCTION),
+    key("concurrency", "concurrency = 8", FUNCTION),
+    key("crate", "crate = path::to::es_saga", FUNCTION),
+    key("attempts", "retry(attempts = 5)", &[Place::Retry]),
+    key("first", r#"retry(first = "50ms")"#, &[Place::Retry]),
+    key("cap", r#"retry(cap = "10s")"#, &[Place::Retry]),
+    key("max_elapsed", r#"retry(max_elapsed = "60s")"#, &[Place::Retry]),
+    key("exhausted", r#"retry(exhausted = "pause")"#, &[Place::Retry]),
+];
+
+const SAGA: &[Key] = &[
+    key("version", "version = 2", &[Place::Head]),
+    key("name", r#"name = "fulfilment""#, &[Place::Head]),
+    key("deadline", r#"deadline = "60s""#, &[Place::Head]),
+    key("crate", "crate = path::to::es_saga", &[Place::Head]),
 ];
 
 /// Returns an example of a key with its value, for messages.

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream};
 use syn::parse::{Parse, ParseStream, Parser};
 use syn::{ExprPath, LitInt, LitStr, Path, Token, Type};
 
@@ -96,6 +96,11 @@ impl Reader<'_> {
             return None;
         }
         self.value("a type")
+    }
+
+    /// Reads `key = Name`.
+    pub(crate) fn ident(self) -> Option<Ident> {
+        self.value("a name")
     }
 
     /// Reads `key = path::to::function`.

@@ -11,8 +11,7 @@ use es_core::prelude::*;
 use es_core::store::memory::MemoryStore;
 use es_core::{CommandContext, Commit, StreamId};
 use es_saga::{
-    Classify, DeclaredStep, ErrorClass, LocalStep, NodeOut, RunningSagas, Saga, SagaCoordinator, SagaGraph, SagaId,
-    SagaStep, StepContext, StepKey, StepOptions, StepRetry,
+    Classify, ErrorClass, LocalStep, RunningSagas, Saga, SagaCoordinator, SagaId, SagaStep, StepContext, StepKey, saga,
 };
 use serde::{Deserialize, Serialize};
 
@@ -91,11 +90,9 @@ pub(crate) struct Ordered {
 }
 
 /// Reserves stock: a local step.
+#[derive(SagaStep)]
+#[saga_step(name = "reserve")]
 pub(crate) struct Reserve(pub(crate) Repository<Stock>);
-
-impl DeclaredStep for Reserve {
-    const NAME: &'static str = "reserve";
-}
 
 impl Reserve {
     async fn change(&self, product: u64, event: StockEvent) -> Result<Commit, ShopError> {
@@ -190,20 +187,14 @@ impl Provider {
 }
 
 /// Takes a payment of one cent for each unit: an external step.
+#[derive(SagaStep)]
+#[saga_step(name = "pay", retry(attempts = 3, first = "1ms"))]
 pub(crate) struct Pay(pub(crate) Provider);
 
 /// What undoes a payment.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Refund {
     of: StepKey,
-}
-
-impl DeclaredStep for Pay {
-    const NAME: &'static str = "pay";
-    const OPTIONS: StepOptions = StepOptions {
-        retry: StepRetry { attempts: 3, first: Duration::from_millis(1), ..StepRetry::DEFAULT },
-        ..StepOptions::DEFAULT
-    };
 }
 
 impl SagaStep for Pay {
@@ -227,11 +218,9 @@ impl SagaStep for Pay {
 }
 
 /// Ships: an external step that is refused for 13 units.
+#[derive(SagaStep)]
+#[saga_step(name = "ship")]
 pub(crate) struct Ship(pub(crate) Provider);
-
-impl DeclaredStep for Ship {
-    const NAME: &'static str = "ship";
-}
 
 impl SagaStep for Ship {
     type Input = (Ordered, u64);
@@ -255,14 +244,18 @@ impl SagaStep for Ship {
     }
 }
 
-/// The saga of an order: reserve, pay, ship.
-pub(crate) fn fulfilment() -> Saga<Ordered, String> {
-    fn graph<'g>(saga: &mut SagaGraph<'g>, order: NodeOut<'g, Ordered>) -> NodeOut<'g, String> {
-        let stock = saga.local::<Reserve>(order);
-        let paid = saga.step::<Pay>((order, stock));
-        saga.step::<Ship>((order, paid))
+saga! {
+    /// The saga of an order: reserve, pay, ship.
+    pub(crate) saga Fulfilment(order: Ordered) -> String, version = 1 {
+        let stock = local Reserve(order);
+        let paid = Pay(order, stock);
+        Ship(order, paid)
     }
-    Saga::define("fulfilment", 1, graph).expect("the graph is valid")
+}
+
+/// Returns the saga of an order.
+pub(crate) fn fulfilment() -> Saga<Ordered, String> {
+    Fulfilment::define().expect("the graph is valid")
 }
 
 /// A store and a provider, which survive the coordinator.

@@ -48,7 +48,7 @@ fn crates_depend_on_each_other_as_the_map_draws() {
         ("es-log", vec!["es-core"]),
         ("es-rocksdb", vec!["es-core"]),
         ("es-personal", vec!["es-core"]),
-        ("es-saga", vec!["es-core"]),
+        ("es-saga", vec!["es-core", "es-macros"]),
         ("es-cli", vec!["es-core", "es-rocksdb", "es-tool"]),
         ("es-http", vec!["es-core"]),
         ("es-tool", vec![]),

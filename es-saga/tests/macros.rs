@@ -1,0 +1,170 @@
+//! `saga!`, `#[step_function]` and `#[derive(SagaStep)]`: what they generate, and how it runs.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use es_core::store::memory::MemoryStore;
+use es_core::{Commit, EventStore};
+use es_saga::{
+    Classify, DeclaredStep, ErrorClass, ExecuteSagaError, LocalStep, NodeOut, Repeat, Saga, SagaCoordinator, SagaGraph,
+    SagaStep, StepContext, StepKey, Undo, saga, step_function,
+};
+
+#[derive(Debug, thiserror::Error)]
+#[error("refused")]
+struct Refused;
+
+impl Classify for Refused {
+    fn class(&self) -> ErrorClass {
+        ErrorClass::Terminal
+    }
+}
+
+/// The calls of the functions below, in all tests.
+static CALLS: Mutex<Vec<(&'static str, StepKey)>> = Mutex::new(Vec::new());
+
+fn record(call: &'static str, key: StepKey) {
+    CALLS.lock().expect("no panic").push((call, key));
+}
+
+#[step_function(step = Reserve, name = "reserve", undo = release, version = 2, timeout = "1s")]
+async fn reserve(units: u64, context: &StepContext) -> Result<u64, Refused> {
+    record("reserve", context.key());
+    Ok(units * 100)
+}
+
+async fn release(reserved: StepKey, cents: Option<u64>, context: &StepContext) -> Result<(), Refused> {
+    assert_eq!(cents, Some(1300));
+    assert_ne!(reserved, context.key(), "the undo has a key of its own");
+    record("release", reserved);
+    Ok(())
+}
+
+#[step_function(step = Check, name = "check", undo = "ignore")]
+async fn check(units: u64, cents: u64) -> Result<bool, Refused> {
+    Ok(units < cents)
+}
+
+#[step_function(step = Ship, name = "ship", undo = "pause")]
+async fn ship(units: u64, cents: u64, checked: Option<bool>) -> Result<String, Refused> {
+    if units == 13 { Err(Refused) } else { Ok(format!("{units} for {cents}, checked: {checked:?}")) }
+}
+
+#[step_function(step = Split, name = "split", undo = "ignore")]
+async fn split(units: u64) -> Result<Vec<u64>, Refused> {
+    Ok((1..=units).collect())
+}
+
+#[step_function(step = Begin, name = "begin", undo = "ignore", retry(attempts = 2))]
+async fn begin() -> Result<(), Refused> {
+    Ok(())
+}
+
+/// A local step without an effect.
+#[derive(SagaStep)]
+#[saga_step(name = "count")]
+struct Count;
+
+impl LocalStep for Count {
+    type Input = u64;
+    type Output = u64;
+    type Error = Refused;
+
+    async fn execute(&self, units: u64, _: &StepContext) -> Result<(u64, Commit), Refused> {
+        Ok((units, Commit::new()))
+    }
+
+    async fn undo(&self, _: u64, _: u64, _: &StepContext) -> Result<Commit, Refused> {
+        Ok(Commit::new())
+    }
+}
+
+saga! {
+    /// Has each form of a line.
+    pub(crate) saga AllForms(units: u64) -> String, version = 3, name = "all-forms", deadline = "60s" {
+        let begun = Begin();
+        let counted = local Count(units);
+        let cents = Reserve(units) after begun, counted;
+        let checked = if *units > 5 { Check(units, cents) };
+        if *units == 1 { local Count(units) as "count-one" }
+        pivot;
+        let list = Split(units);
+        for item in list { Reserve(item) as "reserve-more" }
+        let numbers = for item in list { local Count(item) as "count-each" };
+        Begin() as "end" after numbers;
+        Ship(units, cents, checked)
+    }
+}
+
+/// The same graph, written with the builder.
+fn all_forms() -> Saga<u64, String> {
+    fn build<'g>(graph: &mut SagaGraph<'g>, units: NodeOut<'g, u64>) -> NodeOut<'g, String> {
+        let begun = graph.step::<Begin>(());
+        let counted = graph.local::<Count>(units);
+        let cents = graph.node("reserve").after(begun).after(counted).step::<Reserve>(units);
+        let checked = graph.node("check").step_if::<Check>((units, cents), |(units, _)| *units > 5);
+        let _ = graph.node("count-one").local_if::<Count>(units, |units| *units == 1);
+        graph.pivot();
+        let list = graph.step::<Split>(units);
+        let _ = graph.node("reserve-more").each::<Reserve>(list);
+        let numbers = graph.node("count-each").local_each::<Count>(list);
+        let _ = graph.node("end").after(numbers).step::<Begin>(());
+        graph.step::<Ship>((units, cents, checked))
+    }
+    Saga::define("all-forms", 3, build).expect("the graph is valid")
+}
+
+#[test]
+fn a_saga_expands_to_the_calls_of_the_builder() {
+    let declared = AllForms::define().expect("the graph is valid");
+    assert_eq!(declared.shape(), all_forms().shape());
+    assert_eq!(declared.fingerprint(), all_forms().fingerprint());
+    assert_eq!((AllForms::NAME, AllForms::VERSION), ("all-forms", 3));
+}
+
+saga! {
+    saga OrderOfBooks(units: u64) {
+        Reserve(units);
+    }
+}
+
+saga! {
+    saga Refunded(units: u64) -> String, version = 2 {
+        let cents = Reserve(units);
+        let checked = if units > &99 { Check(units, cents) };
+        Ship(units, cents, checked)
+    }
+}
+
+#[test]
+fn a_saga_without_keys_and_output_has_the_defaults() {
+    let saga: Saga<u64, ()> = OrderOfBooks::define().expect("the graph is valid");
+    assert_eq!((OrderOfBooks::NAME, OrderOfBooks::VERSION), ("order-of-books", 1));
+    assert_eq!((saga.shape().output.as_str(), saga.shape().pivot), ("()", None));
+    assert_eq!(saga.shape().nodes[0].repeat, Repeat::Once);
+}
+
+#[test]
+fn a_step_function_has_the_declared_options() {
+    assert_eq!((Reserve::NAME, Reserve::VERSION), ("reserve", 2));
+    assert_eq!((Reserve::OPTIONS.timeout, Reserve::OPTIONS.undo), (Duration::from_secs(1), Undo::Compensate));
+    assert_eq!((Check::OPTIONS.undo, Ship::OPTIONS.undo), (Undo::Ignore, Undo::Pause));
+    assert_eq!(Begin::OPTIONS.retry.attempts, 2);
+}
+
+#[tokio::test]
+async fn a_step_function_is_executed_and_undone_under_its_key() {
+    let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
+    let saga = Refunded::define().expect("the graph is valid");
+    let sagas = SagaCoordinator::new().saga(&saga).step(Reserve).step(Check).step(Ship).start(store).await;
+    let sagas = sagas.expect("it starts");
+    let parcel = sagas.execute(&saga, "1", &2).await.expect("it completes");
+    assert_eq!(parcel, "2 for 200, checked: None");
+    let refused = sagas.execute(&saga, "2", &13).await;
+    assert!(matches!(refused, Err(ExecuteSagaError::NotCompleted { phase: "compensated", .. })), "{refused:?}");
+    let calls = CALLS.lock().expect("no panic").clone();
+    let [(first, _), (second, reserved), (third, released)] = calls.as_slice() else { panic!("{calls:?}") };
+    assert_eq!((*first, *second, *third), ("reserve", "reserve", "release"));
+    assert_eq!(reserved, released, "the compensation is the key of the call");
+    assert!(sagas.shutdown(Duration::from_secs(60)).await);
+}

@@ -1,0 +1,12 @@
+#[path = "../steps.rs"]
+mod steps;
+
+use es_saga::{StepContext, StepKey, step_function};
+use steps::*;
+
+#[step_function(step = Label, name = "label")]
+async fn label(order: u64) -> Result<Stock, Failed> {
+    Ok(Stock)
+}
+
+fn main() {}

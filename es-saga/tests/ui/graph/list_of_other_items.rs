@@ -1,0 +1,11 @@
+#[path = "../steps.rs"]
+mod steps;
+
+use es_saga::Saga;
+use steps::*;
+
+fn main() {
+    let _ = Saga::<u64, Vec<Stock>>::define("order", 1, |saga, order| {
+        saga.node("all").each::<Reserve>(order)
+    });
+}

@@ -1,0 +1,15 @@
+#[path = "../steps.rs"]
+mod steps;
+
+use es_saga::saga;
+use steps::*;
+
+saga! {
+    saga Order(order: u64) -> Stock {
+        let stock = order;
+        order;
+        Reserve(order)
+    }
+}
+
+fn main() {}

@@ -1,0 +1,14 @@
+#[path = "../steps.rs"]
+mod steps;
+
+use es_saga::saga;
+use steps::*;
+
+saga! {
+    saga Order(order: u64) -> Payment {
+        let stock = if *order > 0 { Reserve(order) };
+        Pay(order, stock)
+    }
+}
+
+fn main() {}

@@ -1,0 +1,9 @@
+use es_saga::saga;
+
+struct OrderPlaced;
+
+saga! {
+    saga Order(_order: OrderPlaced) {}
+}
+
+fn main() {}

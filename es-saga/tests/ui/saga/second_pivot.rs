@@ -1,0 +1,17 @@
+#[path = "../steps.rs"]
+mod steps;
+
+use es_saga::saga;
+use steps::*;
+
+saga! {
+    saga Order(order: u64) -> Payment {
+        let stock = Reserve(order);
+        pivot;
+        let payment = Pay(order, stock);
+        pivot;
+        payment
+    }
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+use es_saga::SagaStep;
+
+#[derive(SagaStep)]
+struct TakePayment;
+
+fn main() {}
