@@ -1,3 +1,5 @@
+#![allow(unused)]
+
 #[path = "../steps.rs"]
 mod steps;
 
