@@ -19,17 +19,16 @@ impl<O, E> StepResult for Result<O, E> {
     type Error = E;
 }
 
-/// Returns whether the name of a node differs from those of earlier nodes. `saga!` checks it at compile time.
-#[must_use]
-pub const fn is_new_name(name: &str, earlier: &[&str]) -> bool {
+/// Checks at compile time that the name of a node differs from those of earlier nodes.
+///
+/// # Panics
+/// With the message if it does not.
+pub const fn check_node_name(name: &str, earlier: &[&str], message: &str) {
     let mut index = 0;
     while index < earlier.len() {
-        if is_equal(name.as_bytes(), earlier[index].as_bytes()) {
-            return false;
-        }
+        assert!(!is_equal(name.as_bytes(), earlier[index].as_bytes()), "{}", message);
         index += 1;
     }
-    true
 }
 
 const fn is_equal(left: &[u8], right: &[u8]) -> bool {
@@ -51,8 +50,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_new_unless_an_earlier_node_has_it() {
-        assert!(is_new_name("pay", &["ship", "pa", "pay2", "Pay", ""]));
-        assert!(!is_new_name("pay", &["ship", "pay"]));
+    fn names_that_differ_are_accepted() {
+        check_node_name("pay", &["ship", "pa", "pay2", "Pay", ""], "");
+    }
+
+    #[test]
+    #[should_panic(expected = "the message")]
+    fn the_name_of_an_earlier_node_is_refused() {
+        check_node_name("pay", &["ship", "pay"], "the message");
     }
 }

@@ -218,7 +218,7 @@ fn name_checks(declaration: &Declaration) -> Vec<TokenStream> {
             ));
             let krate = relocate(krate, span);
             checks.push(quote_spanned! {span=>
-                const _: () = ::core::assert!(#krate::__private::is_new_name(#name, &[#(#earlier),*]), "{}", #message);
+                const _: () = #krate::__private::check_node_name(#name, &[#(#earlier),*], #message);
             });
         }
         earlier.push(name);

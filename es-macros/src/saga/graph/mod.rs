@@ -26,8 +26,7 @@ pub(crate) fn saga(tokens: TokenStream) -> TokenStream {
         // The type is generated in any case: otherwise, the compiler would report that it is missing, too.
         Some(error) => {
             let error = error.into_compile_error();
-            let input = &declaration.input.0;
-            let saga = expand::saga(&declaration, &quote!(let _ = #input; ::core::unreachable!()));
+            let saga = expand::saga(&declaration, &quote!(::core::unreachable!()));
             quote!(#error #saga)
         }
     }

@@ -1,5 +1,3 @@
-#![allow(unused)]
-
 #[path = "../steps.rs"]
 mod steps;
 
