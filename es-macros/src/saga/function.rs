@@ -15,7 +15,7 @@ use crate::ctxt::Ctxt;
 use crate::suggest;
 
 /// The declaration of a step that is a function.
-struct Declaration {
+struct StepDeclaration {
     options: Options,
     /// The type of the step.
     step: Option<Ident>,
@@ -54,10 +54,10 @@ pub(crate) fn step_function(attribute: TokenStream, tokens: &TokenStream) -> Tok
     quote!(#function #step #body)
 }
 
-fn read(cx: &Ctxt, signature: &Signature, attribute: TokenStream) -> Declaration {
+fn read(cx: &Ctxt, signature: &Signature, attribute: TokenStream) -> StepDeclaration {
     let derive = Derive::StepFunction;
     let (items, mentioned) = attr::nested_items(cx, derive, Place::Function, attribute);
-    let mut declaration = Declaration { options: Options::new(), step: None, undo: None };
+    let mut declaration = StepDeclaration { options: Options::new(), step: None, undo: None };
     for item in &items {
         let reader = Reader { cx, derive, item };
         match item.key.to_string().as_str() {
@@ -70,7 +70,7 @@ fn read(cx: &Ctxt, signature: &Signature, attribute: TokenStream) -> Declaration
     declaration
 }
 
-impl Declaration {
+impl StepDeclaration {
     /// Reads `undo = path::to::function` or `undo = "policy"`.
     fn read_undo(&mut self, reader: Reader<'_>) {
         let text = match &reader.item.form {
@@ -158,8 +158,8 @@ fn output(cx: &Ctxt, signature: &Signature) -> Option<Type> {
 }
 
 /// Generates the type of the step and its name.
-fn step(function: &ItemFn, declaration: &Declaration) -> TokenStream {
-    let Declaration { options, step: Some(step), .. } = declaration else { return TokenStream::new() };
+fn step(function: &ItemFn, declaration: &StepDeclaration) -> TokenStream {
+    let StepDeclaration { options, step: Some(step), .. } = declaration else { return TokenStream::new() };
     let (vis, krate) = (&function.vis, &options.krate);
     let constants = constants(options);
     let doc = format!("The saga step that calls `{}`.", function.sig.ident);
@@ -174,8 +174,8 @@ fn step(function: &ItemFn, declaration: &Declaration) -> TokenStream {
 }
 
 /// Generates the implementation of `SagaStep`.
-fn implementation(signature: &Signature, declaration: &Declaration, types: &Types) -> TokenStream {
-    let (Declaration { options, step: Some(step), undo }, Some(result)) = (declaration, &types.output) else {
+fn implementation(signature: &Signature, declaration: &StepDeclaration, types: &Types) -> TokenStream {
+    let (StepDeclaration { options, step: Some(step), undo }, Some(result)) = (declaration, &types.output) else {
         return TokenStream::new();
     };
     let (krate, function) = (&options.krate, &signature.ident);

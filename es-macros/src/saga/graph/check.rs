@@ -8,7 +8,7 @@ use syn::visit::Visit;
 use syn::{Expr, ExprPath};
 
 use super::line::{Input, Line, Node, Repeat};
-use super::parse::Declaration;
+use super::parse::SagaDeclaration;
 use crate::ctxt::Ctxt;
 use crate::saga::MAX_INPUTS;
 use crate::saga::options::check_name;
@@ -37,7 +37,7 @@ struct Checker<'a> {
 }
 
 /// Checks a saga and reports errors to `cx`.
-pub(super) fn check(cx: &Ctxt, declaration: &Declaration) {
+pub(super) fn check(cx: &Ctxt, declaration: &SagaDeclaration) {
     let declared = declaration.lines.iter().filter_map(|line| match line {
         Line::Node { handle, .. } => handle.as_ref().map(ToString::to_string),
         Line::Pivot(_) | Line::Handle(_) => None,

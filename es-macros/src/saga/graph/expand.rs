@@ -7,13 +7,13 @@ use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
 
 use super::line::{Input, Kind, Line, Node, Repeat};
-use super::parse::Declaration;
+use super::parse::SagaDeclaration;
 use crate::saga::relocate;
 use crate::suggest;
 
 /// Generates the type of the saga, with a body for the function that builds its graph.
-pub(super) fn saga(declaration: &Declaration, body: &TokenStream) -> TokenStream {
-    let Declaration { attributes, vis, ident, input: (input, input_ty), head, .. } = declaration;
+pub(super) fn saga(declaration: &SagaDeclaration, body: &TokenStream) -> TokenStream {
+    let SagaDeclaration { attributes, vis, ident, input: (input, input_ty), head, .. } = declaration;
     let krate = &head.krate;
     let name = head.name.as_ref().map_or_else(|| suggest::kebab_case(&ident.to_string()), syn::LitStr::value);
     let version = head.version.map_or(1, |version| version.value);
@@ -73,7 +73,7 @@ fn graph_ident(span: Span) -> Ident {
 }
 
 /// Generates the calls that build the graph.
-pub(super) fn graph(declaration: &Declaration) -> TokenStream {
+pub(super) fn graph(declaration: &SagaDeclaration) -> TokenStream {
     let krate = &declaration.head.krate;
     let checks = name_checks(declaration);
     let lines = declaration.lines.iter().map(|line| match line {
@@ -200,7 +200,7 @@ fn collect_names(tokens: TokenStream, names: &mut BTreeSet<String>) {
 }
 
 /// Generates a check of each name of a node: it differs from the names of the earlier nodes.
-fn name_checks(declaration: &Declaration) -> Vec<TokenStream> {
+fn name_checks(declaration: &SagaDeclaration) -> Vec<TokenStream> {
     let krate = &declaration.head.krate;
     let result = declaration.result.iter();
     let nodes = declaration.lines.iter().chain(result).filter_map(|line| match line {

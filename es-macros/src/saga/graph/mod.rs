@@ -1,7 +1,7 @@
 //! `saga!`: the graph of a saga, which expands line by line to calls of `es_saga::SagaGraph`.
 //!
 //! ```text
-//! tokens --parse--> Declaration --check--> handles are known, names are unique --expand--> fn define()
+//! tokens --parse--> SagaDeclaration --check--> handles are known, names are unique --expand--> fn define()
 //! ```
 
 mod check;

@@ -14,7 +14,7 @@ use crate::ctxt::Ctxt;
 use crate::saga::options::{check_name, time};
 
 /// A saga.
-pub(super) struct Declaration {
+pub(super) struct SagaDeclaration {
     pub(super) attributes: Vec<Attribute>,
     pub(super) vis: Visibility,
     pub(super) ident: Ident,
@@ -55,7 +55,7 @@ struct Parts {
 }
 
 /// Parses a saga and reports errors to `cx`. Returns `None` if the head cannot be parsed.
-pub(super) fn declaration(cx: &Ctxt, tokens: TokenStream) -> Option<Declaration> {
+pub(super) fn declaration(cx: &Ctxt, tokens: TokenStream) -> Option<SagaDeclaration> {
     let parts = match parts.parse2(tokens) {
         Ok(parts) => parts,
         Err(error) => {
@@ -82,7 +82,7 @@ pub(super) fn declaration(cx: &Ctxt, tokens: TokenStream) -> Option<Declaration>
     }
     let Parts { attributes, vis, ident, input, output, .. } = parts;
     let lines = parsed.into_iter().flatten().collect();
-    Some(Declaration { attributes, vis, ident, input, output, head, lines, result: result.flatten(), unreadable })
+    Some(SagaDeclaration { attributes, vis, ident, input, output, head, lines, result: result.flatten(), unreadable })
 }
 
 fn parse_line(cx: &Ctxt, tokens: TokenStream) -> Option<Line> {
