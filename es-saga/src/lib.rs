@@ -1,5 +1,5 @@
 //! Durable sagas for es-core: processes of several steps that survive a crash at every instruction, and undo what they
-//! did when they cannot go on.
+//! did when they cannot go on. Process managers, which react to events, are in [`process`].
 //!
 //! es-saga has the graph of a saga, the state machine of an instance, and the coordinator that runs instances. It is
 //!
@@ -141,6 +141,11 @@
 //! graph. [`SagaAdmin::list`] and [`SagaAdmin::show`] show sagas as text, as a Mermaid diagram and as JSON. The
 //! coordinator records metrics through the facade `metrics`, and spans. [`testing`] tests a saga without a store. See
 //! [`instance`] for the state machine, and `docs/adr/0047-sagas-are-aggregates.md` for the reasons.
+//!
+//! # Process managers
+//!
+//! A process that lasts for weeks, and reacts to events, signals, timers and answers from outside, is a
+//! [`Process`](process::Process): see [`process`].
 
 #[doc(hidden)]
 #[path = "private.rs"]
@@ -151,6 +156,7 @@ mod graph;
 mod hooks;
 mod id;
 pub mod instance;
+pub mod process;
 mod shape;
 mod show;
 mod step;

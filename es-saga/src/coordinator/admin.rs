@@ -6,11 +6,12 @@ use es_core::aggregate::{Aggregate, LoadError};
 use es_core::consumer::timer::Timer;
 use es_core::model::{Clock, Entropy, Metadata, NameError, SystemClock, SystemEntropy};
 use es_core::{Commit, CommitError, EventStore, Repository, StreamId, Timestamp};
+use serde_json::Value;
 
 use crate::coordinator::error::{CreateError, OperateError};
 use crate::coordinator::record::{NewInstance, Recorder, stored_now};
 use crate::coordinator::wake::{Slot, concerns_parent, idle_timer, wake};
-use crate::graph::Saga;
+use crate::graph::{Definition, Saga};
 use crate::id::SagaId;
 use crate::instance::{Operate, OperatorNote, Phase, SagaEvent, SagaInstance, SagaVerb, VerbRefused};
 use crate::step::Stored;
@@ -101,10 +102,19 @@ impl SagaAdmin {
         instance: &str,
         input: &I,
     ) -> Result<(SagaId, Commit), CreateError> {
-        let definition = &saga.definition;
+        self.creation_of(commit, &saga.definition, instance, serde_json::to_value(input)?)
+    }
+
+    /// Adds the creation of an instance with a stored input to a commit.
+    pub(crate) fn creation_of(
+        &self,
+        commit: Commit,
+        definition: &Definition,
+        instance: &str,
+        input: Value,
+    ) -> Result<(SagaId, Commit), CreateError> {
         let id = SagaId::new(&definition.shape.name, instance).map_err(|_| NameError::Empty { kind: "saga id" })?;
         let (stream, now) = (SagaInstance::stream(&id)?, stored_now(&*self.clock));
-        let input = serde_json::to_value(input)?;
         let new = NewInstance { definition, id: &id, stream: &stream, input, parent: None, metadata: &self.metadata };
         let commit = new.add(commit, now, &*self.entropy)?;
         Ok((id, commit))
