@@ -13,14 +13,14 @@ fn noon() -> Timestamp {
 }
 
 fn placed() -> GivenProcess<Collection> {
-    given_process(Collection::new()).at(noon()).event::<Order>(1, OrderEvent::Placed { payment: 100 })
+    given_process(Collection::new()).at(noon()).event::<Order>(&1, &OrderEvent::Placed { payment: 100 })
 }
 
 #[test]
 fn an_order_starts_an_instance_with_its_timers_and_its_wait() {
     given_process(Collection::new())
         .at(noon())
-        .when_event::<Order>(1, OrderEvent::Placed { payment: 100 })
+        .when_event::<Order>(&1, &OrderEvent::Placed { payment: 100 })
         .then_running()
         .then_events([CollectionEvent::Opened { payment: 100 }])
         .then_command_count(0)
@@ -32,7 +32,7 @@ fn an_order_starts_an_instance_with_its_timers_and_its_wait() {
 #[test]
 fn a_payment_finds_its_instance_by_a_key() {
     placed()
-        .when_event::<Payment>(100, PaymentEvent::Received { cents: 500 })
+        .when_event::<Payment>(&100, &PaymentEvent::Received { cents: 500 })
         .then_events([CollectionEvent::Received { cents: 500 }])
         .then_command_count(1)
         .then_executes::<Order, _>(&1, &Record(OrderEvent::Paid { cents: 500 }))
@@ -41,29 +41,29 @@ fn a_payment_finds_its_instance_by_a_key() {
         .then_no_timer("deadline")
         .then_state(|state| assert_eq!(state.cents, 500))
         .and()
-        .when_event::<Order>(1, OrderEvent::Closed)
+        .when_event::<Order>(&1, &OrderEvent::Closed)
         .then_ended();
 }
 
 #[test]
 fn events_that_do_not_fit_are_mismatches() {
     let received = || PaymentEvent::Received { cents: 5 };
-    given_process(Collection::new()).when_event::<Payment>(100, received()).then_mismatch(Mismatch::NotStarted);
-    given_process(Collection::new()).when_event::<Order>(1, OrderEvent::Closed).then_mismatch(Mismatch::NotStarted);
+    given_process(Collection::new()).when_event::<Payment>(&100, &received()).then_mismatch(Mismatch::NotStarted);
+    given_process(Collection::new()).when_event::<Order>(&1, &OrderEvent::Closed).then_mismatch(Mismatch::NotStarted);
     placed()
-        .when_event::<Order>(1, OrderEvent::Placed { payment: 101 })
+        .when_event::<Order>(&1, &OrderEvent::Placed { payment: 101 })
         .then_mismatch(Mismatch::AlreadyStarted)
         .and()
-        .event::<Order>(1, OrderEvent::Closed)
-        .when_event::<Order>(1, OrderEvent::Closed)
+        .event::<Order>(&1, &OrderEvent::Closed)
+        .when_event::<Order>(&1, &OrderEvent::Closed)
         .then_mismatch(Mismatch::AlreadyEnded)
         .and()
-        .when_event::<Payment>(100, received())
+        .when_event::<Payment>(&100, &received())
         .then_mismatch(Mismatch::NotStarted)
         .and()
-        .when_event::<Order>(1, OrderEvent::Placed { payment: 102 })
+        .when_event::<Order>(&1, &OrderEvent::Placed { payment: 102 })
         .then_mismatch(Mismatch::AlreadyEnded);
-    placed().when_event::<Order>(1, OrderEvent::Noted).then_ignored();
+    placed().when_event::<Order>(&1, &OrderEvent::Noted).then_ignored();
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn a_signal_is_repeated_under_its_id_and_an_error_refuses_it() {
 #[test]
 fn a_wait_is_completed_once_by_its_token() {
     let mut token = None;
-    let given = placed().when_event::<Order>(2, OrderEvent::Placed { payment: 200 });
+    let given = placed().when_event::<Order>(&2, &OrderEvent::Placed { payment: 200 });
     let given = given.then_waits("check", |open| token = Some(open.clone())).and();
     let token = token.expect("it is open");
     given
@@ -129,6 +129,6 @@ fn a_wait_is_completed_once_by_its_token() {
 #[test]
 fn an_error_and_a_panic_refuse_an_event() {
     let received = |cents| PaymentEvent::Received { cents };
-    placed().when_event::<Payment>(100, received(13)).then_refused("unlucky");
-    placed().when_event::<Payment>(100, received(666)).then_refused("the process panicked: a bug");
+    placed().when_event::<Payment>(&100, &received(13)).then_refused("unlucky");
+    placed().when_event::<Payment>(&100, &received(666)).then_refused("the process panicked: a bug");
 }

@@ -115,7 +115,7 @@
 //! // A test needs no store.
 //! use es_saga::process::testing::given_process;
 //! given_process(PaymentDeadline)
-//!     .event::<Order>(7, OrderEvent::Placed)
+//!     .event::<Order>(&7, &OrderEvent::Placed)
 //!     .when_timer(&7, "deadline")
 //!     .then_executes::<Order, _>(&7, &Cancel)
 //!     .then_state(|deadline| assert!(deadline.is_passed))

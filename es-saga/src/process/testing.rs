@@ -70,7 +70,7 @@ impl<P: Process> GivenProcess<P> {
     /// If the process does not react to it.
     #[must_use]
     #[track_caller]
-    pub fn event<A: Aggregate>(self, id: A::Id, event: A::Event) -> Self {
+    pub fn event<A: Aggregate>(self, id: &A::Id, event: &A::Event) -> Self {
         self.when_event::<A>(id, event).then_handled().and()
     }
 
@@ -90,8 +90,8 @@ impl<P: Process> GivenProcess<P> {
     /// If the event cannot be encoded, or the source of the process does not decode it.
     #[track_caller]
     #[must_use = "check the result with one of the `then` methods"]
-    pub fn when_event<A: Aggregate>(mut self, id: A::Id, event: A::Event) -> ThenProcess<P> {
-        let record = self.record(A::stream(&id).expect("the id is valid in the name of a stream"), &event);
+    pub fn when_event<A: Aggregate>(mut self, id: &A::Id, event: &A::Event) -> ThenProcess<P> {
+        let record = self.record(A::stream(id).expect("the id is valid in the name of a stream"), event);
         let process = Arc::clone(&self.process);
         let decoded = P::Source::decode(&record)
             .unwrap_or_else(|error| panic!("the source does not decode the event: {}", ErrorChain(&error)));
