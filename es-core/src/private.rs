@@ -4,6 +4,7 @@
 use std::fmt;
 
 pub use crate::model::event::to_stored_precision;
+pub use crate::model::reserved::PROCESSES;
 pub use crate::projection::inspect::{StoredGeneration, StoredProjection, partition_of};
 pub use crate::schema::SampleError;
 pub use crate::schema::sample::{sample, sample_variant};

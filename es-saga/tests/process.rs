@@ -8,8 +8,8 @@ use std::time::Duration;
 use es_core::EventStore;
 use es_core::store::memory::MemoryStore;
 use es_saga::process::{
-    CompletionToken, OperateProcessError, ProcessEvent, ProcessId, ProcessJournal, ProcessPhase, SignalError,
-    SignalOutcome,
+    CompletionToken, OperateProcessError, ProcessEvent, ProcessId, ProcessJournal, ProcessManager, ProcessPhase,
+    SignalError, SignalOutcome,
 };
 use es_saga::{OperatorNote, Phase, SagaCoordinator, SagaId};
 use payments::{Collecting, Collection, CollectionSignal, DAY, OrderEvent, PATIENCE, Ship, shipping, until};
@@ -61,6 +61,22 @@ async fn a_process_starts_reminds_receives_starts_a_saga_and_ends() {
     assert!(manager.admin().unfinished("collection", None, 10).await.expect("it reads").is_empty());
     assert_eq!(manager.admin().processes(10).await.expect("it reads"), ["collection"]);
     assert!(running.shutdown(PATIENCE).await);
+}
+
+#[tokio::test]
+async fn a_process_begins_with_the_next_event_by_default_and_continues_where_it_stopped() {
+    let shop = Collecting::over(memory());
+    let manager = ProcessManager::new(Collection::new(), Arc::clone(&shop.store)).poll(Duration::from_millis(5));
+    shop.place(1, 100).await;
+    let running = manager.start().await.expect("it starts");
+    shop.place(2, 200).await;
+    shop.settled(&running).await;
+    assert!(running.shutdown(PATIENCE).await);
+    shop.place(3, 300).await;
+    let running = manager.start().await.expect("it starts");
+    shop.settled(&running).await;
+    let phases = [journal(&shop, 1).await.phase(), journal(&shop, 2).await.phase(), journal(&shop, 3).await.phase()];
+    assert_eq!(phases, [ProcessPhase::Missing, ProcessPhase::Running, ProcessPhase::Running]);
 }
 
 #[tokio::test]

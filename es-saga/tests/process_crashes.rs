@@ -9,7 +9,7 @@ use es_core::model::Clock;
 use es_core::store::memory::MemoryStore;
 use es_core::testing::{Fault, FaultyStore};
 use es_core::{EventStore, StreamId};
-use es_saga::process::{ProcessId, ProcessPhase};
+use es_saga::process::{ProcessId, ProcessPhase, RunningProcess};
 use payments::{Collecting, DAY, OrderEvent, PATIENCE, until};
 
 /// What the program does after the fault.
@@ -54,6 +54,16 @@ async fn finish(shop: &Collecting) {
     until(async || shop.manager().query(&2).await.expect("it loads").journal.phase() == ProcessPhase::Ended).await;
 }
 
+/// Starts the process, again after a fault of its first commit.
+async fn start(program: &Collecting) -> RunningProcess {
+    loop {
+        let started = tokio::time::timeout(Duration::from_millis(100), program.manager().start()).await;
+        if let Ok(Ok(running)) = started {
+            return running;
+        }
+    }
+}
+
 /// Runs three orders: one is paid, one passes its deadline, and the process fails for one. The store has a fault at one
 /// commit of the process. Returns what is left, and the number of commits of the process until the deadline has passed.
 async fn run(at: Option<u64>, fault: Fault, after: After) -> (Vec<String>, u64) {
@@ -70,7 +80,7 @@ async fn run(at: Option<u64>, fault: Fault, after: After) -> (Vec<String>, u64) 
     }
     let mut program = Collecting::over(Arc::clone(&faulty) as Arc<dyn EventStore>);
     program.clock = Arc::clone(&shop.clock);
-    let running = program.manager().start().await.expect("it starts");
+    let running = start(&program).await;
     if let (Some(at), After::Crash) = (at, after) {
         tokio::select! {
             () = finish(&shop) => {}

@@ -1,5 +1,6 @@
 //! Tests of a process manager without a store, in the given-when-then style.
 
+#[expect(dead_code, reason = "other tests use the rest")]
 mod payments;
 
 use es_core::Timestamp;

@@ -51,6 +51,8 @@ pub(crate) const TAGS: &str = "es.tags";
 pub(crate) const LEASES: &str = "es.leases";
 /// The table of durable timers.
 pub(crate) const TIMERS: &str = "es.timers";
+/// The table of the process managers of es-saga.
+pub const PROCESSES: &str = "es.processes";
 /// The table of a replica.
 const REPLICA: &str = "es.replica";
 
@@ -149,7 +151,17 @@ mod tests {
             assert_eq!(placement(&Table::well_known(name)), Placement::Node, "{name}");
         }
         assert_eq!(placement(&Table::well_known("view:orders:1:summaries")), Placement::Node);
-        for name in ["commands", "consumer-groups", "reactors", "es.leases", "es.timers", "rates", "nodes", "viewers"] {
+        for name in [
+            "commands",
+            "consumer-groups",
+            "reactors",
+            "es.leases",
+            "es.timers",
+            "es.processes",
+            "rates",
+            "nodes",
+            "viewers",
+        ] {
             assert_eq!(placement(&Table::well_known(name)), Placement::Shared, "{name}");
         }
     }

@@ -17,7 +17,7 @@ use es_core::aggregate::{Aggregate, LoadError, Loaded};
 use es_core::consumer::timer::Timer;
 use es_core::model::{Context, ErrorChain};
 use es_core::store::{Conflict, FailedCheck};
-use es_core::{Commit, CommitError, EventStore, Repository, Revision, StoreError, StreamId, Timestamp};
+use es_core::{Commit, CommitError, EventStore, Repository, StoreError, StreamId, Timestamp};
 use tokio::sync::Notify;
 
 use crate::coordinator::SagaAdmin;
@@ -66,6 +66,14 @@ impl From<StoreError> for HandleError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
+}
+
+/// Why an input is not handled now.
+pub(crate) enum SetAside<'a> {
+    /// The instance cannot react, or cannot be read: it is quarantined. The event becomes pending.
+    Failed { reason: &'a str, input: Option<&'a ConsumedEvent> },
+    /// The instance has earlier pending events: the event becomes pending.
+    Deferred(&'a ConsumedEvent),
 }
 
 /// An attempt failed.
@@ -250,38 +258,43 @@ impl<P: Process> ProcessEngine<P> {
         Ok(text.and_then(|text| <P::State as Aggregate>::parse_id(&text).ok()))
     }
 
-    /// Quarantines an instance, or defers an event of a quarantined one. Needs no readable instance.
-    pub(crate) async fn quarantine(
+    /// Quarantines an instance, or makes an event pending. Needs no readable instance.
+    pub(crate) async fn set_aside(
         &self,
         id: &ProcessId,
-        reason: &str,
-        input: Option<&ConsumedEvent>,
+        aside: &SetAside<'_>,
         base: &Commit,
     ) -> Result<(), HandleError> {
         let stream = ProcessJournal::stream(id).map_err(|error| refused(&error))?;
-        let (queue, reason) = (rows::queue(Self::name()), rows::shorten(reason.to_owned()));
+        let queue = rows::queue(Self::name());
         for _ in 0..ATTEMPTS {
             let timer = queue.get(&**self.store(), &stream).await?;
-            let revision: Option<Revision> = self.store().revision(&stream).await?;
+            let revision = self.store().revision(&stream).await?;
             let is_quarantined = timer.as_ref().is_some_and(|timer| !timer.note.is_empty());
-            let event = match input {
-                Some(input) if is_quarantined => ProcessEvent::Deferred { input: input.clone() },
-                None if is_quarantined => return Ok(()),
-                input => ProcessEvent::Quarantined { reason: reason.clone(), input: input.cloned() },
+            let (event, next) = match aside {
+                SetAside::Failed { input: None, .. } if is_quarantined => return Ok(()),
+                SetAside::Failed { reason, input } if !is_quarantined => {
+                    let reason = rows::shorten((*reason).to_owned());
+                    let next = rows::quarantine_timer(&stream, &reason);
+                    (ProcessEvent::Quarantined { reason, input: input.cloned() }, Some(next))
+                }
+                SetAside::Failed { input: Some(input), .. } | SetAside::Deferred(input) => {
+                    (ProcessEvent::Deferred { input: (*input).clone() }, timer.clone())
+                }
+                SetAside::Failed { input: None, .. } => return Ok(()),
             };
             let stamp = self.stamp(Context::with_correlation(id.correlation()));
             let commit = stamp.append(base.clone(), &stream, revision, &[event]).map_err(|error| refused(&error))?;
-            let next = rows::quarantine_timer(&stream, &reason);
-            let next = if is_quarantined { timer.clone() } else { Some(next) };
             let commit = queue.replace(commit, &stream, timer.as_ref(), next.as_ref())?;
             match self.commit_rows(commit).await {
                 Err(HandleError::Refused(_)) => {}
-                other => {
-                    if !is_quarantined {
+                Ok(()) if !is_quarantined => {
+                    if let SetAside::Failed { reason, .. } = aside {
                         tracing::error!(process = %id, reason, "process quarantined");
                     }
-                    return other;
+                    return Ok(());
                 }
+                other => return other,
             }
         }
         Err(StoreError::io("quarantine a process", std::io::Error::other("it changes all the time")).into())

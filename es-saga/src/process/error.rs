@@ -1,7 +1,7 @@
 //! The errors of callers and operators of processes.
 
 use es_core::aggregate::LoadError;
-use es_core::model::NameError;
+use es_core::model::{AheadOfLog, NameError};
 use es_core::schema::EncodeEventError;
 use es_core::{CommitError, StoreError};
 
@@ -15,6 +15,9 @@ pub enum ProcessStartError {
     /// The caller is outside of a tokio runtime.
     #[error("no tokio runtime found; start a process from within a tokio runtime")]
     NoRuntime,
+    /// The position after which the process starts is ahead of the log.
+    #[error(transparent)]
+    AheadOfLog(#[from] AheadOfLog),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

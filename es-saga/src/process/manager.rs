@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use es_core::aggregate::{Aggregate, LoadError};
 use es_core::consumer::WaitError;
+use es_core::consumer::group::StartAt;
 use es_core::consumer::lease::LeaseTerms;
 use es_core::model::{Clock, Entropy, SystemClock, SystemEntropy};
 use es_core::{Commit, EventStore, Position, Repository};
@@ -31,13 +32,15 @@ use crate::process::transition::{NoReaction, ProcessInput};
 /// Several programs may use one process on one store. One of them consumes its events and fires its timers.
 pub struct ProcessManager<P: Process> {
     engine: Arc<ProcessEngine<P>>,
+    start_at: StartAt,
     poll: Duration,
     lease: Duration,
 }
 
 impl<P: Process> Clone for ProcessManager<P> {
     fn clone(&self) -> Self {
-        Self { engine: Arc::clone(&self.engine), poll: self.poll, lease: self.lease }
+        let Self { start_at, poll, lease, .. } = *self;
+        Self { engine: Arc::clone(&self.engine), start_at, poll, lease }
     }
 }
 
@@ -66,6 +69,18 @@ pub struct ProcessView<S> {
 }
 
 impl<P: Process> ProcessManager<P> {
+    /// Returns the position after which the process begins at its first start.
+    async fn first_position(&self) -> Result<Option<Position>, ProcessStartError> {
+        match self.start_at {
+            StartAt::Now => Ok(self.engine.store().head().await?),
+            StartAt::Beginning => Ok(None),
+            StartAt::After(position) => {
+                self.engine.store().watch_head().check(Some(position))?;
+                Ok(Some(position))
+            }
+        }
+    }
+
     /// Returns the process over this store, with the clock of the system.
     #[must_use]
     pub fn new(process: P, store: Arc<dyn EventStore>) -> Self {
@@ -89,7 +104,16 @@ impl<P: Process> ProcessManager<P> {
             planner: Planner { store, clock, entropy },
             changed: Notify::new(),
         };
-        Self { engine: Arc::new(engine), poll: Duration::from_secs(1), lease: Duration::from_secs(30) }
+        let (start_at, poll, lease) = (StartAt::Now, Duration::from_secs(1), Duration::from_secs(30));
+        Self { engine: Arc::new(engine), start_at, poll, lease }
+    }
+
+    /// Sets the first event at the first start; the next one that is committed by default. Later starts ignore it and
+    /// continue where the process stopped.
+    #[must_use]
+    pub const fn start_at(mut self, start_at: StartAt) -> Self {
+        self.start_at = start_at;
+        self
     }
 
     /// Sets the longest time after which timers and requests of operators are found that another program has written;
@@ -184,8 +208,9 @@ impl<P: Process> ProcessManager<P> {
             Err(HandleError::NoReaction(NoReaction::Failed(source))) => {
                 Err(SignalError::Refused { process: process(), source })
             }
-            Err(HandleError::NoReaction(NoReaction::Mismatch(mismatch))) => {
-                Err(SignalError::Failed { process: process(), reason: mismatch.to_string() })
+            // Only events have these outcomes.
+            Err(HandleError::NoReaction(other @ (NoReaction::Mismatch(_) | NoReaction::HasPending))) => {
+                Err(SignalError::Failed { process: process(), reason: format!("{other:?}") })
             }
             Err(HandleError::Quarantined(reason)) => Err(SignalError::Quarantined { process: process(), reason }),
             Err(HandleError::Refused(reason)) => Err(SignalError::Failed { process: process(), reason }),
@@ -209,16 +234,15 @@ impl<P: Process> ProcessManager<P> {
         Ok(ProcessView { state, journal })
     }
 
-    /// Starts the consumption of events and the timers. At the first start, the process begins with the first event of
-    /// the log; later it continues where it stopped.
+    /// Starts the consumption of events and the timers.
     ///
     /// # Errors
     /// - [`ProcessStartError::NoRuntime`] if the caller is outside of a tokio runtime.
+    /// - [`ProcessStartError::AheadOfLog`] if the position after which the process starts is ahead of the log.
     /// - [`ProcessStartError::Store`] if the store failed.
     pub async fn start(&self) -> Result<RunningProcess, ProcessStartError> {
         let runtime = Handle::try_current().map_err(|_| ProcessStartError::NoRuntime)?;
-        let head = self.engine.store().head().await?;
-        tracing::debug!(process = ProcessEngine::<P>::name(), ?head, "process started");
+        self.engine.create_cursor(self.first_position().await?).await?;
         let entropy = &self.engine.planner.entropy;
         let bits = u128::from(entropy.next_u64()) << 64 | u128::from(entropy.next_u64());
         let owner = uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid();

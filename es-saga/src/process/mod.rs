@@ -148,6 +148,9 @@ mod settle;
 pub mod testing;
 mod transition;
 
+#[cfg(test)]
+mod tests;
+
 pub use admin::{ProcessAdmin, UnfinishedProcess};
 pub use definition::{Correlation, Mismatch, MismatchPolicy, Process, ProcessContext, ReactionError, Target};
 pub use error::{OperateProcessError, ProcessStartError, SignalError};

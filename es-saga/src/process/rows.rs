@@ -24,7 +24,7 @@ use crate::process::id::ProcessKey;
 use crate::process::journal::{ConsumedEvent, ProcessJournal, ProcessPhase};
 
 /// The name of the table of rows of processes.
-pub(crate) const TABLE: &str = "es.processes";
+pub(crate) const TABLE: &str = es_core::__private::PROCESSES;
 
 /// The kinds of rows.
 pub(crate) const PARKED: u8 = b'p';

@@ -9,7 +9,7 @@ use es_core::aggregate::Source;
 use es_core::consumer::lease::{Acquisition, HeartbeatWatch, HeldLease, LeaseRows, LeaseTerms};
 use es_core::model::ErrorChain;
 use es_core::store::{Batch, RowScan};
-use es_core::{Commit, Position, RecordedEvent, StoreError, Subscription, Timestamp};
+use es_core::{Commit, CommitError, Position, RecordedEvent, StoreError, Subscription, Timestamp};
 use tokio::sync::watch;
 
 use crate::process::definition::Process;
@@ -252,6 +252,20 @@ impl<P: Process> Runner<P> {
             }
         }
         Ok(())
+    }
+}
+
+impl<P: Process> ProcessEngine<P> {
+    /// Writes the first cursor, after this position, unless the process has one.
+    pub(crate) async fn create_cursor(&self, after: Option<Position>) -> Result<(), StoreError> {
+        let current = Cursor { position: after.map_or(0, Position::get), part: 0 };
+        let cursor = StoredCursor { current, bytes: None, unstored: 0 };
+        let (commit, _) = with_cursor(Commit::new(), Self::name(), &cursor, current)?;
+        match self.store().commit(commit).await {
+            Ok(_) | Err(CommitError::Conflict(_)) => Ok(()),
+            Err(CommitError::Store(error)) => Err(error),
+            Err(error) => Err(StoreError::io("write rows of a process", error)),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use es_core::{Commit, LogRead, Position, RecordedEvent, StoreError};
 
 use crate::instance::OperatorNote;
 use crate::process::definition::{Correlation, Mismatch, MismatchPolicy, Process, Target};
-use crate::process::engine::{HandleError, InstanceId, ProcessEngine};
+use crate::process::engine::{HandleError, InstanceId, ProcessEngine, SetAside};
 use crate::process::id::ProcessId;
 use crate::process::journal::{ConsumedEvent, ProcessEvent, ProcessJournal};
 use crate::process::rows::{self, ParkedEvent};
@@ -59,23 +59,44 @@ impl<P: Process> ProcessEngine<P> {
             Err(mismatch) => return self.mismatch(event, place, mismatch, base, offer).await,
         };
         let (step, id) = found;
+        let instance = match process_id(Self::name(), &id) {
+            Ok(instance) => instance,
+            Err(error) => return self.park(base, place, error.to_string(), offer).await,
+        };
+        if let Offer::Pending(owner) = offer
+            && *owner != instance
+        {
+            let reason = format!("its pending event at position {} belongs to {instance}", place.position);
+            return self.fail(owner, &reason, None, base).await;
+        }
         let input = ProcessInput::Event { event, record, place: place.clone(), step };
         let reason = match self.handle(&id, &input, base).await {
             Ok(()) => return Ok(Settled::Committed),
             Err(HandleError::NoReaction(NoReaction::Mismatch(mismatch))) => {
                 return self.mismatch(event, place, mismatch, base, offer).await;
             }
+            Err(HandleError::NoReaction(NoReaction::HasPending)) => {
+                let deferred = self.set_aside(&instance, &SetAside::Deferred(&place), base).await;
+                return deferred.map(|()| Settled::Committed);
+            }
             Err(HandleError::NoReaction(NoReaction::Failed(error))) => ErrorChain(&*error).to_string(),
             Err(HandleError::Quarantined(reason) | HandleError::Refused(reason)) => reason,
             Err(HandleError::NoReaction(other)) => format!("an event had the outcome {other:?}"),
             Err(error @ (HandleError::Fenced | HandleError::Store(_))) => return Err(error),
         };
-        let instance = match process_id(Self::name(), &id) {
-            Ok(instance) => instance,
-            Err(error) => return self.park(base, place, error.to_string(), offer).await,
-        };
         let pending = if matches!(offer, Offer::Pending(_)) { None } else { Some(&place) };
-        self.quarantine(&instance, &reason, pending, base).await.map(|()| Settled::Committed)
+        self.fail(&instance, &reason, pending, base).await
+    }
+
+    /// Quarantines an instance.
+    async fn fail(
+        &self,
+        id: &ProcessId,
+        reason: &str,
+        input: Option<&ConsumedEvent>,
+        base: &Commit,
+    ) -> Result<Settled, HandleError> {
+        self.set_aside(id, &SetAside::Failed { reason, input }, base).await.map(|()| Settled::Committed)
     }
 
     /// Returns the instance to which an event belongs.
@@ -105,7 +126,7 @@ impl<P: Process> ProcessEngine<P> {
         let policy = guard(|| Ok(self.process.on_mismatch(event, mismatch))).unwrap_or_default();
         match policy {
             MismatchPolicy::Park => self.park(base, place, mismatch.to_string(), offer).await,
-            MismatchPolicy::Skip => self.set_aside(rows::SKIPPED, base, place, mismatch.to_string(), offer).await,
+            MismatchPolicy::Skip => self.write_aside(rows::SKIPPED, base, place, mismatch.to_string(), offer).await,
         }
     }
 
@@ -117,11 +138,11 @@ impl<P: Process> ProcessEngine<P> {
         offer: Offer<'_>,
     ) -> Result<Settled, HandleError> {
         tracing::warn!(process = Self::name(), position = place.position, reason, "event of a process parked");
-        self.set_aside(rows::PARKED, base, place, reason, offer).await
+        self.write_aside(rows::PARKED, base, place, reason, offer).await
     }
 
     /// Writes a parked or skipped event. A pending event is then not pending any more.
-    async fn set_aside(
+    async fn write_aside(
         &self,
         kind: u8,
         base: &Commit,
@@ -177,7 +198,7 @@ impl<P: Process> ProcessEngine<P> {
             }
             Err(error) => {
                 let reason = format!("it cannot be read: {}", ErrorChain(&error));
-                return self.quarantine(&id, &reason, None, base).await.map(|()| true);
+                return self.fail(&id, &reason, None, base).await.map(|_| true);
             }
         };
         if let Some(place) = journal.first_pending() {
@@ -199,7 +220,7 @@ impl<P: Process> ProcessEngine<P> {
     async fn offer_pending(&self, id: &ProcessId, place: &ConsumedEvent, base: &Commit) -> Result<bool, HandleError> {
         let Some(record) = self.record(place).await? else {
             let reason = format!("its pending event at position {} was removed from the log", place.position);
-            return self.quarantine(id, &reason, None, base).await.map(|()| true);
+            return self.fail(id, &reason, None, base).await.map(|_| true);
         };
         match self.settle(&record, place.index, base, Offer::Pending(id)).await? {
             Settled::Committed => Ok(true),
@@ -221,7 +242,7 @@ impl<P: Process> ProcessEngine<P> {
     ) -> Result<bool, HandleError> {
         let instance = match <P::State as Aggregate>::parse_id(id.instance()) {
             Ok(instance) => instance,
-            Err(error) => return self.quarantine(id, &error.to_string(), None, base).await.map(|()| true),
+            Err(error) => return self.fail(id, &error.to_string(), None, base).await.map(|_| true),
         };
         let input = ProcessInput::Timer { name, due };
         let reason = match self.handle(&instance, &input, base).await {
@@ -234,6 +255,6 @@ impl<P: Process> ProcessEngine<P> {
             Err(HandleError::NoReaction(other)) => format!("a timer had the outcome {other:?}"),
             Err(error @ (HandleError::Fenced | HandleError::Store(_))) => return Err(error),
         };
-        self.quarantine(id, &reason, None, base).await.map(|()| true)
+        self.fail(id, &reason, None, base).await.map(|_| true)
     }
 }

@@ -37,6 +37,8 @@ pub(crate) enum Step {
 pub(crate) enum NoReaction {
     /// The event does not fit.
     Mismatch(Mismatch),
+    /// Earlier events of the instance are pending.
+    HasPending,
     /// The signal or the completion was handled before, or the timer is not due any more.
     Repeated,
     /// The instance is not running.
@@ -121,6 +123,9 @@ fn check<P: Process>(journal: &ProcessJournal, input: &ProcessInput<'_, P>, now:
     let phase = journal.phase();
     let is_running = phase == ProcessPhase::Running;
     match input {
+        ProcessInput::Event { place, .. } if journal.first_pending().is_some_and(|first| first != place) => {
+            Err(NoReaction::HasPending)
+        }
         ProcessInput::Event { step, .. } => match (*step, phase) {
             (Step::Start, ProcessPhase::Missing) | (Step::Continue | Step::Stop, ProcessPhase::Running) => Ok(()),
             (Step::Start, ProcessPhase::Running) => Err(NoReaction::Mismatch(Mismatch::AlreadyStarted)),

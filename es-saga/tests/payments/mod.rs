@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use es_core::consumer::group::StartAt;
 use es_core::model::{Clock, SystemEntropy};
 use es_core::prelude::*;
 use es_core::testing::ManualClock;
@@ -316,7 +317,7 @@ impl Collecting {
     pub(crate) fn manager_of(&self, process: Collection) -> ProcessManager<Collection> {
         let clock: Arc<dyn Clock> = self.clock.clone();
         let manager = ProcessManager::with_clock(process, Arc::clone(&self.store), clock, Arc::new(SystemEntropy));
-        manager.poll(Duration::from_millis(5))
+        manager.poll(Duration::from_millis(5)).start_at(StartAt::Beginning)
     }
 
     pub(crate) fn manager(&self) -> ProcessManager<Collection> {
