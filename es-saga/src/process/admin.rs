@@ -91,8 +91,8 @@ impl ProcessAdmin {
         Ok(timers.into_iter().filter_map(listed).collect())
     }
 
-    /// Returns the journal of an instance: its phase, timers, keys, waits and pending events. An instance that was never
-    /// started is [`ProcessPhase::Missing`].
+    /// Returns the journal of an instance: its phase, timers, keys, waits and pending events. An instance that was
+    /// never started is [`ProcessPhase::Missing`].
     ///
     /// # Errors
     /// [`LoadError`] if the instance cannot be read.

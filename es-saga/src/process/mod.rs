@@ -11,9 +11,9 @@
 //! stream. A reaction and the record of its input are one commit, so an input has its effect once: a crash before the
 //! commit leaves nothing, and one after it leaves everything.
 //!
-//! - **Correlation is strict.** An event that [starts](Correlation::Start) an instance needs a new one, and an event that
-//!   [continues](Correlation::Continue) or [stops](Correlation::Stop) one needs a running one, found by its id or by a
-//!   [key](ProcessKey) that it has. Any other event is parked, or skipped with its reason if
+//! - **Correlation is strict.** An event that [starts](Correlation::Start) an instance needs a new one, and an event
+//!   that [continues](Correlation::Continue) or [stops](Correlation::Stop) one needs a running one, found by its id or
+//!   by a [key](ProcessKey) that it has. Any other event is parked, or skipped with its reason if
 //!   [the process decides so](Process::on_mismatch).
 //! - **Signals** have an id; a repeated one has no effect. **Waits** are completed from outside with a
 //!   [token](CompletionToken). Both return after the reaction, or with the error of the process.
@@ -21,7 +21,8 @@
 //! - **Queries** read the state with its type: [`ProcessManager::query`].
 //! - **A failing instance does not stop others.** An error, a panic, a rejected command or an unreadable stream
 //!   quarantines the instance; its events are pending until an operator [retries](ProcessAdmin::retry),
-//!   [drops](ProcessAdmin::drop_pending) or [abandons](ProcessAdmin::abandon). Each action is an event, with who and why.
+//!   [drops](ProcessAdmin::drop_pending) or [abandons](ProcessAdmin::abandon). Each action is an event, with who and
+//!   why.
 //!
 //! Not in this module: effects outside of the store. Start a saga for them, or let a
 //! [reactor](es_core::consumer::reactor) follow the state. See `docs/adr/0049-process-managers-react-in-one-commit.md`.
@@ -106,7 +107,12 @@
 //!         })
 //!     }
 //!
-//!     fn on_timer(&self, _: &Deadline, _: &str, context: &ProcessContext<'_>) -> Result<Reaction<Deadline>, ReactionError> {
+//!     fn on_timer(
+//!         &self,
+//!         _: &Deadline,
+//!         _: &str,
+//!         context: &ProcessContext<'_>,
+//!     ) -> Result<Reaction<Deadline>, ReactionError> {
 //!         let order = context.id().instance().parse()?;
 //!         Ok(Reaction::none().event(DeadlineEvent::Passed).execute::<Order, _>(order, Cancel).end())
 //!     }
