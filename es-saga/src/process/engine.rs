@@ -272,6 +272,9 @@ impl<P: Process> ProcessEngine<P> {
             let revision = self.store().revision(&stream).await?;
             let is_quarantined = timer.as_ref().is_some_and(|timer| !timer.note.is_empty());
             let (event, next) = match aside {
+                SetAside::Deferred(_) if timer.is_none() => {
+                    return Err(HandleError::Refused("the instance has ended in the meantime".to_owned()));
+                }
                 SetAside::Failed { input: None, .. } if is_quarantined => return Ok(()),
                 SetAside::Failed { reason, input } if !is_quarantined => {
                     let reason = rows::shorten((*reason).to_owned());

@@ -75,12 +75,16 @@ impl<P: Process> ProcessEngine<P> {
             Err(HandleError::NoReaction(NoReaction::Mismatch(mismatch))) => {
                 return self.mismatch(event, place, mismatch, base, offer).await;
             }
-            Err(HandleError::NoReaction(NoReaction::HasPending)) => {
+            // An operator may have retried the instance since: the event is then handled with the pending ones.
+            Err(HandleError::NoReaction(NoReaction::HasPending) | HandleError::Quarantined(_)) => {
+                if matches!(offer, Offer::Pending(_)) {
+                    return Ok(Settled::Committed);
+                }
                 let deferred = self.set_aside(&instance, &SetAside::Deferred(&place), base).await;
                 return deferred.map(|()| Settled::Committed);
             }
             Err(HandleError::NoReaction(NoReaction::Failed(error))) => ErrorChain(&*error).to_string(),
-            Err(HandleError::Quarantined(reason) | HandleError::Refused(reason)) => reason,
+            Err(HandleError::Refused(reason)) => reason,
             Err(HandleError::NoReaction(other)) => format!("an event had the outcome {other:?}"),
             Err(error @ (HandleError::Fenced | HandleError::Store(_))) => return Err(error),
         };
