@@ -56,7 +56,7 @@
 //!
 //! /// Whether an order is paid in time: the state of the process.
 //! #[derive(Clone, Debug, Aggregate)]
-//! #[aggregate(category = "payment-deadline", id = u64, event = DeadlineEvent)]
+//! #[aggregate(category = "payment_deadline", id = u64, event = DeadlineEvent)]
 //! struct Deadline {
 //!     is_passed: bool,
 //! }
