@@ -13,7 +13,8 @@ use es_tests::account::AccountEvent;
 use es_tests::ledger::{Ledger, POISON, append};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 
-/// Returns the recorded metrics of projections by name: the values of counters and gauges, and the number of values of histograms.
+/// Returns the recorded metrics of projections by name: the values of counters and gauges, and the number of values of
+/// histograms.
 fn recorded(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
     let of_ledger = |labels: Vec<(&str, &str)>| labels == [("projection", Ledger::<1>::NAME)];
     let mut metrics = BTreeMap::new();
