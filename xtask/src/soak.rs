@@ -38,12 +38,14 @@ struct Outcome {
 const LOANS: u32 = 262_200;
 /// The number of kills of the order service under twelve clients.
 const SERVICE_KILLS: u32 = 25;
+/// The number of sagas of the killed fulfilment.
+const FULFILMENTS: u32 = 10_000;
 /// The number of idle connections in the load test of the HTTP edge.
 const IDLE_CONNECTIONS: u32 = 9_000;
 /// The number of streams for the test of memory.
 const STREAMS: u32 = 400_000;
 
-fn stages(args: &SoakArgs) -> [LongTest; 20] {
+fn stages(args: &SoakArgs) -> [LongTest; 21] {
     let stage = |name, [program, filter]: [&'static str; 2], variable, rounds, unit| LongTest {
         name,
         program,
@@ -67,6 +69,7 @@ fn stages(args: &SoakArgs) -> [LongTest; 20] {
         stage("the loan log", ["program", "the_loan_log"], "ES_LOANS", LOANS, "events"),
         stage("memory", ["memory", ""], "ES_STREAMS", STREAMS, "streams"),
         stage("a killed service", ["program", "killed_service"], "ES_SERVICE_KILLS", SERVICE_KILLS, "kills"),
+        stage("a killed fulfilment", ["program", "killed_fulfilment"], "ES_FULFILMENT", FULFILMENTS, "sagas"),
         stage("the simulated log", ["log", "simulation"], "ES_LOG_SEEDS", args.log_seeds, "lives"),
         stage("a killed log", ["log", "kill::"], "ES_CRASH_CYCLES", args.cycles, "kills"),
         stage("power failures of the log", ["log", "power_loss::"], "ES_CRASH_CYCLES", args.cycles, "failures"),

@@ -15,9 +15,10 @@ use crate::server::UnixPeer;
 /// The target of the audit log.
 const TARGET: &str = "audit";
 
-/// The operator of a request.
+/// The operator of a request: the name of its token, or the user of its Unix socket. An extractor for the handlers of
+/// [`Operations`](super::Operations).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Operator(Option<String>);
+pub struct Operator(Option<String>);
 
 impl Operator {
     fn of(extensions: &Extensions) -> Self {
@@ -26,8 +27,9 @@ impl Operator {
     }
 
     /// Returns the name that is recorded: the identity of the client if it has one, with the name that the request
-    /// gives; otherwise the name alone.
-    pub(super) fn recorded_as(&self, by: Option<String>) -> Option<String> {
+    /// gives, as in `ops for ada`; otherwise the name alone.
+    #[must_use]
+    pub fn recorded_as(&self, by: Option<String>) -> Option<String> {
         match (&self.0, by) {
             (Some(identity), Some(by)) if by != *identity => Some(format!("{identity} for {by}")),
             (Some(identity), _) => Some(identity.clone()),

@@ -31,6 +31,10 @@
 //! [`Note::by`](es_core::retention::Note). A `by` in a request cannot replace the operator: it is added, as in
 //! `ops for ada`.
 //!
+//! # Routes of the service
+//!
+//! [`Operations::merge`] adds routes, which have the access rules and the audit of the others.
+//!
 //! # Jobs
 //!
 //! A scavenge and a compaction can take hours, so they run as jobs of the service, one at a time. A job continues when
@@ -60,6 +64,7 @@ use es_core::EventStore;
 use es_core::projection::ProjectionHandle;
 use es_core::store::StoreAdmin;
 
+pub use audit::Operator;
 use jobs::Jobs;
 pub use listener::{BindError, OperationsAddress, OperationsListener, ParseAddressError};
 use listener::{Socket, check_host};
@@ -93,6 +98,8 @@ pub struct Operations {
     store: Arc<dyn EventStore>,
     projections: Arc<[ProjectionHandle]>,
     jobs: Jobs,
+    /// The routes of the service.
+    merged: Router,
 }
 
 impl fmt::Debug for Operations {
@@ -106,7 +113,7 @@ impl Operations {
     #[must_use]
     pub fn new(store: Arc<dyn EventStore>) -> Self {
         let jobs = Jobs::new(StoreAdmin::new(Arc::clone(&store)), Arc::clone(&store));
-        Self { store, projections: Arc::default(), jobs }
+        Self { store, projections: Arc::default(), jobs, merged: Router::new() }
     }
 
     /// Sets the projections of the service, such as those of
@@ -114,6 +121,17 @@ impl Operations {
     #[must_use]
     pub fn projections(mut self, projections: impl IntoIterator<Item = ProjectionHandle>) -> Self {
         self.projections = projections.into_iter().collect();
+        self
+    }
+
+    /// Adds routes of the service, with the access rules and the audit of the other routes. Their handlers get the
+    /// operator from the extractor [`Operator`].
+    ///
+    /// # Panics
+    /// When the routes are served, if one of them is a route of these operations; see [`Router::merge`].
+    #[must_use]
+    pub fn merge(mut self, routes: Router) -> Self {
+        self.merged = self.merged.merge(routes);
         self
     }
 
@@ -169,7 +187,8 @@ impl Operations {
             .route("/jobs/{id}", get(verbs::job).delete(verbs::stop_job))
             .route("/projections", get(projections::list))
             .route("/projections/{name}", post(projections::act))
-            .route("/projections/{name}/parked", get(projections::parked));
+            .route("/projections/{name}/parked", get(projections::parked))
+            .merge(self.merged.clone().with_state::<Self>(()));
         protect(routes)
             .layer(from_fn(audit::record))
             .layer(from_fn_with_state(AllowedOrigins::none(), same_origin))

@@ -12,6 +12,8 @@ mod commands {}
 mod projections {}
 #[doc = include_str!("../../../docs/book/src/reactors.md")]
 mod reactors {}
+#[doc = include_str!("../../../docs/book/src/fulfilment.md")]
+mod fulfilment {}
 #[doc = include_str!("../../../docs/book/src/testing.md")]
 mod testing {}
 #[doc = include_str!("../../../docs/book/src/operations.md")]

@@ -71,6 +71,12 @@ pub(crate) struct PartialSettings {
     /// Free bytes of the disk below which `/readyz` fails [default: 1073741824]
     #[arg(long, value_name = "BYTES", env = "ORDER_SERVICE_MIN_FREE")]
     min_free: Option<u64>,
+    /// URL of the provider of payments and shipments, with which the service fulfils orders
+    #[arg(long, value_name = "URL", env = "ORDER_SERVICE_PROVIDER")]
+    provider: Option<String>,
+    /// Time in which customers must pay, in seconds [default: 900]
+    #[arg(long, value_name = "SECONDS", env = "ORDER_SERVICE_PAYMENT_DEADLINE")]
+    payment_deadline: Option<u64>,
     /// Form of the log on standard error [default: text]
     #[arg(long, value_name = "FORM", env = "ORDER_SERVICE_LOG_FORMAT")]
     log_format: Option<LogLines>,
@@ -110,6 +116,7 @@ impl PartialSettings {
             idle_deadline: Some(60),
             drain_deadline: Some(20),
             min_free: Some(1024 * 1024 * 1024),
+            payment_deadline: Some(900),
             log_format: Some(LogLines::Text),
             log: Some("info".to_owned()),
             ..Self::default()
@@ -172,6 +179,9 @@ pub(crate) struct Settings {
     drain_deadline: u64,
     /// Free bytes of the disk below which the service is not ready.
     pub(crate) min_free: u64,
+    /// URL of the provider of payments and shipments.
+    pub(crate) provider: Option<String>,
+    payment_deadline: u64,
     log_format: LogLines,
     log: String,
 }
@@ -255,6 +265,11 @@ impl Settings {
     /// Returns the time in which requests are answered after a signal to stop.
     pub(crate) const fn drain_deadline(&self) -> Duration {
         Duration::from_secs(self.drain_deadline)
+    }
+
+    /// Returns the time in which customers must pay.
+    pub(crate) const fn payment_deadline(&self) -> Duration {
+        Duration::from_secs(self.payment_deadline)
     }
 
     fn tls(&self) -> Result<Option<Tls>, ConfigError> {

@@ -11,11 +11,14 @@ use es_core::store::Conflict;
 use es_core::{ExecuteError, LoadError, Revision, StoreError};
 use es_http::operations::BindError;
 use es_rocksdb::OpenError;
+use es_saga::{CreateError, DefineError, ExecuteSagaError, OperateError, ParseSagaIdError, SagaId, SagaStartError};
 use es_tool::output::OutputError;
 
 use crate::bad_input::BadInput;
 use crate::config::ConfigError;
 use crate::domain::{Inexact, OrderId, OrderLinesError, OrderRejection, ProductId, ProductRejection};
+use crate::fulfilment::ProviderError;
+use crate::provider::RecordError;
 
 /// An error of the service.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +112,48 @@ pub enum Failure {
         /// The parts of the report that differ.
         differences: Vec<&'static str>,
     },
+    /// The saga does not exist.
+    #[error("saga {0} does not exist; fulfil its order first")]
+    NoSaga(SagaId),
+    /// A text is not the id of a saga.
+    #[error(transparent)]
+    SagaId(#[from] ParseSagaIdError),
+    /// An action on a saga is incomplete.
+    #[error("{detail}")]
+    SagaAction {
+        /// What is missing.
+        detail: &'static str,
+    },
+    /// An action on a saga is not possible.
+    #[error(transparent)]
+    Operate(#[from] OperateError),
+    /// A saga could not be created.
+    #[error(transparent)]
+    CreateSaga(#[from] CreateError),
+    /// A saga could not be read, or its coordinator was shut down.
+    #[error(transparent)]
+    Saga(#[from] ExecuteSagaError),
+    /// The graph of a saga is not valid.
+    #[error(transparent)]
+    Define(#[from] DefineError),
+    /// The sagas could not be started.
+    #[error(transparent)]
+    SagaStart(#[from] SagaStartError),
+    /// The provider of payments and shipments failed.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    /// The record of the provider cannot be used.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The provider could not be started.
+    #[error("the provider did not start: {detail}")]
+    ProviderProcess {
+        /// What it printed.
+        detail: String,
+    },
+    /// The service has no provider of payments and shipments.
+    #[error("the service has no provider of payments and shipments; start it with --provider URL")]
+    NoProvider,
     /// The configuration of the service is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),

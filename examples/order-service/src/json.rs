@@ -101,7 +101,7 @@ impl<'a> ProductJson<'a> {
     /// Converts a product.
     #[must_use]
     pub fn of(product_id: &'a ProductId, product: &'a RegisteredProduct) -> Self {
-        let RegisteredProduct { name, unit_price, stock, first_stock: _ } = product;
+        let RegisteredProduct { name, unit_price, stock, first_stock: _, reserved: _ } = product;
         Self { product_id, name, unit_price: *unit_price, stock: *stock }
     }
 }

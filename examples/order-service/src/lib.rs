@@ -5,11 +5,13 @@
 //! - [`import`]: imports orders, order lines and products from CSV files.
 //! - [`views`]: the read models, updated in the background; [`projections`]: their status and administration.
 //! - [`report`]: totals over all orders.
+//! - [`fulfilment`]: the saga of an order: stock, payment, shipment; [`provider`]: the simulated other side.
+//! - [`sagas`]: lists, shows and operates sagas.
 //! - [`http`]: commands and queries over HTTP, and new events as server-sent events.
 //! - [`config`]: the configuration of the service, from flags, the environment and a file.
 //! - [`cli`]: the command line, which opens the store.
 //!
-//! The example does not couple stock to orders: shipping an order does not withdraw its items. `product move` shows a
+//! The commands on orders do not change stock: only the fulfilment reserves and ships items. `product move` shows a
 //! change of two aggregates in one commit: it moves stock between two products.
 
 mod bad_input;
@@ -17,11 +19,14 @@ pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod failure;
+pub mod fulfilment;
 pub mod http;
 pub mod import;
 pub mod json;
 pub mod moment;
 pub mod projections;
+pub mod provider;
 pub mod report;
+pub mod sagas;
 pub mod shop;
 pub mod views;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use es_core::model::{Metadata, OneOrder};
 use es_core::{
-    Command, CommandId, Decide, EventContext, EventStore, Evolve, ExecuteError, Executed, ExpectedRevision, LoadError,
-    LogRead, Position, RecordedEvent, Repository, Revision, StoreError, Timestamp, UnitOfWork,
+    Aggregate, Command, CommandId, Decide, EventContext, EventStore, Evolve, ExecuteError, Executed, ExpectedRevision,
+    LoadError, LogRead, Position, RecordedEvent, Repository, Revision, StoreError, Timestamp, UnitOfWork,
 };
 use es_http::WriteCondition;
 use serde::Serialize;
@@ -155,7 +155,7 @@ impl Shop {
 }
 
 /// Applies an event to its aggregate.
-fn apply<A: Evolve>(states: &mut BTreeMap<A::Id, A>, record: &RecordedEvent) -> Result<(), LoadError>
+pub(crate) fn apply<A: Evolve>(states: &mut BTreeMap<A::Id, A>, record: &RecordedEvent) -> Result<(), LoadError>
 where
     A::Id: Ord,
 {
@@ -163,15 +163,21 @@ where
         let detail = format!("its name has no id of category {:?}", A::CATEGORY);
         StoreError::damaged(format!("stream {:?}", record.stream), detail)
     })?;
-    let events = record.decode::<A::Event>().map_err(|source| LoadError::Event {
-        stream: record.stream.clone(),
-        revision: record.revision,
-        position: record.position,
-        source,
-    })?;
+    let events = decode::<A>(record)?;
     let state = states.entry(id).or_insert_with_key(A::initial);
     for event in events {
         state.evolve(&event, &EventContext::new(record));
     }
     Ok(())
+}
+
+/// Decodes the events of an aggregate.
+pub(crate) fn decode<A: Aggregate>(record: &RecordedEvent) -> Result<Vec<A::Event>, LoadError> {
+    let decoded = record.decode::<A::Event>().map_err(|source| LoadError::Event {
+        stream: record.stream.clone(),
+        revision: record.revision,
+        position: record.position,
+        source,
+    })?;
+    Ok(decoded.into_iter().collect())
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use es_core::Timestamp;
 use es_core::testing::{Given, given, golden};
-use order_service::domain::order::{Approve, Cancel, Deliver, Place, Ship};
+use order_service::domain::order::{Approve, Cancel, CompleteFulfilment, Deliver, Place, Ship};
 use order_service::domain::{
     Destination, Invalid, Order, OrderEvent, OrderId, OrderLine, OrderLines, OrderLinesError, OrderRejection,
     OrderStatus, Reason,
@@ -74,6 +74,18 @@ fn a_repeated_command_produces_no_event() {
     order([placed(), OrderEvent::Approved]).when(Approve).then_unchanged();
     order([placed(), OrderEvent::Approved]).when(place()).then_unchanged();
     order([placed(), cancelled()]).when(cancel()).then_unchanged();
+}
+
+#[test]
+fn the_end_of_a_fulfilment_ships_an_order_as_far_as_it_is_not() {
+    let (approved, shipped) = (OrderEvent::Approved, OrderEvent::Shipped);
+    order([placed()]).when(CompleteFulfilment).then([approved.clone(), shipped.clone()]);
+    order([placed(), approved.clone()]).when(CompleteFulfilment).then([shipped.clone()]);
+    order([placed(), approved.clone(), shipped.clone()]).when(CompleteFulfilment).then_unchanged();
+    order([placed(), approved, shipped, OrderEvent::Delivered]).when(CompleteFulfilment).then_unchanged();
+    let rejection = wrong_status(OrderStatus::Shipped, OrderStatus::Cancelled);
+    order([placed(), cancelled()]).when(CompleteFulfilment).then_rejected(rejection);
+    order([]).when(CompleteFulfilment).then_rejected(OrderRejection::NotPlaced { id: id() });
 }
 
 #[test]

@@ -4,8 +4,10 @@ use std::fmt::Debug;
 use std::str::FromStr;
 
 use es_core::testing::{given, golden};
-use order_service::domain::product::{MoveIn, MoveOut, Receive, Register, Withdraw};
-use order_service::domain::{Invalid, Product, ProductEvent, ProductId, ProductRejection, Quantity};
+use order_service::domain::product::{
+    MoveIn, MoveOut, Receive, Register, ReleaseItems, ReserveItems, ShipItems, Withdraw,
+};
+use order_service::domain::{Invalid, OrderId, Product, ProductEvent, ProductId, ProductRejection, Quantity};
 
 fn parsed<T: FromStr<Err: Debug>>(text: &str) -> T {
     text.parse().expect("valid text")
@@ -77,6 +79,44 @@ fn a_move_changes_the_stock_of_both_products() {
     given::<Product>(id(), [registered()]).when(MoveIn { quantity, from: id() }).then_rejected(same);
     let unknown = ProductRejection::NotRegistered { id: id() };
     given::<Product>(id(), []).when(MoveIn { quantity, from: other }).then_rejected(unknown);
+}
+
+#[test]
+fn reserved_items_leave_the_stock_and_are_released_or_shipped() {
+    let (order, quantity) = (parsed::<OrderId>("A-1"), items(5));
+    let stock = |expected: u64| move |product: &Product| assert_eq!(product.registered().unwrap().stock, expected);
+    let reserve = ReserveItems { quantity, order: order.clone() };
+    let reserved = ProductEvent::Reserved { quantity, order: order.clone() };
+    given::<Product>(id(), [registered()]).when(reserve.clone()).then([reserved.clone()]).then_state(stock(30));
+    given::<Product>(id(), [registered(), reserved.clone()]).when(reserve).then_unchanged();
+    let released = ProductEvent::Released { quantity, order: order.clone() };
+    let release = ReleaseItems { order: order.clone() };
+    given::<Product>(id(), [registered(), reserved.clone()])
+        .when(release.clone())
+        .then([released.clone()])
+        .then_state(stock(35));
+    given::<Product>(id(), [registered(), reserved.clone(), released.clone()]).when(release).then_unchanged();
+    let shipped = ProductEvent::Shipped { quantity, order: order.clone() };
+    let ship = ShipItems { order: order.clone() };
+    given::<Product>(id(), [registered(), reserved.clone()]).when(ship.clone()).then([shipped]).then_state(stock(30));
+    let not_reserved = ProductRejection::NotReserved { id: id(), order };
+    given::<Product>(id(), [registered(), reserved, released]).when(ship).then_rejected(not_reserved);
+}
+
+#[test]
+fn a_reservation_beyond_the_stock_or_with_another_quantity_is_rejected() {
+    let order = || parsed::<OrderId>("A-1");
+    let short = ProductRejection::InsufficientStock { id: id(), wanted: items(36), found: 35 };
+    let reserve = |quantity| ReserveItems { quantity, order: order() };
+    given::<Product>(id(), [registered()]).when(reserve(items(36))).then_rejected(short);
+    let reserved = ProductEvent::Reserved { quantity: items(35), order: order() };
+    let (wanted, found) = (items(1), items(35));
+    let other = ProductRejection::ReservedOtherQuantity { id: id(), order: order(), wanted, found };
+    given::<Product>(id(), [registered(), reserved.clone()]).when(reserve(wanted)).then_rejected(other);
+    let short = ProductRejection::InsufficientStock { id: id(), wanted, found: 0 };
+    given::<Product>(id(), [registered(), reserved])
+        .when(ReserveItems { quantity: wanted, order: parsed("A-2") })
+        .then_rejected(short);
 }
 
 #[test]

@@ -116,6 +116,7 @@ fn stock_levels_are_sorted_by_ascending_stock() {
         stock: stock.into(),
     };
     let items = |count: &str| count.parse().unwrap();
+    let order_id = || "A-1".parse().unwrap();
     let events = given_events()
         .of::<Product>("11".parse().unwrap(), [registered("Tofu", 8)])
         .of::<Product>("42".parse().unwrap(), [registered("Chai", 5), ProductEvent::Received { quantity: items("10") }])
@@ -128,10 +129,17 @@ fn stock_levels_are_sorted_by_ascending_stock() {
             "77".parse().unwrap(),
             [registered("Feta", 2), ProductEvent::MovedIn { quantity: items("10"), from: "42".parse().unwrap() }],
         );
+    let quantity = items("2");
+    let events = events
+        .of::<Product>("11".parse().unwrap(), [ProductEvent::Reserved { quantity, order: order_id() }])
+        .of::<Product>("11".parse().unwrap(), [ProductEvent::Released { quantity, order: order_id() }])
+        .of::<Product>("72".parse().unwrap(), [ProductEvent::Received { quantity: items("3") }])
+        .of::<Product>("72".parse().unwrap(), [ProductEvent::Reserved { quantity, order: order_id() }])
+        .of::<Product>("72".parse().unwrap(), [ProductEvent::Shipped { quantity, order: order_id() }]);
     let _ = events.project(StockLevels).then(|views| {
         let low = views.view(&STOCK).scan().by(&LOWEST_FIRST).range(..=8).read();
         let low: Vec<_> = low.iter().map(|(_, product)| (product.name.as_str(), product.stock)).collect();
-        assert_eq!(low, [("Brie", 0), ("Chai", 5), ("Tofu", 8)]);
+        assert_eq!(low, [("Brie", 1), ("Chai", 5), ("Tofu", 8)]);
     });
 }
 

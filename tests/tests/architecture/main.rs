@@ -60,7 +60,7 @@ fn crates_depend_on_each_other_as_the_map_draws() {
         ("es-load", vec![]),
         ("es-examples", vec!["es-core"]),
         ("quickstart", vec!["es-core", "es-http", "es-rocksdb"]),
-        ("order-service", vec!["es-core", "es-http", "es-rocksdb", "es-tool"]),
+        ("order-service", vec!["es-core", "es-http", "es-rocksdb", "es-saga", "es-tool"]),
         ("outbox", vec!["es-core", "es-rocksdb", "order-service"]),
         ("sqlite-projection", vec!["es-core", "es-rocksdb", "order-service"]),
         ("xtask", vec![]),

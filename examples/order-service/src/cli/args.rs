@@ -9,6 +9,7 @@ use es_core::model::Metadata;
 use es_core::{CommandId, Position, Revision};
 use es_http::WriteCondition;
 
+use super::fulfilment_args::FulfilmentCommand;
 use crate::config::PartialSettings;
 use crate::domain::order::Place;
 use crate::domain::product::Register;
@@ -96,7 +97,8 @@ Requests:
   PUT  /orders/ID, /products/ID                  place an order, register a product
   POST /orders/ID/approve | ship | deliver | cancel
   POST /products/ID/receive | withdraw | move
-  GET  /orders/ID, /orders/ID/events, /products/ID
+  POST /orders/ID/fulfil                         start the fulfilment of an order
+  GET  /orders/ID, /orders/ID/events, /orders/ID/fulfilment, /products/ID
   GET  /orders?customer=C&limit=N&after=NEXT     list orders, newest first
   GET  /products?at_most=N                       list products, lowest stock first
   GET  /demand, /revenue, /report
@@ -144,6 +146,8 @@ Examples:
         #[command(flatten)]
         service: ServiceArgs,
     },
+    #[command(flatten)]
+    Fulfilment(FulfilmentCommand),
     #[command(flatten)]
     OnShop(ShopCommand),
 }

@@ -3,13 +3,17 @@
 pub(crate) mod args;
 #[cfg(test)]
 mod deploy;
+mod fulfil;
+pub(crate) mod fulfilment_args;
 mod import;
 mod order;
 mod output;
 mod product;
 mod projections;
+mod provider;
 mod remote;
 mod report;
+mod sagas;
 mod serve;
 mod show;
 mod watch;
@@ -31,6 +35,7 @@ use crate::domain::product::{Receive, Withdraw};
 use crate::failure::Failure;
 use crate::shop::Shop;
 use args::{Cli, Command, ProductCommand, ServiceArgs, ShopCommand};
+use fulfilment_args::FulfilmentCommand;
 use output::{Format, Output};
 use remote::Remote;
 
@@ -68,6 +73,7 @@ async fn run(cli: &Cli, matches: &ArgMatches) -> Result<Output, Failure> {
         Command::Watch { service: ref args @ ServiceArgs { url: Some(ref url), .. } } => {
             watch::remote(&Remote::new(url, args)?).await
         }
+        Command::Fulfilment(ref command) => run_fulfilment(cli, command).await,
         Command::Projections { ref command, .. } => projections::local(&cli.data(), command).await,
         Command::Watch { .. } => watch::local(&cli.data()).await,
         Command::OnShop(ref command) => {
@@ -101,6 +107,17 @@ async fn with_shop(
     let output = output?;
     closed?;
     Ok(output)
+}
+
+async fn run_fulfilment(cli: &Cli, command: &FulfilmentCommand) -> Result<Output, Failure> {
+    match command {
+        FulfilmentCommand::Fulfil(args) => fulfil::run(&cli.data(), args).await,
+        FulfilmentCommand::Provider(args) => provider::run(args).await,
+        FulfilmentCommand::Sagas { service: args @ ServiceArgs { url: Some(url), .. }, command } => {
+            sagas::remote(&Remote::new(url, args)?, command).await
+        }
+        FulfilmentCommand::Sagas { command, .. } => sagas::local(&cli.data(), command).await,
+    }
 }
 
 async fn run_on_shop(shop: &Shop, command: &ShopCommand) -> Result<Output, Failure> {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use es_http::operations::{ParkedKeyReport, ProjectionAction, ProjectionReport};
+use es_saga::SagaId;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use ureq::http::{Response, header};
@@ -13,6 +14,8 @@ use ureq::{Agent, RequestBuilder};
 use super::args::ServiceArgs;
 use crate::config::ConfigError;
 use crate::failure::Failure;
+use crate::fulfilment::StockAndMoney;
+use crate::sagas::{SagaAction, SagaReport, SagaSummary};
 
 /// The variable with the token, if no file is given.
 const TOKEN: &str = "ORDER_SERVICE_TOKEN";
@@ -51,6 +54,24 @@ impl Remote {
         self.send(move || request.send_json(&action)).await
     }
 
+    pub(super) async fn sagas(&self, all: bool, limit: usize) -> Result<Vec<SagaSummary>, Failure> {
+        self.get(format!("/sagas?all={all}&limit={limit}")).await
+    }
+
+    pub(super) async fn saga(&self, id: &SagaId) -> Result<SagaReport, Failure> {
+        self.get(format!("/sagas/{}", path_segment(&id.to_string()))).await
+    }
+
+    pub(super) async fn stock_and_money(&self) -> Result<StockAndMoney, Failure> {
+        self.get("/sagas/report".into()).await
+    }
+
+    pub(super) async fn act_on_saga(&self, id: &SagaId, action: SagaAction) -> Result<SagaSummary, Failure> {
+        let url = format!("{}/sagas/{}", self.url, path_segment(&id.to_string()));
+        let request = self.authorized(self.agent.post(url));
+        self.send(move || request.send_json(&action)).await
+    }
+
     async fn get<T: DeserializeOwned + Send + 'static>(&self, path: String) -> Result<T, Failure> {
         let request = self.authorized(self.agent.get(format!("{}{path}", self.url)));
         self.send(move || request.call()).await
@@ -82,6 +103,15 @@ impl Remote {
         let result = sent.await.unwrap_or_else(|error| Err(format!("could not be called: {error}")));
         result.map_err(|detail| Failure::Remote { url: self.url.clone(), detail })
     }
+}
+
+/// Percent-encodes a segment of a path.
+fn path_segment(text: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b':' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encode).collect()
 }
 
 /// Returns the authorities of services and the certificate of the client.

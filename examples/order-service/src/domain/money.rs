@@ -145,6 +145,19 @@ impl Quantity {
         self.0.get()
     }
 
+    /// Returns the sum, or `None` if it is too large.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Option<Self> {
+        self.0.checked_add(other.get()).map(Self)
+    }
+
+    /// Returns as many of these items as a new command can have, or `None` for no items.
+    #[must_use]
+    pub fn at_most_limit(items: u64) -> Option<Self> {
+        let items = u32::try_from(items).unwrap_or(u32::MAX).min(Self::LIMIT);
+        NonZeroU32::new(items).map(Self)
+    }
+
     /// Checks the quantity of a new command.
     ///
     /// # Errors

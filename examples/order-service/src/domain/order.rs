@@ -124,6 +124,10 @@ pub struct Approve;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Ship;
 
+/// Approves and ships an order, as far as it is not, at the end of its fulfilment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct CompleteFulfilment;
+
 /// Marks an order as delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Deliver;
@@ -287,6 +291,21 @@ impl Decide<Ship> for Order {
 
     fn decide(&self, _: Ship, at: &CommandContext<'_, Self>) -> Result<Decision<Self>, OrderRejection> {
         self.step(OrderStatus::Shipped, OrderEvent::Shipped, at)
+    }
+}
+
+impl Decide<CompleteFulfilment> for Order {
+    type Rejection = OrderRejection;
+
+    fn decide(&self, _: CompleteFulfilment, at: &CommandContext<'_, Self>) -> Result<Decision<Self>, OrderRejection> {
+        match self.placed().map(|order| order.status) {
+            Some(OrderStatus::Placed) => {
+                let approved = self.step(OrderStatus::Approved, OrderEvent::Approved, at)?;
+                Ok(approved.into_events().into_iter().chain([OrderEvent::Shipped]).collect())
+            }
+            Some(OrderStatus::Delivered) => Ok(Decision::unchanged()),
+            _ => self.step(OrderStatus::Shipped, OrderEvent::Shipped, at),
+        }
     }
 }
 

@@ -1,14 +1,18 @@
 //! The product aggregate: its events, state, commands and rules.
 //!
 //! Stock changes when items are received, withdrawn, or moved between two products. A move is a command on each of the
-//! two products, executed together in a unit of work. Shipping an order does not withdraw items.
+//! two products, executed together in a unit of work.
+//!
+//! The fulfilment of an order reserves items: they leave the stock, and are later shipped, or released into the stock.
+
+use std::collections::BTreeMap;
 
 use es_core::{CommandContext, Decide, Decision, EventContext, Evolve};
 use serde::{Deserialize, Serialize};
 
 use super::Invalid;
 use super::money::{InitialStock, Price, Quantity};
-use super::text::{ProductId, ProductName};
+use super::text::{OrderId, ProductId, ProductName};
 
 /// An event of a product.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, es_core::Event)]
@@ -51,6 +55,30 @@ pub enum ProductEvent {
         /// The other product.
         from: ProductId,
     },
+    /// Items were reserved for an order, and left the stock.
+    #[event(name = "stock-reserved")]
+    Reserved {
+        /// Number of items.
+        quantity: Quantity,
+        /// The order.
+        order: OrderId,
+    },
+    /// The items that were reserved for an order returned to the stock.
+    #[event(name = "reservation-released")]
+    Released {
+        /// Number of items.
+        quantity: Quantity,
+        /// The order.
+        order: OrderId,
+    },
+    /// The items that were reserved for an order were shipped.
+    #[event(name = "reservation-shipped")]
+    Shipped {
+        /// Number of items.
+        quantity: Quantity,
+        /// The order.
+        order: OrderId,
+    },
 }
 
 /// The product aggregate.
@@ -72,10 +100,12 @@ pub struct RegisteredProduct {
     pub name: ProductName,
     /// The list price of one item; an order line may have another price.
     pub unit_price: Price,
-    /// Number of items in stock.
+    /// Number of items in stock, without those that are reserved.
     pub stock: u64,
     /// Number of items in stock at registration.
     pub first_stock: InitialStock,
+    /// The number of items that are reserved for each order.
+    pub reserved: BTreeMap<OrderId, Quantity>,
 }
 
 impl RegisteredProduct {
@@ -136,6 +166,29 @@ pub struct MoveIn {
     pub from: ProductId,
 }
 
+/// Reserves items for an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReserveItems {
+    /// Number of items.
+    pub quantity: Quantity,
+    /// The order.
+    pub order: OrderId,
+}
+
+/// Returns the items that are reserved for an order to the stock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReleaseItems {
+    /// The order.
+    pub order: OrderId,
+}
+
+/// Ships the items that are reserved for an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ShipItems {
+    /// The order.
+    pub order: OrderId,
+}
+
 /// The reason why a product rejects a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProductRejection {
@@ -169,6 +222,26 @@ pub enum ProductRejection {
         /// Number of items in stock.
         found: u64,
     },
+    /// Another number of items is reserved for the order. Release them first.
+    #[error("product {id} has {found} items reserved for order {order}, expected {wanted}; release them first")]
+    ReservedOtherQuantity {
+        /// The product.
+        id: ProductId,
+        /// The order.
+        order: OrderId,
+        /// Number of items in the command.
+        wanted: Quantity,
+        /// Number of items that are reserved.
+        found: Quantity,
+    },
+    /// No items are reserved for the order. Reserve them first.
+    #[error("product {id} has no items reserved for order {order}; reserve them first")]
+    NotReserved {
+        /// The product.
+        id: ProductId,
+        /// The order.
+        order: OrderId,
+    },
     /// The source and the target of a move are the same product. Name two products.
     #[error("cannot move stock of product {id} to itself; name two products")]
     SameProduct {
@@ -190,6 +263,7 @@ impl Evolve for Product {
                     unit_price: *unit_price,
                     stock: u64::from(stock.get()),
                     first_stock: *stock,
+                    reserved: BTreeMap::new(),
                 });
             }
             (
@@ -203,6 +277,17 @@ impl Evolve for Product {
                 Self::Registered(product),
             ) => {
                 product.stock = product.stock.saturating_sub(quantity.get().into());
+            }
+            (ProductEvent::Reserved { quantity, order }, Self::Registered(product)) => {
+                product.stock = product.stock.saturating_sub(quantity.get().into());
+                product.reserved.insert(order.clone(), *quantity);
+            }
+            (ProductEvent::Released { quantity, order }, Self::Registered(product)) => {
+                product.stock = product.stock.saturating_add(quantity.get().into());
+                product.reserved.remove(order);
+            }
+            (ProductEvent::Shipped { order, .. }, Self::Registered(product)) => {
+                product.reserved.remove(order);
             }
             // Only a registered product accepts the commands that produce these events.
             (_, Self::NotRegistered) => {}
@@ -296,5 +381,45 @@ impl Decide<MoveIn> for Product {
         self.expect_registered(at.id())?;
         quantity.check_limit()?;
         Ok(ProductEvent::MovedIn { quantity, from }.into())
+    }
+}
+
+impl Decide<ReserveItems> for Product {
+    type Rejection = ProductRejection;
+
+    fn decide(&self, command: ReserveItems, at: &CommandContext<'_, Self>) -> Result<Decision<Self>, ProductRejection> {
+        let (ReserveItems { quantity, order }, id) = (command, at.id().clone());
+        match self.expect_registered(&id)?.reserved.get(&order) {
+            Some(found) if *found == quantity => Ok(Decision::unchanged()),
+            Some(found) => Err(ProductRejection::ReservedOtherQuantity { id, order, wanted: quantity, found: *found }),
+            None => {
+                self.expect_in_stock(&id, quantity)?;
+                Ok(ProductEvent::Reserved { quantity, order }.into())
+            }
+        }
+    }
+}
+
+impl Decide<ReleaseItems> for Product {
+    type Rejection = ProductRejection;
+
+    fn decide(&self, command: ReleaseItems, at: &CommandContext<'_, Self>) -> Result<Decision<Self>, ProductRejection> {
+        let ReleaseItems { order } = command;
+        Ok(match self.expect_registered(at.id())?.reserved.get(&order) {
+            Some(quantity) => ProductEvent::Released { quantity: *quantity, order }.into(),
+            None => Decision::unchanged(),
+        })
+    }
+}
+
+impl Decide<ShipItems> for Product {
+    type Rejection = ProductRejection;
+
+    fn decide(&self, command: ShipItems, at: &CommandContext<'_, Self>) -> Result<Decision<Self>, ProductRejection> {
+        let ShipItems { order } = command;
+        match self.expect_registered(at.id())?.reserved.get(&order) {
+            Some(quantity) => Ok(ProductEvent::Shipped { quantity: *quantity, order }.into()),
+            None => Err(ProductRejection::NotReserved { id: at.id().clone(), order }),
+        }
     }
 }

@@ -6,6 +6,8 @@
 //! | `POST /orders/{id}/approve`, `ship`, `deliver`, `cancel` | changes the status of an order |
 //! | `GET /orders/{id}` | returns an order; its version is the `ETag` |
 //! | `GET /orders/{id}/events` | returns all events of an order |
+//! | `POST /orders/{id}/fulfil` | starts the fulfilment of an order |
+//! | `GET /orders/{id}/fulfilment` | returns the saga of an order |
 //! | `PUT /products/{id}` | registers a product |
 //! | `POST /products/{id}/receive`, `withdraw` | changes the stock of a product |
 //! | `POST /products/{id}/move` | moves stock to another product in one commit: `{"to": "42", "quantity": 3}` |
@@ -33,17 +35,19 @@
 //! With [`Tokens`], GET needs the role `read`, every other method the role `write`; probes need none. Events have the
 //! correlation id and the trace of their request, its tenant and the name of the client.
 //!
-//! The routes of operators are [`es_http::operations`], on a listener of their own.
+//! The routes of operators are [`es_http::operations`] and those of [`saga_router`], on a listener of their own.
 
 mod command;
 #[cfg(test)]
 mod doors;
+mod fulfilment;
 mod live;
 mod openapi;
 mod orders;
 mod problem;
 mod products;
 mod queries;
+mod sagas;
 
 use std::sync::Arc;
 
@@ -61,7 +65,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use command::ACTOR_KEY;
+pub use sagas::saga_router;
 
+use crate::fulfilment::Fulfilment;
 use crate::projections::Projections;
 use crate::shop::Shop;
 use crate::views::ReadModels;
@@ -72,6 +78,8 @@ pub struct Api {
     shop: Shop,
     models: ReadModels,
     projections: Projections,
+    /// The saga of orders; `None` without a provider.
+    fulfilment: Option<Fulfilment>,
 }
 
 impl Api {
@@ -79,7 +87,14 @@ impl Api {
     #[must_use]
     pub fn new(shop: Shop, projections: Projections) -> Arc<Self> {
         let models = ReadModels::of(&shop.shared_store());
-        Arc::new(Self { shop, models, projections })
+        Arc::new(Self { shop, models, projections, fulfilment: None })
+    }
+
+    /// Creates the state of a service that fulfils orders.
+    #[must_use]
+    pub fn fulfilling(shop: Shop, projections: Projections, saga: Fulfilment) -> Arc<Self> {
+        let models = ReadModels::of(&shop.shared_store());
+        Arc::new(Self { shop, models, projections, fulfilment: Some(saga) })
     }
 
     /// Returns the shop.
@@ -132,6 +147,8 @@ fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(orders::ship))
         .routes(routes!(orders::deliver))
         .routes(routes!(orders::cancel))
+        .routes(routes!(fulfilment::fulfil))
+        .routes(routes!(fulfilment::fulfilment))
         .routes(routes!(queries::stock))
         .routes(routes!(products::register, products::show))
         .routes(routes!(products::receive))

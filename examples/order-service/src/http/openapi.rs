@@ -24,6 +24,15 @@ use crate::moment::Moment;
 )]
 pub(super) struct Document;
 
+/// The parts of the document of the routes for sagas that are not of one route.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "order-service sagas", description = "Sagas of the order service, for operators."),
+    components(schemas(ProblemDetails)),
+    modifiers(&BearerTokens)
+)]
+pub(super) struct SagaDocument;
+
 /// An error (RFC 9457).
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "the schema of the responses that es-http writes")]

@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 use es_http::Problem;
+use es_saga::{CreateError, OperateError};
 
 use crate::domain::{OrderRejection, ProductRejection};
 use crate::failure::Failure;
@@ -19,7 +20,15 @@ impl From<Failure> for Problem {
             Failure::Position(error) => return error.into(),
             Failure::View(error) => return error.into(),
             Failure::Admin(error) => return error.into(),
-            Failure::NoOrder(_)
+            Failure::Operate(OperateError::Load(error)) => return error.into(),
+            Failure::CreateSaga(CreateError::Load(error)) => return error.into(),
+            Failure::Operate(OperateError::Refused(_)) | Failure::CreateSaga(CreateError::Exists { .. }) => {
+                StatusCode::CONFLICT
+            }
+            Failure::SagaAction { .. } | Failure::SagaId(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Failure::NoProvider | Failure::Provider(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Failure::NoSaga(_)
+            | Failure::NoOrder(_)
             | Failure::NoProduct(_)
             | Failure::NoProjection { .. }
             | Failure::Order(OrderRejection::NotPlaced { .. })

@@ -1,4 +1,4 @@
-//! [`Progress`]: the progress of an import, on standard error.
+//! [`Progress`]: the progress of orders, on standard error.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -10,7 +10,7 @@ use crate::domain::OrderId;
 /// Number of orders per progress line if standard error is not a terminal.
 const LINE_EVERY: u64 = 100;
 
-/// The progress display of an import.
+/// The progress display of an import, or of the fulfilment of orders.
 #[derive(Debug)]
 pub struct Progress(Kind);
 
@@ -32,12 +32,22 @@ impl Progress {
     /// Shows a progress bar on a terminal, or a line for every 100 orders elsewhere.
     #[must_use]
     pub fn bar_or_lines(orders: usize) -> Self {
+        Self::bar(orders, "importing {wide_bar} {pos} of {len} orders, {eta} left")
+    }
+
+    /// Shows the progress of a fulfilment in the same way.
+    #[must_use]
+    pub fn fulfilling(orders: usize) -> Self {
+        Self::bar(orders, "fulfilling {wide_bar} {pos} of {len} orders, {eta} left")
+    }
+
+    fn bar(orders: usize, template: &str) -> Self {
         let total = orders as u64;
         if !io::stderr().is_terminal() {
             return Self(Kind::Lines { done: 0, total });
         }
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template("importing {wide_bar} {pos} of {len} orders, {eta} left");
+        let style = ProgressStyle::with_template(template);
         Self(Kind::Bar(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))))
     }
 
@@ -47,7 +57,7 @@ impl Progress {
         Self(Kind::PerOrder)
     }
 
-    /// Reports that an order has been imported.
+    /// Reports that an order is done.
     pub fn step(&mut self, order: &OrderId) {
         match &mut self.0 {
             Kind::Silent => {}

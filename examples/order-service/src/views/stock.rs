@@ -46,13 +46,20 @@ impl Projection for StockLevels {
             ProductEvent::Received { quantity }
             | ProductEvent::Withdrawn { quantity }
             | ProductEvent::MovedIn { quantity, .. }
-            | ProductEvent::MovedOut { quantity, .. } => {
+            | ProductEvent::MovedOut { quantity, .. }
+            | ProductEvent::Reserved { quantity, .. }
+            | ProductEvent::Released { quantity, .. }
+            | ProductEvent::Shipped { quantity, .. } => {
                 let mut level = known.ok_or_else(|| {
                     ApplyError::new(format!("product {id} has a stock change before it was registered"))
                 })?;
                 let items = quantity.get().into();
                 level.stock = match event {
-                    ProductEvent::Received { .. } | ProductEvent::MovedIn { .. } => level.stock.saturating_add(items),
+                    ProductEvent::Received { .. } | ProductEvent::MovedIn { .. } | ProductEvent::Released { .. } => {
+                        level.stock.saturating_add(items)
+                    }
+                    // The items have left the stock when they were reserved.
+                    ProductEvent::Shipped { .. } => level.stock,
                     _ => level.stock.saturating_sub(items),
                 };
                 level

@@ -11,7 +11,7 @@ use crate::serve::{Service, order};
 use crate::support::TestDir;
 
 /// The SHA-256 hashes of the tokens `reader`, `writer` and `operator`.
-const TOKENS: &str = "\
+pub(crate) const TOKENS: &str = "\
 sha256:3d0941964aa3ebdcb00ccef58b1bb399f9f898465e9886d5aec7f31090a0fb30 read reports acme
 sha256:b93006774cbdd4b299389a03ac3d88c3a76b460d538795bc12718011a909fba5 write shop acme
 sha256:06e55b633481f7bb072957eabcf110c972e86691c3cfedabe088024bffe42f23 operate ops

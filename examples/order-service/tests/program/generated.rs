@@ -41,3 +41,12 @@ pub(crate) fn in_cents(amount: u64) -> String {
     let cents = cents + u64::from(rounds_up);
     format!("{}.{:02}", cents / 100, cents % 100)
 }
+
+/// Returns a products file with all products of [`generate_orders`], each with some stock.
+pub(crate) fn generate_products() -> String {
+    let mut rows = "product_id,name,unit_price,units_in_stock\n".to_owned();
+    for n in 0..25 {
+        let _ = writeln!(rows, "P{n},Product {n},{n}.50,{}", 20 * n);
+    }
+    rows
+}

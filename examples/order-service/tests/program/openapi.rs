@@ -42,6 +42,9 @@ fn calls() -> Vec<Call> {
         call("post", "/orders/{id}/ship", "/orders/A-1/ship", Some(json!({"dat": 1})), 422),
         call("post", "/orders/{id}/cancel", "/orders/A-1/cancel", Some(json!({"reason": "late"})), 409),
         call("post", "/orders/{id}/deliver", "/orders/A-1/deliver", None, 200),
+        // This service has no provider; that of another test fulfils orders.
+        call("post", "/orders/{id}/fulfil", "/orders/A-1/fulfil", None, 503),
+        call("get", "/orders/{id}/fulfilment", "/orders/A-1/fulfilment", None, 404),
         call("put", "/products/{id}", "/products/11", Some(product.clone()), 201),
         call("put", "/products/{id}", "/products/12", Some(product), 201),
         call("get", "/products/{id}", "/products/11", None, 200),
@@ -104,7 +107,7 @@ fn the_document_is_valid_and_each_route_answers_as_it_says() {
 }
 
 /// Checks that each `$ref` of a part of the document names a part of it.
-fn assert_every_reference_resolves(document: &Value, part: &Value) {
+pub(crate) fn assert_every_reference_resolves(document: &Value, part: &Value) {
     match part {
         Value::Object(members) => {
             if let Some(reference) = members.get("$ref").and_then(Value::as_str) {
@@ -119,7 +122,7 @@ fn assert_every_reference_resolves(document: &Value, part: &Value) {
 }
 
 /// Checks that a response has the required members of its schema, and no member that the schema does not have.
-fn assert_has_members(document: &Value, schema: &Value, value: &Value, path: &str) {
+pub(crate) fn assert_has_members(document: &Value, schema: &Value, value: &Value, path: &str) {
     let parts = parts(document, schema);
     if let Some(rows) = value.as_array() {
         rows.iter().for_each(|row| assert_has_members(document, &parts[0]["items"], row, path));

@@ -60,7 +60,7 @@ impl Service {
         Reply::of(request.call().expect("a response"))
     }
 
-    fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &Value) -> Reply {
+    pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &Value) -> Reply {
         let path = format!("{}{path}", self.address);
         let request = if method == "PUT" { self.agent.put(path) } else { self.agent.post(path) };
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));

@@ -1,0 +1,141 @@
+//! The fulfilment of orders, as a saga of five steps.
+//!
+//! ```text
+//!   reserve-stock --> take-payment --> await-payment --> ship --> complete-order
+//!       local           external         external      external       local
+//!   undo: release        refund             -           cancel          -
+//!                                                      pivot
+//! ```
+//!
+//! | step | effect | undone by |
+//! |---|---|---|
+//! | `reserve-stock` | reserves the items of all lines, in one commit | releasing the items |
+//! | `take-payment` | takes the money at the [provider](crate::provider), or sends an invoice | a refund |
+//! | `await-payment` | if an invoice was sent: waits until it is paid, and reminds the customer once | nothing |
+//! | `ship` | ships the parcel at the provider; the pivot | a cancellation, if its outcome is unknown |
+//! | `complete-order` | ships the reserved items and the order, in one commit | nothing: it is after the pivot |
+//!
+//! A customer who has not paid at the deadline of the saga gets no parcel: the saga releases the items and closes the
+//! invoice. [`StockAndMoney`] compares the effects with the sagas.
+
+mod client;
+mod error;
+mod run;
+mod steps;
+mod totals;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use es_saga::{DefineError, NodeOut, Saga, SagaCoordinator, SagaGraph};
+use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
+use serde::{Deserialize, Serialize};
+
+pub use client::{ProviderClient, ProviderError};
+pub use error::FulfilError;
+pub use run::{fulfil, restock};
+pub use steps::{AwaitPayment, CompleteOrder, Parcel, Payment, ReserveStock, ShipParcel, TakePayment};
+pub use totals::StockAndMoney;
+
+use crate::domain::{Inexact, OrderId, PlacedOrder, ProductId, Quantity};
+use crate::shop::Shop;
+
+/// The name of the saga.
+pub const FULFILMENT: &str = "fulfilment";
+/// The default time in which a customer must pay.
+pub const PAYMENT_DEADLINE: Duration = Duration::from_secs(15 * 60);
+/// The largest number of sagas that run at the same time.
+const CONCURRENCY: usize = 64;
+/// The longest time after which the coordinator finds sagas that another process changed.
+const POLL: Duration = Duration::from_millis(200);
+
+/// The input of the saga: what a customer ordered, and the price.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderToFulfil {
+    /// The order.
+    pub order: OrderId,
+    /// The items, one entry for each product.
+    pub items: Vec<ItemsToReserve>,
+    /// The price in cents.
+    pub cents: u64,
+}
+
+/// The items of one product.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ItemsToReserve {
+    /// The product.
+    pub product: ProductId,
+    /// Number of items.
+    pub quantity: Quantity,
+}
+
+impl OrderToFulfil {
+    /// Returns the input for an order.
+    ///
+    /// # Errors
+    /// [`Inexact`] if the price, or the quantity of a product, is too large.
+    pub fn of(order: &OrderId, placed: &PlacedOrder) -> Result<Self, Inexact> {
+        let mut quantities: BTreeMap<&ProductId, Quantity> = BTreeMap::new();
+        for line in placed.lines.as_slice() {
+            let sum = match quantities.get(&line.product) {
+                Some(quantity) => quantity.plus(line.quantity).ok_or(Inexact)?,
+                None => line.quantity,
+            };
+            quantities.insert(&line.product, sum);
+        }
+        let items = quantities.into_iter();
+        let items = items.map(|(product, quantity)| ItemsToReserve { product: product.clone(), quantity }).collect();
+        let cents = placed.lines.revenue()?.rounded().checked_mul(Decimal::ONE_HUNDRED);
+        let cents = cents.and_then(|cents| cents.to_u64()).ok_or(Inexact)?;
+        Ok(Self { order: order.clone(), items, cents })
+    }
+}
+
+/// The saga of an order.
+pub type Fulfilment = Saga<OrderToFulfil, ()>;
+
+/// Defines the saga. Customers must pay within `deadline`.
+///
+/// # Errors
+/// [`DefineError`] if the graph is not valid, which a test excludes.
+pub fn fulfilment(deadline: Duration) -> Result<Fulfilment, DefineError> {
+    fn graph<'g>(saga: &mut SagaGraph<'g>, order: NodeOut<'g, OrderToFulfil>) -> NodeOut<'g, ()> {
+        let reserved = saga.local::<ReserveStock>(order);
+        let payment = saga.node("take-payment").after(reserved).step::<TakePayment>(order);
+        let paid = saga.node("await-payment").step_if::<AwaitPayment>(payment, |payment| !payment.is_paid);
+        let parcel = saga.node("ship").after(paid).step::<ShipParcel>(order);
+        saga.local::<CompleteOrder>((order, parcel))
+    }
+    Ok(Saga::define(FULFILMENT, 1, graph)?.with_deadline(deadline))
+}
+
+/// Returns a coordinator of the saga, with its steps.
+#[must_use]
+pub fn coordinator(shop: &Arc<Shop>, saga: &Fulfilment, provider: &ProviderClient) -> SagaCoordinator {
+    SagaCoordinator::new()
+        .saga(saga)
+        .step(ReserveStock { shop: Arc::clone(shop) })
+        .step(TakePayment { provider: provider.clone() })
+        .step(AwaitPayment { provider: provider.clone() })
+        .step(ShipParcel { provider: provider.clone() })
+        .step(CompleteOrder { shop: Arc::clone(shop) })
+        .concurrency(CONCURRENCY)
+        .poll(POLL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_graph_is_valid_and_has_the_steps_in_their_order() {
+        let saga = fulfilment(PAYMENT_DEADLINE).expect("it is valid");
+        let nodes: Vec<&str> = saga.shape().nodes.iter().map(|node| node.name.as_str()).collect();
+        assert_eq!(nodes, ["reserve-stock", "take-payment", "await-payment", "ship", "complete-order"]);
+        let after: Vec<&[u32]> = saga.shape().nodes.iter().map(|node| node.after.as_slice()).collect();
+        assert_eq!(after[..3], [&[][..], &[0], &[1]]);
+        assert_eq!(saga.shape().pivot.and_then(|pivot| pivot.step), Some(3));
+    }
+}

@@ -1,0 +1,252 @@
+//! The steps of the fulfilment.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use es_core::Commit;
+use es_saga::{DeclaredStep, Exhausted, LocalStep, SagaStep, StepContext, StepKey, StepOptions, StepRetry, Undo};
+use serde::{Deserialize, Serialize};
+
+use super::client::ProviderClient;
+use super::error::FulfilError;
+use super::{ItemsToReserve, OrderToFulfil};
+use crate::domain::OrderStatus;
+use crate::domain::order::CompleteFulfilment;
+use crate::domain::product::{ReleaseItems, ReserveItems, ShipItems};
+use crate::provider::{EffectKind, PaymentStatus};
+use crate::shop::Shop;
+
+/// Steps in the same store: many attempts with short pauses, because orders of one product conflict.
+const LOCAL: StepOptions = StepOptions {
+    retry: StepRetry {
+        attempts: 20,
+        first: Duration::from_millis(10),
+        cap: Duration::from_secs(1),
+        ..StepRetry::DEFAULT
+    },
+    ..StepOptions::DEFAULT
+};
+
+/// Steps at the provider.
+const EXTERNAL: StepOptions = StepOptions {
+    retry: StepRetry {
+        attempts: 6,
+        first: Duration::from_millis(50),
+        cap: Duration::from_secs(2),
+        ..StepRetry::DEFAULT
+    },
+    timeout: Duration::from_secs(5),
+    ..StepOptions::DEFAULT
+};
+
+/// Reserves the items of an order, at all products in one commit.
+#[derive(Debug)]
+pub struct ReserveStock {
+    /// The shop.
+    pub shop: Arc<Shop>,
+}
+
+impl DeclaredStep for ReserveStock {
+    const NAME: &'static str = "reserve-stock";
+    const OPTIONS: StepOptions = LOCAL;
+}
+
+impl LocalStep for ReserveStock {
+    type Input = OrderToFulfil;
+    type Output = ();
+    type Error = FulfilError;
+
+    async fn execute(&self, input: OrderToFulfil, _: &StepContext) -> Result<((), Commit), FulfilError> {
+        let OrderToFulfil { order, items, .. } = input;
+        let status = self.shop.orders.load(&order).await?.state.placed().map(|placed| placed.status);
+        if status.is_none_or(|status| status == OrderStatus::Cancelled) {
+            return Err(FulfilError::NoOrder(order));
+        }
+        let mut commit = Commit::new();
+        for ItemsToReserve { product, quantity } in items {
+            let command = ReserveItems { quantity, order: order.clone() };
+            commit = commit.with(&self.shop.products.plan(&product, command).await?);
+        }
+        Ok(((), commit))
+    }
+
+    async fn undo(&self, input: OrderToFulfil, (): (), _: &StepContext) -> Result<Commit, FulfilError> {
+        let mut commit = Commit::new();
+        for ItemsToReserve { product, .. } in input.items {
+            let command = ReleaseItems { order: input.order.clone() };
+            commit = commit.with(&self.shop.products.plan(&product, command).await?);
+        }
+        Ok(commit)
+    }
+}
+
+/// Takes the payment of an order.
+#[derive(Debug)]
+pub struct TakePayment {
+    /// The provider.
+    pub provider: ProviderClient,
+}
+
+/// A payment that the provider has accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payment {
+    /// The key of the payment.
+    pub key: StepKey,
+    /// Whether the customer has paid already.
+    pub is_paid: bool,
+}
+
+impl DeclaredStep for TakePayment {
+    const NAME: &'static str = "take-payment";
+    const OPTIONS: StepOptions = EXTERNAL;
+}
+
+impl SagaStep for TakePayment {
+    type Input = OrderToFulfil;
+    type Output = Payment;
+    /// The key of the payment, which is known before the call.
+    type Compensation = StepKey;
+    type Error = FulfilError;
+
+    fn compensation(&self, _: &OrderToFulfil, key: StepKey) -> StepKey {
+        key
+    }
+
+    async fn execute(&self, input: OrderToFulfil, context: &StepContext) -> Result<Payment, FulfilError> {
+        let key = context.key();
+        let effect = self.provider.pay(key, context.saga(), input.cents).await?;
+        Ok(Payment { key, is_paid: effect.kind == EffectKind::Payment })
+    }
+
+    async fn compensate(&self, payment: StepKey, _: Option<Payment>, context: &StepContext) -> Result<(), FulfilError> {
+        self.provider.refund(context.key(), context.saga(), payment).await?;
+        Ok(())
+    }
+}
+
+/// Waits until the customer has paid, and reminds a customer who has not.
+#[derive(Debug)]
+pub struct AwaitPayment {
+    /// The provider.
+    pub provider: ProviderClient,
+}
+
+impl AwaitPayment {
+    /// The attempt from which the customer is reminded. The reminder has one key, so it is sent once.
+    const REMINDER: u32 = 3;
+}
+
+impl DeclaredStep for AwaitPayment {
+    const NAME: &'static str = "await-payment";
+    /// The pauses grow to a minute. The deadline of the saga comes before the last attempt.
+    const OPTIONS: StepOptions = StepOptions {
+        retry: StepRetry {
+            attempts: 10_000,
+            first: Duration::from_millis(200),
+            cap: Duration::from_secs(60),
+            ..StepRetry::DEFAULT
+        },
+        undo: Undo::Ignore,
+        ..EXTERNAL
+    };
+}
+
+impl SagaStep for AwaitPayment {
+    type Input = Payment;
+    type Output = ();
+    type Compensation = ();
+    type Error = FulfilError;
+
+    fn compensation(&self, _: &Payment, _: StepKey) {}
+
+    async fn execute(&self, payment: Payment, context: &StepContext) -> Result<(), FulfilError> {
+        match self.provider.payment_status(payment.key).await? {
+            PaymentStatus::Paid => Ok(()),
+            PaymentStatus::Refunded => Err(FulfilError::Refunded),
+            PaymentStatus::Open | PaymentStatus::None => {
+                if context.attempt() >= Self::REMINDER {
+                    self.provider.remind(context.key(), context.saga(), payment.key).await?;
+                }
+                Err(FulfilError::Unpaid)
+            }
+        }
+    }
+
+    async fn compensate(&self, (): (), _: Option<()>, _: &StepContext) -> Result<(), FulfilError> {
+        Ok(())
+    }
+}
+
+/// Ships the parcel of an order. Afterwards the order is not undone any more.
+#[derive(Debug)]
+pub struct ShipParcel {
+    /// The provider.
+    pub provider: ProviderClient,
+}
+
+/// A parcel that was shipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parcel {
+    /// The key of the shipment.
+    pub key: StepKey,
+}
+
+impl DeclaredStep for ShipParcel {
+    const NAME: &'static str = "ship";
+    const OPTIONS: StepOptions = StepOptions { pivot: true, ..EXTERNAL };
+}
+
+impl SagaStep for ShipParcel {
+    type Input = OrderToFulfil;
+    type Output = Parcel;
+    type Compensation = StepKey;
+    type Error = FulfilError;
+
+    fn compensation(&self, _: &OrderToFulfil, key: StepKey) -> StepKey {
+        key
+    }
+
+    async fn execute(&self, _: OrderToFulfil, context: &StepContext) -> Result<Parcel, FulfilError> {
+        self.provider.ship(context.key(), context.saga()).await?;
+        Ok(Parcel { key: context.key() })
+    }
+
+    async fn compensate(&self, shipment: StepKey, _: Option<Parcel>, context: &StepContext) -> Result<(), FulfilError> {
+        self.provider.cancel_shipment(context.key(), context.saga(), shipment).await?;
+        Ok(())
+    }
+}
+
+/// Ships the reserved items, and the order as far as it is not, in one commit.
+#[derive(Debug)]
+pub struct CompleteOrder {
+    /// The shop.
+    pub shop: Arc<Shop>,
+}
+
+impl DeclaredStep for CompleteOrder {
+    const NAME: &'static str = "complete-order";
+    const OPTIONS: StepOptions =
+        StepOptions { retry: StepRetry { exhausted: Exhausted::Pause, ..LOCAL.retry }, undo: Undo::Pause, ..LOCAL };
+}
+
+impl LocalStep for CompleteOrder {
+    type Input = (OrderToFulfil, Parcel);
+    type Output = ();
+    type Error = FulfilError;
+
+    async fn execute(&self, (input, _): Self::Input, _: &StepContext) -> Result<((), Commit), FulfilError> {
+        let OrderToFulfil { order, items, .. } = input;
+        let mut commit = Commit::new().with(&self.shop.orders.plan(&order, CompleteFulfilment).await?);
+        for ItemsToReserve { product, .. } in items {
+            let command = ShipItems { order: order.clone() };
+            commit = commit.with(&self.shop.products.plan(&product, command).await?);
+        }
+        Ok(((), commit))
+    }
+
+    /// Not called: the step is after the pivot.
+    async fn undo(&self, _: Self::Input, (): (), _: &StepContext) -> Result<Commit, FulfilError> {
+        Err(FulfilError::Completed)
+    }
+}

@@ -1,0 +1,58 @@
+//! Handlers for the fulfilment of an order.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use es_http::{Json, Path, Problem};
+use es_saga::{SagaAdmin, SagaId};
+
+use super::Api;
+use super::openapi::ProblemDetails;
+use crate::domain::OrderId;
+use crate::failure::Failure;
+use crate::fulfilment::{FULFILMENT, OrderToFulfil};
+use crate::sagas::{self, SagaReport};
+
+/// Starts the fulfilment of an order: reserves stock, takes the payment and ships. A repeat has no effect.
+#[utoipa::path(
+    post, path = "/orders/{id}/fulfil", tag = "orders",
+    params(("id" = OrderId, Path, description = "The order.")),
+    responses(
+        (status = 202, description = "It runs, or has ended.", body = SagaReport),
+        (status = 404, description = "The order does not exist.",
+         body = ProblemDetails,
+         content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn fulfil(
+    State(api): State<Arc<Api>>,
+    Path(order): Path<OrderId>,
+) -> Result<(StatusCode, Json<SagaReport>), Problem> {
+    let saga = api.fulfilment.as_ref().ok_or(Failure::NoProvider)?;
+    let loaded = api.shop.orders.load(&order).await?;
+    let placed = loaded.state.placed().ok_or_else(|| Failure::NoOrder(order.clone()))?;
+    let input = OrderToFulfil::of(&order, placed).map_err(Failure::from)?;
+    let admin = SagaAdmin::new(api.shop.shared_store());
+    let id = admin.create(saga, order.as_str(), &input).await.map_err(Failure::from)?;
+    Ok((StatusCode::ACCEPTED, Json(sagas::show(&admin, &id).await?)))
+}
+
+/// Returns the fulfilment of an order.
+#[utoipa::path(
+    get, path = "/orders/{id}/fulfilment", tag = "orders",
+    params(("id" = OrderId, Path, description = "The order.")),
+    responses(
+        (status = 200, description = "The saga of the order.", body = SagaReport),
+        (status = 404, description = "The order has no fulfilment.",
+         body = ProblemDetails,
+         content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn fulfilment(
+    State(api): State<Arc<Api>>,
+    Path(order): Path<OrderId>,
+) -> Result<Json<SagaReport>, Problem> {
+    let id = SagaId::new(FULFILMENT, &order).map_err(Failure::from)?;
+    Ok(Json(sagas::show(&SagaAdmin::new(api.shop.shared_store()), &id).await?))
+}

@@ -1,0 +1,131 @@
+//! The routes of operators for sagas, on the listener of the operations. They have an OpenAPI document of their own.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::get;
+use es_http::operations::Operator;
+use es_http::{Json, Path, Problem, Query};
+use es_saga::SagaAdmin;
+use serde::Deserialize;
+use utoipa::{IntoParams, OpenApi};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::openapi::{ProblemDetails, SagaDocument, add_common_errors};
+use crate::failure::Failure;
+use crate::fulfilment::{ProviderClient, StockAndMoney};
+use crate::sagas::{self, DEFAULT_LIMIT, SagaAction, SagaReport, SagaSummary, saga_id};
+use crate::shop::Shop;
+
+/// Who acts without a name.
+const UNNAMED: &str = "operator";
+/// The maximum number of sagas in a list.
+const MAX_LIMIT: usize = 10_000;
+
+/// What the routes share.
+#[derive(Debug)]
+struct SagaRoutes {
+    shop: Shop,
+    admin: SagaAdmin,
+    provider: Option<ProviderClient>,
+}
+
+/// Returns the routes, for [`Operations::merge`](es_http::operations::Operations::merge). The report needs a provider.
+pub fn saga_router(shop: Shop, provider: Option<ProviderClient>) -> Router {
+    let admin = SagaAdmin::new(shop.shared_store());
+    let (router, mut document) = OpenApiRouter::with_openapi(SagaDocument::openapi())
+        .routes(routes!(list))
+        .routes(routes!(report))
+        .routes(routes!(show, act))
+        .split_for_parts();
+    add_common_errors(&mut document);
+    router.route("/openapi.json", get(async move || Json(document))).with_state(Arc::new(SagaRoutes {
+        shop,
+        admin,
+        provider,
+    }))
+}
+
+/// The parameters of the list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ListParameters {
+    /// Also the sagas that have ended.
+    #[serde(default)]
+    all: bool,
+    /// The maximum number of sagas, at most 10000.
+    limit: Option<usize>,
+}
+
+/// Lists sagas: those that have not ended, or all.
+#[utoipa::path(
+    get, path = "/sagas", tag = "sagas", params(ListParameters),
+    responses((status = 200, description = "The sagas.", body = Vec<SagaSummary>))
+)]
+async fn list(
+    State(routes): State<Arc<SagaRoutes>>,
+    Query(ListParameters { all, limit }): Query<ListParameters>,
+) -> Result<Json<Vec<SagaSummary>>, Problem> {
+    let limit = limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
+    let found = match all {
+        true => sagas::all(&routes.shop, &routes.admin, limit).await?,
+        false => sagas::unfinished(&routes.admin, limit).await?,
+    };
+    Ok(Json(found))
+}
+
+/// Counts the sagas, and compares the stock and the money with them. 503 without a provider that answers.
+#[utoipa::path(
+    get, path = "/sagas/report", tag = "sagas",
+    responses((status = 200, description = "The report.", body = StockAndMoney))
+)]
+async fn report(State(routes): State<Arc<SagaRoutes>>) -> Result<Json<StockAndMoney>, Problem> {
+    let provider = routes.provider.as_ref().ok_or(Failure::NoProvider)?;
+    Ok(Json(StockAndMoney::compute(&routes.shop, async || Ok(provider.effects().await?)).await?))
+}
+
+/// Returns a saga with its steps. The id is that of the saga, or of the order.
+#[utoipa::path(
+    get, path = "/sagas/{id}", tag = "sagas",
+    params(("id" = String, Path, description = "The saga, or the order.")),
+    responses(
+        (status = 200, description = "The saga.", body = SagaReport),
+        (status = 404, description = "The saga does not exist.",
+         body = ProblemDetails,
+         content_type = "application/problem+json"),
+    )
+)]
+async fn show(State(routes): State<Arc<SagaRoutes>>, Path(id): Path<String>) -> Result<Json<SagaReport>, Problem> {
+    Ok(Json(sagas::show(&routes.admin, &saga_id(&id)?).await?))
+}
+
+/// Performs an action on a saga. It is durable then, and recorded with the operator and the reason.
+#[utoipa::path(
+    post, path = "/sagas/{id}", tag = "sagas",
+    params(("id" = String, Path, description = "The saga, or the order.")),
+    request_body = SagaAction,
+    responses(
+        (status = 200, description = "The saga after the action.", body = SagaSummary),
+        (status = 409, description = "The saga does not exist, or its state does not permit the action.",
+         body = ProblemDetails,
+         content_type = "application/problem+json"),
+        (status = 415, description = "The body is not declared as JSON.",
+         body = ProblemDetails,
+         content_type = "application/problem+json"),
+        (status = 422, description = "The body has an invalid value, or no reason.",
+         body = ProblemDetails,
+         content_type = "application/problem+json"),
+    )
+)]
+async fn act(
+    State(routes): State<Arc<SagaRoutes>>,
+    operator: Operator,
+    Path(id): Path<String>,
+    Json(action): Json<SagaAction>,
+) -> Result<Json<SagaSummary>, Problem> {
+    let by = operator.recorded_as(action.by.clone()).unwrap_or_else(|| UNNAMED.to_owned());
+    Ok(Json(sagas::act(&routes.admin, &saga_id(&id)?, &action, &by).await?))
+}
