@@ -17,8 +17,7 @@ use es_tool::output::OutputError;
 use crate::bad_input::BadInput;
 use crate::config::ConfigError;
 use crate::domain::{Inexact, OrderId, OrderLinesError, OrderRejection, ProductId, ProductRejection};
-use crate::fulfilment::ProviderError;
-use crate::provider::RecordError;
+use crate::provider::{ProviderError, RecordError};
 
 /// An error of the service.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Subcommand};
 use serde_json::Value;
 
-use super::args::ServiceArgs;
+use super::service_args::ServiceArgs;
 use crate::domain::OrderId;
 use crate::provider::{FaultPlan, Rate};
 use crate::sagas::{DEFAULT_LIMIT, SagaAction, SagaActionName};

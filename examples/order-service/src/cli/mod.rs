@@ -15,6 +15,7 @@ mod remote;
 mod report;
 mod sagas;
 mod serve;
+pub(crate) mod service_args;
 mod show;
 mod watch;
 
@@ -34,10 +35,11 @@ use crate::domain::order::{Approve, Cancel, Deliver, Ship};
 use crate::domain::product::{Receive, Withdraw};
 use crate::failure::Failure;
 use crate::shop::Shop;
-use args::{Cli, Command, ProductCommand, ServiceArgs, ShopCommand};
+use args::{Cli, Command, ProductCommand, ShopCommand};
 use fulfilment_args::FulfilmentCommand;
 use output::{Format, Output};
 use remote::Remote;
+use service_args::ServiceArgs;
 
 /// Runs the command line. Exit codes: 0 success, 1 failure, 2 usage error, 3 conflict.
 #[must_use]

@@ -11,7 +11,7 @@ use ureq::http::{Response, header};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, RequestBuilder};
 
-use super::args::ServiceArgs;
+use super::service_args::ServiceArgs;
 use crate::config::ConfigError;
 use crate::failure::Failure;
 use crate::fulfilment::StockAndMoney;

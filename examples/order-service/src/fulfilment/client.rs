@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use ureq::Agent;
 use ureq::http::Response;
 
-use crate::provider::{PaymentStatus, RecordedEffect};
+use crate::provider::{PaymentStatus, ProviderError, RecordedEffect};
 
 /// The time in which the provider must answer.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -31,16 +31,6 @@ impl fmt::Debug for ProviderClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProviderClient").field("url", &self.url).finish_non_exhaustive()
     }
-}
-
-/// A request to the provider failed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the provider {detail}")]
-pub struct ProviderError {
-    /// What is known of the effect.
-    pub class: ErrorClass,
-    /// The predicate of the message, as in `did not answer: timeout`.
-    pub detail: String,
 }
 
 impl ProviderClient {

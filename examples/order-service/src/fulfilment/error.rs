@@ -5,8 +5,8 @@ use es_core::store::Conflict;
 use es_core::{ExecuteError, LoadError};
 use es_saga::{Classify, ErrorClass};
 
-use super::client::ProviderError;
 use crate::domain::{OrderId, OrderRejection, ProductRejection};
+use crate::provider::ProviderError;
 
 /// A step of the fulfilment failed.
 #[derive(Debug, thiserror::Error)]

@@ -33,7 +33,7 @@ use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 use serde::{Deserialize, Serialize};
 
-pub use client::{ProviderClient, ProviderError};
+pub use client::ProviderClient;
 pub use error::FulfilError;
 pub use run::{fulfil, restock};
 pub use steps::{AwaitPayment, CompleteOrder, Parcel, Payment, ReserveStock, ShipParcel, TakePayment};

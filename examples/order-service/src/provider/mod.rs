@@ -17,10 +17,12 @@
 //! A refund or a cancellation can arrive before a request that it undoes, which was delayed. The provider then refuses
 //! that request: otherwise its effect would never be undone.
 
+mod error;
 mod faults;
 mod record;
 mod server;
 
+pub use error::ProviderError;
 pub use faults::{Fault, FaultPlan, Rate};
 pub use record::{EffectKind, EffectRequest, ProviderRecord, RecordError, RecordedEffect, Refusal, read_record};
 pub use server::{PaymentStatus, serve_provider};
