@@ -225,6 +225,7 @@ fn the_guarantees_cover_the_readme_and_the_book() {
         "commands",
         "projections",
         "reactors",
+        "fulfilment",
         "operations",
         "production",
         "erasure",
