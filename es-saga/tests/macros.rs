@@ -1,5 +1,6 @@
 //! `saga!`, `#[step_function]` and `#[derive(SagaStep)]`: what they generate, and how it runs.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -166,5 +167,53 @@ async fn a_step_function_is_executed_and_undone_under_its_key() {
     let [(first, _), (second, reserved), (third, released)] = calls.as_slice() else { panic!("{calls:?}") };
     assert_eq!((*first, *second, *third), ("reserve", "reserve", "release"));
     assert_eq!(reserved, released, "the compensation is the key of the call");
+    assert!(sagas.shutdown(Duration::from_secs(60)).await);
+}
+
+/// Counts its concurrent calls.
+#[derive(SagaStep, Default)]
+#[saga_step(name = "narrow", undo = "ignore", concurrency = 2)]
+struct Narrow {
+    running: AtomicUsize,
+    most: Arc<AtomicUsize>,
+}
+
+impl SagaStep for Narrow {
+    type Input = u64;
+    type Output = ();
+    type Compensation = ();
+    type Error = Refused;
+
+    fn compensation(&self, _: &u64, _: StepKey) {}
+
+    async fn execute(&self, _: u64, _: &StepContext) -> Result<(), Refused> {
+        let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(running, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        self.running.fetch_sub(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    async fn compensate(&self, (): (), _: Option<()>, _: &StepContext) -> Result<(), Refused> {
+        Ok(())
+    }
+}
+
+saga! {
+    saga ManyCalls(numbers: Vec<u64>) -> Vec<()> {
+        for number in numbers { Narrow(number) }
+    }
+}
+
+#[tokio::test]
+async fn a_step_has_at_most_the_declared_number_of_concurrent_calls() {
+    let (narrow, saga) = (Narrow::default(), ManyCalls::define().expect("the graph is valid"));
+    let most = Arc::clone(&narrow.most);
+    let sagas = SagaCoordinator::new().saga(&saga).step(narrow).start(Arc::new(MemoryStore::new())).await;
+    let sagas = sagas.expect("it starts");
+    let numbers = vec![1, 2, 3, 4];
+    let (first, second) = tokio::join!(sagas.execute(&saga, "1", &numbers), sagas.execute(&saga, "2", &numbers));
+    assert_eq!((first.expect("it completes").len(), second.expect("it completes").len()), (4, 4));
+    assert_eq!(most.load(Ordering::SeqCst), 2, "over all sagas");
     assert!(sagas.shutdown(Duration::from_secs(60)).await);
 }

@@ -9,6 +9,8 @@ mod function;
 mod graph;
 mod options;
 mod step;
+#[cfg(test)]
+mod tests;
 
 use proc_macro2::{Span, TokenStream};
 use quote::ToTokens;
