@@ -12,7 +12,7 @@
 //! | `GET /effects` | returns all effects |
 //!
 //! Each `POST` has an `Idempotency-Key`. A repeat has no second effect, and is answered as the first request was. Every
-//! effect is a line of a [file](record) before the request is answered, so it is known after a kill.
+//! effect is a line of a file before the request is answered, so it is known after a kill.
 //!
 //! A refund or a cancellation can arrive before a request that it undoes, which was delayed. The provider then refuses
 //! that request: otherwise its effect would never be undone.
