@@ -18,7 +18,8 @@ use crate::shape::Undo;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not declared as a saga step",
     label = "no `DeclaredStep`",
-    note = "add `#[derive(es_saga::SagaStep)]` and `#[saga_step(name = \"...\")]` to `{Self}`; the name must never change"
+    note = "add `#[derive(es_saga::SagaStep)]` and `#[saga_step(name = \"...\")]` to `{Self}`; the name must never \
+            change"
 )]
 pub trait DeclaredStep: Send + Sync + 'static {
     /// The name under which an instance of the step is registered. It never changes, because stored sagas name it.

@@ -100,7 +100,8 @@ fn check_mentioned(cx: &Ctxt, signature: &Signature, mentioned: &MentionedKeys) 
             function,
             format!(
                 "missing `undo`: add `undo = undo_{function}`, a function that undoes the step; or \
-                 `undo = \"ignore\"`, if the step has no effect that matters; or `undo = \"pause\"`, if a person undoes it"
+                 `undo = \"ignore\"`, if the step has no effect that matters; or `undo = \"pause\"`, if a person \
+                 undoes it"
             ),
         );
     }

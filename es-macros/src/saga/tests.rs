@@ -48,7 +48,9 @@ fn a_line_ends_at_its_semicolon_or_its_block() {
 #[test]
 fn each_mistake_of_a_step_is_reported() {
     let step = derive_saga_step(quote! {
-        #[saga_step(nam = 1, version = 0, retry(first = "0s", atempts = 1), undo = "none", concurrency = "x", pivot = 1)]
+        #[saga_step(
+            nam = 1, version = 0, retry(first = "0s", atempts = 1), undo = "none", concurrency = "x", pivot = 1
+        )]
         struct Pay(#[saga_step(name = "a")] u64);
     });
     assert_eq!(errors(&step), 8, "{step}");
