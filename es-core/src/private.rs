@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+pub use crate::model::entropy::event_id_at;
 pub use crate::model::event::to_stored_precision;
 pub use crate::model::reserved::PROCESSES;
 pub use crate::projection::inspect::{StoredGeneration, StoredProjection, partition_of};

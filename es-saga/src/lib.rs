@@ -157,6 +157,7 @@ mod hooks;
 mod id;
 pub mod instance;
 pub mod process;
+mod record;
 mod shape;
 mod show;
 mod step;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use crate::model::{Clock, CorrelationId, EventId};
+use crate::model::{Clock, CorrelationId, EventId, Timestamp};
 
 /// A source of random numbers: [`SystemEntropy`] in production, [`SeededEntropy`](crate::testing::SeededEntropy) in
 /// tests.
@@ -44,12 +44,23 @@ impl IdSource<'_> {
 
     /// Returns a new UUIDv7.
     pub(crate) fn uuid(self) -> Uuid {
-        let millis = u64::try_from(self.clock.now().timestamp_millis()).unwrap_or(0);
-        let bits = u128::from(self.entropy.next_u64()) << 64 | u128::from(self.entropy.next_u64());
-        let mut random = [0; 10];
-        random.copy_from_slice(&bits.to_be_bytes()[..10]);
-        uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
+        uuid_at(self.clock.now(), self.entropy)
     }
+}
+
+/// Returns the id of a new event that is generated at this time.
+#[must_use]
+pub fn event_id_at(time: Timestamp, entropy: &dyn Entropy) -> EventId {
+    EventId::from_uuid(uuid_at(time, entropy))
+}
+
+/// Returns a new UUIDv7.
+fn uuid_at(time: Timestamp, entropy: &dyn Entropy) -> Uuid {
+    let millis = u64::try_from(time.timestamp_millis()).unwrap_or(0);
+    let bits = u128::from(entropy.next_u64()) << 64 | u128::from(entropy.next_u64());
+    let mut random = [0; 10];
+    random.copy_from_slice(&bits.to_be_bytes()[..10]);
+    uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ mod clock;
 mod consistency;
 mod context;
 pub(crate) mod digest;
-mod entropy;
+pub(crate) mod entropy;
 mod error_chain;
 pub(crate) mod event;
 mod id;

@@ -9,11 +9,12 @@ use es_core::{Commit, CommitError, EventStore, Repository, StreamId, Timestamp};
 use serde_json::Value;
 
 use crate::coordinator::error::{CreateError, OperateError};
-use crate::coordinator::record::{NewInstance, Recorder, stored_now};
+use crate::coordinator::record::{NewInstance, Recorder};
 use crate::coordinator::wake::{Slot, concerns_parent, idle_timer, wake};
 use crate::graph::{Definition, Saga};
 use crate::id::SagaId;
 use crate::instance::{Operate, OperatorNote, Phase, SagaEvent, SagaInstance, SagaVerb, VerbRefused};
+use crate::record::stored_now;
 use crate::step::Stored;
 
 /// The number of attempts of an action while the saga changes at the same time.
@@ -205,11 +206,6 @@ impl SagaAdmin {
             commit = queue.replace(commit, stream, timer.as_ref(), None).map_err(CommitError::Store)?;
         }
         Ok(commit)
-    }
-
-    /// Returns random bytes, for the id of an owner of leases.
-    pub(super) fn random_bytes(&self) -> [u8; 16] {
-        (u128::from(self.entropy.next_u64()) << 64 | u128::from(self.entropy.next_u64())).to_be_bytes()
     }
 
     /// Ends a quarantined saga without loading it.

@@ -46,6 +46,7 @@ use crate::graph::{Definition, Saga, StepInstance};
 use crate::hooks::{Hook, HookAction, HookPoint};
 use crate::id::SagaId;
 use crate::instance::{OperatorNote, Phase, SagaInstance, SagaVerb};
+use crate::record::owner_id;
 use crate::step::{DeclaredStep, Stored};
 use metrics::SagaMetrics;
 use shared::{RegisteredStep, RunState, Shared};
@@ -169,7 +170,7 @@ impl SagaCoordinator {
             .with_entropy(Arc::clone(&self.entropy));
         let (lease, shared) = (self.lease, Arc::new(self.into_shared(store)?));
         check_unfinished(&shared, &admin).await?;
-        let owner = uuid::Builder::from_random_bytes(admin.random_bytes()).into_uuid();
+        let owner = owner_id(&*shared.entropy);
         let mut slots = JoinSet::new();
         for slot in Slot::all() {
             let terms = LeaseTerms { owner, duration: lease };

@@ -1,9 +1,9 @@
 //! Commits of the events of a saga.
 
 use es_core::consumer::timer::Timer;
-use es_core::model::{Clock, Entropy, EventId, Metadata, NewEvent};
-use es_core::schema::{EncodeEventError, Event};
-use es_core::{Commit, Evolve, ExpectedRevision, Revision, StreamId, Timestamp};
+use es_core::model::{Context, Entropy, Metadata};
+use es_core::schema::EncodeEventError;
+use es_core::{Commit, Evolve, Revision, StreamId, Timestamp};
 use serde_json::Value;
 
 use crate::coordinator::error::CreateError;
@@ -11,11 +11,7 @@ use crate::coordinator::wake::Slot;
 use crate::graph::Definition;
 use crate::id::SagaId;
 use crate::instance::{SagaEvent, SagaInstance, Transition};
-
-/// Returns the present time with the precision with which it is stored.
-pub(super) fn stored_now(clock: &dyn Clock) -> Timestamp {
-    es_core::__private::to_stored_precision(clock.now())
-}
+use crate::record::EventStamp;
 
 /// The instance to whose stream events are added, at this time.
 pub(super) struct Recorder<'a> {
@@ -63,23 +59,9 @@ impl NewInstance<'_> {
 impl Recorder<'_> {
     /// Adds the events to a commit, on the condition that the instance is unchanged.
     pub(super) fn add(&self, commit: Commit, events: &[SagaEvent]) -> Result<Commit, EncodeEventError> {
-        let unchanged = self.revision.map_or(ExpectedRevision::NoStream, ExpectedRevision::Exact);
-        let mut commit = commit.expect(self.stream.clone(), unchanged);
-        for event in events {
-            let (encoded, _) = event.encode_and_decode()?;
-            let mut data = encoded.into_data(self.event_id());
-            data.correlation_id = Some(self.id.correlation());
-            data.metadata = self.metadata.clone();
-            commit = commit.append(self.stream.clone(), NewEvent::from(data).occurred_at(self.now));
-        }
-        Ok(commit)
-    }
-
-    fn event_id(&self) -> EventId {
-        let millis = u64::try_from(self.now.timestamp_millis()).unwrap_or(0);
-        let bits = u128::from(self.entropy.next_u64()) << 64 | u128::from(self.entropy.next_u64());
-        let mut random = [0; 10];
-        random.copy_from_slice(&bits.to_be_bytes()[..10]);
-        EventId::from_uuid(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+        let Self { now, entropy, .. } = *self;
+        let context = Context::with_correlation(self.id.correlation());
+        let stamp = EventStamp { now, context, metadata: self.metadata.clone(), entropy };
+        stamp.append(commit, self.stream, self.revision, events)
     }
 }

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use es_core::aggregate::{Aggregate, LoadError};
 use es_core::consumer::timer::Timer;
-use es_core::model::{Clock, Context, Entropy, SystemClock, SystemEntropy};
+use es_core::model::{Clock, Context, Entropy, Metadata, SystemClock, SystemEntropy};
 use es_core::{Commit, CommitError, EventStore, Repository, StoreError, Timestamp};
 
 use crate::instance::OperatorNote;
 use crate::process::error::OperateProcessError;
 use crate::process::id::ProcessId;
 use crate::process::journal::{ConsumedEvent, ProcessEvent, ProcessJournal, ProcessPhase};
-use crate::process::record::{EventStamp, stored_time};
 use crate::process::rows::{self, ParkedEvent};
+use crate::record::{EventStamp, stored_now};
 
 /// The number of attempts of an action while the instance changes at the same time.
 const ATTEMPTS: usize = 20;
@@ -285,7 +285,7 @@ impl ProcessAdmin {
 
     fn stamp(&self, id: &ProcessId) -> EventStamp<'_> {
         let context = Context::with_correlation(id.correlation());
-        EventStamp { now: stored_time(&*self.clock), context, entropy: &*self.entropy }
+        EventStamp { now: stored_now(&*self.clock), context, metadata: Metadata::new(), entropy: &*self.entropy }
     }
 
     /// Repeats an action while the instance changes at the same time.

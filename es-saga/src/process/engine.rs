@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use es_core::aggregate::{Aggregate, LoadError, Loaded};
 use es_core::consumer::timer::Timer;
-use es_core::model::{Context, ErrorChain};
+use es_core::model::{Context, ErrorChain, Metadata};
 use es_core::store::{Conflict, FailedCheck};
 use es_core::{Commit, CommitError, EventStore, Repository, StoreError, StreamId, Timestamp};
 use tokio::sync::Notify;
@@ -26,9 +26,9 @@ use crate::process::definition::Process;
 use crate::process::id::{ProcessId, ProcessKey};
 use crate::process::journal::{ConsumedEvent, ProcessEvent, ProcessJournal};
 use crate::process::reaction::{PlanFailure, Planner};
-use crate::process::record::{EventStamp, stored_time};
 use crate::process::rows;
 use crate::process::transition::{NoReaction, ProcessInput, Reacted, process_id, react};
+use crate::record::{EventStamp, stored_now};
 
 /// The number of attempts while an instance, or an aggregate that it commands, changes at the same time.
 const ATTEMPTS: u32 = 20;
@@ -113,11 +113,11 @@ impl<P: Process> ProcessEngine<P> {
     }
 
     pub(crate) fn now(&self) -> Timestamp {
-        stored_time(&*self.planner.clock)
+        stored_now(&*self.planner.clock)
     }
 
     pub(crate) fn stamp(&self, context: Context) -> EventStamp<'_> {
-        EventStamp { now: self.now(), context, entropy: &*self.planner.entropy }
+        EventStamp { now: self.now(), context, metadata: Metadata::new(), entropy: &*self.planner.entropy }
     }
 
     /// Lets an instance handle an input. `base` has the conditions and the rows of the caller.

@@ -25,6 +25,7 @@ use crate::process::journal::ProcessJournal;
 use crate::process::reaction::Planner;
 use crate::process::runner::{ProcessProgress, Runner};
 use crate::process::transition::{NoReaction, ProcessInput};
+use crate::record::owner_id;
 
 /// A process over a store: takes signals and completions, answers queries, and [starts](Self::start) the consumption of
 /// events. Cheap to clone.
@@ -243,9 +244,7 @@ impl<P: Process> ProcessManager<P> {
     pub async fn start(&self) -> Result<RunningProcess, ProcessStartError> {
         let runtime = Handle::try_current().map_err(|_| ProcessStartError::NoRuntime)?;
         self.engine.create_cursor(self.first_position().await?).await?;
-        let entropy = &self.engine.planner.entropy;
-        let bits = u128::from(entropy.next_u64()) << 64 | u128::from(entropy.next_u64());
-        let owner = uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid();
+        let owner = owner_id(&*self.engine.planner.entropy);
         let (stop, progress) = (watch::Sender::new(false), watch::Sender::new(ProcessProgress::default()));
         let observed = progress.subscribe();
         let runner = Runner {

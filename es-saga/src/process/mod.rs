@@ -147,7 +147,6 @@ mod id;
 mod journal;
 mod manager;
 mod reaction;
-mod record;
 mod rows;
 mod runner;
 mod settle;

@@ -4,11 +4,11 @@ use es_core::{Commit, StoreError};
 
 use crate::coordinator::call::Call;
 use crate::coordinator::driver::{Crashed, Current, DriveEnd, Driver, Progress};
-use crate::coordinator::record::stored_now;
 use crate::failure::{ErrorClass, StepFailure, StepRetry};
 use crate::hooks::{HookAction, HookPlace};
 use crate::id::Direction;
 use crate::instance::{Act, Phase, Transition, Unit, UnitStatus};
+use crate::record::stored_now;
 use crate::shape::{Effect, Repeat};
 
 impl Driver {

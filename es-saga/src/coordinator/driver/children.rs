@@ -11,13 +11,14 @@ use es_core::{Commit, CommitError, Revision, StoreError, StreamId, Timestamp};
 use serde_json::Value;
 
 use crate::coordinator::driver::{Current, DriveEnd, Driver, Progress};
-use crate::coordinator::record::{NewInstance, Recorder, stored_now};
+use crate::coordinator::record::{NewInstance, Recorder};
 use crate::coordinator::wake::{Slot, concerns_parent, wake};
 use crate::failure::{ErrorClass, Exhausted, StepFailure, StepRetry};
 use crate::graph::Definition;
 use crate::hooks::{HookAction, HookPlace};
 use crate::id::{Direction, SagaId, StepKey};
 use crate::instance::{OperatorNote, Phase, SagaInstance, Transition, Unit, UnitState, UnitStatus};
+use crate::record::stored_now;
 use crate::shape::Repeat;
 
 /// A child saga as it is in the store.

@@ -6,9 +6,10 @@ use es_core::{Commit, CommitError, StoreError, Timestamp};
 use tracing::Instrument;
 
 use crate::coordinator::driver::{Current, DriveEnd, Driver, Progress};
-use crate::coordinator::record::{Recorder, stored_now};
+use crate::coordinator::record::Recorder;
 use crate::coordinator::wake::idle_timer;
 use crate::instance::SagaEvent;
+use crate::record::stored_now;
 
 impl Driver {
     /// Commits events that have no outcome of a call.

@@ -27,13 +27,13 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 
 use crate::coordinator::call::Finished;
-use crate::coordinator::record::stored_now;
 use crate::coordinator::shared::Shared;
 use crate::coordinator::wake::{Slot, idle_timer, quarantined};
 use crate::graph::Definition;
 use crate::hooks::{HookAction, HookPlace, HookPoint};
 use crate::id::{Direction, SagaId, StepKey};
 use crate::instance::{Act, SagaInstance, Transition, Unit};
+use crate::record::stored_now;
 use crate::step::StepContext;
 
 /// The largest number of calls of one saga at the same time, and of outcomes in one commit.

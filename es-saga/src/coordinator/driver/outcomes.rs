@@ -6,11 +6,11 @@ use es_core::{Commit, CommitError, StoreError};
 
 use crate::coordinator::call::{Finished, Returned};
 use crate::coordinator::driver::{Current, DriveEnd, Driver, MAX_CALLS, Progress};
-use crate::coordinator::record::stored_now;
 use crate::failure::{ErrorClass, StepFailure, StepRetry};
 use crate::hooks::{HookAction, HookPlace};
 use crate::id::Direction;
 use crate::instance::{SagaEvent, Transition, Unit};
+use crate::record::stored_now;
 
 /// The number of commits of a local step that may conflict before the attempt counts as failed.
 const MAX_CONFLICTS: u32 = 20;

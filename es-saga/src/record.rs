@@ -1,18 +1,27 @@
-//! Commits of events of an instance.
+//! The events of an instance of a saga or a process, added to a commit.
 
-use es_core::model::{Clock, Context, Entropy, EventId, NewEvent};
+use es_core::__private::{event_id_at, to_stored_precision};
+use es_core::model::{Clock, Context, Entropy, Metadata, NewEvent};
 use es_core::schema::{EncodeEventError, Event};
 use es_core::{Commit, ExpectedRevision, Revision, StreamId, Timestamp};
+use uuid::Uuid;
 
 /// Returns the present time with the precision with which it is stored.
-pub(crate) fn stored_time(clock: &dyn Clock) -> Timestamp {
-    es_core::__private::to_stored_precision(clock.now())
+pub(crate) fn stored_now(clock: &dyn Clock) -> Timestamp {
+    to_stored_precision(clock.now())
 }
 
-/// The time, the cause and the ids of new events.
+/// Returns a random id for an owner of leases.
+pub(crate) fn owner_id(entropy: &dyn Entropy) -> Uuid {
+    let bits = u128::from(entropy.next_u64()) << 64 | u128::from(entropy.next_u64());
+    uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid()
+}
+
+/// The time, the cause, the metadata and the ids of new events.
 pub(crate) struct EventStamp<'a> {
     pub(crate) now: Timestamp,
     pub(crate) context: Context,
+    pub(crate) metadata: Metadata,
     pub(crate) entropy: &'a dyn Entropy,
 }
 
@@ -28,19 +37,12 @@ impl EventStamp<'_> {
         let mut commit = commit.expect(stream.clone(), ExpectedRevision::unchanged(revision));
         for event in events {
             let (encoded, _) = event.encode_and_decode()?;
-            let mut data = encoded.into_data(self.event_id());
+            let mut data = encoded.into_data(event_id_at(self.now, self.entropy));
             data.correlation_id = Some(self.context.correlation_id);
             data.causation_id = self.context.causation_id;
+            data.metadata = self.metadata.clone();
             commit = commit.append(stream.clone(), NewEvent::from(data).occurred_at(self.now));
         }
         Ok(commit)
-    }
-
-    fn event_id(&self) -> EventId {
-        let millis = u64::try_from(self.now.timestamp_millis()).unwrap_or(0);
-        let bits = u128::from(self.entropy.next_u64()) << 64 | u128::from(self.entropy.next_u64());
-        let mut random = [0; 10];
-        random.copy_from_slice(&bits.to_be_bytes()[..10]);
-        EventId::from_uuid(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
     }
 }
