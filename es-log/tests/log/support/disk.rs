@@ -60,19 +60,7 @@ struct SimState {
 
 impl SimDisk {
     pub(crate) fn new(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(SimState {
-            files: Vec::new(),
-            names: BTreeMap::new(),
-            durable_names: BTreeMap::new(),
-            pending_names: Vec::new(),
-            locks: BTreeSet::new(),
-            operations: 0,
-            fault: None,
-            space: usize::MAX,
-            has_descriptors: true,
-            refuses_syncs: false,
-            random: Random::new(seed),
-        })))
+        Self(Arc::new(Mutex::new(SimState::new(Random::new(seed)))))
     }
 
     fn state(&self) -> MutexGuard<'_, SimState> {
@@ -133,13 +121,7 @@ impl SimDisk {
             names: state.names.clone(),
             durable_names: state.durable_names.clone(),
             pending_names: state.pending_names.clone(),
-            locks: BTreeSet::new(),
-            operations: 0,
-            fault: None,
-            space: usize::MAX,
-            has_descriptors: true,
-            refuses_syncs: false,
-            random: state.random.clone(),
+            ..SimState::new(state.random.clone())
         })))
     }
 
@@ -170,6 +152,23 @@ impl SimDisk {
 }
 
 impl SimState {
+    /// Returns an empty disk without faults.
+    fn new(random: Random) -> Self {
+        Self {
+            files: Vec::new(),
+            names: BTreeMap::new(),
+            durable_names: BTreeMap::new(),
+            pending_names: Vec::new(),
+            locks: BTreeSet::new(),
+            operations: 0,
+            fault: None,
+            space: usize::MAX,
+            has_descriptors: true,
+            refuses_syncs: false,
+            random,
+        }
+    }
+
     fn used(&self) -> usize {
         self.names.values().map(|file| self.files[*file].cached.len()).sum()
     }
