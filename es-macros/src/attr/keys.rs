@@ -25,14 +25,16 @@ impl Derive {
         }
     }
 
-    const fn keys(self) -> &'static [Key] {
-        match self {
-            Self::Event => EVENT,
-            Self::Aggregate => AGGREGATE,
-            Self::SagaStep => SAGA_STEP,
-            Self::StepFunction => STEP_FUNCTION,
-            Self::Saga => SAGA,
-        }
+    /// Returns the keys, in the order in which messages list them.
+    fn keys(self) -> impl Iterator<Item = &'static Key> {
+        let (keys, inner): (&[Key], &[Key]) = match self {
+            Self::Event => (EVENT, &[]),
+            Self::Aggregate => (AGGREGATE, &[]),
+            Self::SagaStep => (SAGA_STEP, RETRY),
+            Self::StepFunction => (STEP_FUNCTION, RETRY),
+            Self::Saga => (SAGA, &[]),
+        };
+        keys.iter().chain(inner)
     }
 }
 
@@ -141,6 +143,10 @@ const SAGA_STEP: &[Key] = &[
     key("pivot", "pivot", TYPE),
     key("concurrency", "concurrency = 8", TYPE),
     key("crate", "crate = path::to::es_saga", TYPE),
+];
+
+/// The keys in `retry(...)`.
+const RETRY: &[Key] = &[
     key("attempts", "retry(attempts = 5)", &[Place::Retry]),
     key("first", r#"retry(first = "50ms")"#, &[Place::Retry]),
     key("cap", r#"retry(cap = "10s")"#, &[Place::Retry]),
@@ -160,11 +166,6 @@ const STEP_FUNCTION: &[Key] = &[
     key("pivot", "pivot", FUNCTION),
     key("concurrency", "concurrency = 8", FUNCTION),
     key("crate", "crate = path::to::es_saga", FUNCTION),
-    key("attempts", "retry(attempts = 5)", &[Place::Retry]),
-    key("first", r#"retry(first = "50ms")"#, &[Place::Retry]),
-    key("cap", r#"retry(cap = "10s")"#, &[Place::Retry]),
-    key("max_elapsed", r#"retry(max_elapsed = "60s")"#, &[Place::Retry]),
-    key("exhausted", r#"retry(exhausted = "pause")"#, &[Place::Retry]),
 ];
 
 const SAGA: &[Key] = &[
@@ -176,7 +177,7 @@ const SAGA: &[Key] = &[
 
 /// Returns an example of a key with its value, for messages.
 pub(crate) fn example(derive: Derive, name: &str) -> &'static str {
-    derive.keys().iter().find(|key| key.name == name).map_or("key = value", |key| key.example)
+    derive.keys().find(|key| key.name == name).map_or("key = value", |key| key.example)
 }
 
 /// The error of a key that is unknown, duplicate or not allowed at its place.
@@ -189,7 +190,7 @@ pub(crate) struct KeyError {
 /// Checks that an item is allowed at a place, after `previous` items.
 pub(crate) fn check(derive: Derive, place: Place, item: &Item, previous: &[Item]) -> Result<(), KeyError> {
     let name = item.key.to_string();
-    let message = match derive.keys().iter().find(|key| key.name == name) {
+    let message = match derive.keys().find(|key| key.name == name) {
         None => return Err(unknown(derive, place, &name)),
         Some(key) if !key.places.contains(&place) => {
             format!("`{}` is not allowed {}: {}", key.name, place.name(), allowed_places(derive, place, key))
@@ -201,7 +202,7 @@ pub(crate) fn check(derive: Derive, place: Place, item: &Item, previous: &[Item]
 }
 
 fn unknown(derive: Derive, place: Place, name: &str) -> KeyError {
-    let here = || derive.keys().iter().filter(|key| key.places.contains(&place)).map(|key| key.name);
+    let here = || derive.keys().filter(|key| key.places.contains(&place)).map(|key| key.name);
     if here().next().is_none() {
         let attribute = derive.attribute();
         let message = format!("unknown key `{name}`: `#[{attribute}(...)]` is not allowed {}", place.name());
@@ -209,8 +210,8 @@ fn unknown(derive: Derive, place: Place, name: &str) -> KeyError {
     }
     let expected = suggest::expected(here());
     let suggestion = suggest::closest(name, here());
-    let elsewhere = || suggest::closest(name, derive.keys().iter().map(|key| key.name));
-    let hint = match derive.keys().iter().find(|key| suggestion.or_else(elsewhere) == Some(key.name)) {
+    let elsewhere = || suggest::closest(name, derive.keys().map(|key| key.name));
+    let hint = match derive.keys().find(|key| suggestion.or_else(elsewhere) == Some(key.name)) {
         Some(key) if suggestion.is_some() => format!("; did you mean `{}`?", key.name),
         Some(key) => format!("; did you mean `{}`? {}", key.name, allowed_places(derive, place, key)),
         None => String::new(),
