@@ -1,6 +1,6 @@
 //! Refused words and overlong lines in the Rust and Markdown sources. `CONTRIBUTING.md` describes the style.
 //!
-//! `ES_LANGUAGE=es-core/src cargo test --test language` checks one directory, also a pending one.
+//! `ES_LANGUAGE=es-core/src cargo test --test language` checks one directory.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -44,9 +44,6 @@ const REFUSED_TAG: &str = concat!("NOTE", ":");
 
 const MAX_COLUMNS: usize = 120;
 
-/// Directories and files that are not rewritten yet. A finished one is removed from the list.
-const PENDING: &[&str] = &[];
-
 /// Exempt files: the history, which has old names and lines, and this list.
 const EXEMPT: &[&str] = &["CHANGELOG.md", "tests/tests/language.rs"];
 
@@ -59,10 +56,7 @@ struct Violation {
 #[test]
 fn sources_have_no_refused_word_and_no_overlong_line() {
     let only = std::env::var("ES_LANGUAGE").ok();
-    let is_checked = |path: &Path| match &only {
-        Some(directory) => path.starts_with(directory),
-        None => !PENDING.iter().any(|pending| path.starts_with(pending)),
-    };
+    let is_checked = |path: &Path| only.as_ref().is_none_or(|directory| path.starts_with(directory));
     let mut report = String::new();
     let mut count = 0;
     for (path, text) in sources().into_iter().filter(|(path, _)| is_checked(path)) {
@@ -73,16 +67,6 @@ fn sources_have_no_refused_word_and_no_overlong_line() {
         }
     }
     assert!(count == 0, "{count} places break the rules of language:\n{report}");
-}
-
-#[test]
-fn pending_directories_are_not_finished_yet() {
-    let sources = sources();
-    for pending in PENDING {
-        let mut below = sources.iter().filter(|(path, _)| path.starts_with(pending));
-        let has_violation = below.any(|(path, text)| !violations(path, text).is_empty());
-        assert!(has_violation, "{pending} is finished: remove it from PENDING");
-    }
 }
 
 #[test]
