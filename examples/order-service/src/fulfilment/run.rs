@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use es_saga::{ExecuteSagaError, RunningSagas, SagaId, SagaInstance};
+use es_saga::{ExecuteSagaError, RunningSagas, SagaAdmin, SagaId, SagaInstance, UnfinishedSaga};
 use futures::{StreamExt, stream};
 
 use super::{Fulfilment, ItemsToReserve, OrderToFulfil};
@@ -16,8 +16,6 @@ use crate::shop::{CommandOptions, Shop, send};
 const IN_FLIGHT: usize = 256;
 /// The interval at which a saga that does not end is checked for a pause.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// The number of unfinished sagas that are read at once.
-const PAGE: usize = 4096;
 
 /// Receives the items that the products lack for these orders. Items of orders that have them reserved are not needed,
 /// and products that are not registered receive none. Returns the number of items.
@@ -82,20 +80,26 @@ pub async fn fulfil(
     wait_for_others(sagas).await
 }
 
-/// Waits for all unfinished sagas.
-async fn wait_for_others(sagas: &RunningSagas) -> Result<(), Failure> {
-    let mut last = None;
+/// Returns all unfinished sagas.
+pub(super) async fn all_unfinished(admin: &SagaAdmin) -> Result<Vec<UnfinishedSaga>, Failure> {
+    const PAGE: usize = 4096;
+    let mut found = Vec::new();
     loop {
-        let page = sagas.admin().unfinished(last.as_ref(), PAGE).await?;
-        for saga in page.iter().filter(|saga| saga.quarantine.is_none()) {
-            wait_until_settled(sagas, &saga.id).await?;
-        }
+        let page = admin.unfinished(found.last(), PAGE).await?;
         let is_last_page = page.len() < PAGE;
-        last = page.into_iter().next_back();
+        found.extend(page);
         if is_last_page {
-            return Ok(());
+            return Ok(found);
         }
     }
+}
+
+/// Waits for all unfinished sagas.
+async fn wait_for_others(sagas: &RunningSagas) -> Result<(), Failure> {
+    for saga in all_unfinished(sagas.admin()).await?.iter().filter(|saga| saga.quarantine.is_none()) {
+        wait_until_settled(sagas, &saga.id).await?;
+    }
+    Ok(())
 }
 
 /// Waits until a saga ends, or waits for a person.

@@ -9,13 +9,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::FULFILMENT;
+use super::run::all_unfinished;
 use crate::domain::{OrderId, Product, ProductEvent, ProductId};
 use crate::failure::Failure;
 use crate::provider::{EffectKind, RecordedEffect};
 use crate::shop::{self, Shop};
-
-/// The number of unfinished sagas that are read at once.
-const PAGE: usize = 4096;
 
 /// The sagas, and what became of the stock and of the money, from the streams and the record of the provider.
 ///
@@ -213,17 +211,8 @@ async fn classes(fold: &LogFold, admin: &SagaAdmin) -> Result<BTreeMap<SagaId, S
 
 /// Returns the sagas that the program cannot run.
 async fn quarantined(admin: &SagaAdmin) -> Result<BTreeSet<SagaId>, Failure> {
-    let mut found = BTreeSet::new();
-    let mut last = None;
-    loop {
-        let page = admin.unfinished(last.as_ref(), PAGE).await?;
-        let is_last_page = page.len() < PAGE;
-        found.extend(page.iter().filter(|saga| saga.quarantine.is_some()).map(|saga| saga.id.clone()));
-        last = page.into_iter().next_back();
-        if is_last_page {
-            return Ok(found);
-        }
-    }
+    let unfinished = all_unfinished(admin).await?.into_iter();
+    Ok(unfinished.filter(|saga| saga.quarantine.is_some()).map(|saga| saga.id).collect())
 }
 
 impl LogFold {
