@@ -37,7 +37,7 @@ impl fmt::Display for Damage {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The file system failed. Repeat when the cause is gone.
-    #[error("cannot {operation} {}", path.display())]
+    #[error("could not {operation} {}", path.display())]
     Io {
         /// The operation.
         operation: &'static str,
@@ -100,13 +100,13 @@ pub enum OpenError {
 pub enum AppendError {
     /// Nothing was acknowledged and the commit is not in the log. The log accepts commits again as soon as the cause is
     /// gone, such as a full disk.
-    #[error("cannot write the log; the commit was not written")]
+    #[error("could not write the log; the commit was not written")]
     NotWritten {
         /// The cause.
         source: Arc<io::Error>,
     },
     /// A sync failed. The commit may be in the log after it is opened again. The log accepts no more commits.
-    #[error("cannot sync the log; it is unknown whether the commit was written; open the log again")]
+    #[error("could not sync the log; it is unknown whether the commit was written; open the log again")]
     SyncFailed {
         /// The cause.
         source: Arc<io::Error>,
@@ -130,7 +130,7 @@ pub enum AppendError {
         found: usize,
     },
     /// A record cannot be stored. The commit was not written.
-    #[error("cannot encode a record of the commit")]
+    #[error("could not encode a record of the commit")]
     Record(#[from] RecordError),
 }
 
@@ -138,7 +138,7 @@ pub enum AppendError {
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The file system failed. Repeat when the cause is gone.
-    #[error("cannot read {}", path.display())]
+    #[error("could not read {}", path.display())]
     Io {
         /// The file.
         path: PathBuf,

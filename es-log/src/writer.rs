@@ -144,7 +144,7 @@ impl Writer {
         if let Err(error) = self.mark.write(Mark { frame, head, opens: self.opens })
             && !std::mem::replace(&mut self.has_mark_failed, true)
         {
-            tracing::warn!(%error, "cannot write the high-water mark of the log; commits are not affected");
+            tracing::warn!(%error, "could not write the high-water mark of the log; commits are not affected");
         }
     }
 

@@ -56,7 +56,7 @@ pub enum SagaStartError {
 #[non_exhaustive]
 pub enum CreateError {
     /// The id cannot be part of a stream name.
-    #[error("the id of a saga is not valid")]
+    #[error("invalid id of a saga")]
     Name(#[from] NameError),
     /// The saga exists with another input. Choose another id.
     #[error("saga {saga:?} exists with another input; choose another id")]
@@ -65,7 +65,7 @@ pub enum CreateError {
         saga: String,
     },
     /// The input cannot be stored.
-    #[error("the input of a saga cannot be stored")]
+    #[error("could not encode the input of a saga")]
     Input(#[from] serde_json::Error),
     /// The event cannot be encoded.
     #[error(transparent)]
@@ -102,7 +102,7 @@ pub enum ExecuteSagaError {
     #[error(transparent)]
     Output(#[from] DecodeInputError),
     /// The output does not have the type of the caller.
-    #[error("the output of a saga cannot be read")]
+    #[error("could not decode the output of a saga")]
     Decode(#[from] serde_json::Error),
     /// The coordinator was shut down. The saga continues at the next start.
     #[error("the saga coordinator was shut down; the saga continues at its next start")]
@@ -117,7 +117,7 @@ pub enum OperateError {
     #[error(transparent)]
     Refused(#[from] VerbRefused),
     /// The id cannot be part of a stream name.
-    #[error("the id of a saga is not valid")]
+    #[error("invalid id of a saga")]
     Name(#[from] NameError),
     /// The saga cannot be loaded. It can only be abandoned.
     #[error(transparent)]

@@ -209,7 +209,7 @@ fn unreadable(error: &DecodeInputError) -> StepFailure {
 
 /// Encodes a value, and decodes it again, so that nothing is recorded that cannot be read.
 fn encode<T: Stored>(what: &str, value: &T, class: ErrorClass) -> Result<Value, StepFailure> {
-    let failed = |error: serde_json::Error| StepFailure::new(class, format!("the {what} cannot be stored: {error}"));
+    let failed = |error: serde_json::Error| StepFailure::new(class, format!("could not encode the {what}: {error}"));
     let encoded = serde_json::to_value(value).map_err(failed)?;
     T::deserialize(&encoded).map_err(failed)?;
     Ok(encoded)

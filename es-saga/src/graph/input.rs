@@ -78,7 +78,7 @@ pub struct InputReader<'a> {
 /// A recorded value does not have the type that a step expects. The saga was recorded by other code: give the graph
 /// another version.
 #[derive(Debug, thiserror::Error)]
-#[error("the input of a step cannot be read from {place}")]
+#[error("could not decode the input of a step from {place}")]
 pub struct DecodeInputError {
     /// The source of the value.
     place: String,

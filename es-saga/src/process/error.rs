@@ -28,13 +28,13 @@ pub enum ProcessStartError {
 #[non_exhaustive]
 pub enum SignalError {
     /// The id is not that of an instance, or it belongs to another process.
-    #[error("the id of a process is not valid")]
+    #[error("invalid id of a process")]
     Id(#[from] ParseProcessIdError),
     /// The id cannot be part of a stream name.
-    #[error("the id of a process is not valid")]
+    #[error("invalid id of a process")]
     Name(#[from] NameError),
     /// The signal cannot be stored.
-    #[error("the signal cannot be stored")]
+    #[error("could not encode the signal")]
     Content(#[from] serde_json::Error),
     /// The instance is not running.
     #[error("process {process:?} is {phase}; expected it to be running")]
@@ -126,7 +126,7 @@ pub enum OperateProcessError {
         index: u32,
     },
     /// The id cannot be part of a stream name.
-    #[error("the id of a process is not valid")]
+    #[error("invalid id of a process")]
     Name(#[from] NameError),
     /// The instance cannot be read. It can be retried or abandoned.
     #[error(transparent)]

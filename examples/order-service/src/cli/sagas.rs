@@ -115,7 +115,7 @@ pub(super) fn totals_output(totals: &StockAndMoney) -> Output {
         "{sagas} sagas: {completed} completed, {compensated} compensated, {stuck} stuck, {running} running\n\
          stock: {stock_reserved} reserved, {stock_shipped} shipped, {stock_released} released, {stock_held} held\n\
          money: {} taken, {} kept, {} refunded, {} pending\n\
-         at most {effects_per_key_max} effects for each key",
+         effects for each key: at most {effects_per_key_max}",
         amount(*money_taken),
         amount(*money_kept),
         amount(*money_refunded),
