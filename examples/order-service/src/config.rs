@@ -10,11 +10,14 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use es_http::operations::{OperationsAddress, ParseAddressError};
 use es_http::{
-    AllowedOrigins, ContextOptions, InstallLogsError, InstallMetricsError, LogFormat, ServeOptions, Tls, TlsError,
-    Tokens, TokensError,
+    AllowedOrigins, ContextOptions, InstallLogsError, InstallMetricsError, InstallSpansError, LogFormat, ServeOptions,
+    SpanExport, Spans, Tls, TlsError, Tokens, TokensError,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+/// The name of the service in exported spans.
+const SERVICE_NAME: &str = "order-service";
 
 /// The settings of one source. Absent settings are those of another source.
 #[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
@@ -83,6 +86,9 @@ pub(crate) struct PartialSettings {
     /// Filter of the log, such as info,es_core=debug [default: info]
     #[arg(long, value_name = "FILTER", env = "ORDER_SERVICE_LOG")]
     log: Option<String>,
+    /// URL of an OpenTelemetry collector for spans, such as http://127.0.0.1:4318/v1/traces (OTLP as JSON)
+    #[arg(long, value_name = "URL", env = "ORDER_SERVICE_SPANS")]
+    spans: Option<String>,
 }
 
 /// The form of log lines.
@@ -184,6 +190,7 @@ pub(crate) struct Settings {
     payment_deadline: u64,
     log_format: LogLines,
     log: String,
+    spans: Option<String>,
 }
 
 /// The settings of all sources, each with its origin.
@@ -312,13 +319,18 @@ impl Settings {
         Ok(ContextOptions::new().tenant_header(header))
     }
 
-    /// Installs the log of the process.
-    pub(crate) fn install_logs(&self) -> Result<(), ConfigError> {
+    /// Installs the log of the process, and the export of spans if there is a collector.
+    pub(crate) fn install_logs(&self) -> Result<Option<Spans>, ConfigError> {
         let format = match self.log_format {
             LogLines::Text => LogFormat::Text,
             LogLines::Json => LogFormat::Json,
         };
-        Ok(es_http::install_logs(format, &self.log)?)
+        let Some(endpoint) = &self.spans else {
+            es_http::install_logs(format, &self.log)?;
+            return Ok(None);
+        };
+        let export = SpanExport::new(endpoint, SERVICE_NAME);
+        Ok(Some(es_http::install_logs_and_spans(format, &self.log, &export)?))
     }
 
     /// Returns whether clients of other machines can send commands without authentication.
@@ -384,6 +396,9 @@ pub enum ConfigError {
     /// The log could not be installed.
     #[error(transparent)]
     Logs(#[from] InstallLogsError),
+    /// The log, or the export of spans, could not be installed.
+    #[error(transparent)]
+    Spans(#[from] InstallSpansError),
     /// The metrics could not be installed.
     #[error(transparent)]
     Metrics(#[from] InstallMetricsError),

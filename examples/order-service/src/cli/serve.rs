@@ -8,9 +8,10 @@ use std::time::Duration;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use es_core::Service;
+use es_core::model::ErrorChain;
 use es_core::service::{RunningService, StopSignal};
 use es_http::operations::{Operations, OperationsAddress, OperationsListener};
-use es_http::{Health, Metrics, Tokens};
+use es_http::{Health, Metrics, Spans, Tokens};
 use es_rocksdb::Options;
 use es_saga::RunningSagas;
 use serde::Serialize;
@@ -45,7 +46,7 @@ pub(super) async fn run(data: Option<PathBuf>, args: &ServeArgs, matches: &ArgMa
     }
     let settings = merged.settings()?;
     let data = settings.data.clone().unwrap_or_else(|| args::no_directory());
-    settings.install_logs()?;
+    let spans = settings.install_logs()?;
     let (options, tokens) = (settings.serve_options()?, settings.tokens()?);
     let (context, metrics) = (settings.context()?, Metrics::install().map_err(ConfigError::from)?);
     warn_if_open(&settings);
@@ -95,6 +96,9 @@ pub(super) async fn run(data: Option<PathBuf>, args: &ServeArgs, matches: &ArgMa
     }
     service.intake("metrics", |stop| upkeep(metrics, stop));
     service.run_until_signal().await?;
+    if let Some(spans) = spans {
+        end_spans(spans).await;
+    }
     let head = store.watch_head().current().map(es_core::Position::get);
     let events = head.unwrap_or_default();
     Ok(Output::new(format!("stopped; the log has {events} events"), &StoppedJson { head }))
@@ -163,6 +167,13 @@ async fn upkeep(metrics: Metrics, stop: StopSignal) -> Result<(), Failure> {
         metrics.upkeep();
     }
     Ok(())
+}
+
+/// Sends the last spans. A collector that does not answer is no failure of the service.
+async fn end_spans(spans: Spans) {
+    if let Err(error) = spans.shutdown().await {
+        tracing::warn!(error = %ErrorChain(&error), "last spans not sent");
+    }
 }
 
 /// Listens for operators. Without tokens, only clients of this machine can be operators.

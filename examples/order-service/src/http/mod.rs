@@ -56,7 +56,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
 use es_http::{
     AllowedOrigins, ContextOptions, Health, Json, Metrics, ServeOptions, Tokens, authenticate, request_context,
-    request_metrics, require_role_of_method, same_origin,
+    request_metrics, request_span, require_role_of_method, same_origin,
 };
 use openapi::Document;
 use tokio::net::TcpListener;
@@ -134,7 +134,7 @@ pub fn router(api: Arc<Api>, edge: Edge) -> Router {
     }
     let router = router.merge(health.router()).layer(from_fn_with_state(origins, same_origin));
     // ORDER: last, so that requests are counted that another layer refuses.
-    router.layer(from_fn(request_metrics)).with_state(api)
+    router.layer(from_fn(request_metrics)).layer(from_fn(request_span)).with_state(api)
 }
 
 /// The routes. Each handler has its method, path and description as attribute.

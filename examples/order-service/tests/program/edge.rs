@@ -1,8 +1,8 @@
 //! The edge of the service over real sockets: refusals, conditions, keys, clients, limits and probes.
 
 use std::fmt::Write as _;
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -364,4 +364,38 @@ fn commands_reach_a_service_with_tls_tokens_and_certificates() {
     assert_eq!(listed.code, Some(0), "{}", listed.err);
     assert_eq!(list(&[]).code, Some(1));
     service.stop();
+}
+
+/// Accepts the next request, answers it with `{}`, and returns its body.
+fn accept_body(collector: &TcpListener) -> String {
+    let (mut stream, _) = collector.accept().expect("a connection");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+    let mut reader = BufReader::new(stream.try_clone().expect("a second handle"));
+    let mut length = 0;
+    for line in reader.by_ref().lines().map(|line| line.expect("a line")).take_while(|line| !line.is_empty()) {
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().expect("a length");
+        }
+    }
+    let mut body = String::new();
+    reader.take(length).read_to_string(&mut body).expect("the body");
+    let answer =
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
+    stream.write_all(answer.as_bytes()).expect("answered");
+    body
+}
+
+#[test]
+fn spans_of_requests_reach_the_collector_before_the_service_ends() {
+    let dir = TestDir::new();
+    let collector = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let endpoint = format!("http://{}/v1/traces", collector.local_addr().expect("an address"));
+    let received = std::thread::spawn(move || accept_body(&collector));
+    let service = Service::with(&dir, &["--spans", &endpoint]);
+    place(&service, "1");
+    service.stop();
+    let spans: Value = serde_json::from_str(&received.join().expect("received")).expect("JSON");
+    let resource = spans["resourceSpans"][0]["resource"]["attributes"].to_string();
+    assert!(resource.contains("order-service"), "{spans}");
+    assert!(spans.to_string().contains("PUT /orders/{id}"), "{spans}");
 }
