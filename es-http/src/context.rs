@@ -1,13 +1,12 @@
-//! [`request_context`]: the correlation id, the trace and the tenant of a request.
+//! [`RequestContext`]: the correlation id, the trace and the tenant of a request.
 
 use std::fmt;
 use std::str::FromStr;
 
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use es_core::model::{Context, CorrelationId, Metadata};
 use uuid::Uuid;
 
@@ -72,7 +71,11 @@ impl fmt::Display for TraceParent {
     }
 }
 
-/// The context of a request. It is an extractor below [`request_context`].
+/// The context of a request: an extractor behind an [`Edge`](crate::Edge), which runs each request in a [`Context`] of
+/// es-core, so that commands write events with the correlation id of the request.
+///
+/// The correlation id is the UUID in `X-Correlation-ID`, otherwise the trace id of `traceparent`, otherwise a new id.
+/// The response has it in `X-Correlation-ID`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestContext {
     /// The correlation id that all events of the request share.
@@ -98,11 +101,9 @@ impl RequestContext {
         metadata
     }
 
-    fn of_headers(
-        headers: &HeaderMap,
-        options: &ContextOptions,
-        client: Option<&Authenticated>,
-    ) -> Result<Self, Problem> {
+    /// Returns the context of a request. The error is the response.
+    pub(crate) fn of_request(request: &Request, options: &ContextOptions) -> Result<Self, Problem> {
+        let (headers, client) = (request.headers(), request.extensions().get());
         // The specification demands that an invalid `traceparent` is ignored.
         let trace = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()?.parse::<TraceParent>().ok());
         let correlation_id = match single(headers, CORRELATION_ID.as_str())? {
@@ -113,6 +114,19 @@ impl RequestContext {
         };
         let tenant = tenant(headers, options, client)?;
         Ok(Self { correlation_id, trace, tenant })
+    }
+
+    /// Runs the answer to a request in the context.
+    pub(crate) fn scope<F: Future>(&self, answer: F) -> impl Future<Output = F::Output> + use<F> {
+        Context::with_correlation(self.correlation_id).scope(answer)
+    }
+
+    /// Adds the correlation id to a response.
+    pub(crate) fn mark(&self, mut response: Response) -> Response {
+        if let Ok(value) = HeaderValue::try_from(self.correlation_id.to_string()) {
+            response.headers_mut().insert(CORRELATION_ID, value);
+        }
+        response
     }
 }
 
@@ -137,7 +151,7 @@ fn tenant(
     }
 }
 
-/// The options of [`request_context`].
+/// The options of the [context](RequestContext) of requests.
 #[derive(Debug, Clone, Default)]
 pub struct ContextOptions {
     tenant_header: Option<HeaderName>,
@@ -160,40 +174,13 @@ impl ContextOptions {
     }
 }
 
-/// Runs each request in a [`Context`] of es-core, so that commands write events with the correlation id of the request.
-///
-/// The correlation id is the UUID in `X-Correlation-ID`, otherwise the trace id of `traceparent`, otherwise a new id.
-/// The response has it in `X-Correlation-ID`.
-///
-/// ```
-/// use axum::{Router, middleware, routing::get};
-/// use es_http::{ContextOptions, RequestContext, request_context};
-///
-/// let router: Router = Router::new()
-///     .route("/", get(async |context: RequestContext| context.correlation_id.to_string()))
-///     .layer(middleware::from_fn_with_state(ContextOptions::new(), request_context));
-/// ```
-pub async fn request_context(State(options): State<ContextOptions>, mut request: Request, next: Next) -> Response {
-    let context = match RequestContext::of_headers(request.headers(), &options, request.extensions().get()) {
-        Ok(context) => context,
-        Err(problem) => return problem.into_response(),
-    };
-    let correlation_id = context.correlation_id;
-    request.extensions_mut().insert(context);
-    let mut response = Context::with_correlation(correlation_id).scope(next.run(request)).await;
-    if let Ok(value) = HeaderValue::try_from(correlation_id.to_string()) {
-        response.headers_mut().insert(CORRELATION_ID, value);
-    }
-    response
-}
-
-/// Outside of [`request_context`], the response is 500.
+/// Without an [`Edge`](crate::Edge) around the route, the response is 500.
 impl<S: Send + Sync> FromRequestParts<S> for RequestContext {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         parts.extensions.get::<Self>().cloned().ok_or_else(|| {
-            tracing::error!("a handler extracts RequestContext, but its router has no layer request_context");
+            tracing::error!("a handler extracts RequestContext, but its router has no layer Edge");
             Problem::unexplained()
         })
     }

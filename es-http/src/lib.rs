@@ -12,12 +12,9 @@
 //! # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 //! # let orders = axum::Router::new();
 //! # let mut service = Service::new(store.clone()).start().await?;
-//! use axum::middleware::from_fn_with_state;
-//! use es_http::{AllowedOrigins, ContextOptions, Health, ServeOptions, request_context, same_origin, serve};
+//! use es_http::{Edge, Health, ServeOptions, serve};
 //!
-//! let router = orders.merge(Health::new().store(store).router())
-//!     .layer(from_fn_with_state(ContextOptions::new(), request_context))
-//!     .layer(from_fn_with_state(AllowedOrigins::none(), same_origin));
+//! let router = orders.layer(Edge::new()).merge(Health::new().store(store).router());
 //! service.intake("http", |stop| async move {
 //!     serve(listener, router, ServeOptions::new(), stop.requested()).await.complete()
 //! });
@@ -45,10 +42,10 @@
 //! [`EsPosition`].
 //!
 //! **Context**: the correlation id, the W3C trace and the tenant of a request become those of its events. See
-//! [`request_context`].
+//! [`RequestContext`].
 //!
-//! **Protection**: pages of other origins cannot send commands ([`same_origin`]); clients have tokens or certificates
-//! ([`authenticate`], [`Tokens`]) and roles ([`require_role`]).
+//! **Protection**: pages of other origins cannot send commands ([`AllowedOrigins`]); clients have tokens or certificates
+//! ([`Tokens`]) and roles ([`Role`]). See [`Edge`].
 //!
 //! **Operations**: a listener and routes for operators, which `es --url` uses. See [`operations`].
 //!
@@ -59,14 +56,15 @@
 //! | feature | items |
 //! |---|---|
 //! | `logs` | `install_logs`: structured logs |
-//! | `metrics` | `Metrics`, `request_metrics`: `/metrics` in the text format of Prometheus |
-//! | `otel` | `install_logs_and_spans`, `request_span`: spans for OpenTelemetry |
+//! | `metrics` | `Metrics`: `/metrics` in the text format of Prometheus, metrics of requests |
+//! | `otel` | `install_logs_and_spans`: spans for OpenTelemetry, one for each request |
 //! | `signal` | `serve_until_signal`, for a program without a `Service` |
 //! | `tls` | `Tls`: TLS and client certificates, from files that are read again when they change |
 
 mod auth;
 mod conditional;
 mod context;
+mod edge;
 mod entity_tag;
 mod extract;
 mod header_value;
@@ -88,13 +86,10 @@ mod tenant;
 #[cfg(feature = "tls")]
 mod tls;
 
-pub use auth::{
-    Authenticated, ClientCertificate, Role, Tokens, TokensError, authenticate, require_role, require_role_of_method,
-};
+pub use auth::{Authenticated, ClientCertificate, Role, Tokens, TokensError, require_role};
 pub use conditional::{Preconditions, WriteCondition};
-pub use context::{
-    ContextOptions, ParseTraceParentError, RequestContext, TENANT_KEY, TRACEPARENT_KEY, TraceParent, request_context,
-};
+pub use context::{ContextOptions, ParseTraceParentError, RequestContext, TENANT_KEY, TRACEPARENT_KEY, TraceParent};
+pub use edge::{Edge, EdgeService};
 pub use entity_tag::EntityTag;
 pub use extract::{Json, Path, Query};
 pub use health::Health;
@@ -103,14 +98,14 @@ pub use log_position::EsPosition;
 #[cfg(feature = "logs")]
 pub use logs::{InstallLogsError, LogFormat, install_logs};
 #[cfg(feature = "metrics")]
-pub use metrics::{DURATION, InstallMetricsError, Metrics, REQUESTS, request_metrics};
-pub use origin::{AllowedOrigins, same_origin};
+pub use metrics::{DURATION, InstallMetricsError, Metrics, REQUESTS};
+pub use origin::AllowedOrigins;
 pub use problem::{Problem, uniform_problems};
 #[cfg(feature = "signal")]
 pub use server::serve_until_signal;
 pub use server::{Drained, Draining, IncompleteDrain, Listener, ServeOptions, UnixPeer, serve};
 #[cfg(feature = "otel")]
-pub use spans::{InstallSpansError, ShutdownSpansError, SpanExport, Spans, install_logs_and_spans, request_span};
+pub use spans::{InstallSpansError, ShutdownSpansError, SpanExport, Spans, install_logs_and_spans};
 pub use tenant::Tenant;
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};

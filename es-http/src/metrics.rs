@@ -5,7 +5,6 @@ use std::time::Instant;
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::http::header;
-use axum::middleware::Next;
 use axum::response::Response;
 use axum::routing::get;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -17,19 +16,20 @@ pub const REQUESTS: &str = "http_requests_total";
 pub const DURATION: &str = "http_request_duration_seconds";
 
 const BUCKETS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
+const KNOWN_METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The metrics of the process: those of es-core (projections, commits), of [`request_metrics`], and of every other user
-/// of the crate `metrics`.
+/// The metrics of the process: those of es-core (projections, commits), of the requests behind an [`Edge`](crate::Edge),
+/// and of every other user of the crate `metrics`.
 ///
 /// ```no_run
-/// use axum::{Router, middleware};
+/// use axum::Router;
 ///
 /// let metrics = es_http::Metrics::install()?;
 /// let router: Router = Router::new()
 ///     // the routes of the service
 ///     .merge(metrics.router())
-///     .layer(middleware::from_fn(es_http::request_metrics)); // last, so that it counts requests without a route
+///     .layer(es_http::Edge::new());
 /// # Ok::<(), es_http::InstallMetricsError>(())
 /// ```
 #[derive(Clone)]
@@ -79,19 +79,26 @@ impl Metrics {
     }
 }
 
-/// Counts requests and measures their duration. The label `route` is the pattern, such as `/orders/{id}`; it is empty
-/// for requests without a route, so that clients cannot create labels.
-pub async fn request_metrics(request: Request, next: Next) -> Response {
-    let method = match request.method().as_str() {
-        known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known.to_owned(),
-        _ => "other".to_owned(),
-    };
-    let route = request.extensions().get::<MatchedPath>().map_or_else(String::new, |path| path.as_str().to_owned());
-    let start = Instant::now();
-    let response = next.run(request).await;
-    let labels = [("method", method.clone()), ("route", route.clone())];
-    metrics::histogram!(DURATION, &labels).record(start.elapsed().as_secs_f64());
-    let status = response.status().as_u16().to_string();
-    metrics::counter!(REQUESTS, "method" => method, "route" => route, "status" => status).increment(1);
-    response
+/// The metrics of one request. The label `route` is the pattern, such as `/orders/{id}`; it is empty for requests without
+/// a route, so that clients cannot create labels.
+pub(crate) struct RequestMetrics {
+    method: &'static str,
+    route: Option<MatchedPath>,
+    start: Instant,
+}
+
+impl RequestMetrics {
+    pub(crate) fn start(request: &Request) -> Self {
+        let method = KNOWN_METHODS.into_iter().find(|known| request.method() == *known).unwrap_or("other");
+        Self { method, route: request.extensions().get().cloned(), start: Instant::now() }
+    }
+
+    /// Counts the request and its duration.
+    pub(crate) fn end(self, response: &Response) {
+        let Self { method, route, start } = self;
+        let route = route.as_ref().map_or("", MatchedPath::as_str).to_owned();
+        let status = response.status().as_u16().to_string();
+        metrics::histogram!(DURATION, "method" => method, "route" => route.clone()).record(start.elapsed());
+        metrics::counter!(REQUESTS, "method" => method, "route" => route, "status" => status).increment(1);
+    }
 }

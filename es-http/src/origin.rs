@@ -1,4 +1,4 @@
-//! [`same_origin`]: refuses requests that change state and come from a page of another origin.
+//! [`AllowedOrigins`]: which pages may send requests that change state.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ impl AllowedOrigins {
     }
 
     /// Checks whether a request may change state. The error is the response, 403.
-    fn check(&self, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
+    pub(crate) fn check(&self, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
         if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE) {
             return Ok(());
         }
@@ -68,21 +68,8 @@ fn refused(origin: &str) -> Problem {
     Problem::new(StatusCode::FORBIDDEN, format!("a page of {origin} must not change the state of this service"))
 }
 
-/// Refuses requests that change state and come from a page of another origin, unless the origin is allowed: 403.
-///
-/// Browsers send the header `Origin` with such requests; other clients do not, and are not affected. Without this, any
-/// page that a user opens can send commands to a service in the user's network.
-///
-/// ```
-/// use axum::{Router, middleware, routing::post};
-/// use es_http::{AllowedOrigins, same_origin};
-///
-/// let allowed = AllowedOrigins::new(["https://shop.example"]);
-/// let router: Router = Router::new()
-///     .route("/orders", post(async || "placed"))
-///     .layer(middleware::from_fn_with_state(allowed, same_origin));
-/// ```
-pub async fn same_origin(State(allowed): State<AllowedOrigins>, request: Request, next: Next) -> Response {
+/// Answers 403 to requests that change state and come from a page of an origin that is not allowed.
+pub(crate) async fn same_origin(State(allowed): State<AllowedOrigins>, request: Request, next: Next) -> Response {
     match allowed.check(request.method(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),

@@ -6,7 +6,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::extract::{MatchedPath, Request};
 use axum::http;
-use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
 use opentelemetry::propagation::TextMapPropagator;
@@ -17,7 +16,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkError;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::logs::{InstallLogsError, LogFormat, install};
@@ -91,7 +90,7 @@ impl Spans {
 
 /// Installs logs as [`install_logs`](crate::install_logs) does, and sends the spans that the filter selects to a
 /// collector, in batches from a thread of their own. Spans are dropped while the collector does not keep up. es-core
-/// has the spans `command`, `load_and_decide`, `commit` (both at the level `debug`) and `projection`; [`request_span`]
+/// has the spans `command`, `load_and_decide`, `commit` (both at the level `debug`) and `projection`; an [`Edge`](crate::Edge)
 /// adds one for each request.
 ///
 /// # Errors
@@ -118,29 +117,41 @@ pub fn install_logs_and_spans(
     Ok(Spans(provider))
 }
 
-/// Runs each request in a span `METHOD ROUTE`, whose parent is the span of the caller in `traceparent` (W3C trace
-/// context). An invalid `traceparent` is ignored. Add it with `axum::middleware::from_fn`, outside of the other layers.
-pub async fn request_span(request: Request, next: Next) -> Response {
-    let method = request.method().as_str();
-    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    let name = if route.is_empty() { method.to_owned() } else { format!("{method} {route}") };
-    let span = tracing::info_span!(
-        "request",
-        otel.name = name,
-        otel.kind = "server",
-        otel.status_code = tracing::field::Empty,
-        http.request.method = method,
-        http.route = route,
-        http.response.status_code = tracing::field::Empty
-    );
-    // An error means that no layer for spans is installed, or that the filter excludes the span.
-    let _ = span.set_parent(TraceContextPropagator::new().extract(&HeaderExtractor(request.headers())));
-    let response = next.run(request).instrument(span.clone()).await;
-    span.record("http.response.status_code", response.status().as_u16());
-    if response.status().is_server_error() {
-        span.record("otel.status_code", "ERROR");
+/// The span of a request: `METHOD ROUTE`, whose parent is the span of the caller in `traceparent` (W3C trace context). An
+/// invalid `traceparent` is ignored.
+pub(crate) struct RequestSpan(Span);
+
+impl RequestSpan {
+    pub(crate) fn start(request: &Request) -> Self {
+        let method = request.method().as_str();
+        let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        let span = tracing::info_span!(
+            "request",
+            otel.name = tracing::field::Empty,
+            otel.kind = "server",
+            otel.status_code = tracing::field::Empty,
+            http.request.method = method,
+            http.route = route,
+            http.response.status_code = tracing::field::Empty
+        );
+        if !span.is_disabled() {
+            let name = if route.is_empty() { method.to_owned() } else { format!("{method} {route}") };
+            span.record("otel.name", name);
+            // An error means that no layer for spans is installed.
+            let _ = span.set_parent(TraceContextPropagator::new().extract(&HeaderExtractor(request.headers())));
+        }
+        Self(span)
     }
-    response
+
+    /// Runs the answer to the request in the span.
+    pub(crate) async fn around(self, answer: impl Future<Output = Response>) -> Response {
+        let response = answer.instrument(self.0.clone()).await;
+        self.0.record("http.response.status_code", response.status().as_u16());
+        if response.status().is_server_error() {
+            self.0.record("otel.status_code", "ERROR");
+        }
+        response
+    }
 }
 
 /// Sends batches of spans from the thread of the exporter, which may block.

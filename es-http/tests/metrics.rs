@@ -15,7 +15,7 @@ use es_core::consumer::group::{ConsumerGroup, StartAt};
 use es_core::prelude::*;
 use es_core::projection::ProjectionOptions;
 use es_core::store::memory::MemoryStore;
-use es_http::{Metrics, request_metrics};
+use es_http::{Edge, Metrics};
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
 use tower::ServiceExt;
@@ -92,7 +92,7 @@ fn sample(text: &str, name: &str) -> Option<f64> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_exports_the_metrics_of_the_table_in_the_book() {
     let metrics = Metrics::install().unwrap();
-    let router = Router::new().merge(metrics.router()).layer(middleware::from_fn(request_metrics));
+    let router = Router::new().merge(metrics.router()).layer(Edge::new());
     let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
     let group = ConsumerGroup::of::<Counter>("letters").start_at(StartAt::Beginning);
     let running = Service::new(store.clone()).projection(Sums, ProjectionOptions::new()).group(group);

@@ -10,7 +10,7 @@ use axum::routing::post;
 use axum::{Router, middleware};
 use es_core::prelude::*;
 use es_core::store::memory::MemoryStore;
-use es_http::{Json, LogFormat, Problem, ServeOptions, SpanExport, install_logs_and_spans, request_span, serve};
+use es_http::{Edge, Json, LogFormat, Problem, ServeOptions, SpanExport, install_logs_and_spans, serve};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -84,7 +84,7 @@ async fn spans_of_a_request_reach_the_collector_with_their_parent() {
     let installed = install_logs_and_spans(LogFormat::Json, "off,es_core=debug,es_http=info", &export).unwrap();
     let orders = Arc::new(Repository::<Order>::new(Arc::new(MemoryStore::new())));
     let router = Router::new().route("/orders", post(place)).with_state(orders);
-    let router = router.layer(middleware::from_fn(request_span));
+    let router = router.layer(Edge::new());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();

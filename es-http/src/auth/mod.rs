@@ -35,14 +35,14 @@ impl fmt::Display for Role {
     }
 }
 
-/// The client of a request. An extractor: the response is 401 if the route has no layer [`authenticate`].
+/// The client of a request. An extractor: the response is 401 if no [`Edge`](crate::Edge) with tokens is around the route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authenticated {
     /// The name of the owner of the token.
     pub name: String,
     /// The role of the token.
     pub role: Role,
-    /// The tenant of the token. [`request_context`](crate::request_context) uses it in place of a header.
+    /// The tenant of the token, which becomes that of the [context](crate::RequestContext).
     pub tenant: Option<Tenant>,
 }
 
@@ -62,56 +62,68 @@ pub struct ClientCertificate {
     pub sha256: [u8; 32],
 }
 
-/// Answers 401 to requests without a bearer token or a client certificate of [`Tokens`]. Requests with one have the
-/// extension [`Authenticated`]. If a request has both, the token counts.
-///
-/// Add the routes of probes, which have no token, after this layer.
-///
-/// ```
-/// use axum::{Router, middleware, routing::get};
-/// use es_http::{Authenticated, Role, Tokens, authenticate, require_role};
-///
-/// # let tokens: Tokens = "".parse()?;
-/// let router: Router = Router::new()
-///     .route("/projections", get(async |client: Authenticated| client.name))
-///     .route_layer(middleware::from_fn_with_state(Role::Operate, require_role))
-///     .layer(middleware::from_fn_with_state(tokens, authenticate)); // the outer layer is added last
-/// # Ok::<(), es_http::TokensError>(())
-/// ```
-pub async fn authenticate(State(tokens): State<Tokens>, mut request: Request, next: Next) -> Response {
-    let client = match bearer(request.headers()) {
+/// Returns the client of a request. The error is 401: the request has no bearer token or client certificate of `tokens`.
+/// If it has both, the token counts.
+pub(crate) async fn client(tokens: &Tokens, request: &mut Request) -> Result<Authenticated, Problem> {
+    let certificate = request.extensions().get::<ClientCertificate>().copied();
+    let headers = request.headers();
+    let client = match bearer(headers) {
         Some(token) => tokens.owner(token).await,
-        None if request.headers().contains_key(header::AUTHORIZATION) => None,
-        None => match request.extensions().get::<ClientCertificate>().copied() {
+        None if headers.contains_key(header::AUTHORIZATION) => None,
+        None => match certificate {
             Some(certificate) => tokens.owner_of_certificate(&certificate).await,
             None => None,
         },
     };
-    let Some(client) = client else { return unauthorized().into_response() };
-    request.extensions_mut().insert(client);
-    next.run(request).await
+    client.ok_or_else(unauthorized)
 }
 
-/// Answers 403 to clients without this role, and 401 to requests that [`authenticate`] has not seen.
-pub async fn require_role(State(role): State<Role>, request: Request, next: Next) -> Response {
-    demand(role, request, next).await
+/// Returns the role that a method demands.
+pub(crate) fn role_of(method: &Method) -> Role {
+    if matches!(*method, Method::GET | Method::HEAD) { Role::Read } else { Role::Write }
 }
 
-/// Demands [`Role::Read`] for GET and HEAD, and [`Role::Write`] for all other methods, as [`require_role`] does.
-pub async fn require_role_of_method(request: Request, next: Next) -> Response {
-    let role = if matches!(*request.method(), Method::GET | Method::HEAD) { Role::Read } else { Role::Write };
-    demand(role, request, next).await
-}
-
-/// Runs a request of a client with a role.
-pub(crate) async fn demand(role: Role, request: Request, next: Next) -> Response {
-    match request.extensions().get::<Authenticated>() {
-        None => unauthorized().into_response(),
+/// Checks the role of a client. The error is 401 without a client, and 403 for a lesser role.
+pub(crate) fn check_role(role: Role, client: Option<&Authenticated>) -> Result<(), Problem> {
+    match client {
+        None => Err(unauthorized()),
         Some(client) if client.role < role => {
             let detail = format!("expected the role {role}, found {} of {:?}", client.role, client.name);
-            Problem::new(StatusCode::FORBIDDEN, detail).into_response()
+            Err(Problem::new(StatusCode::FORBIDDEN, detail))
         }
-        Some(_) => next.run(request).await,
+        Some(_) => Ok(()),
+    }
+}
+
+/// Answers 401 to requests without a client of the tokens. Other requests have the extension [`Authenticated`].
+pub(crate) async fn authenticate(State(tokens): State<Tokens>, mut request: Request, next: Next) -> Response {
+    match client(&tokens, &mut request).await {
+        Ok(client) => {
+            request.extensions_mut().insert(client);
+            next.run(request).await
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// Answers 403 to clients without this role, and 401 to requests that no [`Edge`](crate::Edge) with tokens has
+/// admitted.
+///
+/// ```
+/// use axum::{Router, middleware, routing::post};
+/// use es_http::{Edge, Role, Tokens, require_role};
+///
+/// # let tokens: Tokens = "".parse()?;
+/// let router: Router = Router::new()
+///     .route("/reset", post(async || "reset"))
+///     .route_layer(middleware::from_fn_with_state(Role::Operate, require_role))
+///     .layer(Edge::new().tokens(tokens)); // the outer layer is added last
+/// # Ok::<(), es_http::TokensError>(())
+/// ```
+pub async fn require_role(State(role): State<Role>, request: Request, next: Next) -> Response {
+    match check_role(role, request.extensions().get()) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
     }
 }
 

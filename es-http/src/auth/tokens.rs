@@ -79,7 +79,7 @@ impl FromStr for Tokens {
 }
 
 impl Tokens {
-    /// Loads the tokens of a file. Later, [`authenticate`](super::authenticate) reads the file again when its time or
+    /// Loads the tokens of a file. Later, requests read the file again when its time or
     /// length changes, at most once a second. If it has become invalid, the error is logged and the former tokens
     /// remain.
     ///

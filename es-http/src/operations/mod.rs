@@ -70,8 +70,9 @@ pub use listener::{BindError, OperationsAddress, OperationsListener, ParseAddres
 use listener::{Socket, check_host};
 pub use projections::{ParkedKeyReport, ProjectionAction, ProjectionReport, RebuildReport};
 
-use crate::auth::demand;
-use crate::{AllowedOrigins, Drained, Role, ServeOptions, Tokens, authenticate, same_origin, serve};
+use crate::auth::{authenticate, check_role};
+use crate::origin::same_origin;
+use crate::{AllowedOrigins, Drained, Role, ServeOptions, Tokens, serve};
 
 /// The operations on a store and its projections.
 ///
@@ -203,7 +204,11 @@ impl Operations {
 /// Demands the role for looking or for changing.
 async fn demand_role(request: Request, next: Next) -> Response {
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-    demand(if is_read { Role::Read } else { Role::Operate }, request, next).await
+    let role = if is_read { Role::Read } else { Role::Operate };
+    match check_role(role, request.extensions().get()) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
 }
 
 /// Refuses requests that were sent to the name of another machine.

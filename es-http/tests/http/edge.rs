@@ -13,8 +13,8 @@ use es_core::prelude::*;
 use es_core::store::memory::MemoryStore;
 use es_core::{LogRead, RecordedEvent};
 use es_http::{
-    AllowedOrigins, Authenticated, ContextOptions, Health, Problem, RequestContext, Role, ServeOptions, Tokens,
-    authenticate, request_context, require_role, require_role_of_method, same_origin,
+    AllowedOrigins, Authenticated, ContextOptions, Edge, Health, Problem, RequestContext, Role, ServeOptions, Tokens,
+    require_role,
 };
 use tokio::time::sleep;
 
@@ -47,7 +47,7 @@ async fn last_event(store: &MemoryStore) -> RecordedEvent {
 async fn events_have_the_correlation_id_the_trace_and_the_tenant_of_their_request() {
     let (router, store) = counters();
     let options = ContextOptions::new().tenant_header(HeaderName::from_static("x-tenant"));
-    let router = router.layer(middleware::from_fn_with_state(options, request_context));
+    let router = router.layer(Edge::new().context(options));
     let server = Server::start(router, ServeOptions::new()).await;
 
     let id = CorrelationId::new();
@@ -81,9 +81,7 @@ async fn events_have_the_correlation_id_the_trace_and_the_tenant_of_their_reques
 #[tokio::test]
 async fn a_page_of_another_origin_cannot_send_commands() {
     let (router, store) = counters();
-    let router = router
-        .layer(middleware::from_fn_with_state(ContextOptions::new(), request_context))
-        .layer(middleware::from_fn_with_state(AllowedOrigins::new(["https://shop.example"]), same_origin));
+    let router = router.layer(Edge::new().origins(AllowedOrigins::new(["https://shop.example"])));
     let server = Server::start(router, ServeOptions::new()).await;
     for origin in ["Origin: http://evil.example", "Origin: null", "Sec-Fetch-Site: cross-site"] {
         send(&server, "POST", "/", &[origin]).await.problem(403);
@@ -109,10 +107,8 @@ fn protected(tokens: Tokens) -> Router {
             "/tenant",
             get(async |context: RequestContext| context.tenant.map_or(String::new(), |it| it.as_str().into())),
         )
-        .layer(middleware::from_fn(require_role_of_method))
         .merge(operators)
-        .layer(middleware::from_fn_with_state(ContextOptions::new(), request_context))
-        .layer(middleware::from_fn_with_state(tokens, authenticate))
+        .layer(Edge::new().tokens(tokens))
         .merge(Health::new().router())
 }
 
@@ -150,7 +146,8 @@ async fn each_route_demands_a_role() {
 /// A role without authentication refuses everything: a forgotten layer opens nothing.
 #[tokio::test]
 async fn a_role_without_authentication_is_401() {
-    let router = Router::new().route("/", get(async || "secret")).layer(middleware::from_fn(require_role_of_method));
+    let demand = middleware::from_fn_with_state(Role::Read, require_role);
+    let router = Router::new().route("/", get(async || "secret")).layer(demand).layer(Edge::new());
     let server = Server::start(router, ServeOptions::new()).await;
     send(&server, "GET", "/", &["Authorization: Bearer reader"]).await.problem(401);
 }

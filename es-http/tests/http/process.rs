@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::routing::get;
 use axum::{Router, middleware};
-use es_http::{LogFormat, Metrics, Problem, ServeOptions, install_logs, request_metrics, serve_until_signal};
+use es_http::{Edge, LogFormat, Metrics, Problem, ServeOptions, install_logs, serve_until_signal};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep};
@@ -84,7 +84,7 @@ async fn requests_are_counted_by_route_and_status() {
     let metrics = Metrics::install().unwrap();
     assert!(Metrics::install().is_err(), "a process has one recorder");
     let router = Router::new().route("/orders/{id}", get(async || "order"));
-    let router = router.merge(metrics.router()).layer(middleware::from_fn(request_metrics));
+    let router = router.merge(metrics.router()).layer(Edge::new());
     let server = Server::start(router, ServeOptions::new()).await;
     for path in ["/orders/1", "/orders/2", "/secret/1"] {
         server.send(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::routing::get;
 use axum::{Router, middleware};
-use es_http::{Authenticated, ServeOptions, Tls, Tokens, authenticate};
+use es_http::{Authenticated, Edge, ServeOptions, Tls, Tokens};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
@@ -57,9 +57,8 @@ async fn get_root(server: &Server, client: Option<&str>) -> std::io::Result<Answ
 async fn a_client_certificate_is_an_identity() {
     let hash = "e2e61c8122ab27eb7e69a841dcc683b1ef46286a2939116c66306746f9cbeaa0";
     let tokens: Tokens = format!("certificate-sha256:{hash} read reports").parse().unwrap();
-    let router = Router::new()
-        .route("/", get(async |client: Authenticated| client.name))
-        .layer(middleware::from_fn_with_state(tokens, authenticate));
+    let router =
+        Router::new().route("/", get(async |client: Authenticated| client.name)).layer(Edge::new().tokens(tokens));
     let tls = Tls::load_mutual(file("server.pem"), file("server.key.pem"), file("authority.pem")).unwrap();
     let server = Server::start(router, ServeOptions::new().tls(tls)).await;
     assert_eq!(get_root(&server, Some("client")).await.unwrap().body, "reports");

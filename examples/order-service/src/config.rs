@@ -10,8 +10,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use es_http::operations::{OperationsAddress, ParseAddressError};
 use es_http::{
-    AllowedOrigins, ContextOptions, InstallLogsError, InstallMetricsError, InstallSpansError, LogFormat, ServeOptions,
-    SpanExport, Spans, Tls, TlsError, Tokens, TokensError,
+    AllowedOrigins, ContextOptions, Edge, InstallLogsError, InstallMetricsError, InstallSpansError, LogFormat,
+    ServeOptions, SpanExport, Spans, Tls, TlsError, Tokens, TokensError,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -307,13 +307,18 @@ impl Settings {
         self.operations.parse().map_err(|source| ConfigError::Operations { source })
     }
 
-    /// Returns the origins whose pages may send commands.
-    pub(crate) fn origins(&self) -> AllowedOrigins {
-        AllowedOrigins::new(self.allow_origin.iter().cloned())
+    /// Returns the checks and the context of requests.
+    pub(crate) fn edge(&self, tokens: Option<Tokens>) -> Result<Edge, ConfigError> {
+        let origins = AllowedOrigins::new(self.allow_origin.iter().cloned());
+        let edge = Edge::new().origins(origins).context(self.context()?);
+        Ok(match tokens {
+            Some(tokens) => edge.tokens(tokens),
+            None => edge,
+        })
     }
 
     /// Returns the source of the tenant.
-    pub(crate) fn context(&self) -> Result<ContextOptions, ConfigError> {
+    fn context(&self) -> Result<ContextOptions, ConfigError> {
         let Some(name) = &self.tenant_header else { return Ok(ContextOptions::new()) };
         let header = name.parse().map_err(|_| ConfigError::TenantHeader { found: name.clone() })?;
         Ok(ContextOptions::new().tenant_header(header))

@@ -12,13 +12,12 @@ use std::{sync::Arc, time::Duration};
 
 use axum::Router;
 use axum::extract::State;
-use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use es_core::prelude::*;
 use es_core::projection::view::{Order as ViewOrder, View, Views};
 use es_core::projection::{ProjectionHandle, ProjectionOptions};
 use es_core::{Executed, Service};
-use es_http::{AllowedOrigins, ContextOptions, EsPosition, Health, Json, Path, Problem, ServeOptions};
+use es_http::{Edge, EsPosition, Health, Json, Path, Problem, ServeOptions};
 use es_rocksdb::RocksDbStore;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -177,9 +176,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .route("/orders/{id}/ship", post(ship))
         .route("/customers", get(customers))
         .with_state(Arc::new(app))
-        .merge(health.router()) // GET /livez, /readyz
-        .layer(from_fn_with_state(ContextOptions::new(), es_http::request_context))
-        .layer(from_fn_with_state(AllowedOrigins::none(), es_http::same_origin));
+        .layer(Edge::new())
+        .merge(health.router()); // GET /livez, /readyz
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
     service.intake("http", |stop| async {

@@ -22,7 +22,7 @@ use super::output::Output;
 use crate::config::{ConfigError, MergedSettings, PartialSettings, SettingOrigin, Settings};
 use crate::failure::Failure;
 use crate::fulfilment::{self, Fulfilment, ProviderClient};
-use crate::http::{self, Api, Edge};
+use crate::http::{self, Api, Front};
 use crate::projections::Projections;
 use crate::shop::Shop;
 use crate::views;
@@ -48,11 +48,11 @@ pub(super) async fn run(data: Option<PathBuf>, args: &ServeArgs, matches: &ArgMa
     let data = settings.data.clone().unwrap_or_else(|| args::no_directory());
     let spans = settings.install_logs()?;
     let (options, tokens) = (settings.serve_options()?, settings.tokens()?);
-    let (context, metrics) = (settings.context()?, Metrics::install().map_err(ConfigError::from)?);
+    let (edge, metrics) = (settings.edge(tokens.clone())?, Metrics::install().map_err(ConfigError::from)?);
     warn_if_open(&settings);
     // ORDER: bind the addresses first, so that no store is created if one is in use.
     let listener = bind(&settings).await?;
-    let operators = bind_operations(&settings.operations()?, tokens.clone()).await?;
+    let operators = bind_operations(&settings.operations()?, tokens).await?;
     let shop = Shop::new(Arc::new(Options::new().open(&data).await?));
     let store = shop.shared_store();
     let service = Service::new(Arc::clone(&store)).projections(views::supervisor());
@@ -65,7 +65,7 @@ pub(super) async fn run(data: Option<PathBuf>, args: &ServeArgs, matches: &ArgMa
         Some(fulfilment) => Api::fulfilling(shop, projections, fulfilment.saga.clone()),
         None => Api::new(shop, projections),
     };
-    let edge = Edge { tokens, origins: settings.origins(), context, health, metrics: metrics.clone() };
+    let front = Front { edge, health, metrics: metrics.clone() };
     let operations = Operations::new(Arc::clone(&store))
         .projections(service.projections().cloned())
         .merge(http::saga_router(Shop::new(Arc::clone(&store)), provider));
@@ -81,7 +81,7 @@ pub(super) async fn run(data: Option<PathBuf>, args: &ServeArgs, matches: &ArgMa
     });
     service.intake("http", |stop| async move {
         print_addresses(operators_line.as_deref(), &listener, scheme);
-        http::serve(api, listener, edge, options, stop.requested()).await;
+        http::serve(api, listener, front, options, stop.requested()).await;
         Ok::<(), Failure>(())
     });
     if let Some(fulfilment) = fulfilment {

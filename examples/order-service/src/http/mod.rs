@@ -52,12 +52,8 @@ mod sagas;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
-use es_http::{
-    AllowedOrigins, ContextOptions, Health, Json, Metrics, ServeOptions, Tokens, authenticate, request_context,
-    request_metrics, request_span, require_role_of_method, same_origin,
-};
+use es_http::{Edge, Health, Json, Metrics, ServeOptions};
 use openapi::Document;
 use tokio::net::TcpListener;
 use utoipa::OpenApi;
@@ -106,13 +102,9 @@ impl Api {
 
 /// What is between the clients and the routes.
 #[derive(Debug)]
-pub struct Edge {
-    /// The clients with their roles; without them, every client may do everything.
-    pub tokens: Option<Tokens>,
-    /// The other origins whose pages may send commands.
-    pub origins: AllowedOrigins,
-    /// The source of the tenant.
-    pub context: ContextOptions,
+pub struct Front {
+    /// The checks and the context of requests.
+    pub edge: Edge,
     /// The checks of `/readyz`.
     pub health: Health,
     /// The metrics of the process, for `/metrics`.
@@ -120,21 +112,13 @@ pub struct Edge {
 }
 
 /// Returns the router with all routes.
-pub fn router(api: Arc<Api>, edge: Edge) -> Router {
-    let Edge { tokens, origins, context, health, metrics } = edge;
+pub fn router(api: Arc<Api>, front: Front) -> Router {
+    let Front { edge, health, metrics } = front;
     let (routes, mut document) = routes().split_for_parts();
     openapi::add_common_errors(&mut document);
-    let mut router = routes
-        .merge(metrics.router())
-        .route("/openapi.json", get(async move || Json(document)))
-        .layer(from_fn_with_state(context, request_context));
-    if let Some(tokens) = tokens {
-        // ORDER: outside of the context and the roles, which depend on the client.
-        router = router.layer(from_fn(require_role_of_method)).layer(from_fn_with_state(tokens, authenticate));
-    }
-    let router = router.merge(health.router()).layer(from_fn_with_state(origins, same_origin));
-    // ORDER: last, so that requests are counted that another layer refuses.
-    router.layer(from_fn(request_metrics)).layer(from_fn(request_span)).with_state(api)
+    let routes = routes.merge(metrics.router()).route("/openapi.json", get(async move || Json(document)));
+    // Probes have no token.
+    routes.layer(edge).merge(health.router()).with_state(api)
 }
 
 /// The routes. Each handler has its method, path and description as attribute.
@@ -164,11 +148,11 @@ fn routes() -> OpenApiRouter<Arc<Api>> {
 pub async fn serve(
     api: Arc<Api>,
     listener: TcpListener,
-    edge: Edge,
+    front: Front,
     options: ServeOptions,
     stop: impl Future<Output = ()> + Send,
 ) {
     // A client that is too slow for the drain is no failure of the service: the server has logged it.
-    let _ = es_http::serve(listener, router(Arc::clone(&api), edge), options, stop).await;
+    let _ = es_http::serve(listener, router(Arc::clone(&api), front), options, stop).await;
     api.shop.settle().await;
 }

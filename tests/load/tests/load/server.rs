@@ -7,21 +7,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Router, middleware};
 use es_core::prelude::*;
 use es_core::store::implement::StoreLayer;
 use es_core::store::{Committed, Query};
 use es_core::{Commit, CommitError, StoreError, Subscription};
 use es_http::{
-    AllowedOrigins, ContextOptions, Draining, EntityTag, EsPosition, Health, Json, Metrics, Path, Preconditions,
-    Problem, RequestContext, ServeOptions, authenticate, request_context, request_metrics, require_role_of_method,
-    same_origin, serve,
+    Draining, Edge, EntityTag, EsPosition, Health, Json, Metrics, Path, Preconditions, Problem, RequestContext,
+    ServeOptions, serve,
 };
 use es_rocksdb::{Options, RocksDbStore};
 use futures_util::{Stream, StreamExt, stream};
@@ -114,13 +113,9 @@ fn edge(followed: &Arc<Refusing>, rated: &Counters, metrics: &Metrics) -> Router
         .with_state(followed.clone())
         .nest("/counters", counters(Arc::new(Repository::new(followed.clone()))))
         .nest("/rate", counters(rated.clone()))
-        .layer(middleware::from_fn(require_role_of_method))
-        .layer(middleware::from_fn_with_state(ContextOptions::new(), request_context))
-        .layer(middleware::from_fn_with_state(AllowedOrigins::none(), same_origin))
-        .layer(middleware::from_fn_with_state(TOKENS.parse::<es_http::Tokens>().unwrap(), authenticate))
+        .layer(Edge::new().tokens(TOKENS.parse().unwrap()))
         .merge(Health::new().store(followed.clone()).router())
         .merge(metrics.router())
-        .layer(middleware::from_fn(request_metrics))
 }
 
 async fn plain_add(
