@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
-use axum::{Router, middleware};
 use es_core::Service;
 use es_core::consumer::group::{ConsumerGroup, StartAt};
 use es_core::prelude::*;

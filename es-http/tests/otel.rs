@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
-use axum::{Router, middleware};
 use es_core::prelude::*;
 use es_core::store::memory::MemoryStore;
 use es_http::{Edge, Json, LogFormat, Problem, ServeOptions, SpanExport, install_logs_and_spans, serve};

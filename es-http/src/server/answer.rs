@@ -13,9 +13,9 @@ use axum::http::{HeaderValue, Method, Request, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
-use tower::ServiceExt;
+use tower::{Layer, ServiceExt};
 
 use super::Peer;
 use super::activity::Activity;
@@ -29,16 +29,19 @@ use crate::problem::uniform;
 /// Answers the requests of all connections.
 #[derive(Debug)]
 pub(super) struct Answerer {
-    router: Router,
+    routes: Routes,
     limits: Arc<BodyLimits>,
     draining: Draining,
 }
 
+/// A router without the default limit of axum for bodies, in place of which that of the server applies. A layer of the
+/// router would be a layer, and a few allocations, for each route.
+type Routes = <DefaultBodyLimit as Layer<Router>>::Service;
+
 impl Answerer {
     pub(super) fn new(router: Router, options: &ServeOptions, draining: Draining) -> Self {
-        // The limit of the server applies in place of the default limit of axum.
-        let router = router.layer(DefaultBodyLimit::disable());
-        Self { router, limits: Arc::new(BodyLimits::new(options)), draining }
+        let routes = DefaultBodyLimit::disable().layer(router);
+        Self { routes, limits: Arc::new(BodyLimits::new(options)), draining }
     }
 
     /// Answers a request. The activity ends with the body of the response.
@@ -54,8 +57,14 @@ impl Answerer {
     }
 
     async fn route(&self, request: Request<Incoming>, peer: Peer, method: &Method, uri: &Uri) -> Response {
-        let reservation = Reservation::new(Arc::clone(&self.limits));
-        let mut request = request.map(|body| Body::new(LimitedBody::new(body, Arc::clone(&reservation))));
+        let mut reservation = None;
+        let mut request = request.map(|body| {
+            if body.is_end_stream() {
+                return Body::empty();
+            }
+            let reservation = reservation.insert(Reservation::new(Arc::clone(&self.limits)));
+            Body::new(LimitedBody::new(body, Arc::clone(reservation)))
+        });
         match peer.address {
             PeerAddress::Tcp(address) => drop(request.extensions_mut().insert(ConnectInfo(address))),
             #[cfg(unix)]
@@ -66,7 +75,7 @@ impl Answerer {
         }
         request.extensions_mut().insert(self.draining.clone());
         let answered: Result<Result<Response, Infallible>, _> =
-            AssertUnwindSafe(self.router.clone().oneshot(request)).catch_unwind().await;
+            AssertUnwindSafe(self.routes.clone().oneshot(request)).catch_unwind().await;
         let mut response = match answered {
             Ok(Ok(response)) => response,
             Ok(Err(never)) => match never {},
@@ -76,7 +85,7 @@ impl Answerer {
                 Problem::unexplained().into_response()
             }
         };
-        if let Some(refused) = reservation.refused() {
+        if let Some(refused) = reservation.and_then(|reservation| reservation.refused()) {
             let status = response.status();
             if status.is_client_error() || status.is_server_error() {
                 return Problem::from(refused).into_response();

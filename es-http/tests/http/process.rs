@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::process::{Child, Command};
 use std::time::Duration;
 
+use axum::Router;
 use axum::routing::get;
-use axum::{Router, middleware};
 use es_http::{Edge, LogFormat, Metrics, Problem, ServeOptions, install_logs, serve_until_signal};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::routing::get;
-use axum::{Router, middleware};
 use es_http::{Authenticated, Edge, ServeOptions, Tls, Tokens};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
