@@ -169,8 +169,8 @@ pub use coordinator::{
 };
 pub use failure::{Classify, ErrorClass, Exhausted, StepFailure, StepRetry};
 pub use graph::{
-    DecodeInputError, DefineError, InputReader, MaybeOut, NodeBuilder, NodeOut, Provides, Saga, SagaGraph,
-    SagaMigration,
+    DeclaredSaga, DecodeInputError, DefineError, InputReader, MaybeOut, NodeBuilder, NodeOut, Provides, Saga,
+    SagaGraph, SagaMigration,
 };
 pub use hooks::{HookAction, HookPlace, HookPoint};
 pub use id::{Direction, ParseSagaIdError, SagaId, StepKey};

@@ -1,5 +1,7 @@
 //! What the code of the macros uses.
 
+use crate::graph::{DeclaredSaga, Saga, SagaGraph};
+
 /// The return type of a step function.
 #[diagnostic::on_unimplemented(
     message = "a step function cannot return `{Self}`",
@@ -17,6 +19,14 @@ pub trait StepResult {
 impl<O, E> StepResult for Result<O, E> {
     type Output = O;
     type Error = E;
+}
+
+/// Defines the child saga of a line of `saga!`. A child saga that cannot be defined is an error of the graph.
+pub fn child_saga<S: DeclaredSaga<I, O>, I, O>(graph: &mut SagaGraph<'_>) -> Saga<I, O> {
+    S::define().unwrap_or_else(|error| {
+        graph.refuse_child(S::NAME, error);
+        Saga::empty()
+    })
 }
 
 /// Checks at compile time that the name of a node differs from those of earlier nodes.

@@ -113,6 +113,11 @@ impl fmt::Display for Fingerprint {
 }
 
 impl SagaShape {
+    /// Returns the shape of a saga that does not exist.
+    pub(crate) const fn empty() -> Self {
+        Self { name: String::new(), version: 0, nodes: Vec::new(), output: String::new(), pivot: None }
+    }
+
     /// Returns the index of the node with this name.
     #[must_use]
     pub fn position(&self, name: &str) -> Option<u32> {

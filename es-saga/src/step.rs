@@ -86,7 +86,7 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Stored for T {}
     label = "no `SagaStep`",
     note = "write `impl es_saga::SagaStep for {Self}` with `Input`, `Output`, `Compensation`, `Error`, `compensation`, \
             `execute` and `compensate`; a step on aggregates of the same store is a `LocalStep`, which is added with \
-            `local` in the builder and in `saga!`"
+            `local` in the builder and in `saga!`; a child saga is added with `child`"
 )]
 pub trait SagaStep: DeclaredStep {
     /// What the step needs: the input of the saga, the output of an earlier step, or a tuple of them.

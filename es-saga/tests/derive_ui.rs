@@ -16,6 +16,8 @@
 //! | an error without a class | `step/error_without_class` |
 //! | the output of a condition as a plain value | `saga/input_from_condition`, `graph/optional_output_as_plain` |
 //! | a local step as an external one, and the reverse | `saga/local_step_as_external`, `saga/external_step_as_local` |
+//! | a step as a child saga, and the reverse | `saga/step_as_child`, `saga/child_as_step` |
+//! | a saga that contains itself | `saga/own_child`, `saga/child_of_its_child` |
 //! | a step without a name | `step/missing_name` |
 //! | several mistakes at once | `step/several_errors`, `saga/several_errors` |
 #![cfg(feature = "derive")]

@@ -7,12 +7,12 @@ use std::time::Duration;
 use es_core::store::memory::MemoryStore;
 use es_core::{Commit, EventStore};
 use es_saga::{
-    Classify, DeclaredStep, ErrorClass, ExecuteSagaError, LocalStep, NodeOut, Repeat, Saga, SagaCoordinator, SagaGraph,
-    SagaStep, StepContext, StepKey, Undo, saga, step_function,
+    Classify, DeclaredSaga, DeclaredStep, DefineError, ErrorClass, ExecuteSagaError, LocalStep, NodeOut, Repeat, Saga,
+    SagaCoordinator, SagaGraph, SagaStep, StepContext, StepKey, Undo, saga, step_function,
 };
 
 #[derive(Debug, thiserror::Error)]
-#[error("refused")]
+#[error("misspelt")]
 struct Refused;
 
 impl Classify for Refused {
@@ -93,7 +93,22 @@ saga! {
         for item in list { Reserve(item) as "reserve-more" }
         let numbers = for item in list { local Count(item) as "count-each" };
         Begin() as "end" after numbers;
+        let books = child OrderOfBooks(units);
+        if *units > 1 { child OrderOfBooks(units) as "more-books" after books }
+        let rides = for item in list { child Ride(item) };
+        child self::Ride(units) as "last-ride" after rides;
         Ship(units, cents, checked)
+    }
+}
+
+/// A saga of the builder.
+struct Ride;
+
+impl DeclaredSaga<u64, bool> for Ride {
+    const NAME: &'static str = "ride";
+
+    fn define() -> Result<Saga<u64, bool>, DefineError> {
+        Saga::define(Self::NAME, 1, |saga, units| saga.step::<Check>((units, units)))
     }
 }
 
@@ -110,6 +125,11 @@ fn all_forms() -> Saga<u64, String> {
         let _ = graph.node("reserve-more").each::<Reserve>(list);
         let numbers = graph.node("count-each").local_each::<Count>(list);
         let _ = graph.node("end").after(numbers).step::<Begin>(());
+        let (order, ride) = (OrderOfBooks::define().expect("it is valid"), Ride::define().expect("it is valid"));
+        let books = graph.child(&order, units);
+        let _ = graph.node("more-books").after(books).child_if(&order, units, |units| *units > 1);
+        let rides = graph.node("ride").child_each(&ride, list);
+        let _ = graph.node("last-ride").after(rides).child(&ride, units);
         graph.step::<Ship>((units, cents, checked))
     }
     Saga::define("all-forms", 3, build).expect("the graph is valid")
@@ -143,6 +163,61 @@ fn a_saga_without_keys_and_output_has_the_defaults() {
     assert_eq!((OrderOfBooks::NAME, OrderOfBooks::VERSION), ("order-of-books", 1));
     assert_eq!((saga.shape().output.as_str(), saga.shape().pivot), ("()", None));
     assert_eq!(saga.shape().nodes[0].repeat, Repeat::Once);
+}
+
+saga! {
+    saga Trip(units: u64) -> bool {
+        child Misspelt(units);
+        child Ride(units)
+    }
+}
+
+/// A saga whose graph has a mistake.
+struct Misspelt;
+
+impl DeclaredSaga<u64, ()> for Misspelt {
+    const NAME: &'static str = "misspelt";
+
+    fn define() -> Result<Saga<u64, ()>, DefineError> {
+        Saga::define("with space", 1, |saga, _| saga.unit())
+    }
+}
+
+#[test]
+fn the_mistake_of_a_child_saga_is_an_error_of_its_parent() {
+    let error = Trip::define().expect_err("a child saga has a mistake");
+    assert_eq!(error.to_string(), "could not define child saga \"misspelt\"");
+    let source = std::error::Error::source(&error).expect("the mistake").to_string();
+    assert!(source.contains("\"with space\""), "{source}");
+}
+
+saga! {
+    saga Twice(units: u64) -> Vec<u64> {
+        let first = child Splitting(units);
+        let second = child Splitting(units) as "again" after first;
+        Join(first, second)
+    }
+}
+
+saga! {
+    saga Splitting(units: u64) -> Vec<u64> {
+        Split(units)
+    }
+}
+
+#[step_function(step = Join, name = "join", undo = "ignore")]
+async fn join(first: Vec<u64>, second: Vec<u64>) -> Result<Vec<u64>, Refused> {
+    Ok([first, second].concat())
+}
+
+#[tokio::test]
+async fn a_child_saga_of_a_line_runs_and_gives_its_output() {
+    let saga = Twice::define().expect("the graph is valid");
+    let sagas = SagaCoordinator::new().saga(&saga).step(Split).step(Join);
+    let sagas = sagas.start(Arc::new(MemoryStore::new())).await.expect("it starts");
+    let output = sagas.execute(&saga, "1", &2).await.expect("it completes");
+    assert_eq!(output, [1, 2, 1, 2]);
+    assert!(sagas.shutdown(Duration::from_secs(60)).await);
 }
 
 #[test]

@@ -22,11 +22,13 @@ fn each_mistake_of_a_saga_is_reported() {
             pivot;
             for item in later { Ship(order) }
             Reserve(order);
+            child Order(order);
+            saga Ride(order);
             stock;
             later
         }
     });
-    assert_eq!(errors(&expansion), 13, "{expansion}");
+    assert_eq!(errors(&expansion), 15, "{expansion}");
     assert!(expansion.to_string().contains("struct Order"), "the type exists, so that its uses are not errors, too");
 }
 
@@ -84,6 +86,7 @@ fn an_incomplete_input_causes_no_panic() {
         #[doc = "text"]
         pub saga Order(order: u64) -> Parcel, version = 1 {
             let stock = local Reserve::<u64>(order) as "first" after order, order;
+            let ride = child Ride(order) as "ride" after stock;
             let paid = if *order > 0 { Pay(order, (stock, order)) };
             for item in stock { Ship(item) }
             pivot;

@@ -40,6 +40,14 @@ pub enum DefineError {
         /// The number of nodes.
         found: usize,
     },
+    /// The graph of a child saga cannot be defined.
+    #[error("could not define child saga {saga:?}")]
+    Child {
+        /// The name of the child saga.
+        saga: &'static str,
+        /// The mistake in its graph.
+        source: Box<Self>,
+    },
 }
 
 /// The largest number of nodes.
@@ -95,6 +103,11 @@ impl<'g> SagaGraph<'g> {
     #[must_use]
     pub fn unit(&self) -> NodeOut<'g, ()> {
         NodeOut::new(Source::Unit)
+    }
+
+    /// Records the error of a child saga of which a node was to be added.
+    pub(crate) fn refuse_child(&mut self, saga: &'static str, error: DefineError) {
+        self.error.get_or_insert(DefineError::Child { saga, source: Box::new(error) });
     }
 
     fn set_pivot(&mut self, pivot: Pivot) {

@@ -103,6 +103,53 @@ impl Definition {
     }
 }
 
+/// A saga that can be named by a type, with the input `I` and the output `O`. [`saga!`](crate::saga) declares one;
+/// implement it to use a saga of the builder as the child saga of a line of `saga!`.
+///
+/// ```
+/// # use es_saga::{Classify, DeclaredSaga, DefineError, Saga, saga, step_function};
+/// # #[derive(Debug, thiserror::Error)] #[error("refused")] struct Refused;
+/// # impl Classify for Refused {}
+/// # #[step_function(step = BookTaxi, name = "book-taxi", undo = "ignore")]
+/// # async fn book(city: String) -> Result<u64, Refused> { Ok(city.len() as u64) }
+/// struct Ride;
+///
+/// impl DeclaredSaga<String, u64> for Ride {
+///     const NAME: &'static str = "ride";
+///
+///     fn define() -> Result<Saga<String, u64>, DefineError> {
+///         Saga::define(Self::NAME, 1, |saga, city| saga.step::<BookTaxi>(city))
+///     }
+/// }
+///
+/// saga! {
+///     saga Trip(city: String) -> u64 {
+///         child Ride(city)
+///     }
+/// }
+/// # assert_eq!(Trip::define()?.shape().nodes[0].step, "ride");
+/// # Ok::<(), DefineError>(())
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not declared as a saga",
+    label = "no `DeclaredSaga`",
+    note = "declare `{Self}` with `es_saga::saga!`, or write `impl es_saga::DeclaredSaga for {Self}`; a step is written \
+            without `child`"
+)]
+pub trait DeclaredSaga<I, O> {
+    /// The name of the saga, which never changes.
+    const NAME: &'static str;
+    /// The compiler evaluates this constant of all child sagas, and so finds a saga that contains itself.
+    #[doc(hidden)]
+    const NO_CYCLE: () = ();
+
+    /// Defines the graph.
+    ///
+    /// # Errors
+    /// [`DefineError`] with the first mistake.
+    fn define() -> Result<Saga<I, O>, DefineError>;
+}
+
 impl<I: Stored, O: Stored> Saga<I, O> {
     /// Defines a saga. `build` adds the nodes to the graph and returns the handle of the output of the saga.
     ///
@@ -138,6 +185,15 @@ impl<I: Stored, O: Stored> Saga<I, O> {
 }
 
 impl<I, O> Saga<I, O> {
+    /// Returns a saga without nodes, in place of one that cannot be defined.
+    pub(crate) fn empty() -> Self {
+        let shape = SagaShape::empty();
+        let (fingerprint, output) = (Fingerprint::of(&shape), Source::Unit);
+        let (codes, migrations) = (Vec::new(), Vec::new());
+        let definition = Definition { shape, fingerprint, codes, deadline: None, migrations, output };
+        Self { definition: Arc::new(definition), marker: PhantomData }
+    }
+
     /// Returns the graph as data.
     #[must_use]
     pub fn shape(&self) -> &SagaShape {

@@ -225,12 +225,10 @@ fn unit_of(event: &SagaEvent) -> Option<(Unit, &SagaEvent)> {
 
 impl Evolve for SagaInstance {
     fn initial(id: &SagaId) -> Self {
-        let shape =
-            SagaShape { name: String::new(), version: 0, nodes: Vec::new(), output: String::new(), pivot: None };
         Self {
             id: id.clone(),
             phase: Phase::Missing,
-            shape: Arc::new(shape),
+            shape: Arc::new(SagaShape::empty()),
             fingerprint: None,
             input: Arc::new(Value::Null),
             nodes: Vec::new(),

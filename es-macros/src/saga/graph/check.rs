@@ -7,7 +7,7 @@ use quote::ToTokens;
 use syn::visit::Visit;
 use syn::{Expr, ExprPath};
 
-use super::line::{Input, Line, Node, Repeat};
+use super::line::{Input, Kind, Line, Node, Repeat};
 use super::parse::SagaDeclaration;
 use crate::ctxt::Ctxt;
 use crate::saga::MAX_INPUTS;
@@ -26,6 +26,8 @@ enum Handle {
 /// The state of the check: what the lines so far declare.
 struct Checker<'a> {
     cx: &'a Ctxt,
+    /// The type of the saga.
+    saga: &'a Ident,
     handles: BTreeMap<String, Handle>,
     /// The handles that any line declares.
     declared: Vec<String>,
@@ -44,6 +46,7 @@ pub(super) fn check(cx: &Ctxt, declaration: &SagaDeclaration) {
     });
     let mut checker = Checker {
         cx,
+        saga: &declaration.ident,
         handles: BTreeMap::from([(declaration.input.0.to_string(), Handle::Value)]),
         declared: declared.collect(),
         unreadable: &declaration.unreadable,
@@ -114,6 +117,10 @@ impl Checker<'_> {
         }
         for handle in &node.after {
             self.resolve(handle);
+        }
+        if node.kind == Kind::Child && node.step.path.is_ident(self.saga) {
+            let message = "a saga cannot be its own child saga: each instance would create another one";
+            self.cx.error_on(&node.step, message);
         }
         self.node_name(node);
     }

@@ -35,6 +35,10 @@ pub(super) fn saga(declaration: &SagaDeclaration, body: &TokenStream) -> TokenSt
     let doc = format!("The saga `{name}`.");
     let is_documented = attributes.iter().any(|attribute| attribute.path().is_ident("doc"));
     let doc = (!is_documented).then(|| quote!(#[doc = #doc]));
+    let children = child_sagas(declaration).map(|step| {
+        let krate = relocate(krate, step.span());
+        quote_spanned!(step.span()=> let () = <#step as #krate::DeclaredSaga<_, _>>::NO_CYCLE;)
+    });
     quote! {
         #(#attributes)*
         #doc
@@ -64,7 +68,33 @@ pub(super) fn saga(declaration: &SagaDeclaration, body: &TokenStream) -> TokenSt
                 #define(Self::NAME, Self::VERSION, build)#deadline
             }
         }
+
+        #[automatically_derived]
+        impl #krate::DeclaredSaga<#input_ty, #output> for #ident {
+            const NAME: &'static ::core::primitive::str = #name;
+            const NO_CYCLE: () = { #(#children)* };
+
+            fn define() -> ::core::result::Result<#krate::Saga<#input_ty, #output>, #krate::DefineError> {
+                <#ident>::define()
+            }
+        }
+
+        const _: () = <#ident as #krate::DeclaredSaga<_, _>>::NO_CYCLE;
     }
+}
+
+/// Returns the nodes, in order.
+fn nodes(declaration: &SagaDeclaration) -> impl Iterator<Item = &Node> {
+    declaration.lines.iter().chain(&declaration.result).filter_map(|line| match line {
+        Line::Node { node, .. } => Some(&**node),
+        Line::Pivot(_) | Line::Handle(_) => None,
+    })
+}
+
+/// Returns the types of the child sagas. A saga that is its own child saga is reported already.
+fn child_sagas(declaration: &SagaDeclaration) -> impl Iterator<Item = &syn::ExprPath> {
+    let is_child = |node: &&Node| node.kind == Kind::Child && !node.step.path.is_ident(&declaration.ident);
+    nodes(declaration).filter(is_child).map(|node| &node.step)
 }
 
 /// Returns the name of the graph, which does not collide with the names of handles.
@@ -115,21 +145,37 @@ fn node(krate: &syn::Path, node: &Node) -> TokenStream {
         quote_spanned!(span=> #graph.node(#name)#(#after)*)
     };
     let inputs = inputs(node);
-    let method =
-        |external: &str, local: &str| Ident::new(if node.kind == Kind::Local { local } else { external }, span);
-    match &node.repeat {
-        Repeat::Once => {
-            let method = method("step", "local");
-            quote_spanned!(span=> #builder.#method::<#step>(#inputs))
-        }
+    let arguments = match &node.repeat {
+        Repeat::Once => inputs,
         Repeat::If(condition) => {
-            let (method, pattern) = (method("step_if", "local_if"), pattern(node, condition.to_token_stream()));
-            quote_spanned!(span=> #builder.#method::<#step>(#inputs, |#[allow(unused_variables)] #pattern| #condition))
+            let pattern = pattern(node, condition.to_token_stream());
+            quote_spanned!(span=> #inputs, |#[allow(unused_variables)] #pattern| #condition)
         }
-        Repeat::Each { list, .. } => {
-            let method = method("each", "local_each");
-            quote_spanned!(span=> #builder.#method::<#step>(#list))
-        }
+        Repeat::Each { list, .. } => list.to_token_stream(),
+    };
+    let method = Ident::new(method(node.kind, &node.repeat), span);
+    if node.kind != Kind::Child {
+        return quote_spanned!(span=> #builder.#method::<#step>(#arguments));
+    }
+    let (krate, child) = (relocate(krate, span), Ident::new("__child", Span::mixed_site().located_at(span)));
+    quote_spanned!(span=> {
+        let #child = #krate::__private::child_saga::<#step, _, _>(#graph);
+        #builder.#method(&#child, #arguments)
+    })
+}
+
+/// Returns the name of the function of `es_saga::NodeBuilder` that adds a node.
+const fn method(kind: Kind, repeat: &Repeat) -> &'static str {
+    match (kind, repeat) {
+        (Kind::External, Repeat::Once) => "step",
+        (Kind::External, Repeat::If(_)) => "step_if",
+        (Kind::External, Repeat::Each { .. }) => "each",
+        (Kind::Local, Repeat::Once) => "local",
+        (Kind::Local, Repeat::If(_)) => "local_if",
+        (Kind::Local, Repeat::Each { .. }) => "local_each",
+        (Kind::Child, Repeat::Once) => "child",
+        (Kind::Child, Repeat::If(_)) => "child_if",
+        (Kind::Child, Repeat::Each { .. }) => "child_each",
     }
 }
 
@@ -140,6 +186,9 @@ fn node_name(krate: &syn::Path, node: &Node) -> TokenStream {
         Some(name) => name.to_token_stream(),
         None => {
             let krate = relocate(krate, step.span());
+            if node.kind == Kind::Child {
+                return quote_spanned!(step.span()=> <#step as #krate::DeclaredSaga<_, _>>::NAME);
+            }
             quote_spanned!(step.span()=> <#step as #krate::DeclaredStep>::NAME)
         }
     }
@@ -202,14 +251,9 @@ fn collect_names(tokens: TokenStream, names: &mut BTreeSet<String>) {
 /// Generates a check of each name of a node: it differs from the names of the earlier nodes.
 fn name_checks(declaration: &SagaDeclaration) -> Vec<TokenStream> {
     let krate = &declaration.head.krate;
-    let result = declaration.result.iter();
-    let nodes = declaration.lines.iter().chain(result).filter_map(|line| match line {
-        Line::Node { node, .. } => Some(node),
-        Line::Pivot(_) | Line::Handle(_) => None,
-    });
     let mut earlier: Vec<TokenStream> = Vec::new();
     let mut checks = Vec::new();
-    for node in nodes {
+    for node in nodes(declaration) {
         let (name, span) = (node_name(krate, node), node.step.span());
         if !earlier.is_empty() {
             let step = node.step.to_token_stream().to_string().replace(' ', "");

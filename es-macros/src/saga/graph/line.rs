@@ -37,6 +37,8 @@ pub(super) enum Kind {
     External,
     /// A `LocalStep`: `local Step(input)`.
     Local,
+    /// A `DeclaredSaga`: `child Saga(input)`.
+    Child,
 }
 
 /// How often a step is executed.
@@ -158,15 +160,19 @@ fn block(input: ParseStream<'_>, example: &str) -> syn::Result<Node> {
     Err(syn::Error::new(span, format!("expected one step in braces, as in `{example}`: repeat the `if` or the `for`")))
 }
 
-/// Parses `local Step(inputs) as "name" after handle`.
+/// Parses `local Step(inputs) as "name" after handle`, also with `child` or nothing in place of `local`.
 fn step(input: ParseStream<'_>) -> syn::Result<Node> {
-    let is_local = is_keyword(input, "local") && !input.peek2(syn::token::Paren) && !input.peek2(Token![::]);
-    let kind = if is_local {
-        input.call(Ident::parse_any)?;
-        Kind::Local
-    } else {
-        Kind::External
+    let is_prefix = !input.peek2(syn::token::Paren) && !input.peek2(Token![::]);
+    let kind = match [("local", Kind::Local), ("child", Kind::Child)].iter().find(|(word, _)| is_keyword(input, word)) {
+        Some((_, kind)) if is_prefix => {
+            input.call(Ident::parse_any)?;
+            *kind
+        }
+        _ => Kind::External,
     };
+    if is_keyword(input, "saga") && is_prefix {
+        return Err(input.error("expected `child` before a child saga, as in `child Ride(city)`"));
+    }
     let start = input.span();
     let step: ExprPath = input.parse().map_err(|_| syn::Error::new(start, NODE))?;
     if !input.peek(syn::token::Paren) {

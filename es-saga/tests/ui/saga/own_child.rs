@@ -1,0 +1,14 @@
+#[path = "../steps.rs"]
+mod steps;
+
+use es_saga::saga;
+use steps::*;
+
+saga! {
+    saga Order(order: u64) -> Stock {
+        child Order(order);
+        Reserve(order)
+    }
+}
+
+fn main() {}
