@@ -1,4 +1,4 @@
-//! Durations as strings: `"250us"`, `"5ms"`, `"1s"`.
+//! Durations as strings: `"250us"`, `"5ms"`, `"1s"`, `"3d"`.
 
 use std::time::Duration;
 
@@ -8,17 +8,15 @@ use crate::ctxt::Ctxt;
 
 /// Parses a duration, or reports the expected format.
 pub(crate) fn parse_literal(cx: &Ctxt, text: &LitStr) -> Option<Duration> {
-    let duration = parse(&text.value());
-    if duration.is_none() {
-        let found = text.value();
-        cx.error_on(
-            text,
-            format!(
-                "{found:?} is not a duration: expected a number and a unit of `ns`, `us`, `ms` or `s`, as in \"5ms\""
-            ),
-        );
-    }
-    duration
+    from_literal(text).map_err(|error| cx.push(error)).ok()
+}
+
+/// Parses a duration, or returns an error with the expected format.
+pub(crate) fn from_literal(text: &LitStr) -> syn::Result<Duration> {
+    parse(&text.value()).ok_or_else(|| {
+        let expected = "expected a number and a unit of `ns`, `us`, `ms`, `s`, `m`, `h` or `d`, as in \"5ms\"";
+        syn::Error::new_spanned(text, format!("{:?} is not a duration: {expected}", text.value()))
+    })
 }
 
 fn parse(text: &str) -> Option<Duration> {
@@ -30,6 +28,9 @@ fn parse(text: &str) -> Option<Duration> {
         "us" => Some(Duration::from_micros(number)),
         "ms" => Some(Duration::from_millis(number)),
         "s" => Some(Duration::from_secs(number)),
+        "m" => number.checked_mul(60).map(Duration::from_secs),
+        "h" => number.checked_mul(60 * 60).map(Duration::from_secs),
+        "d" => number.checked_mul(24 * 60 * 60).map(Duration::from_secs),
         _ => None,
     }
 }
@@ -44,11 +45,14 @@ mod tests {
         assert_eq!(parse("250us"), Some(Duration::from_micros(250)));
         assert_eq!(parse("5ms"), Some(Duration::from_millis(5)));
         assert_eq!(parse("1 s"), Some(Duration::from_secs(1)));
+        assert_eq!(parse("2m"), Some(Duration::from_secs(120)));
+        assert_eq!(parse("2h"), Some(Duration::from_secs(7200)));
+        assert_eq!(parse("3d"), Some(Duration::from_secs(259_200)));
     }
 
     #[test]
     fn other_strings_are_refused() {
-        for text in ["", "5", "ms", "-5ms", "1.5s", "5 minutes", "99999999999999999999s"] {
+        for text in ["", "5", "ms", "-5ms", "1.5s", "5 minutes", "99999999999999999999s", "1000000000000000d"] {
             assert_eq!(parse(text), None, "{text:?}");
         }
     }

@@ -22,13 +22,13 @@ pub struct HookPoint<'a> {
 /// The place of a [`HookPoint`] between the commits and the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HookPlace {
-    /// Before the intent is recorded. A local step has no intent: before its call.
+    /// Before the intent is recorded. A local step has no intent: before its call. Before the start of a delay.
     BeforeIntent,
     /// After the intent is recorded, before the call. Not reached for a local step.
     BeforeCall,
-    /// After the call, before its outcome is recorded.
+    /// After the call, before its outcome is recorded. Before the end of a delay is recorded.
     BeforeOutcome,
-    /// After the outcome is recorded.
+    /// After the outcome is recorded. Not reached for a delay.
     AfterOutcome,
 }
 

@@ -62,6 +62,11 @@ pub enum Effect {
     Local,
     /// A saga of its own, which is created in the commit that records its start.
     Child,
+    /// None: the saga waits for this time, and nothing is called. The end of the wait is recorded with its start.
+    Delay {
+        /// The time in milliseconds.
+        milliseconds: u64,
+    },
 }
 
 /// How often a node executes its step.

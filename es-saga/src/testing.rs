@@ -1,7 +1,7 @@
 //! Given-when-then tests of sagas, without a store, a runtime and the steps.
 //!
 //! The test decides the outcomes of the steps, and asserts what the saga does next. Conditions and lists are computed
-//! from the recorded values, as a coordinator does. To run a saga with its steps, with injected failures, repeats,
+//! from the recorded values, as a coordinator does; delays start, and end when their time has passed. To run a saga with its steps, with injected failures, repeats,
 //! time-outs and crashes, use a coordinator with a [test hook](crate::SagaCoordinator::test_hook).
 
 use std::fmt;
@@ -117,7 +117,7 @@ fn encoded<T: Serialize>(value: &T) -> serde_json::Value {
 }
 
 impl GivenSaga {
-    /// Lets time pass. Retries and the deadline become due.
+    /// Lets time pass. Retries, delays and the deadline become due.
     #[must_use]
     #[track_caller]
     pub fn when_time_passes(mut self, time: Duration) -> Self {
@@ -255,7 +255,8 @@ impl GivenSaga {
         self.settle();
     }
 
-    /// Does what needs no step: counts lists, evaluates conditions, and turns back after the deadline.
+    /// Does what needs no step: counts lists, evaluates conditions, starts and ends delays, and turns back after the
+    /// deadline.
     #[track_caller]
     fn settle(&mut self) {
         let due = self.state.next(self.now);
@@ -275,19 +276,25 @@ impl GivenSaga {
                 let Ok(count) = count else { panic!("the list of {:?} cannot be read", self.state.node_name(node)) };
                 Some(Transition::List { node, count })
             }
-            Act::Execute(unit) => {
-                let node = self.state.shape().nodes.get(unit.node as usize)?;
-                let is_new = self.state.unit(unit)?.status == UnitStatus::Pending;
-                if node.repeat != Repeat::Optional || !is_new {
-                    return None;
-                }
-                let Ok(is_included) = code(unit.node)?.includes(&self.state) else {
-                    panic!("the input of {:?} cannot be read", node.name)
-                };
-                (!is_included).then_some(Transition::Omit { node: unit.node })
-            }
+            Act::Execute(unit) => self.omitted(unit),
+            Act::Delay(unit) => Some(self.omitted(unit).unwrap_or(Transition::StartDelay { unit })),
+            Act::EndDelay(unit) => Some(Transition::EndDelay { unit }),
             Act::Undo(_) => None,
         }
+    }
+
+    /// Returns the transition of a node that was not started and whose condition does not hold.
+    #[track_caller]
+    fn omitted(&self, unit: Unit) -> Option<Transition> {
+        let node = self.state.shape().nodes.get(unit.node as usize)?;
+        let is_new = self.state.unit(unit)?.status == UnitStatus::Pending;
+        if node.repeat != Repeat::Optional || !is_new {
+            return None;
+        }
+        let Ok(is_included) = self.definition.codes.get(unit.node as usize)?.includes(&self.state) else {
+            panic!("the input of {:?} cannot be read", node.name)
+        };
+        (!is_included).then_some(Transition::Omit { node: unit.node })
     }
 
     /// Starts an external step or a child saga that is not in progress.
@@ -304,7 +311,8 @@ impl GivenSaga {
         let Some(node) = self.state.shape().nodes.get(unit.node as usize) else { return unit };
         let input = String::new();
         match node.effect {
-            Effect::Local => {}
+            // The acts of a delay are done already: see `settle`.
+            Effect::Local | Effect::Delay { .. } => {}
             Effect::External => {
                 let key = self.key(unit, Direction::Forward);
                 self.apply(Transition::Start { unit, key, input, compensation: serde_json::Value::Null });
@@ -357,7 +365,7 @@ fn described(act: Act) -> Option<(Unit, &'static str)> {
         Act::Execute(unit) => Some((unit, "execute")),
         Act::Undo(unit) => Some((unit, "undo")),
         // They are done already: see `settle`.
-        Act::List(_) | Act::Interrupt(_) | Act::Expire => None,
+        Act::List(_) | Act::Delay(_) | Act::EndDelay(_) | Act::Interrupt(_) | Act::Expire => None,
     }
 }
 

@@ -18,6 +18,7 @@
 //! | a local step as an external one, and the reverse | `saga/local_step_as_external`, `saga/external_step_as_local` |
 //! | a step as a child saga, and the reverse | `saga/step_as_child`, `saga/child_as_step` |
 //! | a saga that contains itself | `saga/own_child`, `saga/child_of_its_child` |
+//! | a delay without a time, with inputs, in a `for`, or twice under one name | `saga/delays` |
 //! | a step without a name | `step/missing_name` |
 //! | several mistakes at once | `step/several_errors`, `saga/several_errors` |
 #![cfg(feature = "derive")]

@@ -95,6 +95,61 @@ fn conditions_and_lists_are_computed_from_recorded_values() {
     graph(6).then_acts(["execute rich"]).when_succeeds("rich", &Vec::<Ordered>::new()).then_phase(Phase::Completed);
 }
 
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Reserves, waits for three days and an hour more for large orders, and reserves again.
+fn trial(units: u64) -> GivenSaga {
+    let saga = Saga::<Ordered, u64>::define("trial", 1, |saga, order| {
+        let stock = saga.local::<Reserve>(order);
+        let over = saga.node("over").after(stock).delay(3 * DAY);
+        let grace = saga.node("grace").after(over).delay_if(DAY / 24, order, |order| order.units > 5);
+        saga.node("again").after(grace).local::<Reserve>(order)
+    });
+    given_saga(&saga.expect("it is valid"), &order(units)).then_acts(["execute reserve"])
+}
+
+#[test]
+fn time_ends_a_delay_once_and_a_delay_whose_condition_does_not_hold_is_omitted() {
+    trial(2)
+        .when_succeeds("reserve", &2_u64)
+        .then_acts([])
+        .then_wakes_after(Some(3 * DAY))
+        .when_time_passes(2 * DAY)
+        .then_acts([])
+        .when_time_passes(1000 * DAY)
+        .then_acts(["execute again"])
+        .when_succeeds("again", &2_u64)
+        .then_output(&2_u64)
+        .then_events([
+            "saga-created",
+            "saga-step-succeeded",
+            "saga-delay-started",
+            "saga-step-succeeded",
+            "saga-step-omitted",
+            "saga-step-succeeded",
+            "saga-completed",
+        ]);
+    trial(6)
+        .when_succeeds("reserve", &6_u64)
+        .when_time_passes(3 * DAY)
+        .then_wakes_after(Some(DAY / 24))
+        .when_time_passes(DAY / 24)
+        .then_acts(["execute again"]);
+}
+
+#[test]
+fn an_operator_skips_a_delay_and_a_saga_that_is_cancelled_does_not_wait() {
+    let waiting = trial(2).when_succeeds("reserve", &2_u64);
+    let skip = SagaVerb::Skip { step: "over".to_owned(), item: 0, output: None };
+    waiting.clone().when_operated(skip).then_acts(["execute again"]);
+    waiting
+        .when_operated(SagaVerb::Cancel)
+        .then_acts(["undo reserve"])
+        .then_wakes_after(None)
+        .when_undone("reserve")
+        .then_phase(Phase::Compensated);
+}
+
 /// Returns the list of its input.
 struct Split;
 

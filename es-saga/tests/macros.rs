@@ -97,6 +97,9 @@ saga! {
         if *units > 1 { child OrderOfBooks(units) as "more-books" after books }
         let rides = for item in list { child Ride(item) };
         child self::Ride(units) as "last-ride" after rides;
+        let cooled = delay("3d") after rides;
+        let pause = if *units > 7 { delay("90m", units) as "pause" after cooled };
+        Begin() as "later" after pause;
         Ship(units, cents, checked)
     }
 }
@@ -130,6 +133,10 @@ fn all_forms() -> Saga<u64, String> {
         let _ = graph.node("more-books").after(books).child_if(&order, units, |units| *units > 1);
         let rides = graph.node("ride").child_each(&ride, list);
         let _ = graph.node("last-ride").after(rides).child(&ride, units);
+        let cooled = graph.node("delay").after(rides).delay(Duration::from_secs(3 * 86_400));
+        let pause = graph.node("pause").after(cooled);
+        let pause = pause.delay_if(Duration::from_secs(5400), units, |units| *units > 7);
+        let _ = graph.node("later").after(pause).step::<Begin>(());
         graph.step::<Ship>((units, cents, checked))
     }
     Saga::define("all-forms", 3, build).expect("the graph is valid")

@@ -24,11 +24,16 @@ fn each_mistake_of_a_saga_is_reported() {
             Reserve(order);
             child Order(order);
             saga Ride(order);
+            delay("3 days");
+            delay(order);
+            delay("0s");
+            delay("3d", order);
+            for item in later { delay("3d") }
             stock;
             later
         }
     });
-    assert_eq!(errors(&expansion), 15, "{expansion}");
+    assert_eq!(errors(&expansion), 21, "{expansion}");
     assert!(expansion.to_string().contains("struct Order"), "the type exists, so that its uses are not errors, too");
 }
 
@@ -87,6 +92,7 @@ fn an_incomplete_input_causes_no_panic() {
         pub saga Order(order: u64) -> Parcel, version = 1 {
             let stock = local Reserve::<u64>(order) as "first" after order, order;
             let ride = child Ride(order) as "ride" after stock;
+            if *order > 1 { delay("3d", order) as "pause" after ride }
             let paid = if *order > 0 { Pay(order, (stock, order)) };
             for item in stock { Ship(item) }
             pivot;

@@ -59,7 +59,7 @@ impl SagaMetrics {
     pub(super) fn new(definition: &Definition) -> Self {
         let saga = || definition.shape.name.clone();
         let ended = |outcome: &'static str| metrics::counter!(ENDED, "saga" => saga(), "outcome" => outcome);
-        let steps = definition.codes.iter().filter(|code| code.child().is_none()).map(|code| {
+        let steps = definition.codes.iter().filter(|code| code.is_called()).map(|code| {
             let metrics = |direction| Arc::new(StepMetrics::new(&definition.shape.name, code.step(), direction));
             (code.step().to_owned(), [metrics("execute"), metrics("undo")])
         });

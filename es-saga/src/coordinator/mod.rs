@@ -47,6 +47,7 @@ use crate::hooks::{Hook, HookAction, HookPoint};
 use crate::id::SagaId;
 use crate::instance::{OperatorNote, Phase, SagaInstance, SagaVerb};
 use crate::record::owner_id;
+use crate::shape::Effect;
 use crate::step::{DeclaredStep, Stored};
 use metrics::SagaMetrics;
 use shared::{RegisteredStep, RunState, Shared};
@@ -196,7 +197,7 @@ impl SagaCoordinator {
             let missing: BTreeSet<String> = definition
                 .codes
                 .iter()
-                .filter(|code| code.child().is_none() && is_missing(&***code))
+                .filter(|code| code.is_called() && is_missing(&***code))
                 .map(|code| code.step().to_owned())
                 .collect();
             if !missing.is_empty() {
@@ -258,7 +259,11 @@ async fn check_unfinished(shared: &Shared, admin: &SagaAdmin) -> Result<(), Saga
             |saga: &&UnfinishedSaga| saga.quarantine.is_some() || shared.definitions.contains_key(saga.id.saga());
         if let Some(unknown) = page.iter().find(|saga| !is_known(saga)) {
             let steps = match admin.status(&unknown.id).await {
-                Ok(state) => state.shape().nodes.iter().map(|node| node.step.clone()).collect::<BTreeSet<_>>(),
+                Ok(state) => {
+                    let nodes = state.shape().nodes.iter();
+                    let steps = nodes.filter(|node| !matches!(node.effect, Effect::Delay { .. }));
+                    steps.map(|node| node.step.clone()).collect::<BTreeSet<_>>()
+                }
                 Err(_) => BTreeSet::new(),
             };
             return Err(SagaStartError::UnknownSaga {

@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::graph::code::{ChildNode, Condition, External, InStore, NodeCode, StepKind, TypedNode, Wiring};
+use crate::graph::code::{
+    ChildNode, Condition, DELAY, DelayNode, External, InStore, NodeCode, StepKind, TypedNode, Wiring,
+};
 use crate::graph::input::{MaybeOut, NodeOut, Provides, Source, Sources, Wire};
 use crate::graph::{Definition, Saga};
 use crate::shape::{Effect, Fingerprint, NodeShape, Pivot, Repeat, SagaShape, Undo};
@@ -40,6 +43,14 @@ pub enum DefineError {
         /// The number of nodes.
         found: usize,
     },
+    /// A delay is longer than 100 years.
+    #[error("delay {node:?} is {found:?} long; expected at most {MAX_DELAY:?}")]
+    LongDelay {
+        /// The name of the node.
+        node: String,
+        /// The time.
+        found: Duration,
+    },
     /// The graph of a child saga cannot be defined.
     #[error("could not define child saga {saga:?}")]
     Child {
@@ -52,6 +63,8 @@ pub enum DefineError {
 
 /// The largest number of nodes.
 const MAX_NODES: usize = 65_536;
+/// The longest delay: 100 years.
+const MAX_DELAY: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
 
 /// The graph of a saga under construction.
 pub struct SagaGraph<'g> {
@@ -91,6 +104,11 @@ impl<'g> SagaGraph<'g> {
     /// Adds a child saga whose node has the name of the child. See [`NodeBuilder::child`].
     pub fn child<I: Stored, O: Stored>(&mut self, child: &Saga<I, O>, input: impl Provides<'g, I>) -> NodeOut<'g, O> {
         self.node(&child.definition.shape.name).child(child, input)
+    }
+
+    /// Adds a delay whose node has the name `delay`. See [`NodeBuilder::delay`].
+    pub fn delay(&mut self, time: Duration) -> NodeOut<'g, ()> {
+        self.node(DELAY).delay(time)
     }
 
     /// Sets the pivot: nodes that are added later start after all earlier ones are done. When the first of them starts,
@@ -313,6 +331,57 @@ impl<'g> NodeBuilder<'_, 'g> {
         let list = list.source();
         let sources = Sources { list: vec![list], wiring: vec![Wire::Of(list)] };
         NodeOut::new(self.add_child(child, &sources, Wiring::Item))
+    }
+
+    /// Adds a delay: the nodes that depend on it start at the earliest this time, in milliseconds, after those on which
+    /// it depends are done. The end is recorded when the delay starts, and is found by the durable timer of the saga:
+    /// a restart does not change it, and a clock that jumps ends the delay once. There is nothing to undo; a saga that
+    /// turns back does not wait any longer. The time is at most 100 years, and part of the fingerprint.
+    pub fn delay(self, time: Duration) -> NodeOut<'g, ()> {
+        let sources = Sources { list: Vec::new(), wiring: vec![Wire::Open, Wire::Close] };
+        NodeOut::new(self.add_delay(time, &sources, Wiring::Whole(<() as Provides<'g, ()>>::decode)))
+    }
+
+    /// Adds a delay if `condition` holds for `input`. The condition must depend on the input only; its result is
+    /// recorded.
+    pub fn delay_if<I: Stored>(
+        self,
+        time: Duration,
+        input: impl Provides<'g, I>,
+        condition: impl Fn(&I) -> bool + Send + Sync + 'static,
+    ) -> MaybeOut<'g, ()> {
+        MaybeOut::new(self.conditional_delay(time, input, Arc::new(condition)))
+    }
+
+    fn conditional_delay<I: Stored, P: Provides<'g, I>>(
+        self,
+        time: Duration,
+        input: P,
+        condition: Condition<I>,
+    ) -> Source {
+        let mut sources = Sources::default();
+        input.sources(&mut sources);
+        self.add_delay(time, &sources, Wiring::If(P::decode, condition))
+    }
+
+    fn add_delay<I: Stored>(self, time: Duration, sources: &Sources, wiring: Wiring<I>) -> Source {
+        if time > MAX_DELAY {
+            let node = self.name.clone();
+            self.graph.error.get_or_insert(DefineError::LongDelay { node, found: time });
+        }
+        // At most 100 years, or the graph is not defined. A part of a millisecond is rounded up.
+        let milliseconds = u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        let node = NewNode {
+            name: self.name,
+            step: DELAY.to_owned(),
+            step_version: 1,
+            effect: Effect::Delay { milliseconds },
+            repeat: wiring.repeat(),
+            undo: Undo::Ignore,
+            is_pivot: false,
+        };
+        let code = DelayNode { sources: sources.list.clone(), wiring };
+        self.graph.add(node, self.after, sources, Box::new(code))
     }
 
     fn whole_child<I: Stored, O, P: Provides<'g, I>>(self, child: &Saga<I, O>, input: P) -> Source {

@@ -36,9 +36,17 @@ pub(crate) trait NodeCode: Send + Sync {
     fn child(&self) -> Option<&Arc<Definition>> {
         None
     }
+    /// Returns whether the node calls a registered step.
+    fn is_called(&self) -> bool {
+        false
+    }
     /// Returns whether a registered step has the type of this node.
-    fn accepts(&self, step: &StepInstance) -> bool;
-    fn options(&self) -> StepOptions;
+    fn accepts(&self, _: &StepInstance) -> bool {
+        false
+    }
+    fn options(&self) -> StepOptions {
+        StepOptions::DEFAULT
+    }
     /// Returns the number of items of the list.
     fn count(&self, instance: &SagaInstance) -> Result<usize, DecodeInputError>;
     /// Returns whether the condition holds.
@@ -46,25 +54,33 @@ pub(crate) trait NodeCode: Send + Sync {
     /// Returns the digest of the input, and the compensation of an external step, or the input of a child saga.
     fn prepare(
         &self,
-        step: Option<&StepInstance>,
-        instance: &SagaInstance,
-        context: &StepContext,
-    ) -> Result<(String, Value), StepFailure>;
+        _step: Option<&StepInstance>,
+        _instance: &SagaInstance,
+        _context: &StepContext,
+    ) -> Result<(String, Value), StepFailure> {
+        Err(not_callable(self.step()))
+    }
     /// Returns a call that executes the step.
     fn execute(
         &self,
-        step: &StepInstance,
-        instance: &SagaInstance,
-        context: StepContext,
-    ) -> BoxFuture<'static, Result<Executed, StepFailure>>;
+        _step: &StepInstance,
+        _instance: &SagaInstance,
+        _context: StepContext,
+    ) -> BoxFuture<'static, Result<Executed, StepFailure>> {
+        let failure = not_callable(self.step());
+        async { Err(failure) }.boxed()
+    }
     /// Returns a call that undoes the step.
     fn undo(
         &self,
-        step: &StepInstance,
-        instance: &SagaInstance,
-        recorded: Recorded,
-        context: StepContext,
-    ) -> BoxFuture<'static, Result<Option<Commit>, StepFailure>>;
+        _step: &StepInstance,
+        _instance: &SagaInstance,
+        _recorded: Recorded,
+        _context: StepContext,
+    ) -> BoxFuture<'static, Result<Option<Commit>, StepFailure>> {
+        let failure = not_callable(self.step());
+        async { Err(failure) }.boxed()
+    }
     /// Returns the same code.
     fn share(&self) -> Box<dyn NodeCode>;
 }
@@ -273,14 +289,6 @@ impl<I: Stored> NodeCode for ChildNode<I> {
         Some(&self.child)
     }
 
-    fn accepts(&self, _: &StepInstance) -> bool {
-        false
-    }
-
-    fn options(&self) -> StepOptions {
-        StepOptions::DEFAULT
-    }
-
     fn count(&self, instance: &SagaInstance) -> Result<usize, DecodeInputError> {
         InputReader::new(instance, &self.sources).count()
     }
@@ -300,30 +308,36 @@ impl<I: Stored> NodeCode for ChildNode<I> {
         Ok((digest(&encoded), encoded))
     }
 
-    fn execute(
-        &self,
-        _: &StepInstance,
-        _: &SagaInstance,
-        _: StepContext,
-    ) -> BoxFuture<'static, Result<Executed, StepFailure>> {
-        let failure = not_callable(self.step());
-        async { Err(failure) }.boxed()
-    }
-
-    fn undo(
-        &self,
-        _: &StepInstance,
-        _: &SagaInstance,
-        _: Recorded,
-        _: StepContext,
-    ) -> BoxFuture<'static, Result<Option<Commit>, StepFailure>> {
-        let failure = not_callable(self.step());
-        async { Err(failure) }.boxed()
-    }
-
     fn share(&self) -> Box<dyn NodeCode> {
         let child = Arc::clone(&self.child);
         Box::new(Self { child, sources: self.sources.clone(), wiring: self.wiring.clone() })
+    }
+}
+
+/// The name of the step of a delay, and of a delay without a name of its own.
+pub(super) const DELAY: &str = "delay";
+
+/// The code of a delay, whose condition has an input of type `I`.
+pub(super) struct DelayNode<I> {
+    pub(super) sources: Vec<Source>,
+    pub(super) wiring: Wiring<I>,
+}
+
+impl<I: Stored> NodeCode for DelayNode<I> {
+    fn step(&self) -> &str {
+        DELAY
+    }
+
+    fn count(&self, instance: &SagaInstance) -> Result<usize, DecodeInputError> {
+        InputReader::new(instance, &self.sources).count()
+    }
+
+    fn includes(&self, instance: &SagaInstance) -> Result<bool, DecodeInputError> {
+        self.wiring.includes(&self.sources, instance)
+    }
+
+    fn share(&self) -> Box<dyn NodeCode> {
+        Box::new(Self { sources: self.sources.clone(), wiring: self.wiring.clone() })
     }
 }
 
@@ -339,6 +353,10 @@ impl<S: DeclaredStep, K: StepKind<S>> TypedNode<S, K> {
 impl<S: DeclaredStep, K: StepKind<S>> NodeCode for TypedNode<S, K> {
     fn step(&self) -> &str {
         S::NAME
+    }
+
+    fn is_called(&self) -> bool {
+        true
     }
 
     fn accepts(&self, step: &StepInstance) -> bool {

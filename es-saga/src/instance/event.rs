@@ -151,6 +151,14 @@ pub enum SagaEvent {
         /// The reason.
         reason: String,
     },
+    /// A delay started. Its end is a success with the output null.
+    #[event(name = "saga-delay-started")]
+    DelayStarted {
+        /// The delay.
+        unit: Unit,
+        /// When it ends.
+        until: Timestamp,
+    },
     /// The saga turned back: it undoes its steps in reverse order.
     #[event(name = "saga-compensating")]
     Compensating {

@@ -9,7 +9,7 @@ use crate::failure::ErrorClass;
 use crate::id::{Direction, SagaId};
 use crate::instance::event::{SagaEvent, Unit};
 use crate::instance::state::{NodeState, Phase, SagaInstance, UnitState, UnitStatus};
-use crate::shape::{Repeat, SagaShape};
+use crate::shape::{Effect, Repeat, SagaShape};
 
 impl SagaInstance {
     /// Applies an event that happened at this time.
@@ -101,8 +101,16 @@ impl SagaInstance {
     fn turn_back(&mut self, reason: &str, at: Timestamp) {
         self.phase = Phase::Compensating;
         self.reason = Some(reason.to_owned());
-        let waiting = |unit: &&mut UnitState| matches!(unit.status, UnitStatus::Waiting(_));
-        self.nodes.iter_mut().flat_map(|node| &mut node.units).filter(waiting).for_each(|unit| unit.end_forward(at));
+        for (node, shape) in self.nodes.iter_mut().zip(&self.shape.nodes) {
+            let is_delay = matches!(shape.effect, Effect::Delay { .. });
+            for unit in &mut node.units {
+                match unit.status {
+                    UnitStatus::Waiting(_) => unit.end_forward(at),
+                    UnitStatus::Delayed(_) | UnitStatus::Succeeded if is_delay => unit.undo_delay(at),
+                    _ => {}
+                }
+            }
+        }
     }
 
     fn leave_stuck(&mut self) {
@@ -148,9 +156,14 @@ impl UnitState {
                 self.child = Some(child.clone());
             }
             SagaEvent::ChildStuck { reason, .. } => self.error = Some(reason.clone()),
+            SagaEvent::DelayStarted { until, .. } => {
+                self.status = UnitStatus::Delayed(*until);
+                self.started_at.get_or_insert(at);
+            }
             SagaEvent::StepSucceeded { output, .. } => {
-                // The attempt of a local step is counted by its outcome, that of any other by its start.
-                let is_counted = matches!(self.status, UnitStatus::Running | UnitStatus::AwaitingChild);
+                // The attempt of a local step is counted by its outcome, that of any other by its start. A delay has none.
+                let is_counted =
+                    matches!(self.status, UnitStatus::Running | UnitStatus::AwaitingChild | UnitStatus::Delayed(_));
                 self.attempts = self.attempts.saturating_add(u32::from(!is_counted));
                 self.status = UnitStatus::Succeeded;
                 self.started_at.get_or_insert(at);
@@ -211,6 +224,7 @@ fn unit_of(event: &SagaEvent) -> Option<(Unit, &SagaEvent)> {
         SagaEvent::StepStarted { unit, .. }
         | SagaEvent::ChildStarted { unit, .. }
         | SagaEvent::ChildStuck { unit, .. }
+        | SagaEvent::DelayStarted { unit, .. }
         | SagaEvent::StepSucceeded { unit, .. }
         | SagaEvent::StepFailed { unit, .. }
         | SagaEvent::UndoStarted { unit, .. }

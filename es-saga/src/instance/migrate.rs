@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::id::Direction;
 use crate::instance::event::{MigratedOutput, RecordedValue};
 use crate::instance::state::{NodeState, Phase, SagaInstance, UnitState};
-use crate::shape::{Fingerprint, NodeShape, SagaShape};
+use crate::shape::{Effect, Fingerprint, NodeShape, SagaShape};
 
 impl SagaInstance {
     /// Returns the reason why the instance cannot continue with another graph, if there is one.
@@ -15,7 +15,8 @@ impl SagaInstance {
         }
         for (old, state) in self.shape.nodes.iter().zip(&self.nodes) {
             let is_kept = shape.nodes.iter().any(|new| is_same(old, new));
-            if !is_kept && !state.units.iter().all(UnitState::is_clear) {
+            let is_delay = matches!(old.effect, Effect::Delay { .. });
+            if !is_kept && !is_delay && !state.units.iter().all(UnitState::is_clear) {
                 return Err(format!("node {:?} has an effect, and the other graph does not have it", old.name));
             }
         }
@@ -64,7 +65,9 @@ impl SagaInstance {
     }
 }
 
-/// Returns whether a node of another graph keeps the state of a node.
+/// Returns whether a node of another graph keeps the state of a node. A delay in progress keeps its end if its time is
+/// another one in the other graph.
 fn is_same(old: &NodeShape, new: &NodeShape) -> bool {
-    (&old.name, &old.step, old.effect, old.repeat) == (&new.name, &new.step, new.effect, new.repeat)
+    let effect = |node: &NodeShape| std::mem::discriminant(&node.effect);
+    (&old.name, &old.step, effect(old), old.repeat) == (&new.name, &new.step, effect(new), new.repeat)
 }

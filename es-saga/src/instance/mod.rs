@@ -16,7 +16,7 @@
 //! - `fold`: the fold of the events.
 //! - `migrate`: the change to another version of the graph.
 //! - `next`: what to do next, and when.
-//! - `transition`: the outcomes of calls, and the consequences for the saga.
+//! - `transition`: the outcomes of calls, delays, and the consequences for the saga.
 //! - `verbs`: what an operator can do.
 //!
 //! The semantics are those of Garcia-Molina and Salem, "Sagas" (1987), with compensations that are computed before the

@@ -61,6 +61,10 @@ struct Simulation {
     /// Steps with an effect in the world.
     effects: BTreeSet<Unit>,
     keys: BTreeMap<(Unit, Direction), BTreeSet<StepKey>>,
+    /// The ends of the delays in progress.
+    delays: BTreeMap<Unit, Timestamp>,
+    /// The delays that ended.
+    ended: BTreeSet<Unit>,
     now: Timestamp,
     crashes: u32,
 }
@@ -81,17 +85,24 @@ fn random_shape(random: &Random) -> SagaShape {
                 std::cmp::Ordering::Greater => drop(after.insert(pivot)),
             }
         }
+        let effect = match random.below(10) {
+            0..3 => Effect::Local,
+            3 => Effect::Delay { milliseconds: random.below(100_000) },
+            _ => Effect::External,
+        };
+        let is_delay = matches!(effect, Effect::Delay { .. });
         nodes.push(NodeShape {
             name: format!("n{index}"),
             step: "s".to_owned(),
             step_version: 1,
-            effect: if random.percent(30) { Effect::Local } else { Effect::External },
+            effect,
             repeat: match random.below(6) {
                 0 => Repeat::Optional,
-                1 => Repeat::Each,
+                1 if !is_delay => Repeat::Each,
                 _ => Repeat::Once,
             },
             undo: match random.below(12) {
+                _ if is_delay => Undo::Ignore,
                 0 => Undo::Pause,
                 1 => Undo::Ignore,
                 _ => Undo::Compensate,
@@ -120,6 +131,8 @@ impl Simulation {
             reached: BTreeMap::new(),
             effects: BTreeSet::new(),
             keys: BTreeMap::new(),
+            delays: BTreeMap::new(),
+            ended: BTreeSet::new(),
             now: "2026-01-31T12:00:00Z".parse().expect("a time"),
             crashes: 0,
         };
@@ -171,6 +184,13 @@ impl Simulation {
             }
             Act::Execute(unit) if self.calls.contains_key(&unit) => {}
             Act::Execute(unit) => self.execute(unit),
+            Act::Delay(unit) => self.delay(unit),
+            Act::EndDelay(unit) => {
+                let until = self.delays.remove(&unit).expect("it started, and ends once");
+                assert!(until <= self.now, "a delay ends before its time");
+                assert!(self.ended.insert(unit), "a delay ends twice");
+                self.log(Transition::EndDelay { unit });
+            }
             Act::Interrupt(unit) if self.calls.contains_key(&unit) => {}
             Act::Interrupt(unit) => self.log(Transition::Interrupt { unit }),
             Act::Undo(unit) if self.calls.contains_key(&unit) => {}
@@ -179,10 +199,26 @@ impl Simulation {
         }
     }
 
-    fn execute(&mut self, unit: Unit) {
+    fn assert_predecessors_are_done(&self, unit: Unit) {
         for before in &self.shape.nodes[unit.node as usize].after {
             assert!(self.state.nodes[*before as usize].is_done(), "a step started before its predecessor was done");
         }
+    }
+
+    fn delay(&mut self, unit: Unit) {
+        self.assert_predecessors_are_done(unit);
+        let node = &self.shape.nodes[unit.node as usize];
+        let Effect::Delay { milliseconds } = node.effect else { panic!("{node:?} is not a delay") };
+        if node.repeat == Repeat::Optional && milliseconds % 2 == 0 {
+            return self.log(Transition::Omit { node: unit.node });
+        }
+        self.log(Transition::StartDelay { unit });
+        let until = self.now + TimeDelta::milliseconds(i64::try_from(milliseconds).expect("small"));
+        assert_eq!(self.delays.insert(unit, until), None, "a delay starts twice");
+    }
+
+    fn execute(&mut self, unit: Unit) {
+        self.assert_predecessors_are_done(unit);
         let fate = self.fate(unit);
         let node = &self.shape.nodes[unit.node as usize];
         let is_first = self.state.unit(unit).expect("it exists").attempts == 0;
@@ -336,7 +372,8 @@ impl Simulation {
                 assert!(dead.is_empty(), "a refused step is part of a completed saga");
                 for (unit, state) in self.state.units() {
                     let is_omitted = self.state.nodes[unit.node as usize].is_omitted;
-                    assert!(is_omitted || self.effects.contains(&unit), "{unit:?} has no effect: {state:?}");
+                    let is_ended = self.ended.contains(&unit) || self.effects.contains(&unit);
+                    assert!(is_omitted || is_ended, "{unit:?} has no effect: {state:?}");
                 }
             }
             Phase::Compensated => {

@@ -4,7 +4,7 @@ use es_core::Timestamp;
 
 use crate::instance::event::Unit;
 use crate::instance::state::{NodeState, Phase, SagaInstance, UnitState, UnitStatus};
-use crate::shape::Undo;
+use crate::shape::{Effect, Undo};
 
 /// Something that a saga is to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -13,6 +13,10 @@ pub enum Act {
     List(u32),
     /// Execute a step, unless a call of it is in progress.
     Execute(Unit),
+    /// Start a delay.
+    Delay(Unit),
+    /// End a delay whose time has passed.
+    EndDelay(Unit),
     /// Record a step as interrupted, unless a call of it is in progress.
     Interrupt(Unit),
     /// Undo a step, unless a call that undoes it is in progress.
@@ -45,7 +49,7 @@ impl SagaInstance {
         }
         let retry = |direction: Phase| {
             self.units().filter_map(move |(_, unit)| match unit.status {
-                UnitStatus::Waiting(at) if direction == Phase::Running => Some(at),
+                UnitStatus::Waiting(at) | UnitStatus::Delayed(at) if direction == Phase::Running => Some(at),
                 UnitStatus::UndoWaiting(at) if direction == Phase::Compensating => Some(at),
                 _ => None,
             })
@@ -79,11 +83,19 @@ impl SagaInstance {
             }
             let due = |unit: &UnitState| match unit.status {
                 UnitStatus::Pending | UnitStatus::Running => true,
-                UnitStatus::Waiting(at) => at <= now,
+                UnitStatus::Waiting(at) | UnitStatus::Delayed(at) => at <= now,
                 _ => false,
             };
+            let is_delay = matches!(shape.effect, Effect::Delay { .. });
             let units = (0..).zip(&node.units).filter(|(_, unit)| due(unit));
-            acts.extend(units.map(|(item, _)| Act::Execute(Unit { node: index, item })));
+            acts.extend(units.map(|(item, state)| {
+                let unit = Unit { node: index, item };
+                match state.status {
+                    UnitStatus::Delayed(_) => Act::EndDelay(unit),
+                    _ if is_delay => Act::Delay(unit),
+                    _ => Act::Execute(unit),
+                }
+            }));
         }
         acts
     }

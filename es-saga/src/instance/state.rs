@@ -1,6 +1,7 @@
 //! [`SagaInstance`]: the state of a saga instance, folded from its events.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use es_core::model::Metadata;
 use es_core::{Aggregate, Timestamp};
@@ -68,6 +69,8 @@ pub enum UnitStatus {
     Waiting(Timestamp),
     /// Its child saga was created and has not ended.
     AwaitingChild,
+    /// It is a delay that ends at this time.
+    Delayed(Timestamp),
     /// It has had its effect.
     Succeeded,
     /// It failed without an effect.
@@ -95,6 +98,7 @@ impl UnitStatus {
             Self::Running => "running",
             Self::Waiting(_) => "waiting",
             Self::AwaitingChild => "awaiting-child",
+            Self::Delayed(_) => "delayed",
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::Owed => "owed",
@@ -161,6 +165,12 @@ impl UnitState {
     /// Returns whether the last attempt to undo it failed.
     pub(crate) const fn is_undo_failing(&self) -> bool {
         matches!(self.status, UnitStatus::UndoFailed | UnitStatus::UndoWaiting(_))
+    }
+
+    /// Ends a delay of a saga that turns back. The delay starts again if the saga is restarted.
+    pub(super) fn undo_delay(&mut self, at: Timestamp) {
+        self.ended_at.get_or_insert(at);
+        (self.status, self.undone_at) = (UnitStatus::Undone, Some(at));
     }
 
     pub(super) fn end_forward(&mut self, at: Timestamp) {
@@ -324,6 +334,14 @@ impl SagaInstance {
 
     pub(crate) fn is_child(&self, node: u32) -> bool {
         self.shape.nodes.get(node as usize).is_some_and(|node| node.effect == Effect::Child)
+    }
+
+    /// Returns the time for which a node waits, or `None` if it is not a delay.
+    pub(crate) fn delay_of(&self, node: u32) -> Option<Duration> {
+        match self.shape.nodes.get(node as usize)?.effect {
+            Effect::Delay { milliseconds } => Some(Duration::from_millis(milliseconds)),
+            Effect::External | Effect::Local | Effect::Child => None,
+        }
     }
 
     /// Returns the steps that wait for the end of their child sagas.

@@ -334,6 +334,106 @@ fn a_node_with_an_empty_list_is_done_and_one_with_items_waits_for_all_of_them() 
     assert_eq!(two.next(now()), [Act::Execute(Unit { node: 0, item: 1 })]);
 }
 
+const DAY: i64 = 24 * 60 * 60;
+
+/// The saga of three steps with a delay of one day in place of `b`, and `c` after it.
+fn with_delay() -> SagaShape {
+    let mut shape = shape();
+    let delay = Effect::Delay { milliseconds: 86_400_000 };
+    shape.nodes[1] = NodeShape { effect: delay, undo: Undo::Ignore, input: "()".to_owned(), ..node("b", &[0]) };
+    shape.nodes[2].after = vec![0, 1];
+    shape
+}
+
+/// Returns the saga with its delay in progress.
+fn delayed() -> SagaInstance {
+    let mut saga = saga(with_delay(), None);
+    saga.start(0);
+    saga.succeed(0);
+    assert_eq!(saga.next(now()), [Act::Delay(unit(1))]);
+    saga.go(Transition::StartDelay { unit: unit(1) });
+    saga
+}
+
+#[test]
+fn a_delay_ends_once_at_its_recorded_time_and_its_dependents_start_after_it() {
+    let mut saga = delayed();
+    assert_eq!((saga.status(1), saga.wake_at()), (UnitStatus::Delayed(later(DAY)), Some(later(DAY))));
+    assert_eq!(saga.next(later(DAY - 1)), []);
+    let end = Transition::EndDelay { unit: unit(1) };
+    assert!(saga.transition(end.clone(), later(DAY - 1)).is_err(), "its time has not passed");
+    assert!(saga.transition(Transition::StartDelay { unit: unit(1) }, now()).is_err(), "it has started");
+    assert_eq!(saga.next(later(999 * DAY)), [Act::EndDelay(unit(1))]);
+    saga.transition(end.clone(), later(999 * DAY)).expect("its time has passed");
+    assert!(saga.transition(end, later(999 * DAY)).is_err(), "it has ended");
+    assert_eq!(saga.next(now()), [Act::Execute(unit(2))], "it stays ended when the clock is set back");
+    saga.start(2);
+    saga.succeed(2);
+    assert_eq!(saga.phase(), Phase::Completed);
+    assert_eq!(saga.unit(unit(1)).map(|delay| (delay.attempts, &delay.output)), Some((0, &Some(Value::Null))));
+}
+
+#[test]
+fn a_saga_that_turns_back_does_not_wait_and_waits_again_when_it_is_restarted() {
+    let mut saga = delayed();
+    saga.operate_as(SagaVerb::Cancel).expect("it runs");
+    assert_eq!((saga.status(1), saga.wake_at()), (UnitStatus::Undone, None));
+    assert_eq!(saga.next(now()), [Act::Undo(unit(0))]);
+    saga.go(Transition::SucceedUndo { unit: unit(0) });
+    assert_eq!(saga.phase(), Phase::Compensated);
+    saga.operate_as(verb("restart", "c", None)).expect("nothing has an effect");
+    saga.start(0);
+    saga.succeed(0);
+    assert_eq!(saga.next(now()), [Act::Delay(unit(1))], "c waits for the delay, which starts again");
+}
+
+#[test]
+fn a_delay_that_ended_is_no_effect_and_starts_again_with_the_steps_before_it() {
+    let mut saga = delayed();
+    saga.transition(Transition::EndDelay { unit: unit(1) }, later(DAY)).expect("its time has passed");
+    saga.start(2);
+    saga.fail(2, ErrorClass::Terminal);
+    assert_eq!((saga.status(1), saga.next(now())), (UnitStatus::Undone, vec![Act::Undo(unit(0))]));
+    saga.go(Transition::SucceedUndo { unit: unit(0) });
+    saga.operate_as(verb("restart", "a", None)).expect("nothing has an effect");
+    assert_eq!((saga.status(1), saga.next(now())), (UnitStatus::Pending, vec![Act::Execute(unit(0))]));
+}
+
+#[test]
+fn a_delay_is_skipped_but_not_retried_and_its_time_passes_while_the_saga_is_paused() {
+    let mut saga = delayed();
+    let refused = saga.operate_as(verb("retry", "b", None));
+    assert!(matches!(refused, Err(VerbRefused::NotFailed { .. })), "{refused:?}");
+    let mut skipped = saga.clone();
+    skipped.operate_as(verb("skip", "b", Some(json!("ignored")))).expect("it is in progress");
+    assert_eq!(skipped.next(now()), [Act::Execute(unit(2))]);
+    assert_eq!(skipped.unit(unit(1)).and_then(|delay| delay.output.clone()), Some(Value::Null));
+    saga.operate_as(SagaVerb::Pause).expect("it runs");
+    assert_eq!((saga.next(later(DAY)), saga.wake_at()), (vec![], None));
+    saga.operate_as(SagaVerb::Resume).expect("it is paused");
+    assert_eq!((saga.next(later(DAY - 1)), saga.next(later(DAY))), (vec![], vec![Act::EndDelay(unit(1))]));
+    saga.operate_as(SagaVerb::Pause).expect("it runs");
+    saga.operate_as(verb("restart", "c", None)).expect("c was not started");
+    assert_eq!(saga.status(1), UnitStatus::Delayed(later(DAY)), "it does not start again");
+}
+
+#[test]
+fn a_delay_in_progress_keeps_its_end_in_another_version_and_can_be_removed() {
+    let mut longer = with_delay();
+    longer.nodes[1].effect = Effect::Delay { milliseconds: 172_800_000 };
+    assert_ne!(crate::Fingerprint::of(&longer), crate::Fingerprint::of(&with_delay()));
+    let mut without = with_delay();
+    without.nodes.remove(1);
+    without.nodes[1].after = vec![0];
+    let migrate = |shape: &SagaShape| {
+        let mut saga = delayed();
+        saga.go(Transition::Migrate { shape: shape.clone(), input: None, outputs: Vec::new() });
+        saga
+    };
+    assert_eq!(migrate(&longer).status(1), UnitStatus::Delayed(later(DAY)));
+    assert_eq!(migrate(&without).next(now()), [Act::Execute(unit(1))], "c is the second node of this version");
+}
+
 /// omicron #5948 and #10531: a truncated log, and a state that the program never wrote. (R29)
 #[test]
 fn events_that_no_saga_can_have_are_a_defect_and_nothing_is_executed() {

@@ -74,6 +74,16 @@ pub enum Transition {
         /// The reason.
         reason: String,
     },
+    /// A delay starts.
+    StartDelay {
+        /// The delay.
+        unit: Unit,
+    },
+    /// The time of a delay has passed.
+    EndDelay {
+        /// The delay.
+        unit: Unit,
+    },
     /// A step has had its effect.
     Succeed {
         /// The step.
@@ -195,6 +205,17 @@ impl SagaInstance {
                 let is_awaited = self.awaited_children().any(|(awaited, _)| awaited == unit);
                 self.need(!self.phase.is_final() && is_awaited, "an unfinished saga that waits for a child saga")?;
                 SagaEvent::ChildStuck { unit, reason }
+            }
+            Transition::StartDelay { unit } => {
+                self.startable(unit)?;
+                let Some(delay) = self.delay_of(unit.node) else { return Err(self.stale("a delay")) };
+                SagaEvent::DelayStarted { unit, until: after(now, delay) }
+            }
+            Transition::EndDelay { unit } => {
+                let state = self.existing(unit)?;
+                let is_over = matches!(state.status, UnitStatus::Delayed(until) if until <= now);
+                self.need(self.phase == Phase::Running && is_over, "a running saga and a delay that is over")?;
+                SagaEvent::StepSucceeded { unit, output: Value::Null }
             }
             Transition::Succeed { unit, output } => {
                 self.executing(unit)?;

@@ -9,7 +9,8 @@ use crate::instance::state::{Phase, SagaInstance, UnitState, UnitStatus};
 /// An action of an operator. Each is recorded as an event, with its [note](OperatorNote).
 #[derive(Debug, Clone, PartialEq)]
 pub enum SagaVerb {
-    /// Starts no new call until it is resumed. Calls and child sagas in progress are finished.
+    /// Starts no new call until it is resumed. Calls and child sagas in progress are finished. The time of a delay
+    /// passes, and what follows it starts after the saga is resumed.
     Pause,
     /// Continues a paused saga.
     Resume,
@@ -21,13 +22,14 @@ pub enum SagaVerb {
         /// The index of the item; 0 for a node without a list.
         item: u32,
     },
-    /// Takes a failed step, or the undo of a step, for done. A skipped step is not undone later.
+    /// Takes a failed step, or the undo of a step, for done. A skipped step is not undone later. A delay in progress
+    /// ends at once.
     Skip {
         /// The name of the node.
         step: String,
         /// The index of the item; 0 for a node without a list.
         item: u32,
-        /// The output, which is required if a later step uses it.
+        /// The output, which is required if a later step uses it. A delay has no other output than null.
         output: Option<Value>,
     },
     /// Undoes all steps, also those of a completed saga: child sagas first. A saga past its pivot cannot be cancelled.
@@ -168,7 +170,8 @@ impl SagaInstance {
             }
             SagaVerb::Skip { step, item, output } => {
                 need(is_unfinished, "unfinished")?;
-                let unit = self.failed_unit(&step, item)?;
+                let unit = self.unit_to_skip(&step, item)?;
+                let output = if self.delay_of(unit.node).is_some() { Some(Value::Null) } else { output };
                 let is_undo = self.unit(unit).is_some_and(UnitState::is_undo_failing);
                 if let Some(by) = self.user_of_output(&step).filter(|_| output.is_none() && !is_undo) {
                     return Err(VerbRefused::OutputNeeded { step, by });
@@ -222,6 +225,15 @@ impl SagaInstance {
         }
     }
 
+    fn unit_to_skip(&self, step: &str, item: u32) -> Result<Unit, VerbRefused> {
+        match self.failed_unit(step, item) {
+            Err(VerbRefused::NotFailed { found: UnitStatus::Delayed(_), .. }) => {
+                Ok(Unit { node: self.node(step, item)?, item })
+            }
+            other => other,
+        }
+    }
+
     /// Returns the name of a node whose input contains the output of a node, or `output` for the output of the saga.
     fn user_of_output(&self, step: &str) -> Option<String> {
         let uses = |wiring: &str| wiring.split(['(', ')', ',', ' ']).any(|source| source == step);
@@ -244,7 +256,8 @@ impl SagaInstance {
         }
         let with_effect: Vec<String> = (0..)
             .zip(&self.nodes)
-            .filter(|(index, node)| is_set(&restarted, *index) && node.units.iter().any(|unit| !unit.is_clear()))
+            .filter(|(index, _)| is_set(&restarted, *index) && self.delay_of(*index).is_none())
+            .filter(|(_, node)| node.units.iter().any(|unit| !unit.is_clear()))
             .map(|(index, _)| self.node_name(index).to_owned())
             .collect();
         if !with_effect.is_empty() {

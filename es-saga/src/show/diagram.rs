@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::show::text::between;
+use chrono::TimeDelta;
+
+use crate::shape::Effect;
+use crate::show::text::{between, length};
 use crate::show::{NodeDetails, SagaDetails};
 
 /// The fill colours of the states.
@@ -24,7 +27,11 @@ pub(super) fn flowchart(details: &SagaDetails) -> String {
     let mut chart = "flowchart TD\n".to_owned();
     for (index, node) in details.nodes.iter().enumerate() {
         let is_pivot = details.pivot.is_some_and(|pivot| pivot.step.is_some_and(|step| step as usize == index));
-        let (open, close) = if is_pivot { ("{{", "}}") } else { ("[", "]") };
+        let (open, close) = match node.effect {
+            Effect::Delay { .. } => ("([", "])"),
+            _ if is_pivot => ("{{", "}}"),
+            _ => ("[", "]"),
+        };
         // Writing to a string does not fail.
         let _ = writeln!(chart, "  n{index}{open}\"{}\"{close}:::{}", label(node), class(node.state()));
     }
@@ -42,6 +49,10 @@ pub(super) fn flowchart(details: &SagaDetails) -> String {
 fn label(node: &NodeDetails) -> String {
     let mut label = escaped(&node.name);
     label.push_str("<br/>");
+    if let Effect::Delay { milliseconds } = node.effect {
+        let delay = TimeDelta::try_milliseconds(i64::try_from(milliseconds).unwrap_or(i64::MAX));
+        let _ = write!(label, "delay of {}<br/>", length(delay.unwrap_or(TimeDelta::MAX)));
+    }
     label.push_str(node.state());
     if node.items.len() > 1 {
         let _ = write!(label, ", {} items", node.items.len());

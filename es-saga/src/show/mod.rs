@@ -116,6 +116,9 @@ pub struct ItemDetails {
     /// The time of the next attempt, if it waits for one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_attempt_at: Option<Timestamp>,
+    /// When it ends, if it is a delay in progress.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delayed_until: Option<Timestamp>,
     /// When its first attempt started; for a local step, when the first attempt ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
@@ -217,12 +220,17 @@ impl ItemDetails {
             UnitStatus::Waiting(at) | UnitStatus::UndoWaiting(at) => Some(at),
             _ => None,
         };
+        let delayed_until = match unit.status {
+            UnitStatus::Delayed(until) => Some(until),
+            _ => None,
+        };
         Self {
             item,
             state: unit.status.name(),
             attempts: unit.attempts,
             undo_attempts: unit.undo_attempts,
             next_attempt_at,
+            delayed_until,
             started_at: unit.started_at,
             ended_at: unit.ended_at,
             undo_started_at: unit.undo_started_at,

@@ -157,6 +157,30 @@ fn the_json_form_has_no_inputs_and_outputs() {
 }
 
 #[test]
+fn a_delay_is_shown_with_its_time_and_its_end() {
+    let mut saga = SagaInstance::initial(&SagaId::new("trial", 1).expect("an id"));
+    let nodes = vec![
+        node("over", Effect::Delay { milliseconds: 93_600_000 }, Repeat::Once, &[]),
+        node("charge", Effect::External, Repeat::Once, &[0]),
+    ];
+    let shape = SagaShape { name: "trial".to_owned(), version: 1, nodes, output: "charge".to_owned(), pivot: None };
+    let create = Transition::Create { parent: None, shape, input: json!(7), deadline: None };
+    saga.transition(create, at(0)).expect("it is new");
+    let unit = Unit { node: 0, item: 0 };
+    saga.transition(Transition::StartDelay { unit }, at(1)).expect("it fits");
+    let details = SagaDetails::of(&saga);
+    let text = details.to_string();
+    let line = "  over    delayed until 2026-02-01T14:00:01Z         0      0    +1s";
+    assert!(text.lines().any(|found| found == line), "{text}");
+    let mermaid = details.mermaid();
+    let box_of_delay = "  n0([\"over<br/>delay of 1d2h<br/>delayed\"]):::active";
+    assert!(mermaid.lines().any(|found| found == box_of_delay), "{mermaid}");
+    let found = serde_json::to_value(details).expect("it is JSON");
+    assert_eq!(found["nodes"][0]["effect"], json!({ "delay": { "milliseconds": 93_600_000 } }));
+    assert_eq!(found["nodes"][0]["items"][0]["delayed_until"], json!("2026-02-01T14:00:01Z"));
+}
+
+#[test]
 fn a_summary_is_one_line() {
     let mut saga = stuck();
     let pause = Operate { verb: SagaVerb::Pause, note: OperatorNote::new("ann", "provider\nis down") };

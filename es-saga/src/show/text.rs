@@ -145,7 +145,7 @@ fn item_row(name: String, item: &ItemDetails, created: Option<Timestamp>) -> [St
     let time = item.started_at.zip(item.ended_at).map_or(String::new(), |(start, end)| between(start, end));
     [
         name,
-        item.state.to_owned(),
+        state(item),
         item.attempts.to_string(),
         item.undo_attempts.to_string(),
         since(created, item.started_at),
@@ -153,6 +153,14 @@ fn item_row(name: String, item: &ItemDetails, created: Option<Timestamp>) -> [St
         String::new(),
         item.error.as_deref().map_or(String::new(), one_line),
     ]
+}
+
+/// Returns the state of an item, with the end of a delay in progress.
+fn state(item: &ItemDetails) -> String {
+    match item.delayed_until {
+        Some(until) => format!("{} until {}", item.state, until.to_rfc3339_opts(SecondsFormat::Secs, true)),
+        None => item.state.to_owned(),
+    }
 }
 
 fn write_table(rows: &[[String; COLUMNS]], f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -181,7 +189,11 @@ fn since(created: Option<Timestamp>, at: Option<Timestamp>) -> String {
 
 /// Returns the time between two times, such as `250ms`, `9s`, `1m30s` or `2d3h`.
 pub(super) fn between(start: Timestamp, end: Timestamp) -> String {
-    let time = (end - start).max(TimeDelta::zero());
+    length((end - start).max(TimeDelta::zero()))
+}
+
+/// Returns a time, such as `250ms`, `9s`, `1m30s` or `2d3h`.
+pub(super) fn length(time: TimeDelta) -> String {
     let (millis, seconds) = (time.num_milliseconds(), time.num_seconds());
     let two = |large: i64, name: &str, small: i64, small_name: &str| match small {
         0 => format!("{large}{name}"),

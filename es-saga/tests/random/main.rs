@@ -17,8 +17,8 @@ use es_core::testing::SeededEntropy;
 use es_core::{EventStore, StreamRead};
 use es_saga::instance::UnitStatus;
 use es_saga::{
-    HookAction, MaybeOut, NodeOut, Phase, RunningSagas, Saga, SagaAdmin, SagaCoordinator, SagaGraph, SagaId,
-    SagaInstance,
+    Effect, HookAction, MaybeOut, NodeOut, Phase, RunningSagas, Saga, SagaAdmin, SagaCoordinator, SagaDetails,
+    SagaGraph, SagaId, SagaInstance,
 };
 use tokio::sync::Notify;
 use world::{Item, Local, Manual, Place, Work, World, fate, stream};
@@ -31,7 +31,11 @@ enum Kind {
     Manual,
     Local,
     Child,
+    Delay,
 }
+
+/// The time of each delay.
+const DELAY: Duration = Duration::from_millis(3);
 
 #[derive(Debug)]
 struct NodePlan {
@@ -68,6 +72,7 @@ impl Plan {
                 3 => Kind::Manual,
                 4..7 => Kind::Local,
                 7 | 8 if has_children && index < 3 => Kind::Child,
+                9 => Kind::Delay,
                 _ => Kind::Work,
             },
             after: (0..index).filter(|_| below(100) < 35).collect(),
@@ -115,6 +120,7 @@ impl Plan {
                 (Kind::Items, _) => Handle::Many(node.each::<Item>(input)),
                 (Kind::Manual, _) => Handle::One(node.step::<Manual>(input)),
                 (Kind::Local, _) => Handle::One(node.local::<Local>(input)),
+                (Kind::Delay, _) => Handle::Unit(node.delay(DELAY)),
                 (Kind::Child, Some(child)) => Handle::Unit(node.child(child, input)),
                 (Kind::Work | Kind::Child, _) => Handle::One(node.step::<Work>(input)),
             });
@@ -130,6 +136,7 @@ impl Plan {
             let place = |item| ((self.name.clone(), node.name.clone(), item), node.kind);
             match node.kind {
                 Kind::Optional if input.len() <= 1 => {}
+                Kind::Delay => {}
                 Kind::Items => places.extend((0..u32::try_from(input.len()).expect("small")).map(place)),
                 Kind::Child => places.extend(self.child.iter().flat_map(|child| child.places(input))),
                 _ => places.push(place(0)),
@@ -226,7 +233,30 @@ async fn local_effects(store: &dyn EventStore, place: &Place) -> usize {
     effects
 }
 
+/// Checks that each delay ended its time after the nodes before it or later, and that nothing after it started before
+/// its end.
+fn check_delays(plan: &Plan, state: &SagaInstance) {
+    let details = SagaDetails::of(state);
+    for node in details.nodes.iter().filter(|node| matches!(node.effect, Effect::Delay { .. })) {
+        let Some(end) = node.items[0].ended_at else { continue };
+        if state.phase() == Phase::Completed {
+            let before = details.nodes.iter().filter(|other| node.after.contains(&other.name));
+            let ends = before.flat_map(|other| &other.items).filter_map(|item| item.ended_at);
+            let ready = ends.chain(state.created_at()).max().expect("it was created");
+            assert!(
+                (end - ready).to_std().expect("in order") >= DELAY,
+                "{}: a delay ended early: {details}",
+                plan.name
+            );
+        }
+        let after = details.nodes.iter().filter(|other| other.after.contains(&node.name));
+        let starts = after.flat_map(|other| &other.items).filter_map(|item| item.started_at);
+        assert!(starts.min().is_none_or(|next| next >= end), "{}: a step did not wait: {details}", plan.name);
+    }
+}
+
 async fn check(store: &dyn EventStore, plan: &Plan, state: &SagaInstance, world: &World) {
+    check_delays(plan, state);
     let places = plan.places(&plan.input);
     let is_refused = places.iter().any(|(place, _)| fate(place).is_refused);
     let name = &plan.name;

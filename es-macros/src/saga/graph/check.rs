@@ -108,6 +108,7 @@ impl Checker<'_> {
 
     fn node(&mut self, node: &Node) {
         match &node.repeat {
+            Repeat::Each { .. } if matches!(node.kind, Kind::Delay(_)) => {}
             Repeat::Once => self.inputs(node),
             Repeat::If(condition) => {
                 self.inputs(node);
@@ -117,6 +118,9 @@ impl Checker<'_> {
         }
         for handle in &node.after {
             self.resolve(handle);
+        }
+        if let Kind::Delay(_) = node.kind {
+            self.delay(node);
         }
         if node.kind == Kind::Child && node.step.path.is_ident(self.saga) {
             let message = "a saga cannot be its own child saga: each instance would create another one";
@@ -181,6 +185,21 @@ impl Checker<'_> {
                 node.inputs_span,
                 format!("a step in a `for` takes the item only, `({item})`: put what else it needs into the items"),
             );
+        }
+    }
+
+    fn delay(&self, node: &Node) {
+        match &node.repeat {
+            Repeat::Once if !node.inputs.is_empty() => {
+                let message =
+                    "a delay without a condition has no inputs: use `after`, as in `delay(\"3d\") after order`";
+                self.cx.error(node.inputs_span, message);
+            }
+            Repeat::Each { .. } => {
+                self.cx
+                    .error_on(&node.step, "a delay in a `for`: put it before the `for`, which then starts `after` it");
+            }
+            Repeat::Once | Repeat::If(_) => {}
         }
     }
 

@@ -1,6 +1,7 @@
 //! The code that `saga!` generates.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use proc_macro2::{Ident, Literal, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
@@ -29,8 +30,8 @@ pub(super) fn saga(declaration: &SagaDeclaration, body: &TokenStream) -> TokenSt
         quote_spanned!(span=> #krate::Saga::define)
     };
     let deadline = head.deadline.map(|deadline| {
-        let (seconds, nanoseconds) = (deadline.as_secs(), deadline.subsec_nanos());
-        quote!(.map(|__saga| __saga.with_deadline(::core::time::Duration::new(#seconds, #nanoseconds))))
+        let deadline = duration(deadline);
+        quote!(.map(|__saga| __saga.with_deadline(#deadline)))
     });
     let doc = format!("The saga `{name}`.");
     let is_documented = attributes.iter().any(|attribute| attribute.path().is_ident("doc"));
@@ -146,6 +147,7 @@ fn node(krate: &syn::Path, node: &Node) -> TokenStream {
     };
     let inputs = inputs(node);
     let arguments = match &node.repeat {
+        Repeat::Once if matches!(node.kind, Kind::Delay(_)) => TokenStream::new(),
         Repeat::Once => inputs,
         Repeat::If(condition) => {
             let pattern = pattern(node, condition.to_token_stream());
@@ -154,14 +156,25 @@ fn node(krate: &syn::Path, node: &Node) -> TokenStream {
         Repeat::Each { list, .. } => list.to_token_stream(),
     };
     let method = Ident::new(method(node.kind, &node.repeat), span);
-    if node.kind != Kind::Child {
-        return quote_spanned!(span=> #builder.#method::<#step>(#arguments));
+    match node.kind {
+        Kind::External | Kind::Local => quote_spanned!(span=> #builder.#method::<#step>(#arguments)),
+        Kind::Child => {
+            let (krate, child) = (relocate(krate, span), Ident::new("__child", Span::mixed_site().located_at(span)));
+            quote_spanned!(span=> {
+                let #child = #krate::__private::child_saga::<#step, _, _>(#graph);
+                #builder.#method(&#child, #arguments)
+            })
+        }
+        Kind::Delay(time) => {
+            let time = duration(time);
+            quote_spanned!(span=> #builder.#method(#time, #arguments))
+        }
     }
-    let (krate, child) = (relocate(krate, span), Ident::new("__child", Span::mixed_site().located_at(span)));
-    quote_spanned!(span=> {
-        let #child = #krate::__private::child_saga::<#step, _, _>(#graph);
-        #builder.#method(&#child, #arguments)
-    })
+}
+
+fn duration(duration: Duration) -> TokenStream {
+    let (seconds, nanoseconds) = (duration.as_secs(), duration.subsec_nanos());
+    quote!(::core::time::Duration::new(#seconds, #nanoseconds))
 }
 
 /// Returns the name of the function of `es_saga::NodeBuilder` that adds a node.
@@ -176,6 +189,8 @@ const fn method(kind: Kind, repeat: &Repeat) -> &'static str {
         (Kind::Child, Repeat::Once) => "child",
         (Kind::Child, Repeat::If(_)) => "child_if",
         (Kind::Child, Repeat::Each { .. }) => "child_each",
+        (Kind::Delay(_), Repeat::If(_)) => "delay_if",
+        (Kind::Delay(_), Repeat::Once | Repeat::Each { .. }) => "delay",
     }
 }
 
@@ -186,10 +201,11 @@ fn node_name(krate: &syn::Path, node: &Node) -> TokenStream {
         Some(name) => name.to_token_stream(),
         None => {
             let krate = relocate(krate, step.span());
-            if node.kind == Kind::Child {
-                return quote_spanned!(step.span()=> <#step as #krate::DeclaredSaga<_, _>>::NAME);
+            match node.kind {
+                Kind::External | Kind::Local => quote_spanned!(step.span()=> <#step as #krate::DeclaredStep>::NAME),
+                Kind::Child => quote_spanned!(step.span()=> <#step as #krate::DeclaredSaga<_, _>>::NAME),
+                Kind::Delay(_) => quote_spanned!(step.span()=> "delay"),
             }
-            quote_spanned!(step.span()=> <#step as #krate::DeclaredStep>::NAME)
         }
     }
 }

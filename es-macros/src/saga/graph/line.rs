@@ -1,9 +1,13 @@
 //! The lines of a saga.
 
+use std::time::Duration;
+
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
 use syn::{Expr, ExprPath, LitStr, Token, parenthesized};
+
+use crate::duration;
 
 /// A line of a saga.
 pub(super) enum Line {
@@ -19,7 +23,7 @@ pub(super) enum Line {
 pub(super) struct Node {
     pub(super) repeat: Repeat,
     pub(super) kind: Kind,
-    /// The type of the step.
+    /// The type of the step or of the child saga; `delay` for a delay.
     pub(super) step: ExprPath,
     pub(super) inputs: Vec<Input>,
     /// The span of the inputs with their parentheses.
@@ -39,6 +43,8 @@ pub(super) enum Kind {
     Local,
     /// A `DeclaredSaga`: `child Saga(input)`.
     Child,
+    /// `delay("3d")`, with the inputs of its condition.
+    Delay(Duration),
 }
 
 /// How often a step is executed.
@@ -162,6 +168,9 @@ fn block(input: ParseStream<'_>, example: &str) -> syn::Result<Node> {
 
 /// Parses `local Step(inputs) as "name" after handle`, also with `child` or nothing in place of `local`.
 fn step(input: ParseStream<'_>) -> syn::Result<Node> {
+    if is_keyword(input, "delay") && input.peek2(syn::token::Paren) {
+        return delay(input);
+    }
     let is_prefix = !input.peek2(syn::token::Paren) && !input.peek2(Token![::]);
     let kind = match [("local", Kind::Local), ("child", Kind::Child)].iter().find(|(word, _)| is_keyword(input, word)) {
         Some((_, kind)) if is_prefix => {
@@ -183,6 +192,27 @@ fn step(input: ParseStream<'_>) -> syn::Result<Node> {
     let inputs = inputs(&content)?;
     let (repeat, inputs_span) = (Repeat::Once, parentheses.span.join());
     let mut node = Node { repeat, kind, step, inputs, inputs_span, name: None, after: Vec::new() };
+    modifiers(input, &mut node)?;
+    Ok(node)
+}
+
+/// Parses `delay("3d", inputs) as "name" after handle`.
+fn delay(input: ParseStream<'_>) -> syn::Result<Node> {
+    let step = input.parse()?;
+    let content;
+    let span = parenthesized!(content in input).span.join();
+    let text: LitStr =
+        content.parse().map_err(|_| syn::Error::new(span, "expected the time of the delay, as in `delay(\"3d\")`"))?;
+    let time = duration::from_literal(&text)?;
+    if time.is_zero() {
+        return Err(syn::Error::new_spanned(text, "a delay must be longer than zero"));
+    }
+    if !content.is_empty() {
+        content.parse::<Token![,]>()?;
+    }
+    let inputs = inputs(&content)?;
+    let (repeat, kind) = (Repeat::Once, Kind::Delay(time));
+    let mut node = Node { repeat, kind, step, inputs, inputs_span: span, name: None, after: Vec::new() };
     modifiers(input, &mut node)?;
     Ok(node)
 }

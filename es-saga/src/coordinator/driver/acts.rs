@@ -1,6 +1,6 @@
 //! The acts of a saga: intents are recorded, then the calls start.
 
-use es_core::{Commit, StoreError};
+use es_core::{Commit, StoreError, Timestamp};
 
 use crate::coordinator::call::Call;
 use crate::coordinator::driver::{Crashed, Current, DriveEnd, Driver, Progress};
@@ -8,12 +8,16 @@ use crate::failure::{ErrorClass, StepFailure, StepRetry};
 use crate::hooks::{HookAction, HookPlace};
 use crate::id::Direction;
 use crate::instance::{Act, Phase, Transition, Unit, UnitStatus};
-use crate::record::stored_now;
 use crate::shape::{Effect, Repeat};
 
 impl Driver {
-    /// Performs acts: records the intents of calls in one commit, then starts the calls.
-    pub(super) async fn act(&mut self, current: &mut Current, acts: Vec<Act>) -> Result<Progress, StoreError> {
+    /// Performs acts: records the intents of calls, and delays, in one commit, then starts the calls.
+    pub(super) async fn act(
+        &mut self,
+        current: &mut Current,
+        acts: Vec<Act>,
+        now: Timestamp,
+    ) -> Result<Progress, StoreError> {
         let unit_of_child = |act: &Act| match act {
             Act::Execute(unit) | Act::Undo(unit) if current.state.is_child(unit.node) => Some(*unit),
             _ => None,
@@ -26,7 +30,6 @@ impl Driver {
                 self.undo_child(current, unit).await
             };
         }
-        let now = stored_now(&*self.shared.clock);
         let (mut events, mut started) = (Vec::new(), Vec::new());
         for act in acts {
             let phase = current.state.phase();
@@ -39,8 +42,10 @@ impl Driver {
                 Act::Interrupt(unit) => Ok(Some(Transition::Interrupt { unit })),
                 Act::Execute(unit) if phase == Phase::Running => self.intent(current, unit, &mut started),
                 Act::Undo(unit) if phase == Phase::Compensating => self.undo_intent(current, unit, &mut started),
+                Act::Delay(unit) if phase == Phase::Running => self.delay(current, unit),
+                Act::EndDelay(unit) if phase == Phase::Running => self.end_delay(current, unit),
                 // An earlier act of this round has turned the saga back.
-                Act::Execute(_) | Act::Undo(_) => Ok(None),
+                Act::Execute(_) | Act::Undo(_) | Act::Delay(_) | Act::EndDelay(_) => Ok(None),
             };
             let Ok(transition) = transition else { return Ok(Progress::End(DriveEnd::Stopped)) };
             let Some(transition) = transition else { continue };
@@ -89,6 +94,28 @@ impl Driver {
         }
         let included = code.includes(&current.state);
         included.map_err(|error| StepFailure::new(ErrorClass::Terminal, es_core::model::ErrorChain(&error).to_string()))
+    }
+
+    /// Returns the transition that starts a delay, or omits it.
+    fn delay(&self, current: &Current, unit: Unit) -> Result<Option<Transition>, Crashed> {
+        let context = self.context(current, unit, Direction::Forward, 0);
+        if self.hook(&context, HookPlace::BeforeIntent) == HookAction::Crash {
+            return Err(Crashed);
+        }
+        Ok(Some(match self.is_included(current, unit) {
+            Ok(true) => Transition::StartDelay { unit },
+            Ok(false) => Transition::Omit { node: unit.node },
+            Err(failure) => self.failed(unit, failure, StepRetry { attempts: 0, ..StepRetry::DEFAULT }),
+        }))
+    }
+
+    /// Returns the transition that ends a delay.
+    fn end_delay(&self, current: &Current, unit: Unit) -> Result<Option<Transition>, Crashed> {
+        let context = self.context(current, unit, Direction::Forward, 0);
+        if self.hook(&context, HookPlace::BeforeOutcome) == HookAction::Crash {
+            return Err(Crashed);
+        }
+        Ok(Some(Transition::EndDelay { unit }))
     }
 
     /// Prepares a call that executes a step. Returns the transition that is recorded before the call, if there is one.

@@ -210,9 +210,11 @@ impl Driver {
         if !self.finished.is_empty() {
             return self.record(current).await;
         }
-        let acts = if self.shared.is_running() { self.acts(current) } else { Vec::new() };
+        // The acts are performed at the time for which they were computed: a delay that is over stays over.
+        let now = stored_now(&*self.shared.clock);
+        let acts = if self.shared.is_running() { self.acts(current, now) } else { Vec::new() };
         if !acts.is_empty() {
-            return self.act(current, acts).await;
+            return self.act(current, acts, now).await;
         }
         if self.calls.is_empty() {
             return self.finish(current).await;
@@ -221,11 +223,11 @@ impl Driver {
     }
 
     /// Returns what to do now, without what is in progress already.
-    fn acts(&self, current: &Current) -> Vec<Act> {
+    fn acts(&self, current: &Current, now: Timestamp) -> Vec<Act> {
         let free = MAX_CALLS.saturating_sub(self.in_flight.len());
-        let acts = current.state.next(stored_now(&*self.shared.clock)).into_iter().filter(|act| match act {
+        let acts = current.state.next(now).into_iter().filter(|act| match act {
             Act::Execute(unit) | Act::Interrupt(unit) | Act::Undo(unit) => !self.in_flight.contains(unit),
-            Act::List(_) | Act::Expire => true,
+            Act::List(_) | Act::Delay(_) | Act::EndDelay(_) | Act::Expire => true,
         });
         acts.take(free).collect()
     }
