@@ -10,8 +10,8 @@ use es_core::prelude::*;
 use es_core::projection::ProjectionOptions;
 use es_core::projection::view::{View, Views};
 use es_core::retention::{DeleteKind, Note, Rule, Scavenge, Scope};
-use es_core::store::{QueryItem, RowScan, StoreAdmin};
-use es_core::{Commit, EventType, NewEvent, RecordedEvent, StreamId, StreamRead, Subscription};
+use es_core::store::{InvalidCommit, QueryItem, RowScan, StoreAdmin};
+use es_core::{Commit, CommitError, EventType, NewEvent, RecordedEvent, StreamId, StreamRead, Subscription};
 use es_tests::account::{Account, Deposit, Open};
 use es_tests::stores::on_every_store;
 use es_tests::supervised::{TIMEOUT, start};
@@ -146,6 +146,22 @@ fn rules_are_set_and_cleared_beside_a_service() {
         admin.clear_rule(scope, Note::default()).await.expect("cleared");
         assert_eq!(read(store, "old-3").await.len() as u64, OLD_EVENTS);
         assert_eq!(admin.retention().await.expect("read").rules().count(), 0);
+    });
+}
+
+/// A rule with a typing error would hide all events that are written later.
+#[test]
+fn a_truncation_of_a_category_ahead_of_its_streams_is_refused() {
+    beside_a_service(&async |store, admin| {
+        let scope = Scope::Category(category("old"));
+        let truncate = |first| Rule { truncate_before: Some(Revision::new(first)), ..Rule::default() };
+        let refused = admin.set_rule(scope.clone(), truncate(OLD_EVENTS + 1), Note::default()).await;
+        let (end, found) = (Revision::new(OLD_EVENTS), Revision::new(OLD_EVENTS + 1));
+        let expected = InvalidCommit::TruncationAhead { category: category("old"), end, found };
+        assert!(matches!(refused, Err(CommitError::Invalid(ref error)) if *error == expected), "{refused:?}");
+        assert_eq!(read(store, "old-3").await.len() as u64, OLD_EVENTS);
+        admin.set_rule(scope, truncate(OLD_EVENTS), Note::default()).await.expect("set");
+        assert_eq!(read(store, "old-3").await, []);
     });
 }
 

@@ -65,17 +65,6 @@ struct SetRequest<'a> {
 }
 
 async fn set_in(directory: &Path, scope: &Scope, rule: Rule, note: Note) -> Result<RuleAnswer, Failure> {
-    if let (Scope::Category(category), Some(first)) = (scope, rule.truncate_before) {
-        // The store refuses such a rule for one stream.
-        let Coverage { last, .. } = Coverage::of(&ReadOnlyStore::open(directory).await?, scope).await?;
-        let end = Revision::following(last);
-        if first > end {
-            return Err(Failure::Input(format!(
-                "category {category}: expected a revision up to {end} for --truncate-before, found {first}; it would \
-                 hide events that are not written yet"
-            )));
-        }
-    }
     commit_rule(directory, scope, async |admin| admin.set_rule(scope.clone(), rule, note).await).await
 }
 

@@ -121,7 +121,7 @@ fn a_truncation_ahead_of_the_log_is_refused() {
     assert!(refused.err.contains("expected revision 199, found revision 1"), "{}", refused.err);
     let refused = set(&["--category", "a"], "200");
     assert_eq!(refused.code, Some(1), "{}", refused.err);
-    assert!(refused.err.contains("expected a revision up to 2 for --truncate-before, found 200"), "{}", refused.err);
+    assert!(refused.err.contains("expected truncate_before up to 2, found 200"), "{}", refused.err);
     assert_eq!(dir.lines(&["log"]).len(), 2, "nothing is hidden, and no rule is written");
     assert_eq!(set(&["--category", "a"], "2").code, Some(0));
     assert_eq!(set(&["--stream", "a-1"], "1").code, Some(0));

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::model::reserved::{RETENTION_CATEGORY, stream_prefix};
-use crate::model::{Category, ExpectedRevision, StreamId};
+use crate::model::{Category, ExpectedRevision, Revision, StreamId};
 use crate::retention::{DeleteKind, Note, Retention, Rule, Scavenge, ScavengeReport, Scope};
 use crate::store::retention::{delete_snapshot_rows, delete_snapshots_before_begin, delete_stream, snapshots};
-use crate::store::{Commit, CommitError, Committed, EventStore, LogRead, Row, RowScan, StoreError};
+use crate::store::{
+    Commit, CommitError, Committed, Coverage, EventStore, InvalidCommit, LogRead, Row, RowScan, StoreError,
+};
 
 /// The number of rows that are read at once and deleted in one commit.
 const PAGE: usize = 1000;
@@ -59,12 +61,21 @@ impl StoreAdmin {
         Self { store }
     }
 
-    /// Sets the rule of a stream or a category. It replaces the existing rule and hides events at once.
+    /// Sets the rule of a stream or a category. It replaces the existing rule and hides events at once. If the rule of
+    /// a category has a `truncate_before`, the head of each of its streams is read before.
     ///
     /// # Errors
-    /// - [`CommitError::Invalid`] if the rule is empty, or its scope is a reserved stream or category.
+    /// - [`CommitError::Conflict`] if `truncate_before` is ahead of the stream.
+    /// - [`CommitError::Invalid`] if the rule is empty, its scope is a reserved stream or category, or
+    ///   `truncate_before` is ahead of all streams of the category.
     /// - [`CommitError::Store`] if the infrastructure fails.
     pub async fn set_rule(&self, scope: Scope, rule: Rule, note: Note) -> Result<Committed, CommitError> {
+        if let (Scope::Category(category), Some(found)) = (&scope, rule.truncate_before) {
+            let end = Revision::following(Coverage::of(&*self.store, &scope).await?.last);
+            if found > end {
+                return Err(InvalidCommit::TruncationAhead { category: category.clone(), end, found }.into());
+            }
+        }
         self.store.commit(Commit::set_rule(scope, rule, note)).await
     }
 

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::model::EventId;
 use crate::model::{AheadOfLog, ExpectedRevision, Position, Revision, found};
+use crate::model::{Category, EventId};
 use crate::model::{StreamId, Table, UniqueKey, Version};
 use crate::retention::InvalidOperatorEvent;
 use crate::store::Query;
@@ -392,6 +392,20 @@ pub enum InvalidCommit {
     RowKeyLength {
         /// The length of the key in bytes.
         found: usize,
+    },
+    /// The rule of a category would hide events that are not written yet, in each of its streams. Choose a revision up
+    /// to the end of its longest stream.
+    #[error(
+        "category {category}: expected truncate_before up to {end}, found {found}; it would hide events that are not \
+         written yet"
+    )]
+    TruncationAhead {
+        /// The category.
+        category: Category,
+        /// The revision of the next event of the longest stream.
+        end: Revision,
+        /// The `truncate_before` of the rule.
+        found: Revision,
     },
     /// A hook changed the events of a commit after they had been numbered. Change them in
     /// [`DecisionHook::before`](crate::store::implement::DecisionHook::before).

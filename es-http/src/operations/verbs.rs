@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use es_core::model::Category;
 use es_core::retention::{DeleteKind, Rule, Scope};
 use es_core::store::{CommitError, Committed, Conflict, Coverage, DeletedStream, FailedCheck, RetentionReport};
-use es_core::{ExpectedRevision, Position, Revision, StreamId};
+use es_core::{ExpectedRevision, Position, StreamId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -75,16 +75,6 @@ pub(super) async fn set_rule(
     operator: Operator,
     Json(RuleBody { scope, rule, by, reason }): Json<RuleBody>,
 ) -> Result<Json<RuleAnswer>, Problem> {
-    if let (Scope::Category(category), Some(first)) = (&scope, rule.truncate_before) {
-        // The store refuses such a rule for one stream.
-        let end = Revision::following(Coverage::of(&*operations.store, &scope).await?.last);
-        if first > end {
-            return Err(bad(format!(
-                "category {category}: expected truncate_before up to {end}, found {first}; it would hide events that \
-                 are not written yet"
-            )));
-        }
-    }
     let committed = operations.admin().set_rule(scope.clone(), rule, operator.note(by, reason)).await?;
     rule_answer(&operations, &scope, &committed).await
 }
