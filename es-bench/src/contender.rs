@@ -58,6 +58,31 @@ pub enum Task {
     Volume,
     /// Builds views of the log. Only this project is measured.
     Project,
+    /// Runs sagas of external steps. A contender may offer nothing else.
+    Sagas,
+}
+
+/// The number of steps of a saga: sagas are defined before they run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SagaSteps {
+    /// Two steps.
+    Two,
+    /// One hundred steps, for the time of one.
+    Hundred,
+}
+
+impl SagaSteps {
+    /// All numbers.
+    pub const ALL: [Self; 2] = [Self::Two, Self::Hundred];
+
+    /// Returns the number.
+    #[must_use]
+    pub fn count(self) -> u32 {
+        match self {
+            Self::Two => 2,
+            Self::Hundred => 100,
+        }
+    }
 }
 
 /// The settings with which every contender is opened.
@@ -201,6 +226,17 @@ pub trait Opened: Send + Sync {
     /// Returns a [`Failure`] that ends the run of this contender.
     async fn visit(&self) -> Result<u64, Failure> {
         Err(Failure::new("visit", "not offered"))
+    }
+
+    /// Executes a saga of external steps that run one after the other and return at once. Durable is what the contender
+    /// needs to continue the saga after a crash. `name` names the instance.
+    ///
+    /// # Errors
+    ///
+    /// Returns the failure of the contender.
+    async fn saga(&self, name: &str, steps: SagaSteps) -> Result<(), Failure> {
+        let _ = (name, steps);
+        Err(Failure::new("saga", "not offered"))
     }
 
     /// Follows the log from its end and records each event. The future only ends with a failure; the caller drops it.

@@ -28,13 +28,14 @@ mod publish;
 mod report;
 pub mod rows;
 mod run;
+mod sagas;
 mod workload;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-pub use contender::{Append, Contender, Durability, Opened, Role, Seen, Selection, Setup, Shape, Task};
+pub use contender::{Append, Contender, Durability, Opened, Role, SagaSteps, Seen, Selection, Setup, Shape, Task};
 pub use domain::{Folded, Sample};
 pub use failure::Failure;
 

@@ -12,10 +12,13 @@ use es_core::{
     Commit, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position, Repository, Revision, StreamId,
 };
 use es_rocksdb::RocksDbStore;
+use es_saga::RunningSagas;
+use tokio::sync::{OnceCell, RwLock};
 
-use crate::contender::{Append, Contender, Durability, Opened, Role, Seen, Selection, Setup, Shape, Task};
+use crate::contender::{Append, Contender, Durability, Opened, Role, SagaSteps, Seen, Selection, Setup, Shape, Task};
 use crate::domain::{self, AddLine, CATEGORY, Folded, Order, Sample, Tagging};
 use crate::failure::Failure;
+use crate::sagas;
 
 pub(crate) const ES_ROCKSDB: &str = "es-rocksdb";
 pub(crate) const ES_MEMORY: &str = "es-memory";
@@ -74,7 +77,7 @@ impl Contender for EsMemory {
     fn offers(&self, task: Task) -> Result<(), &'static str> {
         match task {
             Task::Append | Task::AppendIf => Err("nothing is durable; see the buffered appends"),
-            Task::Project => Err("not measured"),
+            Task::Project | Task::Sagas => Err("not measured"),
             _ => Ok(()),
         }
     }
@@ -109,6 +112,8 @@ struct OpenedStore {
     durable: Option<RocksDbStore>,
     plain: Repository<Order>,
     with_snapshots: Repository<Order>,
+    /// The coordinator of sagas, which starts with the first saga.
+    sagas: RwLock<OnceCell<RunningSagas>>,
 }
 
 impl OpenedStore {
@@ -116,7 +121,7 @@ impl OpenedStore {
         // Without the cache of the repository, so that each load reads its events or its snapshot.
         let plain = Repository::new(Arc::clone(&store)).without_snapshots().without_cache();
         let with_snapshots = Repository::new(Arc::clone(&store)).without_cache();
-        Self { store, durable, plain, with_snapshots }
+        Self { store, durable, plain, with_snapshots, sagas: RwLock::default() }
     }
 }
 
@@ -204,6 +209,12 @@ impl Opened for OpenedStore {
         }
     }
 
+    async fn saga(&self, name: &str, steps: SagaSteps) -> Result<(), Failure> {
+        let running = self.sagas.read().await;
+        let running = running.get_or_try_init(|| sagas::start(&self.store)).await?;
+        sagas::execute(running, &sagas::external(steps)?, name).await
+    }
+
     async fn settle_snapshots(&self) -> Result<(), Failure> {
         self.with_snapshots.settle().await;
         Ok(())
@@ -218,6 +229,9 @@ impl Opened for OpenedStore {
     }
 
     async fn close(&self) -> Result<(), Failure> {
+        if let Some(running) = self.sagas.write().await.take() {
+            sagas::stop(running).await?;
+        }
         match &self.durable {
             Some(store) => store.close().await.map_err(failed("close the store")),
             None => Ok(()),

@@ -78,6 +78,7 @@ impl Contender for CqrsEs {
             Task::ReadAll => Err("its log has no order over aggregates"),
             Task::LoadSnapshot => Err("not measured"),
             Task::Follow => Err("the caller of a command updates the views; no subscribers"),
+            Task::Sagas => Err("no sagas"),
             _ => Ok(()),
         }
     }

@@ -41,6 +41,7 @@ impl Contender for Evento {
             Task::AppendIf | Task::ReadTag => Err("no tags"),
             Task::LoadSnapshot => Err("its snapshots belong to projections, which are not comparable"),
             Task::Follow => Err("its subscriptions wait for a time margin by design; not measured"),
+            Task::Sagas => Err("its sagas are subscriptions, which are not measured"),
             _ => Ok(()),
         }
     }

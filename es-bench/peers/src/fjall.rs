@@ -52,6 +52,7 @@ pub(crate) fn offers(task: Task) -> Result<(), &'static str> {
         Task::AppendIf => Err("keys and values; no conditions over a query"),
         Task::LoadSnapshot => Err("keys and values; no snapshots"),
         Task::Follow => Err("keys and values; no subscribers"),
+        Task::Sagas => Err("keys and values; no sagas"),
         _ => Ok(()),
     }
 }

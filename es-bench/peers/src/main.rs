@@ -6,6 +6,7 @@ mod fjall;
 mod postgres;
 mod redb;
 mod sierradb;
+mod steno;
 mod tephra;
 mod umadb;
 #[cfg_attr(not(feature = "umadb-server"), path = "umadb_server_not_built.rs")]
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         Box::new(cqrs::CqrsEs::default()),
         Box::new(fjall::Fjall),
         Box::new(redb::Redb),
+        Box::new(steno::Steno),
     ];
     es_bench::main(peers)
 }

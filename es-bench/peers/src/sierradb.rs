@@ -45,6 +45,7 @@ impl Contender for SierraDb {
             Task::AppendIf | Task::ReadType | Task::ReadTag => Err("no indexes but by stream and partition"),
             Task::ReadAll => Err("its log has no order over partitions"),
             Task::LoadSnapshot => Err("a store without aggregates"),
+            Task::Sagas => Err("a store without sagas"),
             Task::Follow => Err("subscriptions are part of its server"),
             Task::Project => Err("views are only measured for this project"),
         }

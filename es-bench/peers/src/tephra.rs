@@ -41,6 +41,7 @@ impl Contender for Tephra {
         match task {
             Task::AppendBuffered => Err("it always syncs"),
             Task::LoadSnapshot => Err("a store without aggregates"),
+            Task::Sagas => Err("a store without sagas"),
             _ => Ok(()),
         }
     }

@@ -59,6 +59,7 @@ pub(crate) fn offers(task: Task) -> Result<(), &'static str> {
     match task {
         Task::AppendBuffered => Err("it always syncs"),
         Task::LoadSnapshot => Err("a store without aggregates"),
+        Task::Sagas => Err("a store without sagas"),
         _ => Ok(()),
     }
 }

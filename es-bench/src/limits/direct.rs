@@ -41,7 +41,7 @@ impl Contender for EachThread {
 
     fn offers(&self, task: Task) -> Result<(), &'static str> {
         match task {
-            Task::AppendIf | Task::LoadSnapshot | Task::Follow => Err("keys and values"),
+            Task::AppendIf | Task::LoadSnapshot | Task::Follow | Task::Sagas => Err("keys and values"),
             _ => Ok(()),
         }
     }

@@ -5,7 +5,7 @@ use crate::limits::{ROCKSDB_EACH, ROCKSDB_ONE};
 use crate::ours::ES_ROCKSDB;
 use crate::report::stats::Unit;
 use crate::report::{Figure, Report, Verdict};
-use crate::workload::{self, append, latency, load, read, scale};
+use crate::workload::{self, append, latency, load, read, sagas, scale};
 
 /// Why a goal is missed: reasons that are known, each used only if its goal is missed.
 const REASONS: &[(&str, &str)] = &[
@@ -35,6 +35,7 @@ const FOLLOWER: &str = "command to live subscriber, p99, in fsyncs";
 const FLAT: &str = "cost stays flat while one store grows, lowest ratio of last step to first";
 /// From which ratio on cost counts as flat.
 const FLAT_FROM: f64 = 0.8;
+const STEP: &str = "durable append, to a durable local step of a saga";
 const READ: &str = "whole log, to a raw scan";
 const VISIT: &str = "visit of the whole log, to a read of owned events";
 const LOAD: &str = "typed load of 1,000 events, to a raw scan and decode";
@@ -62,6 +63,7 @@ pub(crate) fn verdicts(report: &Report) -> Vec<Verdict> {
     ratios.push(Ratio { goal: READ.into(), workload: read::READ, case, to: ROCKSDB_EACH, at_least: 0.8 });
     let mut verdicts: Vec<_> = ratios.iter().map(|goal| ratio(report, goal)).collect();
     verdicts.push(visit(report));
+    verdicts.push(step(report));
     verdicts.push(subscriber(report));
     verdicts.push(flat(report));
     verdicts.extend(
@@ -82,6 +84,12 @@ fn ratio(report: &Report, goal: &Ratio) -> Verdict {
 fn visit(report: &Report) -> Verdict {
     let rate = |case| report.median(read::READ, case, ES_ROCKSDB);
     at_least(VISIT, 1.5, rate(read::VISITED).zip(rate(read::WHOLE)).map(|(visit, read)| visit / read))
+}
+
+/// The time of a durable append to that of a durable local step of a saga: a step costs at most 1.3 appends.
+fn step(report: &Report) -> Verdict {
+    let time = |case| report.median(sagas::SAGAS, case, ES_ROCKSDB);
+    at_least(STEP, 1.0 / 1.3, time(sagas::APPEND).zip(time(sagas::LOCAL)).map(|(append, step)| append / step))
 }
 
 fn at_least(goal: &str, wanted: f64, found: Option<f64>) -> Verdict {
@@ -212,6 +220,14 @@ mod tests {
         assert_eq!(verdict(&report(&rates(&[16.0])), "visit of").met, Some(true));
         let missed = verdict(&report(&rates(&[14.0])), "visit of");
         assert_eq!((missed.met, missed.missed.as_deref()), (Some(false), Some("by 0.10")));
+    }
+
+    #[test]
+    fn a_step_of_a_saga_is_compared_with_an_append() {
+        let times =
+            |step| [("sagas", sagas::APPEND, "es-rocksdb", &[100.0][..]), ("sagas", sagas::LOCAL, "es-rocksdb", step)];
+        assert_eq!(verdict(&report(&times(&[130.0])), "step of a saga").met, Some(true));
+        assert_eq!(verdict(&report(&times(&[140.0])), "step of a saga").met, Some(false));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Unit {
     EventsPerSecond,
+    SagasPerSecond,
     Microseconds,
     Bytes,
     /// The last value relative to the first; 1 is flat.
@@ -19,6 +20,7 @@ impl Unit {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::EventsPerSecond => "events/s",
+            Self::SagasPerSecond => "sagas/s",
             Self::Microseconds => "µs",
             Self::Bytes => "bytes",
             Self::Flatness => "last/first",
@@ -27,7 +29,7 @@ impl Unit {
     }
 
     fn more_is_better(self) -> bool {
-        matches!(self, Self::EventsPerSecond | Self::Flatness | Self::Share)
+        matches!(self, Self::EventsPerSecond | Self::SagasPerSecond | Self::Flatness | Self::Share)
     }
 
     /// Returns how a value compares with another: 1 is equal, a greater value is better. `None` unless both are

@@ -8,6 +8,7 @@ pub(crate) mod footprint;
 pub(crate) mod latency;
 pub(crate) mod load;
 pub(crate) mod read;
+pub(crate) mod sagas;
 pub(crate) mod scale;
 pub(crate) mod view_latency;
 pub(crate) mod volume;
@@ -51,5 +52,6 @@ pub(crate) fn all() -> Vec<Box<dyn Workload>> {
         Box::new(scale::Scale),
         Box::new(catch_up::CatchUp),
         Box::new(view_latency::ViewLatency),
+        Box::new(sagas::Sagas),
     ]
 }
