@@ -312,6 +312,8 @@ mod tests {
         let clock = Arc::new(ManualClock::at(noon));
         let store = MemoryStore::with_clock(clock.clone());
         let warnings = Warnings::default();
+        // With a single subscriber, a test in another thread that reaches the callsite first would disable it.
+        let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::new());
         let append = |minutes: u32| {
             clock.set(noon + Duration::from_secs(60) * minutes);
             let event = NewEvent::json(EventType::new("t").unwrap(), "1");

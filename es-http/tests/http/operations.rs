@@ -337,6 +337,9 @@ impl io::Write for Lines {
 async fn each_change_is_logged_with_the_identity_of_its_operator() {
     let lines = Lines::default();
     let writer = lines.clone();
+    // While a process has a single subscriber, tracing asks that of the thread which reaches a callsite first. The
+    // thread of another test has none, and the callsite would be disabled for this test, too.
+    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::new());
     let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
     let tokens: Tokens = TOKENS.parse().unwrap();
