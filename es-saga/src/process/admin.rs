@@ -11,6 +11,7 @@ use crate::instance::OperatorNote;
 use crate::process::error::OperateProcessError;
 use crate::process::id::ProcessId;
 use crate::process::journal::{ConsumedEvent, ProcessEvent, ProcessJournal, ProcessPhase};
+use crate::process::metrics::count_abandoned;
 use crate::process::rows::{self, ParkedEvent};
 use crate::record::{EventStamp, stored_now};
 
@@ -156,7 +157,9 @@ impl ProcessAdmin {
     /// - [`OperateProcessError::NoProcess`] or [`OperateProcessError::HasEnded`] if it is not possible.
     /// - The other variants as for [`retry`](Self::retry).
     pub async fn abandon(&self, id: &ProcessId, note: OperatorNote) -> Result<(), OperateProcessError> {
-        self.repeat(async || self.try_abandon(id, note.clone()).await).await
+        self.repeat(async || self.try_abandon(id, note.clone()).await).await?;
+        count_abandoned(id.process());
+        Ok(())
     }
 
     async fn try_abandon(&self, id: &ProcessId, note: OperatorNote) -> Result<(), OperateProcessError> {

@@ -19,12 +19,15 @@ use es_core::model::{Context, ErrorChain, Metadata};
 use es_core::store::{Conflict, FailedCheck};
 use es_core::{Commit, CommitError, EventStore, Repository, StoreError, StreamId, Timestamp};
 use tokio::sync::Notify;
+use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::coordinator::SagaAdmin;
 use crate::instance::SagaInstance;
 use crate::process::definition::Process;
 use crate::process::id::{ProcessId, ProcessKey};
 use crate::process::journal::{ConsumedEvent, ProcessEvent, ProcessJournal};
+use crate::process::metrics::{AsideKind, ProcessMetrics, ReactionOutcome};
 use crate::process::reaction::{PlanFailure, Planner};
 use crate::process::rows;
 use crate::process::transition::{NoReaction, ProcessInput, Reacted, process_id, react};
@@ -43,6 +46,7 @@ pub(crate) struct ProcessEngine<P: Process> {
     pub(crate) journals: Repository<ProcessJournal>,
     pub(crate) states: Repository<P::State>,
     pub(crate) sagas: SagaAdmin,
+    pub(crate) metrics: ProcessMetrics,
     /// Wakes the runner.
     pub(crate) changed: Notify,
 }
@@ -127,6 +131,20 @@ impl<P: Process> ProcessEngine<P> {
         input: &ProcessInput<'_, P>,
         base: &Commit,
     ) -> Result<(), HandleError> {
+        let start = Instant::now();
+        let result = self.handle_with_retries(id, input, base).instrument(input.span(Self::name(), id)).await;
+        if let Some(outcome) = outcome(&result) {
+            self.metrics.record(input.kind(), start.elapsed(), outcome);
+        }
+        result
+    }
+
+    async fn handle_with_retries(
+        &self,
+        id: &InstanceId<P>,
+        input: &ProcessInput<'_, P>,
+        base: &Commit,
+    ) -> Result<(), HandleError> {
         let mut attempt = 1;
         loop {
             match self.try_handle(id, input, base.clone()).await {
@@ -157,9 +175,19 @@ impl<P: Process> ProcessEngine<P> {
             ProcessInput::Event { record, .. } => Context::caused_by(record),
             _ => Context::with_correlation(instance.id.correlation()),
         };
+        let is_end = reacted.changes.ended;
         let commit = self.build(&instance, reacted, context, base).await?;
-        match self.store().commit(commit).await {
-            Ok(_) => Ok(()),
+        match self.store().commit(commit).instrument(tracing::debug_span!("commit")).await {
+            Ok(_) => {
+                let started_at = instance.journal.state.started_at();
+                if started_at.is_none() {
+                    self.metrics.count_started();
+                }
+                if is_end {
+                    self.metrics.count_ended(started_at, now);
+                }
+                Ok(())
+            }
             Err(CommitError::Conflict(conflict)) if is_fenced(&conflict) => Err(HandleError::Fenced.into()),
             Err(CommitError::Conflict(conflict)) => Err(AttemptError::Conflict(conflict)),
             Err(CommitError::Store(error)) => Err(error.into()),
@@ -291,13 +319,19 @@ impl<P: Process> ProcessEngine<P> {
             let commit = queue.replace(commit, &stream, timer.as_ref(), next.as_ref())?;
             match self.commit_rows(commit).await {
                 Err(HandleError::Refused(_)) => {}
-                Ok(()) if !is_quarantined => {
-                    if let SetAside::Failed { reason, .. } = aside {
-                        tracing::error!(process = %id, reason, "process quarantined");
+                Ok(()) => {
+                    match aside {
+                        SetAside::Failed { reason, .. } if !is_quarantined => {
+                            tracing::error!(process = %id, reason, "process quarantined");
+                            self.metrics.count_quarantined();
+                        }
+                        SetAside::Failed { .. } | SetAside::Deferred(_) => {
+                            self.metrics.count_aside(AsideKind::Deferred);
+                        }
                     }
                     return Ok(());
                 }
-                other => return other,
+                Err(error) => return Err(error),
             }
         }
         Err(StoreError::io("quarantine a process", std::io::Error::other("it changes all the time")).into())
@@ -313,6 +347,17 @@ impl<P: Process> ProcessEngine<P> {
             Err(error) => Err(StoreError::io("write rows of a process", error).into()),
         }
     }
+}
+
+/// Returns what became of an input, or `None` if it is offered again.
+const fn outcome(result: &Result<(), HandleError>) -> Option<ReactionOutcome> {
+    Some(match result {
+        Ok(()) => ReactionOutcome::Handled,
+        Err(HandleError::NoReaction(NoReaction::Repeated)) => ReactionOutcome::Repeated,
+        Err(HandleError::NoReaction(NoReaction::Failed(_)) | HandleError::Refused(_)) => ReactionOutcome::Failed,
+        Err(HandleError::NoReaction(_) | HandleError::Quarantined(_)) => ReactionOutcome::Refused,
+        Err(HandleError::Fenced | HandleError::Store(_)) => return None,
+    })
 }
 
 /// Adds the timer of an instance in its new state to a commit.

@@ -176,6 +176,7 @@ pub struct ProcessJournal {
     /// The ids of the handled signals with digests of their contents.
     signals: BTreeMap<String, Uuid>,
     sagas: Vec<SagaId>,
+    started_at: Option<Timestamp>,
     changed_at: Option<Timestamp>,
 }
 
@@ -233,6 +234,12 @@ impl ProcessJournal {
     #[must_use]
     pub fn sagas(&self) -> &[SagaId] {
         &self.sagas
+    }
+
+    /// Returns the time of the first reaction.
+    #[must_use]
+    pub const fn started_at(&self) -> Option<Timestamp> {
+        self.started_at
     }
 
     /// Returns the time of the last event of the journal.
@@ -339,6 +346,7 @@ impl Evolve for ProcessJournal {
             runs: BTreeMap::new(),
             signals: BTreeMap::new(),
             sagas: Vec::new(),
+            started_at: None,
             changed_at: None,
         }
     }
@@ -353,7 +361,10 @@ impl ProcessJournal {
     pub(crate) fn apply(&mut self, event: &ProcessEvent, time: Timestamp) {
         self.changed_at = Some(time);
         match event {
-            ProcessEvent::Handled { input, changes } => self.handle(input, changes),
+            ProcessEvent::Handled { input, changes } => {
+                self.started_at.get_or_insert(time);
+                self.handle(input, changes);
+            }
             ProcessEvent::Quarantined { reason, input } => {
                 self.quarantine = Some(reason.clone());
                 self.pending.extend(input.clone());

@@ -22,6 +22,7 @@ use crate::process::engine::{HandleError, InstanceId, ProcessEngine};
 use crate::process::error::{ProcessStartError, SignalError};
 use crate::process::id::{CompletionToken, ParseProcessIdError, ProcessId};
 use crate::process::journal::ProcessJournal;
+use crate::process::metrics::ProcessMetrics;
 use crate::process::reaction::Planner;
 use crate::process::runner::{ProcessProgress, Runner};
 use crate::process::transition::{NoReaction, ProcessInput};
@@ -103,6 +104,7 @@ impl<P: Process> ProcessManager<P> {
             states: Repository::new(Arc::clone(&store)),
             sagas: sagas.with_entropy(Arc::clone(&entropy)),
             planner: Planner { store, clock, entropy },
+            metrics: ProcessMetrics::new(ProcessEngine::<P>::name()),
             changed: Notify::new(),
         };
         let (start_at, poll, lease) = (StartAt::Now, Duration::from_secs(1), Duration::from_secs(30));

@@ -24,6 +24,8 @@
 //!   [drops](ProcessAdmin::drop_pending) or [abandons](ProcessAdmin::abandon). Each action is an event, with who and
 //!   why.
 //!
+//! A process records metrics through the facade `metrics`, and a span `process_reaction` for each input.
+//!
 //! Not in this module: effects outside of the store. Start a saga for them, or let a
 //! [reactor](es_core::consumer::reactor) follow the state. See `docs/adr/0049-process-managers-react-in-one-commit.md`.
 //!
@@ -146,6 +148,7 @@ mod error;
 mod id;
 mod journal;
 mod manager;
+mod metrics;
 mod reaction;
 mod rows;
 mod runner;

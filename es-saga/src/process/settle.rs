@@ -9,6 +9,7 @@ use crate::process::definition::{Correlation, Mismatch, MismatchPolicy, Process,
 use crate::process::engine::{HandleError, InstanceId, ProcessEngine, SetAside};
 use crate::process::id::ProcessId;
 use crate::process::journal::{ConsumedEvent, ProcessEvent, ProcessJournal};
+use crate::process::metrics::AsideKind;
 use crate::process::rows::{self, ParkedEvent};
 use crate::process::transition::{NoReaction, ProcessInput, Step, guard, process_id, split};
 
@@ -155,12 +156,15 @@ impl<P: Process> ProcessEngine<P> {
         offer: Offer<'_>,
     ) -> Result<Settled, HandleError> {
         let parked = ParkedEvent { event: place, reason: rows::shorten(reason), time: self.now(), note: None };
+        let counted = if kind == rows::SKIPPED { AsideKind::Skipped } else { AsideKind::Parked };
         let commit = rows::set_aside(base.clone(), kind, Self::name(), &parked)?;
         let commit = match offer {
             Offer::Source => commit,
             Offer::Pending(id) => self.without_pending(commit, id, &parked.reason).await?,
         };
-        self.commit_rows(commit).await.map(|()| Settled::Committed)
+        self.commit_rows(commit).await?;
+        self.metrics.count_aside(counted);
+        Ok(Settled::Committed)
     }
 
     /// Adds the removal of the first pending event of an instance to a commit.

@@ -17,6 +17,7 @@ use crate::process::definition::{Correlation, Process, ProcessContext, ReactionE
 use crate::process::engine::ProcessEngine;
 use crate::process::id::ProcessId;
 use crate::process::journal::ProcessJournal;
+use crate::process::metrics::ProcessMetrics;
 use crate::process::reaction::{Planner, Reaction};
 use crate::process::settle::{Offer, Settled};
 
@@ -95,6 +96,7 @@ fn engine(store: &Arc<dyn EventStore>, process: Auditor) -> ProcessEngine<Audito
             clock: Arc::new(SystemClock::new()),
             entropy: Arc::new(SystemEntropy),
         },
+        metrics: ProcessMetrics::new("audit"),
         changed: Notify::new(),
     }
 }

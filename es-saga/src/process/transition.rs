@@ -11,6 +11,7 @@ use crate::process::id::{CompletionToken, ProcessId};
 use crate::process::journal::{
     ConsumedEvent, InputRecord, ProcessEvent, ProcessJournal, ProcessPhase, RecordedChanges, signal_digest,
 };
+use crate::process::metrics::InputKind;
 use crate::process::reaction::Reaction;
 
 /// The longest name of a timer, a wait, a key or a signal, in bytes.
@@ -106,6 +107,30 @@ pub(crate) fn react<P: Process>(
 }
 
 impl<P: Process> ProcessInput<'_, P> {
+    /// Returns the kind, for metrics and spans.
+    pub(crate) const fn kind(&self) -> InputKind {
+        match self {
+            Self::Event { .. } => InputKind::Event,
+            Self::Signal { .. } => InputKind::Signal,
+            Self::Timer { .. } => InputKind::Timer,
+            Self::Completion { .. } => InputKind::Completion,
+        }
+    }
+
+    /// Returns the span of a reaction of an instance. Its field `traceparent` is the trace context of the event.
+    pub(crate) fn span(&self, process: &str, instance: &impl std::fmt::Display) -> tracing::Span {
+        let (input, traceparent) = match self {
+            Self::Event { record, .. } => {
+                (record.data.event_type.as_str(), record.data.metadata.get_str("traceparent"))
+            }
+            Self::Signal { id, .. } => (*id, None),
+            Self::Timer { name, .. } => (name.as_str(), None),
+            Self::Completion { token, .. } => (token.wait.as_str(), None),
+        };
+        let (kind, traceparent) = (self.kind().name(), traceparent.unwrap_or_default());
+        tracing::info_span!("process_reaction", process, %instance, kind, input, traceparent)
+    }
+
     fn record(&self) -> InputRecord {
         match self {
             Self::Event { place, .. } => InputRecord::Event(place.clone()),
