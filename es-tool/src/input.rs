@@ -36,7 +36,7 @@ pub enum InputError {
         path: PathBuf,
         /// The format.
         found: &'static str,
-        /// The command that converts the file.
+        /// The command that converts the content.
         advice: String,
     },
     /// The operating system returned an error, or the beginning of a compressed file is damaged.
@@ -102,11 +102,11 @@ impl Input {
     ) -> Result<Self, InputError> {
         let consumed = Arc::new(AtomicU64::new(0));
         let mut reader: Box<dyn Read + Send> = Box::new(Counted { reader: file, consumed: Arc::clone(&consumed) });
-        let is_compressed = |format| matches!(format, Format::Gzip | Format::Zstd);
         let failed = |source| InputError::Io { action: "read", path: name.clone(), source };
         let mut head = read_head(&mut reader).map_err(failed)?;
         let outer = Format::of(&head);
-        if is_compressed(outer) {
+        let decompressor = outer.decompressor();
+        if decompressor.is_some() {
             let compressed = Cursor::new(head).chain(reader);
             reader = match outer {
                 Format::Gzip => Box::new(MultiGzDecoder::new(compressed)),
@@ -114,12 +114,9 @@ impl Input {
             };
             head = read_head(&mut reader).map_err(failed)?;
         }
-        let format = Format::of(&head);
-        if let Some((found, convert)) = format.refused(is_compressed(outer)) {
-            let advice = match is_stdin {
-                true => format!("convert it first: `... | {convert}`"),
-                false => format!("convert it: `{convert} {} > NEW`", quoted(&name.display().to_string())),
-            };
+        if let Some((found, converter)) = Format::of(&head).refused() {
+            let file = (!is_stdin).then(|| quoted(&name.display().to_string()));
+            let advice = format::advice(file.as_deref(), decompressor, converter);
             return Err(InputError::Format { path: name, found, advice });
         }
         let reader = Box::new(Cursor::new(head).chain(reader));

@@ -75,23 +75,90 @@ fn the_progress_is_that_of_the_compressed_file() {
 
 #[test]
 fn other_formats_are_refused_by_name_with_the_command_that_converts_them() {
-    for (head, name, command) in [
-        (b"\xfd7zXZ\0\0\x04".as_slice(), "found xz", "`xz -dc "),
-        (b"BZh91AY&SY", "found bzip2", "`bzip2 -dc "),
-        (b"PK\x03\x04\x14\0", "found a zip archive", "`unzip -p "),
-        (b"7z\xbc\xaf\x27\x1c\0", "found a 7-Zip archive", "`7z x -so "),
-        (b"\xff\xfe{\0\"\0", "found text in UTF-16", "`iconv -f UTF-16 -t UTF-8 "),
-        (b"{\0\"\0s\0t\0", "found text in UTF-16", "`iconv -f UTF-16LE -t UTF-8 "),
-        (b"\0{\0\"\0s\0t", "found text in UTF-16", "`iconv -f UTF-16BE -t UTF-8 "),
-        (b"\xff\xfe\0\0{\0\0\0", "found text in UTF-32", "`iconv -f UTF-32 -t UTF-8 "),
-        (b"id,name\n1,\0\n", "found binary data", "`strings "),
+    for (head, name, file, standard_input) in [
+        (b"\xfd7zXZ\0\0\x04".as_slice(), "xz", "xz -dc < F > NEW", "... | xz -dc"),
+        (b"BZh91AY&SY", "bzip2", "bzip2 -dc < F > NEW", "... | bzip2 -dc"),
+        (b"PK\x03\x04\x14\0", "a zip archive", "unzip -p F > NEW", "... > COPY && unzip -p COPY > NEW"),
+        (b"PK\x05\x06\0\0", "an empty zip archive", "unzip -p F > NEW", "... > COPY && unzip -p COPY > NEW"),
+        (b"7z\xbc\xaf\x27\x1c\0", "a 7-Zip archive", "7z x -so F > NEW", "... > COPY && 7z x -so COPY > NEW"),
+        (b"\x04\x22\x4d\x18", "lz4", "lz4 -dc < F > NEW", "... | lz4 -dc"),
+        (b"LZIP\x01", "lzip", "lzip -dc < F > NEW", "... | lzip -dc"),
+        (b"\x1f\x9d\x90", "a file of compress", "gzip -dc < F > NEW", "... | gzip -dc"),
+        (b"\xff\xfe{\0\"\0", "text in UTF-16", "iconv -f UTF-16 -t UTF-8 < F > NEW", "... | iconv -f UTF-16 -t UTF-8"),
+        (
+            b"{\0\"\0s\0t\0",
+            "text in UTF-16",
+            "iconv -f UTF-16LE -t UTF-8 < F > NEW",
+            "... | iconv -f UTF-16LE -t UTF-8",
+        ),
+        (
+            b"\0{\0\"\0s\0t",
+            "text in UTF-16",
+            "iconv -f UTF-16BE -t UTF-8 < F > NEW",
+            "... | iconv -f UTF-16BE -t UTF-8",
+        ),
+        (
+            b"\xff\xfe\0\0{\0\0\0",
+            "text in UTF-32",
+            "iconv -f UTF-32 -t UTF-8 < F > NEW",
+            "... | iconv -f UTF-32 -t UTF-8",
+        ),
+        (
+            b"SQLite format 3\0",
+            "an SQLite database",
+            "sqlite3 -readonly -header -csv F 'SELECT * FROM TABLE' > NEW",
+            "... > COPY && sqlite3 -readonly -header -csv COPY 'SELECT * FROM TABLE' > NEW",
+        ),
+        (b"PAR1\x15", "a Parquet file", "parquet cat F > NEW", "... > COPY && parquet cat COPY > NEW"),
+        (b"id,name\n1,\0\n", "binary data", "tr -d '\\000' < F > NEW", "... | tr -d '\\000'"),
     ] {
-        let message = refused(head);
-        assert!(message.contains(name) && message.contains(command) && message.ends_with(" > NEW`"), "{message}");
-        let message = refused(&gzip(head));
-        assert!(message.contains(name), "{message}");
+        let (found, converter) = Format::of(head).refused().unwrap();
+        assert_eq!(found, name);
+        let advice = |path, decompressor| format::advice(path, decompressor, converter);
+        assert_eq!(advice(Some("F"), None), format!("convert it: `{file}`"));
+        let of_input = advice(None, None);
+        assert!(
+            of_input.starts_with("convert it") && of_input.ends_with(&format!(": `{standard_input}`")),
+            "{of_input}"
+        );
+        let (message, compressed) = (refused(head), refused(&gzip(head)));
+        assert!(message.contains(&format!("found {name}; convert it: `")), "{message}");
+        assert!(compressed.contains(&format!("found {name}; convert it: `gzip -dc < ")), "{compressed}");
     }
-    assert!(refused(&gzip(&gzip(TEXT.as_bytes()))).contains("found gzip in compressed data"));
+    assert_eq!(
+        format::advice(Some("F"), Some("zstd -dc"), Some(format::Converter::OfFile("unzip -p FILE"))),
+        "convert it: `zstd -dc < F > COPY && unzip -p COPY > NEW`"
+    );
     let directory = tempfile::tempdir().unwrap();
     assert!(matches!(Input::open(directory.path()), Err(InputError::Directory { .. })));
+}
+
+/// The command of an error, with names of files for `NEW` and `COPY`, makes a file that is read.
+#[cfg(unix)]
+#[test]
+fn the_command_of_an_error_converts_the_file() {
+    let utf16: Vec<u8> = TEXT.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let mut header = vec![0; 512];
+    header[..4].copy_from_slice(b"a.js");
+    header[100..107].copy_from_slice(b"0000644");
+    header[124..135].copy_from_slice(format!("{:011o}", TEXT.len()).as_bytes());
+    header[156] = b'0';
+    header[257..263].copy_from_slice(b"ustar\0");
+    header[148..156].fill(b' ');
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+    let mut tar = [header, TEXT.as_bytes().to_vec()].concat();
+    tar.resize(4 * 512, 0);
+    for content in [utf16.clone(), gzip(&utf16), gzip(&gzip(TEXT.as_bytes())), tar.clone(), gzip(&tar)] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        fs::write(path("a file"), content).unwrap();
+        let error = Input::open(&path("a file")).unwrap_err().to_string();
+        let command = error.split('`').nth(1).unwrap().replace("NEW", "new");
+        let ran = std::process::Command::new("sh").args(["-c", &command]).current_dir(&directory).output().unwrap();
+        assert!(ran.status.success(), "{command}: {ran:?}");
+        let mut text = String::new();
+        Input::open(&path("new")).unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, TEXT, "{command}");
+    }
 }

@@ -20,6 +20,12 @@ pub enum OutputError {
         /// The path.
         path: PathBuf,
     },
+    /// The file exists, and is not replaced. Remove it, or choose another path.
+    #[error("expected no file in {}, found one; remove it, or choose another path", .path.display())]
+    Exists {
+        /// The path.
+        path: PathBuf,
+    },
     /// The path names a file in the directory of a store. Choose another path.
     #[error(
         "expected a file outside of the store in {}, found {} within it; choose another path",
@@ -72,9 +78,16 @@ pub struct OutputFile {
 #[derive(Debug)]
 enum Sink {
     /// A temporary file, and the file that it replaces.
-    Temporary { file: BufWriter<NamedTempFile>, target: PathBuf },
+    Temporary { file: BufWriter<NamedTempFile>, target: PathBuf, existing: Existing },
     /// A device, a FIFO or an open descriptor.
     Direct(BufWriter<File>),
+}
+
+/// What happens to a file that has the name of the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Existing {
+    Replace,
+    Keep,
 }
 
 /// The file that a path names.
@@ -94,6 +107,23 @@ impl OutputFile {
     /// - [`OutputError::OtherOwner`] if an existing file belongs to another user, and its owner cannot be kept.
     /// - [`OutputError::Io`] if the temporary file cannot be created.
     pub fn create(path: &Path) -> Result<Self, OutputError> {
+        Self::begin(path, Existing::Replace)
+    }
+
+    /// Like [`create`](Self::create), for a new file: an existing file is never replaced, also if it is created before
+    /// [`finish`](Self::finish).
+    ///
+    /// # Errors
+    /// - [`OutputError::Exists`] if there is a file, a directory, a device or a link with this path.
+    /// - The errors of [`create`](Self::create).
+    pub fn create_new(path: &Path) -> Result<Self, OutputError> {
+        if fs::symlink_metadata(path).is_ok() {
+            return Err(OutputError::Exists { path: path.to_owned() });
+        }
+        Self::begin(path, Existing::Keep)
+    }
+
+    fn begin(path: &Path, existing: Existing) -> Result<Self, OutputError> {
         let failed = |action| move |source| OutputError::Io { action, path: path.to_owned(), source };
         let sink = match resolve(path).map_err(failed("find"))? {
             Target::Special => {
@@ -109,7 +139,7 @@ impl OutputFile {
                 }
                 let file = temporary(&target).map_err(failed("create a temporary file for"))?;
                 keep_access(&target, &file, path)?;
-                Sink::Temporary { file: BufWriter::new(file), target }
+                Sink::Temporary { file: BufWriter::new(file), target, existing }
             }
         };
         Ok(Self { path: path.to_owned(), sink })
@@ -132,17 +162,25 @@ impl OutputFile {
     /// Completes the file: syncs the content and gives it its name.
     ///
     /// # Errors
-    /// [`OutputError::Io`] if the operating system cannot write, sync or rename the file.
+    /// - [`OutputError::Exists`] if the file is [new](Self::create_new), and another one was created meanwhile.
+    /// - [`OutputError::Io`] if the operating system cannot write, sync or rename the file.
     pub fn finish(self) -> Result<(), OutputError> {
         let path = self.path;
         let failed = |source| OutputError::Io { action: "write", path: path.clone(), source };
         match self.sink {
             Sink::Direct(mut file) => file.flush().map_err(failed),
-            Sink::Temporary { file, target } => {
+            Sink::Temporary { file, target, existing } => {
                 let file = file.into_inner().map_err(|error| failed(error.into_error()))?;
                 // ORDER: the content is synced before the rename, and the rename before success is reported.
                 file.as_file().sync_all().map_err(failed)?;
-                file.persist(&target).map_err(|error| failed(error.error))?;
+                let persisted = match existing {
+                    Existing::Replace => file.persist(&target),
+                    Existing::Keep => file.persist_noclobber(&target),
+                };
+                persisted.map_err(|error| match error.error.kind() {
+                    io::ErrorKind::AlreadyExists => OutputError::Exists { path: path.clone() },
+                    _ => failed(error.error),
+                })?;
                 sync_directory_of(&target).map_err(failed)
             }
         }

@@ -37,6 +37,30 @@ fn an_incomplete_file_is_deleted_and_does_not_replace_the_target() {
 }
 
 #[test]
+fn a_new_file_replaces_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let mut new = OutputFile::create_new(&at("new")).unwrap();
+    new.write_all(b"whole").unwrap();
+    assert!(!at("new").exists(), "it has no name before it is complete");
+    new.finish().unwrap();
+    assert_eq!(text(&at("new")), "whole");
+    symlink("nothing", at("link")).unwrap();
+    for name in ["new", "link", "."] {
+        let refused = OutputFile::create_new(&at(name)).unwrap_err();
+        assert!(matches!(refused, OutputError::Exists { .. }), "{name}: {refused}");
+    }
+    let second = OutputFile::create_new(&at("raced")).unwrap();
+    fs::write(at("raced"), "first").unwrap();
+    let refused = second.finish().unwrap_err();
+    assert!(matches!(refused, OutputError::Exists { .. }), "{refused}");
+    assert_eq!(
+        (text(&at("raced")).as_str(), names(directory.path())),
+        ("first", vec!["link".into(), "new".into(), "raced".into()])
+    );
+}
+
+#[test]
 fn links_are_followed_also_to_a_file_that_does_not_exist() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);

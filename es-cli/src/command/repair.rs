@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,6 +11,7 @@ use es_core::projection::{FollowersReset, reset_followers};
 use es_core::store::StoreAdmin;
 use es_core::{EventStore, RecordedEvent};
 use es_rocksdb::{Damage, Loss, Options, RepairError, Repaired, Report, Salvage};
+use es_tool::output::OutputFile;
 use serde::Serialize;
 
 use super::verify::DAMAGED;
@@ -90,16 +90,9 @@ pub(super) async fn run(directory: &Path, args: &RepairArgs, json: bool) -> Resu
         return Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) });
     };
     let mut lost_and_found = LostAndFound::next_to(to);
-    let result = salvage.write(to, args.accept_loss, &mut |event| lost_and_found.add(event), &mut progress);
-    let result = result.map_err(Failure::from).and_then(|repaired| lost_and_found.finish().map(|()| repaired));
+    let repaired = salvage.write(to, args.accept_loss, &mut |event| lost_and_found.add(event), &mut progress)?;
+    let lost_and_found = lost_and_found.finish()?;
     drop(bar);
-    let repaired = match result {
-        Ok(repaired) => repaired,
-        Err(error) => {
-            lost_and_found.discard();
-            return Err(error);
-        }
-    };
     let reset = if repaired.is_new_id { reset_derived(to).await? } else { DerivedReset::default() };
     answer.repaired = Some(RepairedAnswer {
         directory: &repaired.directory,
@@ -113,10 +106,10 @@ pub(super) async fn run(directory: &Path, args: &RepairArgs, json: bool) -> Resu
         groups_reset: reset.followers.groups,
         command_results_deleted: reset.followers.commands,
         set_aside: repaired.set_aside,
-        set_aside_in: (repaired.set_aside > 0).then_some(&lost_and_found.path),
+        set_aside_in: (repaired.set_aside > 0).then_some(&lost_and_found),
     });
     answer.command = None;
-    print(json, || repaired_to_text(directory, &repaired, reset, &lost_and_found.path), &answer)?;
+    print(json, || repaired_to_text(directory, &repaired, reset, &lost_and_found), &answer)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -270,10 +263,11 @@ fn repaired_to_text(damaged: &Path, repaired: &Repaired, reset: DerivedReset, lo
     lines.join("\n")
 }
 
-/// The file for readable events after the end of the repaired log. It is created with the first event.
+/// The file for readable events after the end of the repaired log. It is created with the first event, and deleted if
+/// it is not finished.
 struct LostAndFound {
     path: PathBuf,
-    file: Option<BufWriter<File>>,
+    file: Option<OutputFile>,
 }
 
 impl LostAndFound {
@@ -287,22 +281,15 @@ impl LostAndFound {
         let file = match &mut self.file {
             Some(file) => file,
             // Never overwrites the file of an earlier repair.
-            none => none.insert(BufWriter::new(File::create_new(&self.path)?)),
+            none => none.insert(OutputFile::create_new(&self.path).map_err(io::Error::other)?),
         };
         line::write(event, file)
     }
 
-    fn finish(&mut self) -> Result<(), Failure> {
-        let Some(file) = &mut self.file else { return Ok(()) };
-        let written = file.flush().and_then(|()| file.get_ref().sync_all());
-        written.map_err(|source| Failure::io("write", &self.path, source))
-    }
-
-    fn discard(&mut self) {
-        if self.file.take().is_some() {
-            // The caller reports the error of the repair.
-            let _ = fs::remove_file(&self.path);
-        }
+    /// Completes the file, and returns its path.
+    fn finish(self) -> Result<PathBuf, Failure> {
+        self.file.map_or(Ok(()), OutputFile::finish)?;
+        Ok(self.path)
     }
 }
 

@@ -55,11 +55,11 @@ fn compressed_lines_are_imported_and_other_formats_are_named() {
     dir.write("e.zip", b"PK\x03\x04\x14\0\0\0\x08\0");
     dir.write("e.bz2", b"BZh91AY&SY");
     for (file, found, convert) in [
-        ("bom.jsonl", "text in UTF-16", "iconv -f UTF-16 -t UTF-8"),
-        ("plain.jsonl", "text in UTF-16", "iconv -f UTF-16LE -t UTF-8"),
-        ("e.xz", "xz", "xz -dc"),
+        ("bom.jsonl", "text in UTF-16", "iconv -f UTF-16 -t UTF-8 <"),
+        ("plain.jsonl", "text in UTF-16", "iconv -f UTF-16LE -t UTF-8 <"),
+        ("e.xz", "xz", "xz -dc <"),
         ("e.zip", "a zip archive", "unzip -p"),
-        ("e.bz2", "bzip2", "bzip2 -dc"),
+        ("e.bz2", "bzip2", "bzip2 -dc <"),
     ] {
         let message = format!(
             "error: expected text in {file}, plain or compressed by gzip or zstd, found {found}; convert it: \

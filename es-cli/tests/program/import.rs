@@ -236,7 +236,7 @@ fn a_file_of_another_format_is_refused_with_advice() {
         ran.err
     };
     let xz = import(b"\xfd7zXZ\0\0\x04");
-    assert!(xz.contains("found xz; convert it: `xz -dc 'in put' > NEW`\n"), "{xz}");
+    assert!(xz.contains("found xz; convert it: `xz -dc < 'in put' > NEW`\n"), "{xz}");
     for array in ["[\n  {\"stream\": \"a\"}\n]\n", "[{\"stream\":\"a\",\"type\":\"t\",\"data\":1}]\n", "[\"a\",\"t\"]"]
     {
         let array = import(array.as_bytes());

@@ -117,6 +117,14 @@ fn a_loss_must_be_confirmed_and_readable_events_are_set_aside() {
     assert_eq!(dir.run(&["repair", "--to", "new", "--accept-loss", "1000"]).code, Some(4));
     assert!(!dir.path("new").exists() && !dir.path("new.lost-and-found.jsonl").exists());
 
+    // The file of an earlier repair is not replaced.
+    dir.write("new.lost-and-found.jsonl", "earlier");
+    let refused = dir.run(&["repair", "--to", "new", "--accept-loss", "2000"]);
+    assert!(refused.err.contains("expected no file in new.lost-and-found.jsonl, found one"), "{}", refused.err);
+    assert!(!dir.path("new").exists());
+    assert_eq!(dir.read("new.lost-and-found.jsonl"), "earlier");
+    fs::remove_file(dir.path("new.lost-and-found.jsonl")).unwrap();
+
     let answer = dir.json(&["--store", "store", "repair", "--to", "new", "--accept-loss", "2000"]);
     assert_eq!(answer["repaired"]["new_store_id"], json!(true));
     assert_eq!((&answer["repaired"]["set_aside"], &answer["repaired"]["snapshots_deleted"]), (&json!(1000), &json!(1)));

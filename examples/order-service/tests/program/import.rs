@@ -166,7 +166,7 @@ fn compressed_files_are_imported_and_other_formats_are_named() {
     assert_eq!(dir.json(&import(&[])), expected);
     dir.write("orders.csv", b"\xff\xfeo\0r\0d\0e\0r\0");
     let message = "error: orders.csv: expected a CSV file, plain or compressed by gzip or zstd, found text in UTF-16; \
-                   convert it: `iconv -f UTF-16 -t UTF-8 orders.csv > NEW`";
+                   convert it: `iconv -f UTF-16 -t UTF-8 < orders.csv > NEW`";
     dir.refused(&import(&[]), 1, message);
 }
 
