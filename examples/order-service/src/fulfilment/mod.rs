@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use es_saga::{DefineError, NodeOut, Saga, SagaCoordinator, SagaGraph};
+use es_saga::{DefineError, Saga, SagaCoordinator, saga};
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 use serde::{Deserialize, Serialize};
@@ -43,7 +43,7 @@ use crate::domain::{Inexact, OrderId, PlacedOrder, ProductId, Quantity};
 use crate::shop::Shop;
 
 /// The name of the saga.
-pub const FULFILMENT: &str = "fulfilment";
+pub const FULFILMENT: &str = FulfilmentGraph::NAME;
 /// The default time in which a customer must pay.
 pub const PAYMENT_DEADLINE: Duration = Duration::from_secs(15 * 60);
 /// The largest number of sagas that run at the same time.
@@ -96,19 +96,23 @@ impl OrderToFulfil {
 /// The saga of an order.
 pub type Fulfilment = Saga<OrderToFulfil, ()>;
 
+saga! {
+    /// The graph of the saga.
+    saga FulfilmentGraph(order: OrderToFulfil) -> (), name = "fulfilment", version = 1 {
+        let reserved = local ReserveStock(order);
+        let payment = TakePayment(order) after reserved;
+        let paid = if !payment.is_paid { AwaitPayment(payment) };
+        let parcel = ShipParcel(order) after paid;
+        local CompleteOrder(order, parcel)
+    }
+}
+
 /// Defines the saga. Customers must pay within `deadline`.
 ///
 /// # Errors
 /// [`DefineError`] if the graph is not valid, which a test excludes.
 pub fn fulfilment(deadline: Duration) -> Result<Fulfilment, DefineError> {
-    fn graph<'g>(saga: &mut SagaGraph<'g>, order: NodeOut<'g, OrderToFulfil>) -> NodeOut<'g, ()> {
-        let reserved = saga.local::<ReserveStock>(order);
-        let payment = saga.node("take-payment").after(reserved).step::<TakePayment>(order);
-        let paid = saga.node("await-payment").step_if::<AwaitPayment>(payment, |payment| !payment.is_paid);
-        let parcel = saga.node("ship").after(paid).step::<ShipParcel>(order);
-        saga.local::<CompleteOrder>((order, parcel))
-    }
-    Ok(Saga::define(FULFILMENT, 1, graph)?.with_deadline(deadline))
+    Ok(FulfilmentGraph::define()?.with_deadline(deadline))
 }
 
 /// Returns a coordinator of the saga, with its steps.
@@ -127,7 +131,23 @@ pub fn coordinator(shop: &Arc<Shop>, saga: &Fulfilment, provider: &ProviderClien
 
 #[cfg(test)]
 mod tests {
+    use es_saga::{DeclaredStep, StepOptions};
+
     use super::*;
+
+    /// A program runs only sagas with the fingerprint of its own graph.
+    #[test]
+    fn the_fingerprint_is_that_of_stored_sagas() {
+        let saga = fulfilment(PAYMENT_DEADLINE).expect("it is valid");
+        assert_eq!((FULFILMENT, saga.fingerprint().to_string().as_str()), ("fulfilment", "0a5da474b46651bf88a445a4ae707c9c"));
+    }
+
+    #[test]
+    fn the_options_of_the_steps_are_those_of_their_kind() {
+        let attempts = |options: StepOptions| (options.retry.attempts, options.retry.cap.as_millis());
+        assert_eq!([ReserveStock::OPTIONS, CompleteOrder::OPTIONS].map(attempts), [(20, 1_000); 2]);
+        assert_eq!([TakePayment::OPTIONS, ShipParcel::OPTIONS].map(attempts), [(6, 2_000); 2]);
+    }
 
     #[test]
     fn the_graph_is_valid_and_has_the_steps_in_their_order() {

@@ -1,10 +1,11 @@
 //! The steps of the fulfilment.
+//!
+//! A step in the same store has many attempts with short pauses, because orders of one product conflict.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use es_core::Commit;
-use es_saga::{DeclaredStep, Exhausted, LocalStep, SagaStep, StepContext, StepKey, StepOptions, StepRetry, Undo};
+use es_saga::{LocalStep, SagaStep, StepContext, StepKey};
 use serde::{Deserialize, Serialize};
 
 use super::client::ProviderClient;
@@ -16,39 +17,12 @@ use crate::domain::product::{ReleaseItems, ReserveItems, ShipItems};
 use crate::provider::{EffectKind, PaymentStatus};
 use crate::shop::Shop;
 
-/// Steps in the same store: many attempts with short pauses, because orders of one product conflict.
-const LOCAL: StepOptions = StepOptions {
-    retry: StepRetry {
-        attempts: 20,
-        first: Duration::from_millis(10),
-        cap: Duration::from_secs(1),
-        ..StepRetry::DEFAULT
-    },
-    ..StepOptions::DEFAULT
-};
-
-/// Steps at the provider.
-const EXTERNAL: StepOptions = StepOptions {
-    retry: StepRetry {
-        attempts: 6,
-        first: Duration::from_millis(50),
-        cap: Duration::from_secs(2),
-        ..StepRetry::DEFAULT
-    },
-    timeout: Duration::from_secs(5),
-    ..StepOptions::DEFAULT
-};
-
 /// Reserves the items of an order, at all products in one commit.
-#[derive(Debug)]
+#[derive(Debug, SagaStep)]
+#[saga_step(name = "reserve-stock", retry(attempts = 20, first = "10ms", cap = "1s"))]
 pub struct ReserveStock {
     /// The shop.
     pub shop: Arc<Shop>,
-}
-
-impl DeclaredStep for ReserveStock {
-    const NAME: &'static str = "reserve-stock";
-    const OPTIONS: StepOptions = LOCAL;
 }
 
 impl LocalStep for ReserveStock {
@@ -81,7 +55,8 @@ impl LocalStep for ReserveStock {
 }
 
 /// Takes the payment of an order.
-#[derive(Debug)]
+#[derive(Debug, SagaStep)]
+#[saga_step(name = "take-payment", retry(attempts = 6, first = "50ms", cap = "2s"), timeout = "5s")]
 pub struct TakePayment {
     /// The provider.
     pub provider: ProviderClient,
@@ -94,11 +69,6 @@ pub struct Payment {
     pub key: StepKey,
     /// Whether the customer has paid already.
     pub is_paid: bool,
-}
-
-impl DeclaredStep for TakePayment {
-    const NAME: &'static str = "take-payment";
-    const OPTIONS: StepOptions = EXTERNAL;
 }
 
 impl SagaStep for TakePayment {
@@ -125,7 +95,13 @@ impl SagaStep for TakePayment {
 }
 
 /// Waits until the customer has paid, and reminds a customer who has not.
-#[derive(Debug)]
+#[derive(Debug, SagaStep)]
+#[saga_step(
+    name = "await-payment",
+    retry(attempts = 10_000, first = "200ms", cap = "60s"),
+    timeout = "5s",
+    undo = "ignore"
+)]
 pub struct AwaitPayment {
     /// The provider.
     pub provider: ProviderClient,
@@ -134,21 +110,6 @@ pub struct AwaitPayment {
 impl AwaitPayment {
     /// The attempt from which the customer is reminded. The reminder has one key, so it is sent once.
     const REMINDER: u32 = 3;
-}
-
-impl DeclaredStep for AwaitPayment {
-    const NAME: &'static str = "await-payment";
-    /// The pauses grow to a minute. The deadline of the saga comes before the last attempt.
-    const OPTIONS: StepOptions = StepOptions {
-        retry: StepRetry {
-            attempts: 10_000,
-            first: Duration::from_millis(200),
-            cap: Duration::from_secs(60),
-            ..StepRetry::DEFAULT
-        },
-        undo: Undo::Ignore,
-        ..EXTERNAL
-    };
 }
 
 impl SagaStep for AwaitPayment {
@@ -178,7 +139,8 @@ impl SagaStep for AwaitPayment {
 }
 
 /// Ships the parcel of an order. Afterwards the order is not undone any more.
-#[derive(Debug)]
+#[derive(Debug, SagaStep)]
+#[saga_step(name = "ship", retry(attempts = 6, first = "50ms", cap = "2s"), timeout = "5s", pivot)]
 pub struct ShipParcel {
     /// The provider.
     pub provider: ProviderClient,
@@ -189,11 +151,6 @@ pub struct ShipParcel {
 pub struct Parcel {
     /// The key of the shipment.
     pub key: StepKey,
-}
-
-impl DeclaredStep for ShipParcel {
-    const NAME: &'static str = "ship";
-    const OPTIONS: StepOptions = StepOptions { pivot: true, ..EXTERNAL };
 }
 
 impl SagaStep for ShipParcel {
@@ -218,16 +175,15 @@ impl SagaStep for ShipParcel {
 }
 
 /// Ships the reserved items, and the order as far as it is not, in one commit.
-#[derive(Debug)]
+#[derive(Debug, SagaStep)]
+#[saga_step(
+    name = "complete-order",
+    retry(attempts = 20, first = "10ms", cap = "1s", exhausted = "pause"),
+    undo = "pause"
+)]
 pub struct CompleteOrder {
     /// The shop.
     pub shop: Arc<Shop>,
-}
-
-impl DeclaredStep for CompleteOrder {
-    const NAME: &'static str = "complete-order";
-    const OPTIONS: StepOptions =
-        StepOptions { retry: StepRetry { exhausted: Exhausted::Pause, ..LOCAL.retry }, undo: Undo::Pause, ..LOCAL };
 }
 
 impl LocalStep for CompleteOrder {
