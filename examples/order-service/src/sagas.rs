@@ -1,8 +1,11 @@
 //! Lists, shows and operates sagas, for the running service and for the command line.
 
+use es_core::model::ErrorChain;
 use es_core::{Aggregate, EventType, LogRead, Timestamp};
-use es_saga::instance::{NodeState, UnitState, UnitStatus};
-use es_saga::{OperatorNote, SagaAdmin, SagaDetails, SagaId, SagaInstance, SagaVerb};
+use es_saga::instance::VerbRefused;
+use es_saga::{
+    ItemDetails, NodeDetails, OperateError, OperatorNote, SagaAdmin, SagaDetails, SagaId, SagaInstance, SagaVerb,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -39,7 +42,7 @@ pub struct SagaReport {
     pub phase: String,
     /// Whether an operator has paused it.
     pub is_paused: bool,
-    /// The reason of the last change of its phase.
+    /// The reason of the last change of its phase, or why it cannot be run.
     pub reason: Option<String>,
     /// The version of its graph.
     pub version: u32,
@@ -77,9 +80,9 @@ pub struct StepReport {
     /// When its first attempt started.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub started_at: Option<Timestamp>,
-    /// When it last changed.
+    /// When it succeeded, failed for the last time, was skipped or was undone.
     #[schema(value_type = Option<String>, format = DateTime)]
-    pub changed_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
     /// The last error.
     pub error: Option<String>,
 }
@@ -165,13 +168,18 @@ pub fn saga_id(text: &str) -> Result<SagaId, Failure> {
 ///
 /// # Errors
 /// - [`Failure::SagaAction`] if the reason or the step is missing.
+/// - [`Failure::NoSaga`] if the saga does not exist.
 /// - [`Failure::Operate`] if the action is not possible.
 pub async fn act(admin: &SagaAdmin, id: &SagaId, action: &SagaAction, by: &str) -> Result<SagaSummary, Failure> {
     if action.reason.trim().is_empty() {
         return Err(Failure::SagaAction { detail: "expected a reason, found none" });
     }
-    let phase = admin.operate(id, action.verb()?, OperatorNote::new(by, action.reason.as_str())).await?;
-    let summary = summary(admin, id, None).await;
+    let phase = match admin.operate(id, action.verb()?, OperatorNote::new(by, action.reason.as_str())).await {
+        Ok(phase) => phase,
+        Err(OperateError::Refused(VerbRefused::NoSaga { .. })) => return Err(Failure::NoSaga(id.clone())),
+        Err(error) => return Err(error.into()),
+    };
+    let summary = summary(admin, id).await;
     // A saga that cannot be read has been abandoned.
     Ok(SagaSummary { phase: phase.name().to_owned(), ..summary })
 }
@@ -181,11 +189,7 @@ pub async fn act(admin: &SagaAdmin, id: &SagaId, action: &SagaAction, by: &str) 
 /// # Errors
 /// [`Failure::Store`] if the sagas cannot be read.
 pub async fn unfinished(admin: &SagaAdmin, limit: usize) -> Result<Vec<SagaSummary>, Failure> {
-    let mut found = Vec::new();
-    for saga in admin.unfinished(None, limit).await? {
-        found.push(summary(admin, &saga.id, saga.quarantine).await);
-    }
-    Ok(found)
+    Ok(admin.list(None, limit).await?.sagas.into_iter().map(SagaSummary::from).collect())
 }
 
 /// Lists all sagas in the order of their creation, at most `limit`.
@@ -201,27 +205,22 @@ pub async fn all(shop: &Shop, admin: &SagaAdmin, limit: usize) -> Result<Vec<Sag
             if found.len() >= limit {
                 return Ok(found);
             }
-            found.push(summary(admin, &id, None).await);
+            found.push(summary(admin, &id).await);
         }
     }
     Ok(found)
 }
 
-async fn summary(admin: &SagaAdmin, id: &SagaId, quarantine: Option<String>) -> SagaSummary {
-    let saga = id.to_string();
-    match admin.status(id).await {
-        Ok(state) => SagaSummary {
-            saga,
-            phase: state.phase().name().to_owned(),
-            is_paused: state.is_paused(),
-            reason: quarantine.or_else(|| state.reason().map(ToOwned::to_owned)),
-            changed_at: state.changed_at(),
+async fn summary(admin: &SagaAdmin, id: &SagaId) -> SagaSummary {
+    match admin.show(id).await {
+        Ok(Some(details)) => details.summary.into(),
+        unread => SagaSummary {
+            saga: id.to_string(),
+            phase: "unreadable".to_owned(),
+            is_paused: false,
+            reason: unread.err().map(|error| ErrorChain(&error).to_string()),
+            changed_at: None,
         },
-        Err(error) => {
-            let reason = quarantine.unwrap_or_else(|| es_core::model::ErrorChain(&error).to_string());
-            let phase = "unreadable".to_owned();
-            SagaSummary { saga, phase, is_paused: false, reason: Some(reason), changed_at: None }
-        }
     }
 }
 
@@ -231,46 +230,49 @@ async fn summary(admin: &SagaAdmin, id: &SagaId, quarantine: Option<String>) -> 
 /// - [`Failure::NoSaga`] if it does not exist.
 /// - [`Failure::Load`] if it cannot be read.
 pub async fn show(admin: &SagaAdmin, id: &SagaId) -> Result<SagaReport, Failure> {
-    let state = admin.status(id).await?;
-    if state.created_at().is_none() {
-        return Err(Failure::NoSaga(id.clone()));
+    let details = admin.show(id).await?.ok_or_else(|| Failure::NoSaga(id.clone()))?;
+    Ok(details.into())
+}
+
+impl From<es_saga::SagaSummary> for SagaSummary {
+    fn from(saga: es_saga::SagaSummary) -> Self {
+        Self {
+            saga: saga.id.to_string(),
+            phase: saga.phase.to_owned(),
+            is_paused: saga.is_paused,
+            reason: saga.quarantine.or(saga.reason),
+            changed_at: saga.changed_at,
+        }
     }
-    let nodes = state.shape().nodes.iter().zip(state.nodes());
-    let steps = nodes.flat_map(|(shape, node)| step_reports(&shape.name, node)).collect();
-    Ok(SagaReport {
-        saga: id.to_string(),
-        phase: state.phase().name().to_owned(),
-        is_paused: state.is_paused(),
-        reason: state.reason().map(ToOwned::to_owned),
-        version: state.shape().version,
-        created_at: state.created_at(),
-        changed_at: state.changed_at(),
-        deadline: state.deadline(),
-        steps,
-        mermaid: SagaDetails::of(&state).mermaid(),
-    })
 }
 
-fn step_reports<'a>(name: &'a str, node: &'a NodeState) -> impl Iterator<Item = StepReport> + 'a {
-    (0..).zip(&node.units).map(move |(item, unit)| step_report(name, item, unit, node.is_omitted))
+impl From<SagaDetails> for SagaReport {
+    fn from(details: SagaDetails) -> Self {
+        let mermaid = details.mermaid();
+        let steps = details.nodes.into_iter().flat_map(|node| {
+            let NodeDetails { name, is_omitted, items, .. } = node;
+            items.into_iter().map(move |item| StepReport::of(name.clone(), item, is_omitted))
+        });
+        let steps = steps.collect();
+        let (version, created_at) = (details.summary.version.unwrap_or_default(), details.summary.created_at);
+        let deadline = details.summary.deadline;
+        let SagaSummary { saga, phase, is_paused, reason, changed_at } = details.summary.into();
+        Self { saga, phase, is_paused, reason, version, created_at, changed_at, deadline, steps, mermaid }
+    }
 }
 
-fn step_report(name: &str, item: u32, unit: &UnitState, is_omitted: bool) -> StepReport {
-    let retry_at = match unit.status {
-        UnitStatus::Waiting(at) | UnitStatus::UndoWaiting(at) => Some(at),
-        _ => None,
-    };
-    let is_omitted = is_omitted && unit.status == UnitStatus::Pending;
-    let status = if is_omitted { "omitted" } else { unit.status.name() };
-    StepReport {
-        step: name.to_owned(),
-        item,
-        status: status.to_owned(),
-        attempts: unit.attempts,
-        undo_attempts: unit.undo_attempts,
-        retry_at,
-        started_at: unit.started_at,
-        changed_at: unit.changed_at,
-        error: unit.error.clone(),
+impl StepReport {
+    fn of(step: String, item: ItemDetails, is_omitted: bool) -> Self {
+        Self {
+            step,
+            item: item.item,
+            status: if is_omitted { "omitted" } else { item.state }.to_owned(),
+            attempts: item.attempts,
+            undo_attempts: item.undo_attempts,
+            retry_at: item.next_attempt_at,
+            started_at: item.started_at,
+            ended_at: item.undone_at.or(item.ended_at),
+            error: item.error,
+        }
     }
 }

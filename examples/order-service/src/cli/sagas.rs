@@ -100,9 +100,9 @@ fn report_output(saga: &SagaReport, is_mermaid: bool) -> Output {
         };
         let attempts = format!("{}/{}", step.attempts, step.undo_attempts);
         let error = step.error.clone().unwrap_or_default();
-        [step.step.clone(), status, attempts, time(step.started_at), time(step.changed_at), error]
+        [step.step.clone(), status, attempts, time(step.started_at), time(step.ended_at), error]
     });
-    let header = ["step", "status", "attempts/undos", "started", "changed", "last error"];
+    let header = ["step", "status", "attempts/undos", "started", "ended", "last error"];
     Output::new(format!("{text}\n{}", table(header, 6, rows)), saga)
 }
 

@@ -109,7 +109,10 @@ async fn show(State(routes): State<Arc<SagaRoutes>>, Path(id): Path<String>) -> 
     request_body = SagaAction,
     responses(
         (status = 200, description = "The saga after the action.", body = SagaSummary),
-        (status = 409, description = "The saga does not exist, or its state does not permit the action.",
+        (status = 404, description = "The saga does not exist.",
+         body = ProblemDetails,
+         content_type = "application/problem+json"),
+        (status = 409, description = "The state of the saga does not permit the action.",
          body = ProblemDetails,
          content_type = "application/problem+json"),
         (status = 415, description = "The body is not declared as JSON.",

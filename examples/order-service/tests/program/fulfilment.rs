@@ -186,7 +186,7 @@ fn a_service_fulfils_orders_and_operators_operate_their_sagas() {
     assert_eq!((number(&report, "running"), number(&report, "stock_held")), (1, 20));
     let refused = dir.run(&[&["sagas"], &url[..], &["resume", "A-9", "--reason", "a mistake"]].concat());
     assert_eq!(refused.code, Some(1));
-    assert!(refused.err.contains("rejected the request: no saga \"fulfilment:A-9\""), "{}", refused.err);
+    assert!(refused.err.contains("rejected the request: saga fulfilment:A-9 does not exist"), "{}", refused.err);
     let no_reason = dir.run(&[&["sagas"], &url[..], &["resume", "A-2", "--reason", " "]].concat());
     assert!(no_reason.err.contains("rejected the request: expected a reason"), "{}", no_reason.err);
 
@@ -223,7 +223,16 @@ fn check_document(service: &Service) {
         assert!(schema.is_object(), "{route} is not in the document");
         assert_has_members(&document, schema, &get(path), path);
     }
-    assert!(document["paths"]["/sagas/{id}"]["post"]["responses"]["409"].is_object());
+    // A saga that does not exist has the same answer for reading and for acting.
+    let action = json!({"verb": "resume", "reason": "a mistake"});
+    let url = format!("{}/sagas/A-9", service.operations);
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let acted = agent.post(&url).send_json(&action).expect("an answer").status().as_u16();
+    let read = agent.get(&url).call().expect("an answer").status().as_u16();
+    assert_eq!((acted, read), (404, 404));
+    let responses = |method: &str| &document["paths"]["/sagas/{id}"][method]["responses"];
+    assert!(responses("post")["409"].is_object() && responses("post")["404"].is_object());
+    assert!(responses("get")["404"].is_object());
 }
 
 #[test]
