@@ -77,7 +77,7 @@ pub(crate) struct PartialSettings {
     /// URL of the provider of payments and shipments, with which the service fulfils orders
     #[arg(long, value_name = "URL", env = "ORDER_SERVICE_PROVIDER")]
     provider: Option<String>,
-    /// Time in which customers must pay, in seconds [default: 900]
+    /// Time in which customers must pay, in seconds; after half of it, they are reminded [default: 900]
     #[arg(long, value_name = "SECONDS", env = "ORDER_SERVICE_PAYMENT_DEADLINE")]
     payment_deadline: Option<u64>,
     /// Form of the log on standard error [default: text]

@@ -11,6 +11,7 @@ use es_core::store::Conflict;
 use es_core::{ExecuteError, LoadError, Revision, StoreError};
 use es_http::operations::BindError;
 use es_rocksdb::OpenError;
+use es_saga::process::ProcessStartError;
 use es_saga::{CreateError, DefineError, ExecuteSagaError, OperateError, ParseSagaIdError, SagaId, SagaStartError};
 use es_tool::output::OutputError;
 
@@ -138,6 +139,9 @@ pub enum Failure {
     /// The sagas could not be started.
     #[error(transparent)]
     SagaStart(#[from] SagaStartError),
+    /// The reminders could not be started.
+    #[error(transparent)]
+    ProcessStart(#[from] ProcessStartError),
     /// The provider of payments and shipments failed.
     #[error(transparent)]
     Provider(#[from] ProviderError),

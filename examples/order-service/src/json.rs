@@ -129,6 +129,9 @@ pub struct OrderJson<'a> {
     pub reached: Vec<StatusTime>,
     /// The reason for the cancellation.
     pub cancelled_because: Option<&'a Reason>,
+    /// When the customer was last reminded of the payment.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub reminded_at: Option<Timestamp>,
 }
 
 /// An order line.
@@ -176,6 +179,7 @@ impl<'a> OrderJson<'a> {
             revenue: order.lines.revenue()?,
             reached: reached.collect(),
             cancelled_because: order.cancelled_because.as_ref(),
+            reminded_at: order.reminded_at,
         })
     }
 }

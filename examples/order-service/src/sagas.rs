@@ -11,7 +11,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::failure::Failure;
-use crate::fulfilment::FULFILMENT;
+use crate::fulfilment::{FULFILMENT, PAYMENT_REMINDER};
 use crate::shop::Shop;
 
 /// The default maximum number of sagas in a list.
@@ -157,7 +157,7 @@ impl SagaAction {
 /// # Errors
 /// [`Failure::SagaId`] if the text is empty.
 pub fn saga_id(text: &str) -> Result<SagaId, Failure> {
-    let named = text.parse::<SagaId>().ok().filter(|id| id.saga() == FULFILMENT);
+    let named = text.parse::<SagaId>().ok().filter(|id| [FULFILMENT, PAYMENT_REMINDER].contains(&id.saga()));
     Ok(match named {
         Some(id) => id,
         None => SagaId::new(FULFILMENT, text)?,

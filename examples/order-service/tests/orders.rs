@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use es_core::Timestamp;
 use es_core::testing::{Given, given, golden};
-use order_service::domain::order::{Approve, Cancel, CompleteFulfilment, Deliver, Place, Ship};
+use order_service::domain::order::{Approve, Cancel, CompleteFulfilment, Deliver, Place, Remind, Ship};
 use order_service::domain::{
     Destination, Invalid, Order, OrderEvent, OrderId, OrderLine, OrderLines, OrderLinesError, OrderRejection,
     OrderStatus, Reason,
@@ -86,6 +86,17 @@ fn the_end_of_a_fulfilment_ships_an_order_as_far_as_it_is_not() {
     let rejection = wrong_status(OrderStatus::Shipped, OrderStatus::Cancelled);
     order([placed(), cancelled()]).when(CompleteFulfilment).then_rejected(rejection);
     order([]).when(CompleteFulfilment).then_rejected(OrderRejection::NotPlaced { id: id() });
+}
+
+#[test]
+fn a_reminder_of_the_payment_is_recorded_whatever_the_status_is() {
+    let is_reminded = |order: &Order| {
+        let order = order.placed().expect("it is placed");
+        assert!(order.reminded_at.is_some() && order.reached.len() == 1);
+    };
+    order([placed()]).when(Remind).then([OrderEvent::PaymentReminded]).then_state(is_reminded);
+    order([placed(), cancelled()]).when(Remind).then([OrderEvent::PaymentReminded]);
+    order([]).when(Remind).then_rejected(OrderRejection::NotPlaced { id: id() });
 }
 
 #[test]

@@ -92,7 +92,9 @@ impl<F: Fn(DeliveryKey) + Send + Sync + 'static> Reactor for Letters<F> {
         let (recipient, text) = match event {
             OrderEvent::Placed { customer, .. } => (customer.as_str(), format!("thank you for {order}")),
             OrderEvent::Cancelled { reason } => ("the warehouse", format!("do not pack {order}: {reason}")),
-            OrderEvent::Approved | OrderEvent::Shipped | OrderEvent::Delivered => return Ok(()),
+            OrderEvent::Approved | OrderEvent::Shipped | OrderEvent::Delivered | OrderEvent::PaymentReminded => {
+                return Ok(());
+            }
         };
         tokio::task::block_in_place(|| self.post_office.deliver(context.key(), recipient, &text))?;
         (self.on_sent)(context.key());

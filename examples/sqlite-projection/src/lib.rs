@@ -141,7 +141,7 @@ fn apply(transaction: &Transaction<'_>, record: &RecordedEvent, event: &OrderEve
                 .execute("INSERT INTO customers (customer) VALUES (?1) ON CONFLICT DO NOTHING", [customer.as_str()])?;
             "orders"
         }
-        OrderEvent::Approved => return Ok(()),
+        OrderEvent::Approved | OrderEvent::PaymentReminded => return Ok(()),
         OrderEvent::Shipped => "shipped",
         OrderEvent::Delivered => "delivered",
         OrderEvent::Cancelled { .. } => "cancelled",

@@ -74,7 +74,7 @@ async fn replay(dir: &Path, to: Option<Position>) -> Replay {
                     owners.insert(record.stream.clone(), customer.as_str().to_owned());
                     0
                 }
-                OrderEvent::Approved => continue,
+                OrderEvent::Approved | OrderEvent::PaymentReminded => continue,
                 OrderEvent::Shipped => 1,
                 OrderEvent::Delivered => 2,
                 OrderEvent::Cancelled { .. } => 3,

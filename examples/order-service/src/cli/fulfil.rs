@@ -1,7 +1,6 @@
 //! The `fulfil` command.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::fulfilment_args::FulfilArgs;
@@ -11,7 +10,7 @@ use super::sagas::totals_output;
 use super::{IfMissing, with_shop};
 use crate::domain::{Order, OrderStatus};
 use crate::failure::Failure;
-use crate::fulfilment::{self, OrderToFulfil, ProviderClient, StockAndMoney};
+use crate::fulfilment::{self, OrderToFulfil, ProviderClient, RunningFulfilment, StockAndMoney};
 use crate::import::Progress;
 use crate::provider::read_record;
 use crate::shop::Shop;
@@ -92,15 +91,10 @@ async fn fulfil(
     if !args.no_restock {
         fulfilment::restock(shop, orders).await?;
     }
-    // The steps outlive this call, so they have a shop of their own.
-    let of_steps = Arc::new(Shop::new(shop.shared_store()));
-    let saga = fulfilment::fulfilment(args.payment_deadline())?;
-    let sagas = fulfilment::coordinator(&of_steps, &saga, provider).start(shop.shared_store()).await?;
+    let running = RunningFulfilment::start(&shop.shared_store(), provider, args.payment_deadline()).await?;
     let mut progress = if args.verbose { Progress::per_order() } else { Progress::fulfilling(orders.len()) };
-    let settled = fulfilment::fulfil(&sagas, &saga, orders, |order| progress.step(&order.order)).await;
+    let settled = fulfilment::fulfil(&running, orders, |order| progress.step(&order.order)).await;
     progress.finish();
-    // Calls that do not end are repeated in the next run.
-    let _ = sagas.shutdown(SHUTDOWN).await;
-    of_steps.settle().await;
+    running.shutdown(SHUTDOWN).await;
     settled
 }

@@ -71,7 +71,7 @@ pub(crate) struct FulfilArgs {
     pub(super) record: Option<PathBuf>,
     #[command(flatten)]
     pub(super) faults: FaultArgs,
-    /// Time in which customers must pay, in seconds
+    /// Time in which customers must pay, in seconds; after half of it, they are reminded
     #[arg(long, value_name = "SECONDS", default_value_t = 900)]
     payment_deadline: u64,
     /// Do not receive the items that the products lack

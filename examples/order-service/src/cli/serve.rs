@@ -13,7 +13,6 @@ use es_core::service::{RunningService, StopSignal};
 use es_http::operations::{Operations, OperationsAddress, OperationsListener};
 use es_http::{Health, Metrics, Spans, Tokens};
 use es_rocksdb::Options;
-use es_saga::RunningSagas;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
@@ -21,7 +20,7 @@ use super::args::{self, ServeArgs};
 use super::output::Output;
 use crate::config::{ConfigError, MergedSettings, PartialSettings, SettingOrigin, Settings};
 use crate::failure::Failure;
-use crate::fulfilment::{self, Fulfilment, ProviderClient};
+use crate::fulfilment::{ProviderClient, RunningFulfilment};
 use crate::http::{self, Api, Front};
 use crate::projections::Projections;
 use crate::shop::Shop;
@@ -58,11 +57,14 @@ pub(super) async fn run(data: Option<PathBuf>, args: &ServeArgs, matches: &ArgMa
     let service = Service::new(Arc::clone(&store)).projections(views::supervisor());
     let mut service = service.shutdown_deadline(settings.drain_deadline() + SHUTDOWN).start().await?;
     let health = health(&service, &store, data, settings.min_free);
-    let fulfilment = start_fulfilment(&settings, &store).await?;
-    let provider = fulfilment.as_ref().map(|fulfilment| fulfilment.provider.clone());
+    let provider = settings.provider.as_deref().map(ProviderClient::new);
+    let fulfilment = match &provider {
+        Some(provider) => Some(RunningFulfilment::start(&store, provider, settings.payment_deadline()).await?),
+        None => None,
+    };
     let projections = Projections::of(service.projections(), Arc::clone(&store));
     let api = match &fulfilment {
-        Some(fulfilment) => Api::fulfilling(shop, projections, fulfilment.saga.clone()),
+        Some(fulfilment) => Api::fulfilling(shop, projections, fulfilment.saga().clone()),
         None => Api::new(shop, projections),
     };
     let front = Front { edge, health, metrics: metrics.clone() };
@@ -88,9 +90,7 @@ pub(super) async fn run(data: Option<PathBuf>, args: &ServeArgs, matches: &ArgMa
         let deadline = settings.drain_deadline();
         service.intake("sagas", move |stop| async move {
             stop.requested().await;
-            // Calls that do not end are repeated at the next start.
-            let _ = fulfilment.sagas.shutdown(deadline).await;
-            fulfilment.shop.settle().await;
+            fulfilment.shutdown(deadline).await;
             Ok::<(), Failure>(())
         });
     }
@@ -102,27 +102,6 @@ pub(super) async fn run(data: Option<PathBuf>, args: &ServeArgs, matches: &ArgMa
     let head = store.watch_head().current().map(es_core::Position::get);
     let events = head.unwrap_or_default();
     Ok(Output::new(format!("stopped; the log has {events} events"), &StoppedJson { head }))
-}
-
-/// The fulfilment of orders in the service.
-struct RunningFulfilment {
-    saga: Fulfilment,
-    sagas: RunningSagas,
-    provider: ProviderClient,
-    /// The shop of the steps.
-    shop: Arc<Shop>,
-}
-
-/// Starts the sagas, if the service has a provider.
-async fn start_fulfilment(
-    settings: &Settings,
-    store: &Arc<dyn es_core::EventStore>,
-) -> Result<Option<RunningFulfilment>, Failure> {
-    let Some(url) = &settings.provider else { return Ok(None) };
-    let (provider, shop) = (ProviderClient::new(url), Arc::new(Shop::new(Arc::clone(store))));
-    let saga = fulfilment::fulfilment(settings.payment_deadline())?;
-    let sagas = fulfilment::coordinator(&shop, &saga, &provider).start(Arc::clone(store)).await?;
-    Ok(Some(RunningFulfilment { saga, sagas, provider, shop }))
 }
 
 /// Merges the settings of all sources.

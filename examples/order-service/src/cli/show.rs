@@ -77,6 +77,9 @@ fn order_text(order: &OrderJson<'_>) -> String {
     for StatusTime { status, at } in &order.reached {
         text += &format!("\n{status:9} {}", format_time(*at));
     }
+    if let Some(at) = order.reminded_at {
+        text += &format!("\nreminded  {}", format_time(at));
+    }
     let header = ["product", "unit price", "quantity", "discount", "revenue"];
     let sum = ["sum".to_owned(), String::new(), String::new(), String::new(), order.revenue.to_string()];
     let rows = order.lines.iter().map(line_row).chain([sum]);
@@ -137,5 +140,6 @@ fn description(event: &OrderEvent) -> String {
         OrderEvent::Shipped => "shipped".into(),
         OrderEvent::Delivered => "delivered".into(),
         OrderEvent::Cancelled { reason } => format!("cancelled: {reason}"),
+        OrderEvent::PaymentReminded => "reminded of the payment".into(),
     }
 }

@@ -41,6 +41,9 @@ pub enum OrderEvent {
         /// The reason for the cancellation.
         reason: Reason,
     },
+    /// The customer was reminded of the payment.
+    #[event(name = "order-payment-reminded")]
+    PaymentReminded,
 }
 
 /// The order aggregate.
@@ -68,6 +71,8 @@ pub struct PlacedOrder {
     pub reached: BTreeMap<OrderStatus, Timestamp>,
     /// The reason for the cancellation.
     pub cancelled_because: Option<Reason>,
+    /// When the customer was last reminded of the payment.
+    pub reminded_at: Option<Timestamp>,
 }
 
 /// The years of a new order and of its steps.
@@ -139,6 +144,10 @@ pub struct Cancel {
     pub reason: Reason,
 }
 
+/// Records that the customer was reminded of the payment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Remind;
+
 /// The reason why an order rejects a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OrderRejection {
@@ -201,6 +210,7 @@ impl Evolve for Order {
                     status: OrderStatus::Placed,
                     reached: BTreeMap::from([(OrderStatus::Placed, at.occurred_at())]),
                     cancelled_because: None,
+                    reminded_at: None,
                 });
             }
             OrderEvent::Approved => self.reach(OrderStatus::Approved, at),
@@ -210,6 +220,11 @@ impl Evolve for Order {
                 self.reach(OrderStatus::Cancelled, at);
                 if let Self::Placed(order) = self {
                     order.cancelled_because = Some(reason.clone());
+                }
+            }
+            OrderEvent::PaymentReminded => {
+                if let Self::Placed(order) = self {
+                    order.reminded_at = Some(at.occurred_at());
                 }
             }
         }
@@ -314,6 +329,18 @@ impl Decide<Deliver> for Order {
 
     fn decide(&self, _: Deliver, at: &CommandContext<'_, Self>) -> Result<Decision<Self>, OrderRejection> {
         self.step(OrderStatus::Delivered, OrderEvent::Delivered, at)
+    }
+}
+
+impl Decide<Remind> for Order {
+    type Rejection = OrderRejection;
+
+    fn decide(&self, _: Remind, at: &CommandContext<'_, Self>) -> Result<Decision<Self>, OrderRejection> {
+        match self {
+            Self::NotPlaced => Err(OrderRejection::NotPlaced { id: at.id().clone() }),
+            // The reminder was sent, whatever became of the order meanwhile.
+            Self::Placed(_) => Ok(OrderEvent::PaymentReminded.into()),
+        }
     }
 }
 

@@ -29,6 +29,9 @@ pub enum FulfilError {
     /// The payment was refunded meanwhile.
     #[error("the payment was refunded")]
     Refunded,
+    /// The invoice was paid or closed meanwhile.
+    #[error("the invoice was paid or closed")]
+    NotOwed,
     /// A completed order is not undone.
     #[error("a completed order cannot be undone")]
     Completed,
@@ -47,7 +50,7 @@ impl Classify for FulfilError {
     fn class(&self) -> ErrorClass {
         match self {
             Self::Provider(error) => error.class,
-            Self::NoOrder(_) | Self::Product(_) | Self::Order(_) | Self::Refunded | Self::Completed => {
+            Self::NoOrder(_) | Self::Product(_) | Self::Order(_) | Self::Refunded | Self::NotOwed | Self::Completed => {
                 ErrorClass::Terminal
             }
             Self::Unpaid | Self::Load(_) | Self::Infrastructure(_) | Self::Conflict(_) => ErrorClass::Transient,

@@ -11,46 +11,47 @@
 //! |---|---|---|
 //! | `reserve-stock` | reserves the items of all lines, in one commit | releasing the items |
 //! | `take-payment` | takes the money at the [provider](crate::provider), or sends an invoice | a refund |
-//! | `await-payment` | if an invoice was sent: waits until it is paid, and reminds the customer once | nothing |
-//! | `ship` | ships the parcel at the provider; the pivot | a cancellation, if its outcome is unknown |
+//! | `await-payment` | if an invoice was sent: waits until it is paid | nothing |
+//! | `ship` | ships the parcel, unless the order was cancelled; the pivot | a cancellation, if its outcome is unknown |
 //! | `complete-order` | ships the reserved items and the order, in one commit | nothing: it is after the pivot |
 //!
 //! A customer who has not paid at the deadline of the saga gets no parcel: the saga releases the items and closes the
-//! invoice. [`StockAndMoney`] compares the effects with the sagas.
+//! invoice. After half of this time, [`PaymentReminders`] has the customer reminded. [`RunningFulfilment`] runs all of
+//! it. [`StockAndMoney`] compares the effects with the sagas.
 
 mod client;
 mod error;
+mod reminder;
 mod run;
+mod running;
 mod steps;
 mod totals;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use es_saga::{DefineError, Saga, SagaCoordinator, saga};
+use es_saga::{DefineError, Saga, saga};
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 use serde::{Deserialize, Serialize};
 
 pub use client::ProviderClient;
 pub use error::FulfilError;
+pub use reminder::{
+    PAYMENT_REMINDER, PaymentReminder, PaymentReminderEvent, PaymentReminders, RecordReminder, Reminder, ReminderSaga,
+    SendReminder, payment_reminder,
+};
 pub use run::{fulfil, restock};
+pub use running::{RunningFulfilment, coordinator};
 pub use steps::{AwaitPayment, CompleteOrder, Parcel, Payment, ReserveStock, ShipParcel, TakePayment};
 pub use totals::StockAndMoney;
 
 use crate::domain::{Inexact, OrderId, PlacedOrder, ProductId, Quantity};
-use crate::shop::Shop;
 
 /// The name of the saga.
 pub const FULFILMENT: &str = FulfilmentGraph::NAME;
 /// The default time in which a customer must pay.
 pub const PAYMENT_DEADLINE: Duration = Duration::from_secs(15 * 60);
-/// The largest number of sagas that run at the same time.
-const CONCURRENCY: usize = 64;
-/// The longest time after which the coordinator finds sagas that another process changed.
-const POLL: Duration = Duration::from_millis(200);
-
 /// The input of the saga: what a customer ordered, and the price.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderToFulfil {
@@ -115,20 +116,6 @@ pub fn fulfilment(deadline: Duration) -> Result<Fulfilment, DefineError> {
     Ok(FulfilmentGraph::define()?.with_deadline(deadline))
 }
 
-/// Returns a coordinator of the saga, with its steps.
-#[must_use]
-pub fn coordinator(shop: &Arc<Shop>, saga: &Fulfilment, provider: &ProviderClient) -> SagaCoordinator {
-    SagaCoordinator::new()
-        .saga(saga)
-        .step(ReserveStock { shop: Arc::clone(shop) })
-        .step(TakePayment { provider: provider.clone() })
-        .step(AwaitPayment { provider: provider.clone() })
-        .step(ShipParcel { provider: provider.clone() })
-        .step(CompleteOrder { shop: Arc::clone(shop) })
-        .concurrency(CONCURRENCY)
-        .poll(POLL)
-}
-
 #[cfg(test)]
 mod tests {
     use es_saga::{DeclaredStep, StepOptions};
@@ -139,7 +126,10 @@ mod tests {
     #[test]
     fn the_fingerprint_is_that_of_stored_sagas() {
         let saga = fulfilment(PAYMENT_DEADLINE).expect("it is valid");
-        assert_eq!((FULFILMENT, saga.fingerprint().to_string().as_str()), ("fulfilment", "0a5da474b46651bf88a445a4ae707c9c"));
+        assert_eq!(
+            (FULFILMENT, saga.fingerprint().to_string().as_str()),
+            ("fulfilment", "0a5da474b46651bf88a445a4ae707c9c")
+        );
     }
 
     #[test]

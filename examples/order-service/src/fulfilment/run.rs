@@ -6,7 +6,7 @@ use std::time::Duration;
 use es_saga::{ExecuteSagaError, RunningSagas, SagaAdmin, SagaId, SagaInstance, UnfinishedSaga};
 use futures::{StreamExt, stream};
 
-use super::{Fulfilment, ItemsToReserve, OrderToFulfil};
+use super::{ItemsToReserve, OrderToFulfil, RunningFulfilment};
 use crate::domain::product::Receive;
 use crate::domain::{Product, ProductId, Quantity};
 use crate::failure::Failure;
@@ -61,11 +61,11 @@ pub async fn restock(shop: &Shop, orders: &[OrderToFulfil]) -> Result<u64, Failu
 ///
 /// Sagas that were created before the error continue at the next start of a coordinator.
 pub async fn fulfil(
-    sagas: &RunningSagas,
-    saga: &Fulfilment,
+    running: &RunningFulfilment,
     orders: &[OrderToFulfil],
     mut on_settled: impl FnMut(&OrderToFulfil),
 ) -> Result<(), Failure> {
+    let (saga, sagas) = (running.saga(), running.sagas());
     let mut settling = stream::iter(orders)
         .map(async |order| {
             let id = sagas.create(saga, order.order.as_str(), order).await?;

@@ -11,11 +11,19 @@ use serde::{Deserialize, Serialize};
 use super::client::ProviderClient;
 use super::error::FulfilError;
 use super::{ItemsToReserve, OrderToFulfil};
-use crate::domain::OrderStatus;
 use crate::domain::order::CompleteFulfilment;
 use crate::domain::product::{ReleaseItems, ReserveItems, ShipItems};
+use crate::domain::{OrderId, OrderStatus};
 use crate::provider::{EffectKind, PaymentStatus};
 use crate::shop::Shop;
+
+/// Checks that an order is placed and was not cancelled.
+async fn check_is_wanted(shop: &Shop, order: &OrderId) -> Result<(), FulfilError> {
+    match shop.orders.load(order).await?.state.placed() {
+        Some(placed) if placed.status != OrderStatus::Cancelled => Ok(()),
+        _ => Err(FulfilError::NoOrder(order.clone())),
+    }
+}
 
 /// Reserves the items of an order, at all products in one commit.
 #[derive(Debug, SagaStep)]
@@ -32,10 +40,7 @@ impl LocalStep for ReserveStock {
 
     async fn execute(&self, input: OrderToFulfil, _: &StepContext) -> Result<((), Commit), FulfilError> {
         let OrderToFulfil { order, items, .. } = input;
-        let status = self.shop.orders.load(&order).await?.state.placed().map(|placed| placed.status);
-        if status.is_none_or(|status| status == OrderStatus::Cancelled) {
-            return Err(FulfilError::NoOrder(order));
-        }
+        check_is_wanted(&self.shop, &order).await?;
         let mut commit = Commit::new();
         for ItemsToReserve { product, quantity } in items {
             let command = ReserveItems { quantity, order: order.clone() };
@@ -94,7 +99,7 @@ impl SagaStep for TakePayment {
     }
 }
 
-/// Waits until the customer has paid, and reminds a customer who has not.
+/// Waits until the customer has paid.
 #[derive(Debug, SagaStep)]
 #[saga_step(
     name = "await-payment",
@@ -107,11 +112,6 @@ pub struct AwaitPayment {
     pub provider: ProviderClient,
 }
 
-impl AwaitPayment {
-    /// The attempt from which the customer is reminded. The reminder has one key, so it is sent once.
-    const REMINDER: u32 = 3;
-}
-
 impl SagaStep for AwaitPayment {
     type Input = Payment;
     type Output = ();
@@ -120,16 +120,11 @@ impl SagaStep for AwaitPayment {
 
     fn compensation(&self, _: &Payment, _: StepKey) {}
 
-    async fn execute(&self, payment: Payment, context: &StepContext) -> Result<(), FulfilError> {
+    async fn execute(&self, payment: Payment, _: &StepContext) -> Result<(), FulfilError> {
         match self.provider.payment_status(payment.key).await? {
             PaymentStatus::Paid => Ok(()),
             PaymentStatus::Refunded => Err(FulfilError::Refunded),
-            PaymentStatus::Open | PaymentStatus::None => {
-                if context.attempt() >= Self::REMINDER {
-                    self.provider.remind(context.key(), context.saga(), payment.key).await?;
-                }
-                Err(FulfilError::Unpaid)
-            }
+            PaymentStatus::Open | PaymentStatus::None => Err(FulfilError::Unpaid),
         }
     }
 
@@ -138,10 +133,12 @@ impl SagaStep for AwaitPayment {
     }
 }
 
-/// Ships the parcel of an order. Afterwards the order is not undone any more.
+/// Ships the parcel of an order, unless it was cancelled meanwhile. Afterwards the order is not undone any more.
 #[derive(Debug, SagaStep)]
 #[saga_step(name = "ship", retry(attempts = 6, first = "50ms", cap = "2s"), timeout = "5s", pivot)]
 pub struct ShipParcel {
+    /// The shop.
+    pub shop: Arc<Shop>,
     /// The provider.
     pub provider: ProviderClient,
 }
@@ -163,7 +160,8 @@ impl SagaStep for ShipParcel {
         key
     }
 
-    async fn execute(&self, _: OrderToFulfil, context: &StepContext) -> Result<Parcel, FulfilError> {
+    async fn execute(&self, input: OrderToFulfil, context: &StepContext) -> Result<Parcel, FulfilError> {
+        check_is_wanted(&self.shop, &input.order).await?;
         self.provider.ship(context.key(), context.saga()).await?;
         Ok(Parcel { key: context.key() })
     }

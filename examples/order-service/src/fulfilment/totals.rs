@@ -23,7 +23,7 @@ use crate::shop::{self, Shop};
 /// it, is missing from the sum.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StockAndMoney {
-    /// Number of sagas.
+    /// Number of sagas of orders. Those of reminders are not counted.
     pub sagas: u64,
     /// Completed sagas.
     pub completed: u64,
@@ -235,7 +235,7 @@ impl LogFold {
         if let Some(product) = Product::id_of(&record.stream) {
             let events = shop::decode::<Product>(record)?;
             events.iter().for_each(|event| self.stock.apply(&product, event));
-        } else if let Some(id) = SagaInstance::id_of(&record.stream)
+        } else if let Some(id) = SagaInstance::id_of(&record.stream).filter(|id| id.saga() == FULFILMENT)
             && shop::apply::<SagaInstance>(&mut self.sagas, record).is_err()
         {
             self.unreadable.insert(id);

@@ -67,7 +67,7 @@ impl Projection for ProductDemand {
                 }
                 rows.view(&ORDERED)?.delete(&id)
             }
-            OrderEvent::Approved | OrderEvent::Shipped | OrderEvent::Delivered => Ok(()),
+            OrderEvent::Approved | OrderEvent::Shipped | OrderEvent::Delivered | OrderEvent::PaymentReminded => Ok(()),
         }
     }
 }

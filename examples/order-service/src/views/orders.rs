@@ -69,15 +69,19 @@ impl Projection for OrderSummaries {
                 rows.view(&STATUSES)?.update(&OrderStatus::Placed, |orders| *orders += 1)?;
                 return rows.view(&ORDERS)?.put(&id, &summary);
             }
-            OrderEvent::Approved => OrderStatus::Approved,
-            OrderEvent::Shipped => OrderStatus::Shipped,
-            OrderEvent::Delivered => OrderStatus::Delivered,
-            OrderEvent::Cancelled { .. } => OrderStatus::Cancelled,
+            OrderEvent::Approved => Some(OrderStatus::Approved),
+            OrderEvent::Shipped => Some(OrderStatus::Shipped),
+            OrderEvent::Delivered => Some(OrderStatus::Delivered),
+            OrderEvent::Cancelled { .. } => Some(OrderStatus::Cancelled),
+            OrderEvent::PaymentReminded => None,
         };
         let mut summary = rows.view(&ORDERS)?.get(&id)?.ok_or_else(|| never_placed(&id))?;
-        rows.view(&STATUSES)?.update(&summary.status, |orders| *orders = orders.saturating_sub(1))?;
-        rows.view(&STATUSES)?.update(&status, |orders| *orders += 1)?;
-        (summary.status, summary.revision) = (status, at.revision().get());
+        if let Some(status) = status {
+            rows.view(&STATUSES)?.update(&summary.status, |orders| *orders = orders.saturating_sub(1))?;
+            rows.view(&STATUSES)?.update(&status, |orders| *orders += 1)?;
+            summary.status = status;
+        }
+        summary.revision = at.revision().get();
         rows.view(&ORDERS)?.put(&id, &summary)
     }
 }

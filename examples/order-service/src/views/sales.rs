@@ -68,7 +68,7 @@ impl Projection for Sales {
                 })?;
                 rows.view(&COUNTED)?.delete(&id)
             }
-            OrderEvent::Approved | OrderEvent::Shipped | OrderEvent::Delivered => Ok(()),
+            OrderEvent::Approved | OrderEvent::Shipped | OrderEvent::Delivered | OrderEvent::PaymentReminded => Ok(()),
         }
     }
 }

@@ -141,6 +141,46 @@ fn a_customer_who_does_not_pay_is_reminded_once_and_gets_no_parcel() {
     let record = std::fs::read_to_string(dir.path("shop.provider.jsonl")).expect("the record of the provider");
     let count = |kind: &str| record.lines().filter(|line| line.contains(&format!("\"kind\":\"{kind}\""))).count();
     assert_eq!((count("invoice"), count("reminder"), count("refund"), count("shipment")), (1, 1, 1, 0), "{record}");
+    assert_reminded_once(&dir.json(&["show", "A-2"]), &dir.json(&["history", "A-2"]));
+    assert!(dir.done(&["show", "A-2"]).contains("\nreminded  20"));
+    assert_eq!(dir.json(&["sagas", "show", "payment-reminder:A-2"])["phase"], "completed");
+}
+
+/// Checks an order and its history.
+#[track_caller]
+fn assert_reminded_once(order: &Value, history: &Value) {
+    assert!(order["reminded_at"].is_string(), "{order}");
+    let events = history.as_array().expect("a list").iter();
+    assert_eq!(events.filter(|event| event["event_type"] == "order-payment-reminded").count(), 1, "{history}");
+}
+
+/// The timer of the reminder and the saga that sends it continue after a kill.
+#[test]
+fn a_customer_is_reminded_once_by_a_service_that_is_killed() {
+    let dir = sample();
+    dir.done(&import(&[]));
+    let provider = ProviderProgram::new(&dir, &["--unpaid-rate", "1"]);
+    let start = || Service::with(&dir, &["--provider", &provider.address, "--payment-deadline", "6"]);
+    let saga = "fulfilment:A-2";
+    let service = start();
+    service.send("POST", "/orders/A-2/fulfil", &[], &json!({})).expect(202);
+    wait_for_invoice(&provider);
+    drop(service);
+    let service = start();
+    let patience = Instant::now();
+    while provider.count(saga, "reminder") == 0 {
+        assert!(patience.elapsed() < PATIENCE, "no reminder");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(service);
+    let service = start();
+    wait_for(&service, "A-2", "compensated");
+    let order = service.get("/orders/A-2", &[]).expect(200).body;
+    assert_reminded_once(&order, &service.get("/orders/A-2/events", &[]).expect(200).body["events"]);
+    assert_eq!((provider.count(saga, "reminder"), provider.count(saga, "refund")), (1, 1));
+    let report = dir.json(&["sagas", "--url", &service.operations, "report"]);
+    assert_balanced(&report);
+    assert_eq!((number(&report, "sagas"), number(&report, "compensated")), (1, 1));
 }
 
 /// Waits until the fulfilment of an order is in a phase.
@@ -165,14 +205,7 @@ fn a_service_fulfils_orders_and_operators_operate_their_sagas() {
     service.send("POST", "/orders/A-9/fulfil", &[], &json!({})).expect(404);
     let started = service.send("POST", "/orders/A-2/fulfil", &[], &json!({})).expect(202).body;
     assert_eq!(started["saga"], "fulfilment:A-2");
-    let start = Instant::now();
-    let invoice = loop {
-        if let Some(invoice) = provider.effects().into_iter().find(|effect| effect["kind"] == "invoice") {
-            break invoice["key"].as_str().expect("a key").to_owned();
-        }
-        assert!(start.elapsed() < PATIENCE, "no invoice");
-        std::thread::sleep(Duration::from_millis(20));
-    };
+    let invoice = wait_for_invoice(&provider);
 
     // Without a name of the operator, the one of the request is recorded.
     let url = ["--url", &service.operations];
@@ -204,6 +237,35 @@ fn a_service_fulfils_orders_and_operators_operate_their_sagas() {
     let without_provider = dir.run(&[&["sagas"], &url[..], &["report"]].concat());
     assert!(without_provider.err.contains("the provider did not answer"), "{}", without_provider.err);
     service.stop();
+}
+
+#[test]
+fn an_order_that_is_cancelled_before_the_customer_pays_is_not_shipped() {
+    let dir = sample();
+    dir.done(&import(&[]));
+    let provider = ProviderProgram::new(&dir, &["--unpaid-rate", "1"]);
+    let service = Service::with(&dir, &["--provider", &provider.address]);
+    service.send("POST", "/orders/A-2/fulfil", &[], &json!({})).expect(202);
+    let invoice = wait_for_invoice(&provider);
+    service.send("POST", "/orders/A-2/cancel", &[], &json!({"reason": "ordered twice"})).expect(200);
+    assert_eq!(provider.customer_pays(&invoice), 200);
+    let saga = wait_for(&service, "A-2", "compensated");
+    assert_eq!(saga["reason"], "step \"ship\" failed: order A-2 is not placed, or was cancelled");
+    let count = |kind: &str| provider.count("fulfilment:A-2", kind);
+    assert_eq!((count("refund"), count("shipment"), count("reminder")), (1, 0, 0));
+    assert_balanced(&dir.json(&["sagas", "--url", &service.operations, "report"]));
+}
+
+/// Waits until the provider has sent an invoice, and returns its key.
+fn wait_for_invoice(provider: &ProviderProgram) -> String {
+    let start = Instant::now();
+    loop {
+        if let Some(invoice) = provider.effects().into_iter().find(|effect| effect["kind"] == "invoice") {
+            return invoice["key"].as_str().expect("a key").to_owned();
+        }
+        assert!(start.elapsed() < PATIENCE, "no invoice");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Checks the OpenAPI document of the routes of operators against their answers.

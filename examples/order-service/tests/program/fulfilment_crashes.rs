@@ -17,6 +17,7 @@ use order_service::domain::product::Register;
 use order_service::domain::{Destination, Discount, OrderLine, OrderLines};
 use order_service::fulfilment::{
     FULFILMENT, Fulfilment, OrderToFulfil, PAYMENT_DEADLINE, ProviderClient, StockAndMoney, coordinator, fulfilment,
+    payment_reminder,
 };
 use order_service::shop::Shop;
 use tokio::sync::Notify;
@@ -77,8 +78,9 @@ impl Case {
     }
 
     fn coordinator(&self) -> SagaCoordinator {
-        let client = ProviderClient::new(&self.provider.address);
-        coordinator(&self.shop, &self.saga, &client).poll(Duration::from_millis(10)).lease(Duration::from_millis(60))
+        let (client, reminder) = (ProviderClient::new(&self.provider.address), payment_reminder());
+        let coordinator = coordinator(&self.shop, &self.saga, &reminder.expect("it is valid"), &client);
+        coordinator.poll(Duration::from_millis(10)).lease(Duration::from_millis(60))
     }
 
     /// Returns what happens at a point without a crash.

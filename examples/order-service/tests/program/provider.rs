@@ -8,9 +8,9 @@ use ureq::Agent;
 
 use crate::support::TestDir;
 
-/// A running provider. Stopped on drop.
+/// A running provider. Stopped on drop if this process has started it.
 pub(crate) struct ProviderProgram {
-    program: Child,
+    program: Option<Child>,
     pub(crate) address: String,
     agent: Agent,
 }
@@ -26,14 +26,26 @@ impl ProviderProgram {
         let mut line = String::new();
         errors.read_line(&mut line).expect("standard error can be read");
         let address = line.trim_end().strip_prefix("provider on ").expect("the program prints its address").to_owned();
+        let mut provider = Self::at(address);
+        provider.program = Some(program);
+        provider
+    }
+
+    /// Returns a provider that another process has started.
+    pub(crate) fn at(address: String) -> Self {
         let agent = Agent::config_builder().http_status_as_error(false).build().into();
-        Self { program, address, agent }
+        Self { program: None, address, agent }
     }
 
     /// Returns all effects.
     pub(crate) fn effects(&self) -> Vec<Value> {
         let mut reply = self.agent.get(format!("{}/effects", self.address)).call().expect("an answer");
         serde_json::from_str(&reply.body_mut().read_to_string().expect("text")).expect("JSON")
+    }
+
+    /// Returns the number of effects of a kind for a saga.
+    pub(crate) fn count(&self, saga: &str, kind: &str) -> usize {
+        self.effects().iter().filter(|effect| effect["saga"] == saga && effect["kind"] == kind).count()
     }
 
     /// Lets the customer pay an invoice. Returns the status of the answer.
@@ -44,14 +56,17 @@ impl ProviderProgram {
 
     /// Sends SIGKILL to the provider.
     pub(crate) fn kill(mut self) {
-        self.program.kill().expect("it runs");
-        self.program.wait().expect("it ends");
+        let mut program = self.program.take().expect("this process has started it");
+        program.kill().expect("it runs");
+        program.wait().expect("it ends");
     }
 }
 
 impl Drop for ProviderProgram {
     fn drop(&mut self) {
-        drop(self.program.stdin.take());
-        let _ = self.program.wait();
+        if let Some(program) = &mut self.program {
+            drop(program.stdin.take());
+            let _ = program.wait();
+        }
     }
 }
