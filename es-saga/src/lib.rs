@@ -120,7 +120,8 @@
 //! handles: a step takes the input of the saga, the output of any earlier step, or a tuple of them. Steps without an
 //! edge between them run in parallel. A node can have a condition ([`NodeBuilder::step_if`]), run for each item of a
 //! list ([`NodeBuilder::each`]), run another saga ([`NodeBuilder::child`]), wait for a durable time
-//! ([`NodeBuilder::delay`]), or wait for nodes whose outputs it does not use ([`NodeBuilder::after`]). After a [pivot](SagaGraph::pivot) the saga is not undone any more.
+//! ([`NodeBuilder::delay`]), or wait for nodes whose outputs it does not use ([`NodeBuilder::after`]). After a
+//! [pivot](SagaGraph::pivot) the saga is not undone any more.
 //!
 //! # Failures
 //!

@@ -1,8 +1,9 @@
 //! Given-when-then tests of sagas, without a store, a runtime and the steps.
 //!
 //! The test decides the outcomes of the steps, and asserts what the saga does next. Conditions and lists are computed
-//! from the recorded values, as a coordinator does; delays start, and end when their time has passed. To run a saga with its steps, with injected failures, repeats,
-//! time-outs and crashes, use a coordinator with a [test hook](crate::SagaCoordinator::test_hook).
+//! from the recorded values, as a coordinator does; delays start, and end when their time has passed. To run a saga
+//! with its steps, with injected failures, repeats, time-outs and crashes, use a coordinator with a
+//! [test hook](crate::SagaCoordinator::test_hook).
 
 use std::fmt;
 use std::sync::Arc;

@@ -19,8 +19,8 @@ type Convert = Arc<dyn Fn(&Value) -> Result<Value, serde_json::Error> + Send + S
 /// The nodes of both graphs are matched by their names. A node keeps its state if its step, its effect and its
 /// repetition are the same. An instance is quarantined with the reason if the new graph does not have a node that has
 /// an effect, if a node was started and does not follow from what is done, or if only one of the graphs is past its
-/// pivot. A step in progress whose input changes fails, because its key belongs to the earlier input. A delay in progress
-/// keeps its end.
+/// pivot. A step in progress whose input changes fails, because its key belongs to the earlier input. A delay in
+/// progress keeps its end.
 ///
 /// ```
 /// # use es_saga::{Classify, DeclaredStep, ErrorClass, Saga, SagaMigration, SagaStep, StepContext, StepKey};

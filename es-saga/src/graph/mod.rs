@@ -133,8 +133,8 @@ impl Definition {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not declared as a saga",
     label = "no `DeclaredSaga`",
-    note = "declare `{Self}` with `es_saga::saga!`, or write `impl es_saga::DeclaredSaga for {Self}`; a step is written \
-            without `child`"
+    note = "declare `{Self}` with `es_saga::saga!`, or write `impl es_saga::DeclaredSaga for {Self}`; a step is \
+            written without `child`"
 )]
 pub trait DeclaredSaga<I, O> {
     /// The name of the saga, which never changes.

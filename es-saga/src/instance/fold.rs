@@ -161,7 +161,8 @@ impl UnitState {
                 self.started_at.get_or_insert(at);
             }
             SagaEvent::StepSucceeded { output, .. } => {
-                // The attempt of a local step is counted by its outcome, that of any other by its start. A delay has none.
+                // The attempt of a local step is counted by its outcome, that of any other by its start. A delay has
+                // none.
                 let is_counted =
                     matches!(self.status, UnitStatus::Running | UnitStatus::AwaitingChild | UnitStatus::Delayed(_));
                 self.attempts = self.attempts.saturating_add(u32::from(!is_counted));

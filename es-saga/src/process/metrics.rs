@@ -148,7 +148,11 @@ impl ProcessMetrics {
 impl InputMetrics {
     fn new(process: &'static str, kind: InputKind) -> Self {
         let input = kind.name();
-        let outcome = |outcome: &'static str| metrics::counter!(REACTIONS, "process" => process, "input" => input, "outcome" => outcome);
+        let outcome = |outcome: &'static str| {
+            metrics::counter!(
+                REACTIONS, "process" => process, "input" => input, "outcome" => outcome
+            )
+        };
         Self {
             handled: outcome("handled"),
             repeated: outcome("repeated"),
