@@ -11,3 +11,4 @@ pub mod member;
 pub mod removed;
 pub mod stores;
 pub mod supervised;
+pub mod tally;

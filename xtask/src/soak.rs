@@ -45,7 +45,7 @@ const IDLE_CONNECTIONS: u32 = 9_000;
 /// The number of streams for the test of memory.
 const STREAMS: u32 = 400_000;
 
-fn stages(args: &SoakArgs) -> [LongTest; 21] {
+fn stages(args: &SoakArgs) -> [LongTest; 22] {
     let stage = |name, [program, filter]: [&'static str; 2], variable, rounds, unit| LongTest {
         name,
         program,
@@ -64,6 +64,7 @@ fn stages(args: &SoakArgs) -> [LongTest; 21] {
         stage("repair", ["repair", ""], "ES_FLIPS", args.flips, "flips"),
         stage("projections", ["projection_chaos", ""], "ES_PROJECTION_RUNS", args.runs, "runs"),
         stage("killed projections", ["projection_kill", ""], "ES_PROJECTION_KILLS", args.runs, "kills"),
+        stage("killed process managers", ["process_kill", ""], "ES_PROCESS_KILLS", args.runs, "kills"),
         stage("consumer groups", ["group", ""], "ES_CRASH_CYCLES", args.runs, "crashes"),
         stage("reactors", ["reactor", ""], "ES_CRASH_CYCLES", args.runs, "crashes"),
         stage("the loan log", ["program", "the_loan_log"], "ES_LOANS", LOANS, "events"),
