@@ -71,7 +71,7 @@ impl fmt::Display for TraceParent {
     }
 }
 
-/// The context of a request: an extractor behind an [`Edge`](crate::Edge), which runs each request in a [`Context`] of
+/// The context of a request: an extractor inside an [`Edge`](crate::Edge), which runs each request in a [`Context`] of
 /// es-core, so that commands write events with the correlation id of the request.
 ///
 /// The correlation id is the UUID in `X-Correlation-ID`, otherwise the trace id of `traceparent`, otherwise a new id.

@@ -110,7 +110,7 @@ impl<S> Layer<S> for Edge {
     }
 }
 
-/// A service behind an [`Edge`].
+/// A service inside an [`Edge`].
 #[derive(Debug, Clone)]
 pub struct EdgeService<S> {
     routes: S,

@@ -44,8 +44,8 @@
 //! **Context**: the correlation id, the W3C trace and the tenant of a request become those of its events. See
 //! [`RequestContext`].
 //!
-//! **Protection**: pages of other origins cannot send commands ([`AllowedOrigins`]); clients have tokens or certificates
-//! ([`Tokens`]) and roles ([`Role`]). See [`Edge`].
+//! **Protection**: pages of other origins cannot send commands ([`AllowedOrigins`]); clients have tokens or
+//! certificates ([`Tokens`]) and roles ([`Role`]). See [`Edge`].
 //!
 //! **Operations**: a listener and routes for operators, which `es --url` uses. See [`operations`].
 //!

@@ -19,8 +19,8 @@ const BUCKETS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5
 const KNOWN_METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The metrics of the process: those of es-core (projections, commits), of the requests behind an [`Edge`](crate::Edge),
-/// and of every other user of the crate `metrics`.
+/// The metrics of the process: those of es-core (projections, commits), of the requests inside an
+/// [`Edge`](crate::Edge), and of every other user of the crate `metrics`.
 ///
 /// ```no_run
 /// use axum::Router;
@@ -79,8 +79,8 @@ impl Metrics {
     }
 }
 
-/// The metrics of one request. The label `route` is the pattern, such as `/orders/{id}`; it is empty for requests without
-/// a route, so that clients cannot create labels.
+/// The metrics of one request. The label `route` is the pattern, such as `/orders/{id}`; it is empty for requests
+/// without a route, so that clients cannot create labels.
 pub(crate) struct RequestMetrics {
     method: &'static str,
     route: Option<MatchedPath>,

@@ -90,8 +90,8 @@ impl Spans {
 
 /// Installs logs as [`install_logs`](crate::install_logs) does, and sends the spans that the filter selects to a
 /// collector, in batches from a thread of their own. Spans are dropped while the collector does not keep up. es-core
-/// has the spans `command`, `load_and_decide`, `commit` (both at the level `debug`) and `projection`; an [`Edge`](crate::Edge)
-/// adds one for each request.
+/// has the spans `command`, `load_and_decide`, `commit` (both at the level `debug`) and `projection`; an
+/// [`Edge`](crate::Edge) adds one for each request.
 ///
 /// # Errors
 /// [`InstallSpansError`] if the filter or the endpoint is invalid, or the process already has a subscriber.
@@ -117,8 +117,8 @@ pub fn install_logs_and_spans(
     Ok(Spans(provider))
 }
 
-/// The span of a request: `METHOD ROUTE`, whose parent is the span of the caller in `traceparent` (W3C trace context). An
-/// invalid `traceparent` is ignored.
+/// The span of a request: `METHOD ROUTE`, whose parent is the span of the caller in `traceparent` (W3C trace context).
+/// An invalid `traceparent` is ignored.
 pub(crate) struct RequestSpan(Span);
 
 impl RequestSpan {

@@ -35,7 +35,8 @@ impl fmt::Display for Role {
     }
 }
 
-/// The client of a request. An extractor: the response is 401 if no [`Edge`](crate::Edge) with tokens is around the route.
+/// The client of a request. An extractor: the response is 401 if no [`Edge`](crate::Edge) with tokens is around the
+/// route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authenticated {
     /// The name of the owner of the token.
@@ -62,8 +63,8 @@ pub struct ClientCertificate {
     pub sha256: [u8; 32],
 }
 
-/// Returns the client of a request. The error is 401: the request has no bearer token or client certificate of `tokens`.
-/// If it has both, the token counts.
+/// Returns the client of a request. The error is 401: the request has no bearer token or client certificate of
+/// `tokens`. If it has both, the token counts.
 pub(crate) async fn client(tokens: &Tokens, request: &mut Request) -> Result<Authenticated, Problem> {
     let certificate = request.extensions().get::<ClientCertificate>().copied();
     let headers = request.headers();
