@@ -26,6 +26,7 @@ const REASONS: &[(&str, &str)] = &[
     ("load", "fjall and redb fold payloads; the store verifies each record and decodes ids, times, names and tags"),
     ("read", "as for load; for fjall and redb an event is a type and a payload"),
     ("latency", "as for command to live subscriber"),
+    (STEP, "the commit of a step also has the event of its saga, and the row of its timer"),
     ("footprint", "at this size memory is mostly the write buffer, which has a fixed bound"),
     ("volume", "as for append; compaction also runs on the same two processors"),
 ];
