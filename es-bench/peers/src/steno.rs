@@ -13,8 +13,8 @@ use es_bench::{Append, Contender, Durability, Failure, Opened, Role, SagaSteps, 
 use sqlx09::SqlitePool;
 use sqlx09::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use steno::{
-    Action, ActionContext, ActionError, ActionFunc, ActionRegistry, DagBuilder, Node, SagaCachedState, SagaCreateParams,
-    SagaDag, SagaId, SagaName, SagaNodeEvent, SagaType, SecClient, SecStore,
+    Action, ActionContext, ActionError, ActionFunc, ActionRegistry, DagBuilder, Node, SagaCachedState,
+    SagaCreateParams, SagaDag, SagaId, SagaName, SagaNodeEvent, SagaType, SecClient, SecStore,
 };
 use uuid::Uuid;
 
