@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use es_core::retention::{Note, Rule, Scavenge, Scope};
 use es_core::store::{Committed, Coverage, DeletionEntry, RetentionReport, RuleEntry, ScavengeEntry, StoreAdmin};
-use es_core::{CommitError, EventReader, LogRead, Revision};
+use es_core::{CommitError, EventReader, LogRead};
 use es_rocksdb::{HiddenEvents, ReadOnlyStore};
 use es_tool::text::table;
 use serde::{Deserialize, Serialize};
