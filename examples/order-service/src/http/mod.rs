@@ -32,8 +32,8 @@
 //! their number as `parked_events`. A body without `Content-Type: application/json` is 415. Errors are
 //! `application/problem+json` (RFC 9457).
 //!
-//! With [`Tokens`], GET needs the role `read`, every other method the role `write`; probes need none. Events have the
-//! correlation id and the trace of their request, its tenant and the name of the client.
+//! With [tokens](es_http::Tokens), GET needs the role `read`, every other method the role `write`; probes need none.
+//! Events have the correlation id and the trace of their request, its tenant and the name of the client.
 //!
 //! The routes of operators are [`es_http::operations`] and those of [`saga_router`], on a listener of their own.
 
