@@ -63,9 +63,9 @@ pub struct ClientCertificate {
     pub sha256: [u8; 32],
 }
 
-/// Returns the client of a request. The error is 401: the request has no bearer token or client certificate of
-/// `tokens`. If it has both, the token counts.
-pub(crate) async fn client(tokens: &Tokens, request: &mut Request) -> Result<Authenticated, Problem> {
+/// Adds the client of a request to its extensions. The error is 401: the request has no bearer token or client
+/// certificate of `tokens`. If it has both, the token counts.
+pub(crate) async fn identify(tokens: &Tokens, request: &mut Request) -> Result<(), Problem> {
     let certificate = request.extensions().get::<ClientCertificate>().copied();
     let headers = request.headers();
     let client = match bearer(headers) {
@@ -76,17 +76,19 @@ pub(crate) async fn client(tokens: &Tokens, request: &mut Request) -> Result<Aut
             None => None,
         },
     };
-    client.ok_or_else(unauthorized)
+    request.extensions_mut().insert(client.ok_or_else(unauthorized)?);
+    Ok(())
 }
 
-/// Returns the role that a method demands.
-pub(crate) fn role_of(method: &Method) -> Role {
-    if matches!(*method, Method::GET | Method::HEAD) { Role::Read } else { Role::Write }
+/// Checks the role of the client for the method of a request: [`Role::Read`] for GET and HEAD, `change` for others.
+pub(crate) fn check_role_of_method(change: Role, request: &Request) -> Result<(), Problem> {
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    check_role(if is_read { Role::Read } else { change }, request)
 }
 
-/// Checks the role of a client. The error is 401 without a client, and 403 for a lesser role.
-pub(crate) fn check_role(role: Role, client: Option<&Authenticated>) -> Result<(), Problem> {
-    match client {
+/// Checks the role of the client of a request. The error is 401 without a client, and 403 for a lesser role.
+fn check_role(role: Role, request: &Request) -> Result<(), Problem> {
+    match request.extensions().get::<Authenticated>() {
         None => Err(unauthorized()),
         Some(client) if client.role < role => {
             let detail = format!("expected the role {role}, found {} of {:?}", client.role, client.name);
@@ -98,11 +100,8 @@ pub(crate) fn check_role(role: Role, client: Option<&Authenticated>) -> Result<(
 
 /// Answers 401 to requests without a client of the tokens. Other requests have the extension [`Authenticated`].
 pub(crate) async fn authenticate(State(tokens): State<Tokens>, mut request: Request, next: Next) -> Response {
-    match client(&tokens, &mut request).await {
-        Ok(client) => {
-            request.extensions_mut().insert(client);
-            next.run(request).await
-        }
+    match identify(&tokens, &mut request).await {
+        Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }
 }
@@ -122,7 +121,7 @@ pub(crate) async fn authenticate(State(tokens): State<Tokens>, mut request: Requ
 /// # Ok::<(), es_http::TokensError>(())
 /// ```
 pub async fn require_role(State(role): State<Role>, request: Request, next: Next) -> Response {
-    match check_role(role, request.extensions().get()) {
+    match check_role(role, &request) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }

@@ -79,9 +79,8 @@ impl FromStr for Tokens {
 }
 
 impl Tokens {
-    /// Loads the tokens of a file. Later, requests read the file again when its time or
-    /// length changes, at most once a second. If it has become invalid, the error is logged and the former tokens
-    /// remain.
+    /// Loads the tokens of a file. Later, requests read the file again when its time or length changes, at most once a
+    /// second. If it has become invalid, the error is logged and the former tokens remain.
     ///
     /// # Errors
     /// [`TokensError`] if the file cannot be read or has an invalid line.

@@ -56,7 +56,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::{Method, header};
+use axum::http::header;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
@@ -70,7 +70,7 @@ pub use listener::{BindError, OperationsAddress, OperationsListener, ParseAddres
 use listener::{Socket, check_host};
 pub use projections::{ParkedKeyReport, ProjectionAction, ProjectionReport, RebuildReport};
 
-use crate::auth::{authenticate, check_role};
+use crate::auth::{authenticate, check_role_of_method};
 use crate::origin::same_origin;
 use crate::{AllowedOrigins, Drained, Role, ServeOptions, Tokens, serve};
 
@@ -203,9 +203,7 @@ impl Operations {
 
 /// Demands the role for looking or for changing.
 async fn demand_role(request: Request, next: Next) -> Response {
-    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-    let role = if is_read { Role::Read } else { Role::Operate };
-    match check_role(role, request.extensions().get()) {
+    match check_role_of_method(Role::Operate, &request) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }
