@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use es_core::{Commit, EventStore, EventType, NewEvent, StreamId};
 use es_saga::{
-    Classify, DeclaredStep, LocalStep, NodeOut, RunningSagas, Saga, SagaCoordinator, SagaGraph, SagaStep, StepContext,
-    StepKey, StepOptions, StepRetry,
+    Classify, DeclaredStep, LocalStep, NodeOut, RunningSagas, Saga, SagaCoordinator, SagaGraph, StepContext, StepKey,
+    step_function,
 };
 
 use crate::contender::SagaSteps;
@@ -107,57 +107,17 @@ impl LocalStep for Note {
 }
 
 /// An external step that returns at once.
-struct Call;
-
-impl DeclaredStep for Call {
-    const NAME: &'static str = "call";
-}
-
-impl SagaStep for Call {
-    type Input = u64;
-    type Output = u64;
-    type Compensation = StepKey;
-    type Error = StepFailed;
-
-    fn compensation(&self, _: &u64, key: StepKey) -> StepKey {
-        key
-    }
-
-    async fn execute(&self, input: u64, _: &StepContext) -> Result<u64, StepFailed> {
-        Ok(input)
-    }
-
-    async fn compensate(&self, _: StepKey, _: Option<u64>, _: &StepContext) -> Result<(), StepFailed> {
-        Ok(())
-    }
+#[step_function(step = Call, name = "call", undo = undo)]
+async fn call(input: u64) -> Result<u64, StepFailed> {
+    Ok(input)
 }
 
 /// An external step that fails, and is tried again at the earliest after minutes.
-struct Unavailable;
-
-impl DeclaredStep for Unavailable {
-    const NAME: &'static str = "unavailable";
-    const OPTIONS: StepOptions =
-        StepOptions { retry: StepRetry { first: DAY, cap: DAY, ..StepRetry::DEFAULT }, ..StepOptions::DEFAULT };
+#[step_function(step = Unavailable, name = "unavailable", undo = undo, retry(first = "1d", cap = "1d"))]
+async fn unavailable(_: u64) -> Result<u64, StepFailed> {
+    Err(StepFailed)
 }
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-
-impl SagaStep for Unavailable {
-    type Input = u64;
-    type Output = u64;
-    type Compensation = StepKey;
-    type Error = StepFailed;
-
-    fn compensation(&self, _: &u64, key: StepKey) -> StepKey {
-        key
-    }
-
-    async fn execute(&self, _: u64, _: &StepContext) -> Result<u64, StepFailed> {
-        Err(StepFailed)
-    }
-
-    async fn compensate(&self, _: StepKey, _: Option<u64>, _: &StepContext) -> Result<(), StepFailed> {
-        Ok(())
-    }
+async fn undo(_: StepKey, _: Option<u64>, _: &StepContext) -> Result<(), StepFailed> {
+    Ok(())
 }
