@@ -43,7 +43,9 @@ pub(super) async fn set(target: &Target, args: &RetainSetArgs, json: bool) -> Re
     let rule = Rule { max_age: limits.max_age, max_count: limits.max_count, truncate_before: limits.truncate_before };
     let (scope, note) = (scope_of(&args.scope)?, args.note.note());
     let answer = match target {
-        Target::Directory(directory) => set_in(directory, &scope, rule, note).await?,
+        Target::Directory(directory) => {
+            commit_rule(directory, &scope, async |admin| admin.set_rule(scope.clone(), rule, note).await).await?
+        }
         Target::Service(service) => {
             let body = SetRequest { scope: &scope, rule, note };
             let body = serde_json::to_value(body).map_err(|error| Failure::Input(error.to_string()))?;
@@ -62,10 +64,6 @@ struct SetRequest<'a> {
     rule: Rule,
     #[serde(flatten)]
     note: Note,
-}
-
-async fn set_in(directory: &Path, scope: &Scope, rule: Rule, note: Note) -> Result<RuleAnswer, Failure> {
-    commit_rule(directory, scope, async |admin| admin.set_rule(scope.clone(), rule, note).await).await
 }
 
 pub(super) async fn clear(target: &Target, args: &RetainClearArgs, json: bool) -> Result<(), Failure> {
