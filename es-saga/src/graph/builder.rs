@@ -44,7 +44,7 @@ pub enum DefineError {
         found: usize,
     },
     /// A delay is longer than 100 years.
-    #[error("delay {node:?} is {found:?} long; expected at most {MAX_DELAY:?}")]
+    #[error("delay {node:?}: expected at most {MAX_DELAY_YEARS} years, found {found:?}")]
     LongDelay {
         /// The name of the node.
         node: String,
@@ -63,8 +63,10 @@ pub enum DefineError {
 
 /// The largest number of nodes.
 const MAX_NODES: usize = 65_536;
-/// The longest delay: 100 years.
-const MAX_DELAY: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
+/// The longest delay, in years.
+const MAX_DELAY_YEARS: u64 = 100;
+/// The longest delay.
+const MAX_DELAY: Duration = Duration::from_secs(MAX_DELAY_YEARS * 366 * 24 * 60 * 60);
 
 /// The graph of a saga under construction.
 pub struct SagaGraph<'g> {
