@@ -48,14 +48,15 @@ pub enum InstallSpansError {
     /// The logs could not be installed.
     #[error(transparent)]
     Logs(#[from] InstallLogsError),
-    /// The endpoint is not a URL.
-    #[error("could not send spans to {endpoint:?}; expected a URL such as http://127.0.0.1:4318/v1/traces")]
+    /// The endpoint is not a URL that begins with `http://`.
+    #[error("expected the URL of a collector such as http://127.0.0.1:4318/v1/traces, found {endpoint:?}")]
     Endpoint {
         /// The endpoint.
         endpoint: String,
-        /// The failure.
-        source: opentelemetry_otlp::ExporterBuildError,
     },
+    /// The exporter could not be created.
+    #[error("could not create the exporter of spans")]
+    Exporter(#[source] opentelemetry_otlp::ExporterBuildError),
 }
 
 /// The last spans could not be sent.
@@ -100,6 +101,11 @@ pub fn install_logs_and_spans(
     filter: &str,
     export: &SpanExport,
 ) -> Result<Spans, InstallSpansError> {
+    // The exporter takes any text for the name of a host.
+    let is_url = export.endpoint.parse().is_ok_and(|uri: http::Uri| uri.scheme_str() == Some("http"));
+    if !is_url {
+        return Err(InstallSpansError::Endpoint { endpoint: export.endpoint.clone() });
+    }
     let client = UreqClient(
         ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(EXPORT_DEADLINE)).build().into(),
     );
@@ -109,8 +115,7 @@ pub fn install_logs_and_spans(
         .with_protocol(Protocol::HttpJson)
         .with_endpoint(&export.endpoint)
         .build();
-    let exporter =
-        exporter.map_err(|source| InstallSpansError::Endpoint { endpoint: export.endpoint.clone(), source })?;
+    let exporter = exporter.map_err(InstallSpansError::Exporter)?;
     let resource = Resource::builder().with_service_name(export.service.clone()).build();
     let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build();
     install(format, filter, tracing_opentelemetry::layer().with_tracer(provider.tracer(SCOPE)))?;

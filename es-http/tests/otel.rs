@@ -10,7 +10,9 @@ use axum::extract::State;
 use axum::routing::post;
 use es_core::prelude::*;
 use es_core::store::memory::MemoryStore;
-use es_http::{Edge, Json, LogFormat, Problem, ServeOptions, SpanExport, install_logs_and_spans, serve};
+use es_http::{
+    Edge, InstallSpansError, Json, LogFormat, Problem, ServeOptions, SpanExport, install_logs_and_spans, serve,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -80,6 +82,11 @@ async fn spans_of_a_request_reach_the_collector_with_their_parent() {
     let (_stop_collector, stopped) = oneshot::channel::<()>();
     tokio::spawn(serve(collector, collect, ServeOptions::new(), async { drop(stopped.await) }));
 
+    for invalid in ["", "collector", "localhost:4318", "https://127.0.0.1:4318/v1/traces", "http://"] {
+        let export = SpanExport::new(invalid, "orders");
+        let refused = install_logs_and_spans(LogFormat::Json, "off", &export).unwrap_err();
+        assert!(matches!(refused, InstallSpansError::Endpoint { .. }), "{invalid}: {refused}");
+    }
     let export = SpanExport::new(endpoint, "orders");
     let installed = install_logs_and_spans(LogFormat::Json, "off,es_core=debug,es_http=info", &export).unwrap();
     let orders = Arc::new(Repository::<Order>::new(Arc::new(MemoryStore::new())));

@@ -82,6 +82,7 @@ fn an_invalid_configuration_is_refused_before_a_store_is_created() {
         ("tokens = 'absent'", "could not read the tokens in absent"),
         ("tls-cert = 'a.pem'", "expected tls-cert and tls-key together"),
         ("log = 'info,='", "expected a filter of logs such as info,es_core=debug"),
+        ("spans = 'localhost:4318'", "expected the URL of a collector such as http://127.0.0.1:4318/v1/traces"),
         ("operations = '8081'", "expected unix:PATH or HOST:PORT, found \"8081\""),
         ("tenant-header = 'a b'", "tenant-header: expected the name of a header, found \"a b\""),
     ] {
