@@ -12,6 +12,7 @@
 //! Due times are wall-clock times: a clock that is set back delays a timer by the jump.
 
 use bytes::Bytes;
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{StreamId, Table, Timestamp, reserved, to_stored_precision};
@@ -108,7 +109,7 @@ impl TimerQueue {
     }
 
     /// Returns at most `limit` timers after the timer `after`, in the order of their due times, whether they are due or
-    /// not. The cost does not depend on the number of later timers.
+    /// not. The cost does not depend on the number of later timers; see [`ScanStart`] for that of removed ones.
     ///
     /// # Errors
     /// [`StoreError`] if the rows cannot be read or decoded.
@@ -157,6 +158,42 @@ impl TimerQueue {
     }
 }
 
+/// How long before the time of a scan the next scan begins: a commit sets a timer to a time before the commit.
+const LEEWAY: TimeDelta = TimeDelta::seconds(2);
+/// The time after which a scan begins at the first key again.
+const WHOLE_SCAN_EVERY: TimeDelta = TimeDelta::seconds(10);
+
+/// Where repeated scans for due timers begin.
+///
+/// A store keeps the key of a removed row until it compacts its files, and a scan passes over it. A queue whose timers
+/// are often set and removed has many such keys before its first timer. A scan therefore begins shortly before the
+/// first timer that the former scan found. Every ten seconds, and when the clock was set back, a scan begins at the
+/// first key: it finds a timer that was set to an earlier time, by a process with another clock or by a slow commit.
+#[derive(Debug, Clone, Default)]
+pub struct ScanStart {
+    bound: Option<Timestamp>,
+    whole_at: Option<Timestamp>,
+}
+
+impl ScanStart {
+    /// Returns the timer after which a scan at this time begins, for [`TimerQueue::scan`].
+    pub fn after(&mut self, now: Timestamp) -> Option<Timer> {
+        let since = self.whole_at.map(|at| now - at);
+        if since.is_none_or(|since| since < TimeDelta::zero() || since >= WHOLE_SCAN_EVERY) {
+            self.whole_at = Some(now);
+            return None;
+        }
+        // Names begin with a letter, so this is before each timer of that time.
+        let first = StreamId::new(" ").ok()?;
+        self.bound.map(|bound| Timer::new(first, bound))
+    }
+
+    /// Records the first timer that a scan at this time found.
+    pub fn found(&mut self, first: Option<&Timer>, now: Timestamp) {
+        self.bound = Some(first.map_or(now, |timer| timer.due.min(now)) - LEEWAY);
+    }
+}
+
 fn table() -> Table {
     Table::well_known(reserved::TIMERS)
 }
@@ -192,6 +229,28 @@ mod tests {
         assert_eq!(queue.scan(&store, None, 9).await.unwrap(), [early.clone(), late.clone(), never.clone()]);
         assert_eq!(queue.scan(&store, Some(&early), 1).await.unwrap(), std::slice::from_ref(&late));
         assert_eq!(queue.get(&store, &late.stream).await.unwrap(), Some(late));
+    }
+
+    #[tokio::test]
+    async fn a_scan_begins_before_the_first_timer_of_the_former_scan_and_every_ten_seconds_at_the_first_key() {
+        let (store, queue, mut start) = (MemoryStore::new(), TimerQueue::new("q"), ScanStart::default());
+        let at = |second: u32| format!("2026-01-01T00:00:{second:02}Z").parse::<Timestamp>().unwrap();
+        let scan = async |start: &mut ScanStart, now: u32| {
+            let found = queue.scan(&store, start.after(at(now)).as_ref(), 9).await.unwrap();
+            start.found(found.first(), at(now));
+            found.iter().map(|timer| timer.stream.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(scan(&mut start, 20).await, [""; 0]);
+        for (stream, due) in [("slow-1", at(18)), ("early-1", at(17)), ("late-1", at(59))] {
+            set(&store, &queue, None, &Timer::new(StreamId::new(stream).unwrap(), due)).await;
+        }
+        assert_eq!(scan(&mut start, 21).await, ["slow-1", "late-1"], "from two seconds before the former scan");
+        assert_eq!(scan(&mut start, 29).await, ["slow-1", "late-1"], "from two seconds before the first timer");
+        assert_eq!(scan(&mut start, 30).await, ["early-1", "slow-1", "late-1"], "ten seconds after a whole scan");
+        assert_eq!(scan(&mut start, 31).await, ["early-1", "slow-1", "late-1"], "the first timer is known now");
+        let mut set_back = ScanStart::default();
+        scan(&mut set_back, 50).await;
+        assert_eq!(scan(&mut set_back, 40).await, ["early-1", "slow-1", "late-1"], "the clock was set back");
     }
 
     #[tokio::test]

@@ -35,7 +35,7 @@ use es_core::consumer::lease::LeaseTerms;
 use es_core::model::{Clock, Entropy, SystemClock, SystemEntropy};
 use es_core::{EventStore, Repository};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore, broadcast, watch};
+use tokio::sync::{Semaphore, broadcast, watch};
 use tokio::task::JoinSet;
 
 pub use admin::SagaAdmin;
@@ -50,7 +50,7 @@ use crate::record::owner_id;
 use crate::shape::Effect;
 use crate::step::{DeclaredStep, Stored};
 use metrics::SagaMetrics;
-use shared::{RegisteredStep, RunState, Shared};
+use shared::{Changes, RegisteredStep, RunState, Shared};
 use wake::Slot;
 
 /// Describes the sagas of a store and how they run. [`start`](Self::start) starts it.
@@ -217,7 +217,7 @@ impl SagaCoordinator {
             hook: self.hook,
             sagas: Arc::new(Semaphore::new(self.concurrency.min(Semaphore::MAX_PERMITS))),
             poll: self.poll,
-            changed: std::array::from_fn(|_| Notify::new()),
+            changes: std::array::from_fn(|_| Changes::default()),
             stopped_sagas: broadcast::Sender::new(1024),
             run_state: watch::Sender::new(RunState::Running),
         })

@@ -1,7 +1,7 @@
 //! What all tasks of a coordinator share.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use es_core::aggregate::Aggregate;
@@ -32,6 +32,33 @@ pub(super) struct RegisteredStep {
     pub(super) permits: Option<Arc<Semaphore>>,
 }
 
+/// The sagas of a slot that were created or changed in this process since the task of the slot last took them.
+#[derive(Default)]
+pub(super) struct Changes {
+    streams: Mutex<BTreeSet<StreamId>>,
+    added: Notify,
+}
+
+/// The largest number of [`Changes`] of a slot. If there are that many, others may be missing.
+pub(super) const MAX_CHANGES: usize = 512;
+
+impl Changes {
+    fn add(&self, stream: StreamId) {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        if streams.len() < MAX_CHANGES {
+            streams.insert(stream);
+        }
+        drop(streams);
+        self.added.notify_one();
+    }
+
+    /// Waits for changes and takes them. Nothing is taken if the future is dropped.
+    pub(super) async fn take(&self) -> BTreeSet<StreamId> {
+        self.added.notified().await;
+        std::mem::take(&mut *self.streams.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 pub(super) struct Shared {
     pub(super) store: Arc<dyn EventStore>,
     pub(super) repository: Repository<SagaInstance>,
@@ -45,8 +72,8 @@ pub(super) struct Shared {
     pub(super) sagas: Arc<Semaphore>,
     /// The longest time between two looks at the timers.
     pub(super) poll: Duration,
-    /// Wakes the task of a slot when a saga of it was created or changed in this process.
-    pub(super) changed: [Notify; SLOTS as usize],
+    /// The sagas of each slot that were created or changed in this process.
+    pub(super) changes: [Changes; SLOTS as usize],
     /// Sends the stream of each saga that stopped running.
     pub(super) stopped_sagas: broadcast::Sender<StreamId>,
     pub(super) run_state: watch::Sender<RunState>,
@@ -63,10 +90,10 @@ impl Shared {
         action
     }
 
-    /// Wakes the task of the slot of a saga that was created or changed in this process.
+    /// Has a saga run that was created or changed in this process.
     pub(super) fn notify(&self, saga: &SagaId) {
         if let Ok(stream) = SagaInstance::stream(saga) {
-            self.changed[Slot::of(&stream).index()].notify_one();
+            self.changes[Slot::of(&stream).index()].add(stream);
         }
     }
 

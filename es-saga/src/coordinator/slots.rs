@@ -1,11 +1,11 @@
 //! The task of a slot: holds the lease, finds the sagas that are due, and runs them.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use es_core::consumer::lease::{Acquisition, HeartbeatWatch, HeldLease, LeaseTerms};
-use es_core::consumer::timer::Timer;
+use es_core::consumer::timer::{ScanStart, Timer};
 use es_core::model::ErrorChain;
 use es_core::{Commit, CommitError, StoreError, StreamId, Timestamp};
 use tokio::sync::OwnedSemaphorePermit;
@@ -13,13 +13,11 @@ use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use crate::coordinator::driver::{DriveEnd, Driver};
-use crate::coordinator::shared::{RunState, Shared};
+use crate::coordinator::shared::{MAX_CHANGES, RunState, Shared};
 use crate::coordinator::wake::{Slot, never, quarantined};
 
 /// The number of timers that one scan reads, and that wait in memory for a free place.
 const PAGE: usize = 512;
-/// The number of running sagas up to which the end of each of them causes a scan.
-const FEW: usize = 32;
 
 /// Runs the sagas of a slot until the coordinator stops.
 pub(super) async fn run_slot(shared: Arc<Shared>, slot: Slot, terms: LeaseTerms) {
@@ -84,9 +82,12 @@ struct HeldSlot {
     slot: Slot,
     lease: HeldLease,
     drivers: JoinSet<(StreamId, Result<DriveEnd, StoreError>, OwnedSemaphorePermit)>,
-    active: BTreeSet<StreamId>,
-    /// Sagas that are due and wait for a free place.
+    /// The sagas that run, and whether they were changed since they began to.
+    active: BTreeMap<StreamId, bool>,
+    /// Sagas that are due and wait for a free place, each once.
     ready: VecDeque<StreamId>,
+    is_ready: BTreeSet<StreamId>,
+    start: ScanStart,
     next_due: Option<Timestamp>,
     /// Whether the last scan did not reach the sagas that are not due.
     has_more: bool,
@@ -94,8 +95,18 @@ struct HeldSlot {
 
 impl HeldSlot {
     fn new(shared: Arc<Shared>, slot: Slot, lease: HeldLease) -> Self {
-        let (active, ready) = (BTreeSet::new(), VecDeque::new());
-        Self { shared, slot, lease, drivers: JoinSet::new(), active, ready, next_due: None, has_more: false }
+        Self {
+            shared,
+            slot,
+            lease,
+            drivers: JoinSet::new(),
+            active: BTreeMap::new(),
+            ready: VecDeque::new(),
+            is_ready: BTreeSet::new(),
+            start: ScanStart::default(),
+            next_due: None,
+            has_more: false,
+        }
     }
 
     /// Runs sagas until the coordinator stops or the lease is lost. Returns whether the lease was lost.
@@ -124,8 +135,7 @@ impl HeldSlot {
                         if self.ended(stream, end) {
                             return true;
                         }
-                        // Sagas that run are due, too: with many of them, a scan for each end would be expensive.
-                        must_scan = self.ready.is_empty() && (self.has_more || self.active.len() < FEW);
+                        must_scan = self.ready.is_empty() && self.has_more;
                     }
                     Err(error) => {
                         // A panic outside of the calls is a bug. The saga continues with the next lease.
@@ -133,7 +143,12 @@ impl HeldSlot {
                         return true;
                     }
                 },
-                () = shared.changed[self.slot.index()].notified() => must_scan = true,
+                changed = shared.changes[self.slot.index()].take() => {
+                    must_scan = changed.len() >= MAX_CHANGES;
+                    for stream in changed {
+                        self.offer(stream);
+                    }
+                }
                 () = tokio::time::sleep(pause) => must_scan = true,
             }
         }
@@ -155,17 +170,33 @@ impl HeldSlot {
 
     /// Handles the end of a run. Returns whether the lease was lost.
     fn ended(&mut self, stream: StreamId, end: Result<DriveEnd, StoreError>) -> bool {
-        self.active.remove(&stream);
+        let was_changed = self.active.remove(&stream) == Some(true);
+        let now = self.shared.clock.now();
         match end {
+            Ok(DriveEnd::Idle(due)) if was_changed || due.is_some_and(|due| due <= now) => self.offer(stream.clone()),
             Ok(DriveEnd::Idle(due)) => self.next_due = self.next_due.into_iter().chain(due).min(),
             Ok(DriveEnd::Stopped) => {}
             Ok(DriveEnd::LeaseLost) => return true,
-            // The timer of the saga is still due, so the next scan finds it.
-            Err(error) => tracing::warn!(%stream, error = %ErrorChain(&error), "a saga was interrupted"),
+            Err(error) => {
+                tracing::warn!(%stream, error = %ErrorChain(&error), "a saga was interrupted");
+                self.offer(stream.clone());
+            }
         }
         // Without a receiver nobody waits for a saga.
         let _ = self.shared.stopped_sagas.send(stream);
         false
+    }
+
+    /// Has a saga run as soon as there is a free place. One that runs already is run again afterwards, because it may
+    /// have been loaded before the change.
+    fn offer(&mut self, stream: StreamId) {
+        if let Some(was_changed) = self.active.get_mut(&stream) {
+            *was_changed = true;
+        } else if self.ready.len() >= PAGE {
+            self.has_more = true;
+        } else if self.is_ready.insert(stream.clone()) {
+            self.ready.push_back(stream);
+        }
     }
 
     /// Returns the time until the next timer is due, at most the longest pause.
@@ -179,18 +210,20 @@ impl HeldSlot {
     async fn scan(&mut self) -> Result<(), StoreError> {
         let (queue, now) = (self.slot.queue(), self.shared.clock.now());
         (self.next_due, self.has_more) = (None, true);
-        let waiting: BTreeSet<StreamId> = self.ready.iter().cloned().collect();
-        let mut after: Option<Timer> = None;
+        let (mut after, mut is_first_page) = (self.start.after(now), true);
         while self.ready.len() < PAGE {
             let page = queue.scan(&*self.shared.store, after.as_ref(), PAGE).await?;
+            if std::mem::take(&mut is_first_page) {
+                self.start.found(page.first(), now);
+            }
             let is_last_page = page.len() < PAGE;
             for timer in &page {
                 if timer.due > now {
                     (self.next_due, self.has_more) = (Some(timer.due).filter(|due| *due < never()), false);
                     return Ok(());
                 }
-                if !self.active.contains(&timer.stream) && !waiting.contains(&timer.stream) {
-                    self.ready.push_back(timer.stream.clone());
+                if !self.active.contains_key(&timer.stream) {
+                    self.offer(timer.stream.clone());
                 }
             }
             after = page.into_iter().next_back();
@@ -207,9 +240,10 @@ impl HeldSlot {
         while !self.ready.is_empty() {
             let Ok(permit) = Arc::clone(&self.shared.sagas).try_acquire_owned() else { return };
             let Some(stream) = self.ready.pop_front() else { return };
+            self.is_ready.remove(&stream);
             let shared = Arc::clone(&self.shared);
             let Some(driver) = Driver::new(Arc::clone(&shared), self.lease.clone(), stream.clone()) else { continue };
-            self.active.insert(stream.clone());
+            self.active.insert(stream.clone(), false);
             let span = tracing::info_span!("saga", stream = %stream);
             self.drivers.spawn(async move {
                 let end = driver.run().instrument(span).await;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use es_core::__private::Bytes;
 use es_core::aggregate::Source;
 use es_core::consumer::lease::{Acquisition, HeartbeatWatch, HeldLease, LeaseRows, LeaseTerms};
+use es_core::consumer::timer::ScanStart;
 use es_core::model::ErrorChain;
 use es_core::store::{Batch, RowScan};
 use es_core::{Commit, CommitError, Position, RecordedEvent, StoreError, Subscription, Timestamp};
@@ -122,8 +123,9 @@ impl<P: Process> Runner<P> {
         let events = Subscription::new(store, <P::Source as Source>::query(), after);
         let mut events = events.map_err(|error| StoreError::io("follow the source of a process", error))?;
         self.report(&cursor);
+        let mut start = ScanStart::default();
         loop {
-            let next_due = self.wake_due(lease).await?;
+            let next_due = self.wake_due(lease, &mut start).await?;
             self.retry_parked(lease).await?;
             let pause = next_due.map_or(self.poll, |due| (due - self.engine.now()).to_std().unwrap_or_default());
             let pause = pause.clamp(Duration::from_millis(1), self.poll);
@@ -206,11 +208,15 @@ impl<P: Process> Runner<P> {
     }
 
     /// Wakes all instances whose timers are due. Returns when the next one is due.
-    async fn wake_due(&self, lease: &HeldLease) -> Result<Option<Timestamp>, HandleError> {
+    async fn wake_due(&self, lease: &HeldLease, start: &mut ScanStart) -> Result<Option<Timestamp>, HandleError> {
         let (queue, base) = (rows::queue(ProcessEngine::<P>::name()), lease.expect(Commit::new()));
-        let mut after = None;
+        let now = self.engine.now();
+        let (mut after, mut is_first_page) = (start.after(now), true);
         loop {
             let page = queue.scan(&**self.engine.store(), after.as_ref(), PAGE).await?;
+            if std::mem::take(&mut is_first_page) {
+                start.found(page.first(), now);
+            }
             for timer in &page {
                 if timer.due > self.engine.now() {
                     return Ok(Some(timer.due));

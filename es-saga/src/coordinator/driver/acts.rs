@@ -98,8 +98,7 @@ impl Driver {
 
     /// Returns the transition that starts a delay, or omits it.
     fn delay(&self, current: &Current, unit: Unit) -> Result<Option<Transition>, Crashed> {
-        let context = self.context(current, unit, Direction::Forward, 0);
-        if self.hook(&context, HookPlace::BeforeIntent) == HookAction::Crash {
+        if self.hook(current, unit, Direction::Forward, HookPlace::BeforeIntent) == HookAction::Crash {
             return Err(Crashed);
         }
         Ok(Some(match self.is_included(current, unit) {
@@ -111,8 +110,7 @@ impl Driver {
 
     /// Returns the transition that ends a delay.
     fn end_delay(&self, current: &Current, unit: Unit) -> Result<Option<Transition>, Crashed> {
-        let context = self.context(current, unit, Direction::Forward, 0);
-        if self.hook(&context, HookPlace::BeforeOutcome) == HookAction::Crash {
+        if self.hook(current, unit, Direction::Forward, HookPlace::BeforeOutcome) == HookAction::Crash {
             return Err(Crashed);
         }
         Ok(Some(Transition::EndDelay { unit }))
@@ -138,14 +136,14 @@ impl Driver {
         if is_interrupted && code.options().retry.is_exhausted_by_crashes(state.attempts) {
             return fail(interrupted(state.attempts));
         }
-        let context = self.context(current, unit, Direction::Forward, state.attempts.saturating_add(1));
-        if self.hook(&context, HookPlace::BeforeIntent) == HookAction::Crash {
+        if self.hook(current, unit, Direction::Forward, HookPlace::BeforeIntent) == HookAction::Crash {
             return Err(Crashed);
         }
         if shape.effect == Effect::Local {
             started.push((unit, Direction::Forward));
             return Ok(None);
         }
+        let context = self.context(current, unit, Direction::Forward, state.attempts.saturating_add(1));
         let Some(step) = self.shared.steps.get(code.step()) else { return Ok(None) };
         let prepared = code.prepare(Some(&step.instance), &current.state, &context);
         match prepared {
@@ -175,13 +173,15 @@ impl Driver {
             let retry = StepRetry { attempts: 0, ..retry };
             return Ok(Some(Transition::FailUndo { unit, failure: interrupted(attempts), retry, roll: 0 }));
         }
-        let attempt = attempts.saturating_add(1);
-        let context = self.context(current, unit, Direction::Backward, attempt);
-        if self.hook(&context, HookPlace::BeforeIntent) == HookAction::Crash {
+        if self.hook(current, unit, Direction::Backward, HookPlace::BeforeIntent) == HookAction::Crash {
             return Err(Crashed);
         }
         started.push((unit, Direction::Backward));
-        Ok((shape.effect == Effect::External).then_some(Transition::StartUndo { unit, key: context.key }))
+        if shape.effect != Effect::External {
+            return Ok(None);
+        }
+        let context = self.context(current, unit, Direction::Backward, attempts.saturating_add(1));
+        Ok(Some(Transition::StartUndo { unit, key: context.key }))
     }
 
     /// Starts a call whose intent is recorded.
@@ -191,12 +191,12 @@ impl Driver {
         let attempts = if direction == Direction::Forward { state.attempts } else { state.undo_attempts };
         // The intent of an external step has counted the attempt already.
         let attempt = attempts.saturating_add(u32::from(shape.effect == Effect::Local));
-        let context = self.context(current, unit, direction, attempt);
         let place = if shape.effect == Effect::Local { HookPlace::BeforeIntent } else { HookPlace::BeforeCall };
-        let hook = self.hook(&context, place);
+        let hook = self.hook(current, unit, direction, place);
         if hook == HookAction::Crash {
             return Err(Crashed);
         }
+        let context = self.context(current, unit, direction, attempt);
         let Some(step) = self.shared.steps.get(code.step()) else { return Ok(()) };
         let metrics = self.shared.metrics.get(self.id.saga()).and_then(|saga| saga.step(code.step(), direction));
         let call = Call {

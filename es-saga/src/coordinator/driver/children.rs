@@ -44,23 +44,22 @@ impl Driver {
             let Some(transition) = observed(unit, state, &id, &child, definition.as_deref()) else { continue };
             let is_undo = state.status == UnitStatus::Undoing;
             let direction = if is_undo { Direction::Backward } else { Direction::Forward };
-            let context = self.context(current, unit, direction, 0);
-            if self.hook(&context, HookPlace::BeforeOutcome) == HookAction::Crash {
+            if self.hook(current, unit, direction, HookPlace::BeforeOutcome) == HookAction::Crash {
                 return Ok(Progress::End(DriveEnd::Stopped));
             }
             match current.state.transition(transition, now) {
                 Ok(more) => events.extend(more),
                 Err(stale) => tracing::warn!(saga = %self.id, error = %stale, "the outcome of a child saga is dropped"),
             }
-            recorded.push(context);
+            recorded.push((unit, direction));
         }
         if events.is_empty() {
             return Ok(Progress::Continue);
         }
         let timer = self.timer_after(current, false, now);
         let progress = self.commit(current, Commit::new(), events, timer).await?;
-        for context in recorded {
-            if self.hook(&context, HookPlace::AfterOutcome) == HookAction::Crash {
+        for (unit, direction) in recorded {
+            if self.hook(current, unit, direction, HookPlace::AfterOutcome) == HookAction::Crash {
                 return Ok(Progress::End(DriveEnd::Stopped));
             }
         }
@@ -70,10 +69,10 @@ impl Driver {
     /// Creates the child saga of a step, or records that it cannot be created.
     pub(super) async fn start_child(&mut self, current: &mut Current, unit: Unit) -> Result<Progress, StoreError> {
         let now = stored_now(&*self.shared.clock);
-        let context = self.context(current, unit, Direction::Forward, 1);
-        if self.hook(&context, HookPlace::BeforeIntent) == HookAction::Crash {
+        if self.hook(current, unit, Direction::Forward, HookPlace::BeforeIntent) == HookAction::Crash {
             return Ok(Progress::End(DriveEnd::Stopped));
         }
+        let context = self.context(current, unit, Direction::Forward, 1);
         let Some((code, _)) = self.node(current, unit) else { return Ok(Progress::Reload) };
         let Some(definition) = code.child().map(Arc::clone) else { return Ok(Progress::Reload) };
         let prepared = match self.is_included(current, unit) {
@@ -141,11 +140,11 @@ impl Driver {
     /// Has the child saga of a step compensated, or records that it cannot be.
     pub(super) async fn undo_child(&mut self, current: &mut Current, unit: Unit) -> Result<Progress, StoreError> {
         let now = stored_now(&*self.shared.clock);
-        let attempts = current.state.unit(unit).map_or(0, |state| state.undo_attempts);
-        let context = self.context(current, unit, Direction::Backward, attempts.saturating_add(1));
-        if self.hook(&context, HookPlace::BeforeIntent) == HookAction::Crash {
+        if self.hook(current, unit, Direction::Backward, HookPlace::BeforeIntent) == HookAction::Crash {
             return Ok(Progress::End(DriveEnd::Stopped));
         }
+        let attempts = current.state.unit(unit).map_or(0, |state| state.undo_attempts);
+        let context = self.context(current, unit, Direction::Backward, attempts.saturating_add(1));
         let Some(id) = current.state.unit(unit).and_then(|state| state.child.clone()) else {
             return Ok(Progress::Reload);
         };

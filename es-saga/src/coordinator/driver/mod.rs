@@ -285,8 +285,8 @@ impl Driver {
         StepContext { saga: self.id.clone(), node: name.into(), item: unit.item, attempt, direction, key, metadata }
     }
 
-    fn hook(&self, context: &StepContext, place: HookPlace) -> HookAction {
-        let StepContext { saga, node, item, direction, .. } = context;
-        self.shared.hook(HookPoint { saga, node, item: *item, direction: *direction, place })
+    fn hook(&self, current: &Current, unit: Unit, direction: Direction, place: HookPlace) -> HookAction {
+        let (node, item) = (current.state.node_name(unit.node), unit.item);
+        self.shared.hook(HookPoint { saga: &self.id, node, item, direction, place })
     }
 }

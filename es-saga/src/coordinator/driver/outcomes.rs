@@ -28,8 +28,8 @@ impl Driver {
                 break;
             }
             count += 1;
-            let context = self.context(current, finished.unit, finished.direction, 0);
-            if self.hook(&context, HookPlace::BeforeOutcome) == HookAction::Crash {
+            let Finished { unit, direction, .. } = *finished;
+            if self.hook(current, unit, direction, HookPlace::BeforeOutcome) == HookAction::Crash {
                 return Ok(Progress::End(DriveEnd::Stopped));
             }
             let Some(transition) = self.outcome(current, finished) else { continue };
@@ -54,11 +54,10 @@ impl Driver {
             }
         }
         self.batch = MAX_CALLS;
-        for finished in self.finished.drain(..count).collect::<Vec<_>>() {
-            self.in_flight.remove(&finished.unit);
-            self.conflicts.remove(&finished.unit);
-            let context = self.context(current, finished.unit, finished.direction, 0);
-            if self.hook(&context, HookPlace::AfterOutcome) == HookAction::Crash {
+        for Finished { unit, direction, .. } in self.finished.drain(..count).collect::<Vec<_>>() {
+            self.in_flight.remove(&unit);
+            self.conflicts.remove(&unit);
+            if self.hook(current, unit, direction, HookPlace::AfterOutcome) == HookAction::Crash {
                 return Ok(Progress::End(DriveEnd::Stopped));
             }
         }
