@@ -123,7 +123,8 @@ impl RequestContext {
 
     /// Adds the correlation id to a response.
     pub(crate) fn mark(&self, mut response: Response) -> Response {
-        if let Ok(value) = HeaderValue::try_from(self.correlation_id.to_string()) {
+        let id = self.correlation_id.as_uuid().hyphenated();
+        if let Ok(value) = HeaderValue::from_str(id.encode_lower(&mut Uuid::encode_buffer())) {
             response.headers_mut().insert(CORRELATION_ID, value);
         }
         response

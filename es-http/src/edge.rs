@@ -10,6 +10,7 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use tower::{Layer, Service};
 
+use crate::extract::check_body_has_type;
 use crate::{AllowedOrigins, ContextOptions, Problem, RequestContext, Role, Tokens, auth};
 
 /// A layer with what each request of a service needs, in this order:
@@ -18,7 +19,8 @@ use crate::{AllowedOrigins, ContextOptions, Problem, RequestContext, Role, Token
 ///    (feature `metrics`);
 /// 2. 403 to pages of other origins, see [`origins`](Self::origins);
 /// 3. 401 and 403 to clients without the permission, see [`tokens`](Self::tokens);
-/// 4. the [context](RequestContext) of commands: correlation id, trace and tenant, see [`context`](Self::context).
+/// 4. 415 to bodies without a content type, also where no handler reads the body;
+/// 5. the [context](RequestContext) of commands: correlation id, trace and tenant, see [`context`](Self::context).
 ///
 /// Routes that are added to the router after the layer, such as those of [`Health`](crate::Health), have none of it.
 ///
@@ -82,6 +84,7 @@ impl Edge {
             auth::identify(tokens, request).await?;
             auth::check_role_of_method(Role::Write, request)?;
         }
+        check_body_has_type(request)?;
         RequestContext::of_request(request, &self.context)
     }
 
@@ -104,7 +107,12 @@ impl<S> Layer<S> for Edge {
     type Service = EdgeService<S>;
 
     fn layer(&self, routes: S) -> EdgeService<S> {
-        EdgeService { routes, edge: Arc::new(self.clone()) }
+        EdgeService {
+            routes,
+            edge: Arc::new(self.clone()),
+            #[cfg(feature = "metrics")]
+            requests: Arc::default(),
+        }
     }
 }
 
@@ -113,6 +121,8 @@ impl<S> Layer<S> for Edge {
 pub struct EdgeService<S> {
     routes: S,
     edge: Arc<Edge>,
+    #[cfg(feature = "metrics")]
+    requests: Arc<crate::metrics::RecordedRequests>,
 }
 
 impl<S> Service<Request> for EdgeService<S>
@@ -132,6 +142,8 @@ where
         let clone = self.routes.clone();
         // The service that was polled is ready, its clone may not be.
         let (routes, edge) = (mem::replace(&mut self.routes, clone), Arc::clone(&self.edge));
+        #[cfg(feature = "metrics")]
+        let requests = Arc::clone(&self.requests);
         Box::pin(async move {
             #[cfg(feature = "metrics")]
             let metrics = crate::metrics::RequestMetrics::start(&request);
@@ -142,7 +154,7 @@ where
             let response = span.around(response);
             let response = response.await;
             #[cfg(feature = "metrics")]
-            metrics.end(&response);
+            metrics.end(&requests, &response);
             Ok(response)
         })
     }

@@ -1,10 +1,11 @@
-//! [`Json`], [`Path`] and [`Query`]: the extractors of axum whose refusals are [problems](Problem).
+//! [`Json`], [`Path`], [`Query`] and [`NoInput`]: extractors whose refusals are [problems](Problem).
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequest, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use http_body::Body as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
@@ -123,6 +124,44 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
         let axum::extract::Query(value) = axum::extract::Query::from_request_parts(parts, state).await?;
         Ok(Self(value))
     }
+}
+
+/// A request without a body and without parameters of the query. A body is 415, a parameter is 400: nothing that a
+/// client sends is ignored.
+///
+/// ```
+/// use es_http::{NoInput, Path};
+///
+/// async fn ship(Path(order): Path<u64>, _: NoInput) -> String {
+///     format!("shipped {order}")
+/// }
+/// # let _: axum::Router = axum::Router::new().route("/orders/{order}/ship", axum::routing::post(ship));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NoInput;
+
+impl<S: Send + Sync> FromRequest<S> for NoInput {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        if let Some(query) = request.uri().query().filter(|query| !query.is_empty()) {
+            return Err(Problem::invalid("query", "no parameters", query));
+        }
+        let body = Bytes::from_request(request, state).await?;
+        if body.is_empty() {
+            return Ok(Self);
+        }
+        let detail = format!("expected no body, found {} bytes", body.len());
+        Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail))
+    }
+}
+
+/// Checks that a request has no body, or a content type for it.
+pub(crate) fn check_body_has_type(request: &Request) -> Result<(), Problem> {
+    if request.body().is_end_stream() || request.headers().contains_key(header::CONTENT_TYPE) {
+        return Ok(());
+    }
+    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type: expected the type of the body, found none"))
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@
 //! **Errors** are problem details (RFC 9457), also those of the router and of the extractors of axum. Errors of es-core
 //! become a [`Problem`] with `?`. The cause of a 500 is logged and not sent. See [`problem::kind`].
 //!
-//! **Bodies** that are not declared as JSON are refused, never ignored. See [`Json`], [`Path`] and [`Query`].
+//! **Bodies** that are not declared as JSON are refused, never ignored. See [`Json`], [`Path`], [`Query`] and [`NoInput`].
 //!
 //! **Conditional requests** (RFC 9110): the version of an aggregate is its `ETag`; `If-Match` and `If-None-Match`
 //! become the expected version of a command. See [`Preconditions`] and [`EntityTag`].
@@ -91,7 +91,7 @@ pub use conditional::{Preconditions, WriteCondition};
 pub use context::{ContextOptions, ParseTraceParentError, RequestContext, TENANT_KEY, TRACEPARENT_KEY, TraceParent};
 pub use edge::{Edge, EdgeService};
 pub use entity_tag::EntityTag;
-pub use extract::{Json, Path, Query};
+pub use extract::{Json, NoInput, Path, Query};
 pub use health::Health;
 pub use idempotency::IdempotencyKey;
 pub use log_position::EsPosition;

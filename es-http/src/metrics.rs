@@ -1,12 +1,15 @@
 //! [`Metrics`]: the metrics of the process in the text format of Prometheus.
 
-use std::time::Instant;
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::http::header;
 use axum::response::Response;
 use axum::routing::get;
+use metrics::{Counter, Histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 /// The counter of requests, with the labels `method`, `route` and `status`.
@@ -20,7 +23,8 @@ const KNOWN_METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The metrics of the process: those of es-core (projections, commits), of the requests inside an
-/// [`Edge`](crate::Edge), and of every other user of the crate `metrics`.
+/// [`Edge`](crate::Edge), and of every other user of the crate `metrics`. Install it before the first request: an edge
+/// keeps the metrics that it has registered.
 ///
 /// ```no_run
 /// use axum::Router;
@@ -79,8 +83,43 @@ impl Metrics {
     }
 }
 
-/// The metrics of one request. The label `route` is the pattern, such as `/orders/{id}`; it is empty for requests
+/// The metrics of requests that an [`Edge`](crate::Edge) has recorded, so that each request need not register them.
+///
+/// Their number is bounded: the label `route` is the pattern, such as `/orders/{id}`, and it is empty for requests
 /// without a route, so that clients cannot create labels.
+#[derive(Default)]
+pub(crate) struct RecordedRequests(RwLock<HashMap<String, ResponseMetrics>>);
+
+/// The metrics of one route, by method and status.
+type ResponseMetrics = HashMap<(&'static str, u16), (Histogram, Counter)>;
+
+impl std::fmt::Debug for RecordedRequests {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RecordedRequests").finish_non_exhaustive()
+    }
+}
+
+impl RecordedRequests {
+    fn record(&self, route: &str, method: &'static str, status: u16, time: Duration) {
+        let record = |(duration, requests): &(Histogram, Counter)| {
+            duration.record(time);
+            requests.increment(1);
+        };
+        let key = (method, status);
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(metrics) = known.get(route).and_then(|responses| responses.get(&key)) {
+            return record(metrics);
+        }
+        drop(known);
+        let (route, status) = (route.to_owned(), status.to_string());
+        let duration = metrics::histogram!(DURATION, "method" => method, "route" => route.clone());
+        let requests = metrics::counter!(REQUESTS, "method" => method, "route" => route.clone(), "status" => status);
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        record(known.entry(route).or_default().entry(key).or_insert((duration, requests)));
+    }
+}
+
+/// The metrics of one request.
 pub(crate) struct RequestMetrics {
     method: &'static str,
     route: Option<MatchedPath>,
@@ -94,11 +133,9 @@ impl RequestMetrics {
     }
 
     /// Counts the request and its duration.
-    pub(crate) fn end(self, response: &Response) {
+    pub(crate) fn end(self, recorded: &RecordedRequests, response: &Response) {
         let Self { method, route, start } = self;
-        let route = route.as_ref().map_or("", MatchedPath::as_str).to_owned();
-        let status = response.status().as_u16().to_string();
-        metrics::histogram!(DURATION, "method" => method, "route" => route.clone()).record(start.elapsed());
-        metrics::counter!(REQUESTS, "method" => method, "route" => route, "status" => status).increment(1);
+        let route = route.as_ref().map_or("", MatchedPath::as_str);
+        recorded.record(route, method, response.status().as_u16(), start.elapsed());
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Operations;
 use super::audit::Operator;
-use crate::{Json, Path, Problem};
+use crate::{Json, NoInput, Path, Problem};
 
 /// The maximum number of parked keys in a list.
 const MAX_PARKED_KEYS: usize = 1000;
@@ -188,13 +188,17 @@ impl Operations {
     }
 }
 
-pub(super) async fn list(State(operations): State<Operations>) -> Result<Json<Vec<ProjectionReport>>, Problem> {
+pub(super) async fn list(
+    State(operations): State<Operations>,
+    _: NoInput,
+) -> Result<Json<Vec<ProjectionReport>>, Problem> {
     operations.reports().await.map(Json)
 }
 
 pub(super) async fn parked(
     State(operations): State<Operations>,
     Path(name): Path<String>,
+    _: NoInput,
 ) -> Result<Json<Vec<ParkedKeyReport>>, Problem> {
     let parked = operations.projection(&name)?.admin().parked(None, MAX_PARKED_KEYS).await?;
     Ok(Json(parked.into_iter().map(ParkedKeyReport::from).collect()))

@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout};
 
 use super::Operations;
 use super::parameters::{MAX_WAIT_SECONDS, bad, scope};
-use crate::{Draining, Json, Path, Problem, Query};
+use crate::{Draining, Json, NoInput, Path, Problem, Query};
 
 /// The maximum number of streams, snapshots or events in a page.
 const MAX_PAGE: usize = 1000;
@@ -29,7 +29,7 @@ const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// The time after which a read that finds few events ends its page.
 const MAX_PAGE_TIME: Duration = Duration::from_secs(5);
 
-pub(super) async fn info(State(operations): State<Operations>) -> Result<Json<StoreInfo>, Problem> {
+pub(super) async fn info(State(operations): State<Operations>, _: NoInput) -> Result<Json<StoreInfo>, Problem> {
     Ok(Json(operations.store.info().await?))
 }
 
@@ -51,7 +51,10 @@ pub(super) async fn streams(
     Ok(Json(filter.page(&*operations.store, after.as_ref(), limit.unwrap_or(MAX_PAGE)).await?))
 }
 
-pub(super) async fn retention(State(operations): State<Operations>) -> Result<Json<RetentionReport>, Problem> {
+pub(super) async fn retention(
+    State(operations): State<Operations>,
+    _: NoInput,
+) -> Result<Json<RetentionReport>, Problem> {
     Ok(Json(RetentionReport::read(&*operations.store).await?))
 }
 

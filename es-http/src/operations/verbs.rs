@@ -16,7 +16,7 @@ use super::Operations;
 use super::audit::Operator;
 use super::jobs::JobStatus;
 use super::parameters::{MAX_WAIT_SECONDS, ScopeParameters, bad, expected, scope};
-use crate::{Json, Path, Problem, Query};
+use crate::{Json, NoInput, Path, Problem, Query};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -154,7 +154,7 @@ pub(super) async fn compact(
     Ok((StatusCode::ACCEPTED, Json(operations.jobs.compact(operator.note(by, reason))?)))
 }
 
-pub(super) async fn jobs(State(operations): State<Operations>) -> Json<Vec<JobStatus>> {
+pub(super) async fn jobs(State(operations): State<Operations>, _: NoInput) -> Json<Vec<JobStatus>> {
     Json(operations.jobs.list())
 }
 
@@ -178,6 +178,7 @@ pub(super) async fn job(
 pub(super) async fn stop_job(
     State(operations): State<Operations>,
     Path(id): Path<Uuid>,
+    _: NoInput,
 ) -> Result<Json<JobStatus>, Problem> {
     operations.jobs.stop(id).map(Json)
 }

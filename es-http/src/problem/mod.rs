@@ -11,8 +11,8 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 
-pub(crate) use uniform::uniform;
 pub use uniform::uniform_problems;
+pub(crate) use uniform::{AnsweredRequest, uniform};
 
 /// The longest part of a request that a detail repeats, in characters.
 const MAX_FOUND: usize = 100;

@@ -3,7 +3,7 @@
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::http::response::Parts;
-use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::http::{self, HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
@@ -21,12 +21,28 @@ const MAX_DETAIL_BYTES: u64 = 16 * 1024;
 /// [`serve`](crate::serve) applies it to every response. Use it with `axum::middleware::from_fn` where another server
 /// runs the router.
 pub async fn uniform_problems(request: Request, next: Next) -> Response {
-    let (method, uri) = (request.method().clone(), request.uri().clone());
-    uniform(next.run(request).await, &method, &uri).await
+    let answered = AnsweredRequest::of(&request);
+    uniform(next.run(request).await, &answered).await
 }
 
-/// Converts a response to a request with this method and URI.
-pub(crate) async fn uniform(response: Response, method: &Method, uri: &Uri) -> Response {
+/// What the response to a request can name.
+///
+/// The path is a copy: a part of the request would keep the read buffer of its connection in use, and hyper would
+/// allocate another one for the next read.
+#[derive(Debug)]
+pub(crate) struct AnsweredRequest {
+    pub(crate) method: Method,
+    pub(crate) path: Box<str>,
+}
+
+impl AnsweredRequest {
+    pub(crate) fn of<B>(request: &http::Request<B>) -> Self {
+        Self { method: request.method().clone(), path: request.uri().path().into() }
+    }
+}
+
+/// Converts the response to a request.
+pub(crate) async fn uniform(response: Response, request: &AnsweredRequest) -> Response {
     let status = response.status();
     let is_error = status.is_client_error() || status.is_server_error();
     let is_short = response.body().size_hint().upper().is_some_and(|length| length <= MAX_DETAIL_BYTES);
@@ -34,7 +50,7 @@ pub(crate) async fn uniform(response: Response, method: &Method, uri: &Uri) -> R
         return response;
     }
     let (mut parts, body) = response.into_parts();
-    let detail = detail(&parts, body, method, uri).await;
+    let detail = detail(&parts, body, request).await;
     let (problem, body) = Problem::new(status, detail).into_response().into_parts();
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.extend(problem.headers);
@@ -48,20 +64,21 @@ fn is_plain_text(headers: &HeaderMap) -> bool {
     value.to_str().is_ok_and(|value| value.trim_start().to_ascii_lowercase().starts_with("text/plain"))
 }
 
-async fn detail(parts: &Parts, body: Body, method: &Method, uri: &Uri) -> String {
+async fn detail(parts: &Parts, body: Body, request: &AnsweredRequest) -> String {
+    let AnsweredRequest { method, path } = request;
     let text = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let text = String::from_utf8_lossy(&text).trim().to_owned();
     match parts.status {
         StatusCode::INTERNAL_SERVER_ERROR => {
-            tracing::error!(%method, path = uri.path(), error = text, "a request failed");
+            tracing::error!(%method, %path, error = text, "a request failed");
             Problem::unexplained().detail().to_owned()
         }
         _ if !text.is_empty() => text,
-        StatusCode::NOT_FOUND => format!("{} does not exist", uri.path()),
+        StatusCode::NOT_FOUND => format!("{path} does not exist"),
         StatusCode::METHOD_NOT_ALLOWED => {
             let allowed = parts.headers.get(header::ALLOW).and_then(|allowed| allowed.to_str().ok());
             let allowed = allowed.unwrap_or("another method");
-            format!("{} does not support {method}: expected {allowed}", uri.path())
+            format!("{path} does not support {method}: expected {allowed}")
         }
         status => status.canonical_reason().unwrap_or("the request failed").to_ascii_lowercase(),
     }

@@ -95,6 +95,12 @@ impl Activity {
         }
     }
 
+    /// Returns whether the connection has waited for a request at least this long.
+    pub(super) fn is_idle_for(&self, time: Duration) -> bool {
+        let State { wait, since, is_blocked } = *self.state();
+        wait != Wait::Response && !is_blocked && since.elapsed() >= time
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -128,7 +134,9 @@ mod tests {
             assert!(timeout(short * 4, activity.overdue(&options)).await.is_err(), "it may be idle for longer");
         }
         let options = options.idle_deadline(short);
+        assert!(activity.is_idle_for(short) && !activity.is_idle_for(long));
         activity.set_blocked(true);
+        assert!(!activity.is_idle_for(Duration::ZERO), "the client reads");
         assert!(timeout(short * 4, activity.overdue(&options)).await.is_err(), "the client reads");
         activity.set_blocked(false);
         assert_eq!(activity.overdue(&options).await, "another request");

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, DefaultBodyLimit};
-use axum::http::{HeaderValue, Method, Request, Uri, header};
+use axum::http::{HeaderValue, Request, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -24,7 +24,7 @@ use super::draining::Draining;
 use super::listener::PeerAddress;
 use super::options::ServeOptions;
 use crate::Problem;
-use crate::problem::uniform;
+use crate::problem::{AnsweredRequest, uniform};
 
 /// Answers the requests of all connections.
 #[derive(Debug)]
@@ -48,15 +48,15 @@ impl Answerer {
     pub(super) async fn answer(&self, request: Request<Incoming>, peer: Peer, activity: Arc<Activity>) -> Response {
         activity.begin();
         let end = EndOfResponse(activity);
-        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let answered = AnsweredRequest::of(&request);
         let response = match self.limits.check_length(request.body()) {
-            Ok(()) => uniform(self.route(request, peer, &method, &uri).await, &method, &uri).await,
+            Ok(()) => uniform(self.route(request, peer, &answered).await, &answered).await,
             Err(refused) => Problem::from(refused).into_response(),
         };
         response.map(|body| Body::new(TrackedBody { body, _end: end }))
     }
 
-    async fn route(&self, request: Request<Incoming>, peer: Peer, method: &Method, uri: &Uri) -> Response {
+    async fn route(&self, request: Request<Incoming>, peer: Peer, answered: &AnsweredRequest) -> Response {
         let mut reservation = None;
         let mut request = request.map(|body| {
             if body.is_end_stream() {
@@ -74,14 +74,15 @@ impl Answerer {
             request.extensions_mut().insert(certificate);
         }
         request.extensions_mut().insert(self.draining.clone());
-        let answered: Result<Result<Response, Infallible>, _> =
+        let result: Result<Result<Response, Infallible>, _> =
             AssertUnwindSafe(self.routes.clone().oneshot(request)).catch_unwind().await;
-        let mut response = match answered {
+        let mut response = match result {
             Ok(Ok(response)) => response,
             Ok(Err(never)) => match never {},
             Err(_) => {
                 // The hook of the process has printed the message of the panic.
-                tracing::error!(%method, path = uri.path(), "a handler panicked");
+                let AnsweredRequest { method, path } = answered;
+                tracing::error!(%method, %path, "a handler panicked");
                 Problem::unexplained().into_response()
             }
         };

@@ -6,7 +6,7 @@
 //!     |            |                        |             +-- 413, 408, 503: length, deadline, memory of all bodies
 //!     |            |                        +-- every error is a problem; a panic is 500
 //!     |            +-- closed: head too slow, idle, reads too slowly
-//!     +-- pauses: too many connections, too few descriptors
+//!     +-- pauses: too many connections, too few descriptors; idle connections are closed for new ones
 //! ```
 
 mod activity;
@@ -50,6 +50,8 @@ use crate::ClientCertificate;
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// The pauses after a failed accept, for example without a free descriptor: from the first to the longest.
 const ACCEPT_PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
+/// The time without a request after which a connection is closed when an accept fails.
+const IDLE_WITHOUT_DESCRIPTORS: Duration = Duration::from_secs(1);
 
 /// The result of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,16 +126,18 @@ pub async fn serve(
     let slots = Arc::new(Semaphore::new(options.max_connections));
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
-    let mut acceptor = Acceptor { listener: listener.into(), pause: ACCEPT_PAUSES[0] };
+    let failures = watch::Sender::new(());
+    let failed = failures.subscribe();
+    let mut acceptor = Acceptor { listener: listener.into(), pause: ACCEPT_PAUSES[0], failures };
     loop {
         tokio::select! {
             () = &mut stop => break,
             (stream, peer, slot) = acceptor.accept(&slots) => {
                 let peer = Peer { address: peer, certificate: None };
-                let connection = Connection { answerer: Arc::clone(&answerer), options: options.clone(), peer };
-                let draining = draining.clone();
+                let (answerer, options, draining) = (Arc::clone(&answerer), options.clone(), draining.clone());
+                let connection = Connection { answerer, options, peer, draining, failed: failed.clone() };
                 connections.spawn(async move {
-                    connection.run(stream, draining).await;
+                    connection.run(stream).await;
                     drop(slot);
                 });
             }
@@ -162,6 +166,8 @@ struct Acceptor {
     listener: Listener,
     /// The pause after the next failure.
     pause: Duration,
+    /// Tells the connections that an accept failed.
+    failures: watch::Sender<()>,
 }
 
 impl Acceptor {
@@ -179,6 +185,7 @@ impl Acceptor {
                     drop(slot);
                     // Without a free descriptor, the connection stays in the queue, and the next accept fails at once.
                     tracing::error!(%error, pause = ?self.pause, "could not accept a connection");
+                    self.failures.send_replace(());
                     sleep(self.pause).await;
                     self.pause = (self.pause * 2).min(ACCEPT_PAUSES[1]);
                 }
@@ -198,40 +205,43 @@ struct Connection {
     answerer: Arc<Answerer>,
     options: ServeOptions,
     peer: Peer,
+    draining: Draining,
+    /// Changes when an accept fails.
+    failed: watch::Receiver<()>,
 }
 
 impl Connection {
     /// Answers requests until the client or the server closes the connection.
-    async fn run(self, stream: Stream, draining: Draining) {
+    async fn run(self, stream: Stream) {
         let stream = match stream {
             Stream::Tcp(stream) => stream,
             #[cfg(unix)]
-            Stream::Unix(stream) => return self.serve(stream, draining).await,
+            Stream::Unix(stream) => return self.serve(stream).await,
         };
         // Small responses and events are sent at once.
         let _ = stream.set_nodelay(true);
         #[cfg(feature = "tls")]
         if let Some(tls) = self.options.tls.clone() {
-            return self.serve_encrypted(stream, &tls, draining).await;
+            return self.serve_encrypted(stream, &tls).await;
         }
-        self.serve(stream, draining).await;
+        self.serve(stream).await;
     }
 
     #[cfg(feature = "tls")]
-    async fn serve_encrypted(mut self, stream: tokio::net::TcpStream, tls: &crate::Tls, draining: Draining) {
+    async fn serve_encrypted(mut self, stream: tokio::net::TcpStream, tls: &crate::Tls) {
         let client = self.peer.address;
         match tokio::time::timeout(self.options.header_deadline, tls.accept(stream)).await {
             Ok(Ok((stream, certificate))) => {
                 self.peer.certificate = certificate;
-                self.serve(stream, draining).await;
+                self.serve(stream).await;
             }
             Ok(Err(error)) => tracing::debug!(%client, %error, "the handshake of a connection failed"),
             Err(_) => tracing::debug!(%client, "the handshake of a connection did not end in time"),
         }
     }
 
-    async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(self, stream: S, draining: Draining) {
-        let Self { answerer, options, peer } = self;
+    async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(self, stream: S) {
+        let Self { answerer, options, peer, draining, mut failed } = self;
         let activity = Arc::new(Activity::new());
         let io = TokioIo::new(TimedStream::new(stream, Arc::clone(&activity), &options));
         let service = service_fn(|request| {
@@ -251,6 +261,12 @@ impl Connection {
                 missing = &mut overdue => {
                     tracing::debug!(client = %peer.address, missing, "closed a connection");
                     return;
+                }
+                Ok(()) = failed.changed() => {
+                    if activity.is_idle_for(IDLE_WITHOUT_DESCRIPTORS) {
+                        tracing::debug!(client = %peer.address, "closed an idle connection for a new one");
+                        return;
+                    }
                 }
                 () = &mut requested, if !is_draining => {
                     is_draining = true;

@@ -95,7 +95,8 @@ impl ServeOptions {
     }
 
     /// Sets the maximum number of connections; 4,096 by default, at least 1. Further connections wait in the queue of
-    /// the operating system. Choose less than the limit of open files of the process.
+    /// the operating system. Choose less than the limit of open files of the process: when no descriptor is free, the
+    /// connections that have waited for a request for a second are closed.
     #[must_use]
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections.clamp(1, tokio::sync::Semaphore::MAX_PERMITS);

@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::routing::{get, post};
-use es_http::{Json, Path, Problem, Query, ServeOptions};
+use es_http::{Edge, Json, NoInput, Path, Problem, Query, ServeOptions};
 use serde::Deserialize;
 
 use crate::support::{Answer, Server};
@@ -25,6 +25,7 @@ async fn server() -> Server {
         .route("/axum/{number}", get(async |axum::extract::Path(number): axum::extract::Path<u32>| number.to_string()))
         .route("/path/{number}", get(async |Path(number): Path<u32>| number.to_string()))
         .route("/query", get(async |Query(step): Query<Step>| step.at.to_string()))
+        .route("/nothing/{number}", post(async |Path(number): Path<u32>, _: NoInput| number.to_string()))
         .route("/panic", get(async || if true { panic!("/etc/secret") } else { "" }))
         .route("/leak", get(async || (axum::http::StatusCode::INTERNAL_SERVER_ERROR, "/etc/secret: not found")))
         .route("/teapot", get(async || Problem::new(axum::http::StatusCode::IM_A_TEAPOT, "short").with("stout", true)));
@@ -60,6 +61,31 @@ async fn an_optional_body_is_never_ignored() {
             assert!(detail.starts_with("Content-Type: expected application/json, found "), "{detail}");
         }
     }
+}
+
+/// Fault: a service ignored the body and the parameters of a command that had none, and executed it.
+#[tokio::test]
+async fn a_request_without_input_is_refused_with_a_body_or_a_parameter() {
+    let server = server().await;
+    for headers in ["", JSON, "Content-Type: text/plain\r\n"] {
+        assert_eq!(post_to(&server, "/nothing/3?", headers, "").await.body, "3");
+        let detail = post_to(&server, "/nothing/3", headers, "{}").await.problem(415);
+        assert_eq!(detail, "expected no body, found 2 bytes");
+    }
+    let detail = post_to(&server, "/nothing/3?dry_run=true", "", "").await.problem(400);
+    assert_eq!(detail, r#"query: expected no parameters, found "dry_run=true""#);
+}
+
+/// Fault: a body without a content type was ignored by routes that read no body.
+#[tokio::test]
+async fn a_body_without_a_content_type_does_not_reach_a_route() {
+    let router = Router::new().route("/", post(async || "executed")).layer(Edge::new());
+    let server = Server::start(router, ServeOptions::new()).await;
+    assert_eq!(post_to(&server, "/", "", "").await.body, "executed");
+    let detail = post_to(&server, "/", "", "this is { no json").await.problem(415);
+    assert_eq!(detail, "Content-Type: expected the type of the body, found none");
+    let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
+    server.send(chunked).await.problem(415);
 }
 
 #[tokio::test]
