@@ -1,14 +1,13 @@
 //! [`Edge`]: what happens to each request before the routes of a service.
 
 use std::convert::Infallible;
-use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use tower::{Layer, Service};
+use tower::{Layer, Service, ServiceExt};
 
 use crate::extract::check_body_has_type;
 use crate::{AllowedOrigins, ContextOptions, Problem, RequestContext, Role, Tokens, auth};
@@ -88,14 +87,14 @@ impl Edge {
         RequestContext::of_request(request, &self.context)
     }
 
-    async fn answer<S>(&self, mut routes: S, mut request: Request) -> Response
+    async fn answer<S>(&self, routes: S, mut request: Request) -> Response
     where
         S: Service<Request, Response = Response, Error = Infallible>,
     {
         match self.admit(&mut request).await {
             Ok(context) => {
                 request.extensions_mut().insert(context.clone());
-                let Ok(response) = context.scope(routes.call(request)).await;
+                let Ok(response) = context.scope(routes.oneshot(request)).await;
                 context.mark(response)
             }
             Err(problem) => problem.into_response(),
@@ -108,7 +107,7 @@ impl<S> Layer<S> for Edge {
 
     fn layer(&self, routes: S) -> EdgeService<S> {
         EdgeService {
-            routes,
+            routes: Arc::new(routes),
             edge: Arc::new(self.clone()),
             #[cfg(feature = "metrics")]
             requests: Arc::default(),
@@ -119,7 +118,8 @@ impl<S> Layer<S> for Edge {
 /// A service inside an [`Edge`].
 #[derive(Debug, Clone)]
 pub struct EdgeService<S> {
-    routes: S,
+    /// Shared, because a clone of a route allocates memory and axum clones this service at each request.
+    routes: Arc<S>,
     edge: Arc<Edge>,
     #[cfg(feature = "metrics")]
     requests: Arc<crate::metrics::RecordedRequests>,
@@ -134,14 +134,13 @@ where
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.routes.poll_ready(context)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // Each call waits for the clone of the routes that it uses.
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let clone = self.routes.clone();
-        // The service that was polled is ready, its clone may not be.
-        let (routes, edge) = (mem::replace(&mut self.routes, clone), Arc::clone(&self.edge));
+        let (routes, edge) = (S::clone(&self.routes), Arc::clone(&self.edge));
         #[cfg(feature = "metrics")]
         let requests = Arc::clone(&self.requests);
         Box::pin(async move {
