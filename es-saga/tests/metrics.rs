@@ -1,19 +1,21 @@
 //! The metrics of sagas, recorded through the `metrics` facade. A separate test binary, because a process can have only
 //! one recorder.
 
+mod book;
 #[expect(dead_code, reason = "other tests use the rest")]
 mod shop;
 
 use std::collections::BTreeMap;
 
+use book::Recorded;
 use es_saga::{ErrorClass, OperatorNote, SagaVerb};
-use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use shop::{PATIENCE, Shop, error, order};
 
 /// Returns the recorded metrics: the values of counters and gauges, and the number of values of histograms.
-fn recorded(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
+fn numbers(recorded: &[Recorded]) -> BTreeMap<String, f64> {
     let mut metrics = BTreeMap::new();
-    for (key, _, _, value) in snapshotter.snapshot().into_vec() {
+    for (key, _, _, value) in recorded {
         let labels = key.key().labels().filter(|label| label.key() != "saga");
         let labels: Vec<&str> = labels.map(metrics::Label::value).collect();
         let is_of_saga = key.key().labels().any(|label| label.value() == "fulfilment");
@@ -21,7 +23,7 @@ fn recorded(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
             continue;
         }
         let number = match value {
-            DebugValue::Counter(number) => number as f64,
+            DebugValue::Counter(number) => *number as f64,
             DebugValue::Gauge(number) => number.into_inner(),
             DebugValue::Histogram(values) => values.len() as f64,
         };
@@ -46,7 +48,10 @@ async fn a_coordinator_records_metrics_per_saga_and_step() {
     let stuck = "fulfilment:3".parse().expect("an id");
     sagas.operate(&stuck, SagaVerb::Kill, OperatorNote::new("ann", "a test")).await.expect("it is stuck");
     assert!(sagas.shutdown(PATIENCE).await);
-    let found = recorded(&snapshotter);
+    // A snapshot empties the histograms, so there is one.
+    let recorded = snapshotter.snapshot().into_vec();
+    book::assert_documented(&recorded, "es_saga");
+    let found = numbers(&recorded);
     let expected = [
         ("es_sagas_started_total", 3.0),
         ("es_sagas_ended_total completed", 1.0),

@@ -1,22 +1,24 @@
 //! The metrics of processes, recorded through the `metrics` facade. A separate test binary, because a process can have
 //! only one recorder.
 
+mod book;
 #[expect(dead_code, reason = "other tests use the rest")]
 mod payments;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use book::Recorded;
 use es_core::store::memory::MemoryStore;
 use es_saga::OperatorNote;
 use es_saga::process::{ProcessId, ProcessPhase};
-use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use payments::{Collecting, CollectionSignal, DAY, PATIENCE, until};
 
 /// Returns the recorded metrics: the values of counters, and the sums of histograms.
-fn recorded(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
+fn numbers(recorded: &[Recorded]) -> BTreeMap<String, f64> {
     let mut metrics = BTreeMap::new();
-    for (key, _, _, value) in snapshotter.snapshot().into_vec() {
+    for (key, _, _, value) in recorded {
         let is_of_process = key.key().labels().any(|label| label.key() == "process" && label.value() == "collection");
         if !is_of_process {
             continue;
@@ -25,7 +27,7 @@ fn recorded(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
         let labels: Vec<&str> = labels.map(metrics::Label::value).collect();
         let name = format!("{} {}", key.key().name(), labels.join(" ")).trim().to_owned();
         match value {
-            DebugValue::Counter(number) => drop(metrics.insert(name, number as f64)),
+            DebugValue::Counter(number) => drop(metrics.insert(name, *number as f64)),
             DebugValue::Gauge(number) => drop(metrics.insert(name, number.into_inner())),
             DebugValue::Histogram(values) => {
                 metrics.insert(format!("{name} sum").replace("  ", " "), values.iter().map(|value| value.0).sum());
@@ -73,7 +75,10 @@ async fn a_process_records_its_instances_its_inputs_and_the_events_that_it_sets_
     // The end of each order is an event that the process skips.
     shop.settled(&running).await;
     assert!(running.shutdown(PATIENCE).await);
-    let found = recorded(&snapshotter);
+    // A snapshot empties the histograms, so there is one.
+    let recorded = snapshotter.snapshot().into_vec();
+    book::assert_documented(&recorded, "es_process");
+    let found = numbers(&recorded);
     let days = found.get("es_process_seconds sum").copied().unwrap_or_default() / DAY.as_secs_f64();
     assert!((days - 6.0).abs() < 0.1, "three days for each order: {days}");
     let expected = [
