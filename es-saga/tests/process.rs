@@ -205,6 +205,10 @@ async fn an_instance_that_fails_is_quarantined_with_its_events_and_others_contin
     assert!(shop.order(4).await.contains(&OrderEvent::Paid { cents: 5 }), "the others continue");
     let listed = admin.unfinished("collection", None, 10).await.expect("it reads");
     let quarantined: Vec<_> = listed.into_iter().filter(|process| process.quarantine.is_some()).collect();
+    assert_eq!(admin.quarantined("collection", None, 10).await.expect("it reads"), quarantined);
+    let rest = admin.quarantined("collection", quarantined.first(), 1).await.expect("it reads");
+    assert_eq!(rest, quarantined[1..2]);
+    assert_eq!(admin.quarantined("a:b", None, 10).await.expect("it reads"), []);
     let reasons: Vec<&str> = quarantined.iter().filter_map(|process| process.quarantine.as_deref()).collect();
     assert_eq!(reasons.len(), 3, "{reasons:?}");
     assert!(reasons[0].contains("unlucky"), "{reasons:?}");
@@ -250,9 +254,26 @@ async fn operators_act_on_quarantined_instances_only_and_their_actions_are_event
     shop.settled(&running).await;
     let refused = admin.retry(&id(1), note()).await;
     assert!(matches!(refused, Err(OperateProcessError::NotQuarantined { .. })), "{refused:?}");
-    let refused = admin.retry(&id(7), note()).await;
-    assert!(matches!(refused, Err(OperateProcessError::NoProcess { .. })), "{refused:?}");
-    admin.abandon(&id(1), note()).await.expect("it has not ended");
+    let refused = admin.drop_pending(&id(1), note()).await;
+    assert!(matches!(refused, Err(OperateProcessError::NotQuarantined { .. })), "{refused:?}");
+    // Dropping an event of an instance that does not exist was refused as for one that is not quarantined.
+    for refused in [
+        admin.retry(&id(7), note()).await,
+        admin.drop_pending(&id(7), note()).await,
+        admin.abandon(&id(7), note()).await,
+    ] {
+        assert!(matches!(refused, Err(OperateProcessError::NoProcess { .. })), "{refused:?}");
+    }
+    // The futures of the actions were not `Send`, so no handler of a server could await them.
+    let spawned = admin.clone();
+    let retried = tokio::spawn(async move { spawned.retry(&id(7), note()).await });
+    assert!(retried.await.expect("it does not panic").is_err());
+    let spawned = admin.clone();
+    let dropped = tokio::spawn(async move { spawned.drop_pending(&id(7), note()).await });
+    assert!(dropped.await.expect("it does not panic").is_err());
+    let spawned = admin.clone();
+    let abandoned = tokio::spawn(async move { spawned.abandon(&id(1), note()).await });
+    abandoned.await.expect("it does not panic").expect("it has not ended");
     let refused = admin.abandon(&id(1), note()).await;
     assert!(matches!(refused, Err(OperateProcessError::HasEnded { .. })), "{refused:?}");
     // Its key is free again.

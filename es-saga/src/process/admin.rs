@@ -83,7 +83,32 @@ impl ProcessAdmin {
         after: Option<&UnfinishedProcess>,
         limit: usize,
     ) -> Result<Vec<UnfinishedProcess>, StoreError> {
-        let timers = rows::queue(process).scan(&*self.store, after.map(|after| &after.timer), limit).await?;
+        self.scan(process, after.map(|after| &after.timer), limit).await
+    }
+
+    /// Returns at most `limit` quarantined instances of a process after the instance `after` of an earlier call. The
+    /// cost does not depend on the number of other instances.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the rows cannot be read.
+    pub async fn quarantined(
+        &self,
+        process: &str,
+        after: Option<&UnfinishedProcess>,
+        limit: usize,
+    ) -> Result<Vec<UnfinishedProcess>, StoreError> {
+        // A text that is not the name of a process has no instances.
+        let Some(bound) = rows::before_quarantined(process) else { return Ok(Vec::new()) };
+        self.scan(process, Some(after.map_or(&bound, |after| &after.timer)), limit).await
+    }
+
+    async fn scan(
+        &self,
+        process: &str,
+        after: Option<&Timer>,
+        limit: usize,
+    ) -> Result<Vec<UnfinishedProcess>, StoreError> {
+        let timers = rows::queue(process).scan(&*self.store, after, limit).await?;
         let listed = |timer: Timer| {
             let id = ProcessJournal::id_of(&timer.stream)?;
             let quarantine = Some(timer.note.clone()).filter(|note| !note.is_empty());
@@ -108,7 +133,13 @@ impl ProcessAdmin {
     /// - [`OperateProcessError::Name`], [`OperateProcessError::Encode`] or [`OperateProcessError::Commit`] if the id is
     ///   not valid or the infrastructure fails.
     pub async fn retry(&self, id: &ProcessId, note: OperatorNote) -> Result<(), OperateProcessError> {
-        self.repeat(async || self.try_retry(id, note.clone()).await).await
+        let mut attempts = Attempts::default();
+        loop {
+            let retried = self.try_retry(id, note.clone()).await;
+            if !attempts.repeat(&retried) {
+                return retried;
+            }
+        }
     }
 
     async fn try_retry(&self, id: &ProcessId, note: OperatorNote) -> Result<(), OperateProcessError> {
@@ -137,18 +168,28 @@ impl ProcessAdmin {
     /// - [`OperateProcessError::Load`] if the instance cannot be read.
     /// - The other variants as for [`retry`](Self::retry).
     pub async fn drop_pending(&self, id: &ProcessId, note: OperatorNote) -> Result<(), OperateProcessError> {
-        self.repeat(async || {
-            let loaded = self.journals.load(id).await?;
-            let process = || id.to_string();
-            if loaded.state.quarantine().is_none() {
-                return Err(OperateProcessError::NotQuarantined { process: process() });
+        let mut attempts = Attempts::default();
+        loop {
+            let dropped = self.try_drop_pending(id, note.clone()).await;
+            if !attempts.repeat(&dropped) {
+                return dropped;
             }
-            if loaded.state.first_pending().is_none() {
-                return Err(OperateProcessError::NoPending { process: process() });
-            }
-            self.write(id, loaded, ProcessEvent::PendingDropped(note.clone())).await
-        })
-        .await
+        }
+    }
+
+    async fn try_drop_pending(&self, id: &ProcessId, note: OperatorNote) -> Result<(), OperateProcessError> {
+        let loaded = self.journals.load(id).await?;
+        let process = || id.to_string();
+        if loaded.revision.is_none() {
+            return Err(OperateProcessError::NoProcess { process: process() });
+        }
+        if loaded.state.quarantine().is_none() {
+            return Err(OperateProcessError::NotQuarantined { process: process() });
+        }
+        if loaded.state.first_pending().is_none() {
+            return Err(OperateProcessError::NoPending { process: process() });
+        }
+        self.write(id, loaded, ProcessEvent::PendingDropped(note)).await
     }
 
     /// Ends an instance that has not ended. What it has done remains; its pending events and timers are dropped.
@@ -157,9 +198,15 @@ impl ProcessAdmin {
     /// - [`OperateProcessError::NoProcess`] or [`OperateProcessError::HasEnded`] if it is not possible.
     /// - The other variants as for [`retry`](Self::retry).
     pub async fn abandon(&self, id: &ProcessId, note: OperatorNote) -> Result<(), OperateProcessError> {
-        self.repeat(async || self.try_abandon(id, note.clone()).await).await?;
-        count_abandoned(id.process());
-        Ok(())
+        let mut attempts = Attempts::default();
+        loop {
+            let abandoned = self.try_abandon(id, note.clone()).await;
+            if !attempts.repeat(&abandoned) {
+                abandoned?;
+                count_abandoned(id.process());
+                return Ok(());
+            }
+        }
     }
 
     async fn try_abandon(&self, id: &ProcessId, note: OperatorNote) -> Result<(), OperateProcessError> {
@@ -290,18 +337,17 @@ impl ProcessAdmin {
         let context = Context::with_correlation(id.correlation());
         EventStamp { now: stored_now(&*self.clock), context, metadata: Metadata::new(), entropy: &*self.entropy }
     }
+}
 
-    /// Repeats an action while the instance changes at the same time.
-    async fn repeat(
-        &self,
-        action: impl AsyncFn() -> Result<(), OperateProcessError>,
-    ) -> Result<(), OperateProcessError> {
-        let mut attempt = 1;
-        loop {
-            match action().await {
-                Err(OperateProcessError::Commit(CommitError::Conflict(_))) if attempt < ATTEMPTS => attempt += 1,
-                other => return other,
-            }
-        }
+/// The number of attempts of an action that have failed. A loop with it, unlike an async closure, gives a future that
+/// is `Send` for the handlers of a server.
+#[derive(Debug, Default)]
+struct Attempts(usize);
+
+impl Attempts {
+    /// Returns whether an action is tried again, because the instance has changed at the same time.
+    fn repeat(&mut self, result: &Result<(), OperateProcessError>) -> bool {
+        self.0 += 1;
+        self.0 < ATTEMPTS && matches!(result, Err(OperateProcessError::Commit(CommitError::Conflict(_))))
     }
 }
