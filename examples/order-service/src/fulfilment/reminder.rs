@@ -16,6 +16,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use es_core::aggregate::EventContext;
 use es_core::prelude::OneOf2;
 use es_core::{Aggregate, Commit, Evolve, RecordedEvent};
@@ -230,7 +231,9 @@ impl Process for PaymentReminders {
         let Some(Payment { key: payment, .. }) = self.invoice(event) else { return Ok(Reaction::none()) };
         // A program that was down for a while reminds at the time at which it would have.
         let invoiced_at = context.event().map_or(context.now(), |record| record.recorded_at);
-        Ok(Reaction::none().event(PaymentReminderEvent::Planned { payment }).timer(DUE, invoiced_at + self.pause))
+        let due = TimeDelta::from_std(self.pause).ok().and_then(|pause| invoiced_at.checked_add_signed(pause));
+        let due = due.ok_or("the deadline of payments is too long for a reminder; start with a shorter one")?;
+        Ok(Reaction::none().event(PaymentReminderEvent::Planned { payment }).timer(DUE, due))
     }
 
     fn on_timer(
@@ -339,6 +342,15 @@ mod tests {
         given().when_event::<Order>(&order(), &OrderEvent::Approved).then_ignored();
         let reminder = SagaId::new(PAYMENT_REMINDER, order()).expect("an id");
         given().when_event::<SagaInstance>(&reminder, &taken(false)).then_ignored();
+    }
+
+    /// The sum of the time of the invoice and a long pause was a panic.
+    #[test]
+    fn a_deadline_that_is_too_long_for_a_reminder_is_refused() {
+        let (fulfilment, reminder) = (fulfilment(PAYMENT_DEADLINE), payment_reminder());
+        let (fulfilment, reminder) = (fulfilment.expect("it is valid"), reminder.expect("it is valid"));
+        let given = given_process(PaymentReminders::new(&fulfilment, &reminder, Duration::MAX));
+        given.when_event::<SagaInstance>(&saga(), &taken(false)).then_refused("deadline of payments is too long");
     }
 
     #[test]
