@@ -11,7 +11,7 @@ use es_core::store::Conflict;
 use es_core::{ExecuteError, LoadError, Revision, StoreError};
 use es_http::operations::BindError;
 use es_rocksdb::OpenError;
-use es_saga::process::ProcessStartError;
+use es_saga::process::{OperateProcessError, ParseProcessIdError, ProcessId, ProcessStartError};
 use es_saga::{CreateError, DefineError, ExecuteSagaError, OperateError, ParseSagaIdError, SagaId, SagaStartError};
 use es_tool::output::OutputError;
 
@@ -118,9 +118,9 @@ pub enum Failure {
     /// A text is not the id of a saga.
     #[error(transparent)]
     SagaId(#[from] ParseSagaIdError),
-    /// An action on a saga is incomplete.
+    /// An action of an operator is incomplete.
     #[error("{detail}")]
-    SagaAction {
+    IncompleteAction {
         /// What is missing.
         detail: &'static str,
     },
@@ -139,6 +139,33 @@ pub enum Failure {
     /// The sagas could not be started.
     #[error(transparent)]
     SagaStart(#[from] SagaStartError),
+    /// There is no process manager of this name.
+    #[error("there is no process {name:?}: expected {known}")]
+    NoProcessManager {
+        /// The requested name.
+        name: String,
+        /// The known names.
+        known: String,
+    },
+    /// The instance of a process does not exist.
+    #[error("process {0} does not exist; `order-service processes list` has those that have not ended")]
+    NoProcess(ProcessId),
+    /// A text is not the id of an instance of a process.
+    #[error(transparent)]
+    ProcessId(#[from] ParseProcessIdError),
+    /// A process has no parked event at this position.
+    #[error("process {process} has no parked event at position {position} with index {index}; see `processes parked`")]
+    NoParkedEvent {
+        /// The name of the process.
+        process: String,
+        /// The position in the log.
+        position: u64,
+        /// The index among the events of the record.
+        index: u32,
+    },
+    /// An action on the instance of a process is not possible.
+    #[error(transparent)]
+    OperateProcess(#[from] OperateProcessError),
     /// The reminders could not be started.
     #[error(transparent)]
     ProcessStart(#[from] ProcessStartError),

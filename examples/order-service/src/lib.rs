@@ -6,7 +6,7 @@
 //! - [`views`]: the read models, updated in the background; [`projections`]: their status and administration.
 //! - [`report`]: totals over all orders.
 //! - [`fulfilment`]: the saga of an order: stock, payment, shipment; [`provider`]: the simulated other side.
-//! - [`sagas`]: lists, shows and operates sagas.
+//! - [`sagas`]: lists, shows and operates sagas; [`processes`]: the instances of process managers.
 //! - [`http`]: commands and queries over HTTP, and new events as server-sent events.
 //! - [`config`]: the configuration of the service, from flags, the environment and a file.
 //! - [`cli`]: the command line, which opens the store.
@@ -24,6 +24,7 @@ pub mod http;
 pub mod import;
 pub mod json;
 pub mod moment;
+pub mod processes;
 pub mod projections;
 pub mod provider;
 pub mod report;

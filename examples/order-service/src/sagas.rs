@@ -137,7 +137,7 @@ impl SagaAction {
     fn verb(&self) -> Result<SagaVerb, Failure> {
         let step = || {
             let missing = "expected the name of a step for retry, skip and restart";
-            self.step.clone().ok_or(Failure::SagaAction { detail: missing })
+            self.step.clone().ok_or(Failure::IncompleteAction { detail: missing })
         };
         Ok(match self.verb {
             SagaActionName::Pause => SagaVerb::Pause,
@@ -167,12 +167,12 @@ pub fn saga_id(text: &str) -> Result<SagaId, Failure> {
 /// Performs an action and returns the saga after it. `by` is the person that is recorded.
 ///
 /// # Errors
-/// - [`Failure::SagaAction`] if the reason or the step is missing.
+/// - [`Failure::IncompleteAction`] if the reason or the step is missing.
 /// - [`Failure::NoSaga`] if the saga does not exist.
 /// - [`Failure::Operate`] if the action is not possible.
 pub async fn act(admin: &SagaAdmin, id: &SagaId, action: &SagaAction, by: &str) -> Result<SagaSummary, Failure> {
     if action.reason.trim().is_empty() {
-        return Err(Failure::SagaAction { detail: "expected a reason, found none" });
+        return Err(Failure::IncompleteAction { detail: "expected a reason, found none" });
     }
     let phase = match admin.operate(id, action.verb()?, OperatorNote::new(by, action.reason.as_str())).await {
         Ok(phase) => phase,

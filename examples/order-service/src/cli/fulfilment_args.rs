@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Subcommand};
 use serde_json::Value;
 
+use super::note_args::NoteArgs;
+use super::process_args::ProcessCommand;
 use super::service_args::ServiceArgs;
 use crate::domain::OrderId;
 use crate::provider::{FaultPlan, Rate};
@@ -51,6 +53,23 @@ Examples:
         service: ServiceArgs,
         #[command(subcommand)]
         command: SagaCommand,
+    },
+    /// Show and operate the instances of processes, such as the reminders of customers who have not paid
+    ///
+    /// With --url, sends the command to a running service. Without --url, opens the store, which must not be open in a
+    /// service; the instance continues in the next `fulfil` or `serve`.
+    #[command(after_help = "\
+Examples:
+  order-service --data shop processes list
+  order-service --data shop processes show 10248
+  order-service --data shop processes parked payment_reminder
+  order-service --data shop processes retry 10248 --reason \"the program is fixed\"
+  order-service processes --url http://localhost:8081 skip-event payment_reminder 42 --reason \"a test order\"")]
+    Processes {
+        #[command(flatten)]
+        service: ServiceArgs,
+        #[command(subcommand)]
+        command: ProcessCommand,
     },
 }
 
@@ -201,17 +220,6 @@ pub(crate) struct SagaStepArgs {
     item: u32,
     #[command(flatten)]
     note: NoteArgs,
-}
-
-/// Who and why.
-#[derive(Debug, Args)]
-struct NoteArgs {
-    /// Reason, recorded with the action
-    #[arg(long, value_name = "TEXT")]
-    reason: String,
-    /// Person, recorded with the action
-    #[arg(long, value_name = "NAME")]
-    by: Option<String>,
 }
 
 impl SagaCommand {

@@ -6,8 +6,11 @@ mod deploy;
 mod fulfil;
 pub(crate) mod fulfilment_args;
 mod import;
+mod note_args;
 mod order;
 mod output;
+pub(crate) mod process_args;
+mod processes;
 mod product;
 mod projections;
 mod provider;
@@ -119,6 +122,10 @@ async fn run_fulfilment(cli: &Cli, command: &FulfilmentCommand) -> Result<Output
             sagas::remote(&Remote::new(url, args)?, command).await
         }
         FulfilmentCommand::Sagas { command, .. } => sagas::local(&cli.data(), command).await,
+        FulfilmentCommand::Processes { service: args @ ServiceArgs { url: Some(url), .. }, command } => {
+            processes::remote(&Remote::new(url, args)?, command).await
+        }
+        FulfilmentCommand::Processes { command, .. } => processes::local(&cli.data(), command).await,
     }
 }
 

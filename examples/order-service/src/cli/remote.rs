@@ -15,6 +15,7 @@ use super::service_args::ServiceArgs;
 use crate::config::ConfigError;
 use crate::failure::Failure;
 use crate::fulfilment::StockAndMoney;
+use crate::processes::{ParkedEventAction, ProcessAction, ProcessReport, ProcessSummary, SetAsideEvent, SetAsideKind};
 use crate::sagas::{SagaAction, SagaReport, SagaSummary};
 
 /// The variable with the token, if no file is given.
@@ -72,6 +73,50 @@ impl Remote {
         self.send(move || request.send_json(&action)).await
     }
 
+    pub(super) async fn processes(
+        &self,
+        process: Option<&str>,
+        quarantined: bool,
+        limit: usize,
+    ) -> Result<Vec<ProcessSummary>, Failure> {
+        let query = list_query(process, limit);
+        self.get(format!("/processes?quarantined={quarantined}&{query}")).await
+    }
+
+    pub(super) async fn process(&self, id: &str) -> Result<ProcessReport, Failure> {
+        self.get(format!("/processes/{}", path_segment(id))).await
+    }
+
+    pub(super) async fn set_aside_events(
+        &self,
+        kind: SetAsideKind,
+        process: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<SetAsideEvent>, Failure> {
+        let list = match kind {
+            SetAsideKind::Parked => "parked",
+            SetAsideKind::Skipped => "skipped",
+        };
+        self.get(format!("/processes/{list}?{}", list_query(process, limit))).await
+    }
+
+    pub(super) async fn act_on_process(&self, id: &str, action: ProcessAction) -> Result<ProcessSummary, Failure> {
+        let url = format!("{}/processes/{}", self.url, path_segment(id));
+        let request = self.authorized(self.agent.post(url));
+        self.send(move || request.send_json(&action)).await
+    }
+
+    pub(super) async fn act_on_parked_event(
+        &self,
+        process: &str,
+        position: u64,
+        action: ParkedEventAction,
+    ) -> Result<SetAsideEvent, Failure> {
+        let url = format!("{}/processes/parked/{}/{position}", self.url, path_segment(process));
+        let request = self.authorized(self.agent.post(url));
+        self.send(move || request.send_json(&action)).await
+    }
+
     async fn get<T: DeserializeOwned + Send + 'static>(&self, path: String) -> Result<T, Failure> {
         let request = self.authorized(self.agent.get(format!("{}{path}", self.url)));
         self.send(move || request.call()).await
@@ -105,7 +150,13 @@ impl Remote {
     }
 }
 
-/// Percent-encodes a segment of a path.
+/// Returns the query of a list of one process or of all.
+fn list_query(process: Option<&str>, limit: usize) -> String {
+    let process = process.map(|process| format!("&process={}", path_segment(process)));
+    format!("limit={limit}{}", process.unwrap_or_default())
+}
+
+/// Percent-encodes a segment of a path, or a value of a query.
 fn path_segment(text: &str) -> String {
     let encode = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b':' => char::from(byte).to_string(),

@@ -17,7 +17,7 @@ use crate::sagas::{self, SagaReport, SagaSummary, saga_id};
 use crate::shop::Shop;
 
 /// Who acts without a name.
-const UNNAMED: &str = "command line";
+pub(super) const UNNAMED: &str = "command line";
 
 /// Sends the command to a running service.
 pub(super) async fn remote(service: &Remote, command: &SagaCommand) -> Result<Output, Failure> {

@@ -70,7 +70,7 @@ pub(super) async fn run(data: Option<PathBuf>, args: &ServeArgs, matches: &ArgMa
     let front = Front { edge, health, metrics: metrics.clone() };
     let operations = Operations::new(Arc::clone(&store))
         .projections(service.projections().cloned())
-        .merge(http::saga_router(Shop::new(Arc::clone(&store)), provider));
+        .merge(http::operator_router(Shop::new(Arc::clone(&store)), provider));
     let scheme = settings.scheme();
     let operators_options = match settings.operations()? {
         OperationsAddress::Tcp(_) => options.clone(),

@@ -35,7 +35,7 @@
 //! With [tokens](es_http::Tokens), GET needs the role `read`, every other method the role `write`; probes need none.
 //! Events have the correlation id and the trace of their request, its tenant and the name of the client.
 //!
-//! The routes of operators are [`es_http::operations`] and those of [`saga_router`], on a listener of their own.
+//! The routes of operators are [`es_http::operations`] and those of [`operator_router`], on a listener of their own.
 
 mod command;
 #[cfg(test)]
@@ -43,8 +43,10 @@ mod doors;
 mod fulfilment;
 mod live;
 mod openapi;
+mod operators;
 mod orders;
 mod problem;
+mod processes;
 mod products;
 mod queries;
 mod sagas;
@@ -61,7 +63,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use command::ACTOR_KEY;
-pub use sagas::saga_router;
+pub use operators::operator_router;
 
 use crate::fulfilment::Fulfilment;
 use crate::projections::Projections;

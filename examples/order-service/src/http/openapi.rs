@@ -24,14 +24,17 @@ use crate::moment::Moment;
 )]
 pub(super) struct Document;
 
-/// The parts of the document of the routes for sagas that are not of one route.
+/// The parts of the document of the routes of operators that are not of one route.
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "order-service sagas", description = "Sagas of the order service, for operators."),
+    info(
+        title = "order-service operations",
+        description = "Sagas and process managers of the order service, for operators."
+    ),
     components(schemas(ProblemDetails)),
     modifiers(&BearerTokens)
 )]
-pub(super) struct SagaDocument;
+pub(super) struct OperatorDocument;
 
 /// An error (RFC 9457).
 #[derive(ToSchema)]

@@ -1,14 +1,16 @@
 //! The responses to the failures of the service.
 
 use axum::http::StatusCode;
+use es_core::CommitError;
 use es_http::Problem;
+use es_saga::process::OperateProcessError;
 use es_saga::{CreateError, OperateError};
 
 use crate::domain::{OrderRejection, ProductRejection};
 use crate::failure::Failure;
 
-/// 404 for an order, product or projection that does not exist, 422 for an invalid value, 409 for a rejection that
-/// depends on the state. es-http has the responses to the errors of es-core.
+/// 404 for an order, product, projection, saga or process that does not exist, 422 for an invalid value, 409 for a
+/// rejection that depends on the state. es-http has the responses to the errors of es-core.
 impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
         let status = match failure {
@@ -22,12 +24,27 @@ impl From<Failure> for Problem {
             Failure::Admin(error) => return error.into(),
             Failure::Operate(OperateError::Load(error)) => return error.into(),
             Failure::CreateSaga(CreateError::Load(error)) => return error.into(),
-            Failure::Operate(OperateError::Refused(_)) | Failure::CreateSaga(CreateError::Exists { .. }) => {
-                StatusCode::CONFLICT
+            Failure::OperateProcess(OperateProcessError::Load(error)) => return error.into(),
+            Failure::OperateProcess(OperateProcessError::Commit(CommitError::Store(error))) => return error.into(),
+            Failure::OperateProcess(OperateProcessError::Commit(CommitError::Conflict(conflict))) => {
+                return conflict.into();
             }
-            Failure::SagaAction { .. } | Failure::SagaId(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Failure::Operate(OperateError::Refused(_))
+            | Failure::CreateSaga(CreateError::Exists { .. })
+            | Failure::OperateProcess(
+                OperateProcessError::NotQuarantined { .. }
+                | OperateProcessError::HasEnded { .. }
+                | OperateProcessError::NoPending { .. },
+            ) => StatusCode::CONFLICT,
+            Failure::IncompleteAction { .. }
+            | Failure::SagaId(_)
+            | Failure::ProcessId(_)
+            | Failure::OperateProcess(OperateProcessError::Name(_)) => StatusCode::UNPROCESSABLE_ENTITY,
             Failure::NoProvider | Failure::Provider(_) => StatusCode::SERVICE_UNAVAILABLE,
             Failure::NoSaga(_)
+            | Failure::NoProcess(_)
+            | Failure::NoProcessManager { .. }
+            | Failure::NoParkedEvent { .. }
             | Failure::NoOrder(_)
             | Failure::NoProduct(_)
             | Failure::NoProjection { .. }

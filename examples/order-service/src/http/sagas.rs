@@ -1,28 +1,26 @@
-//! The routes of operators for sagas, on the listener of the operations. They have an OpenAPI document of their own.
+//! The routes of operators for sagas, on the listener of the operations.
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
-use axum::routing::get;
 use es_http::operations::Operator;
 use es_http::{Json, Path, Problem, Query};
 use es_saga::SagaAdmin;
 use serde::Deserialize;
-use utoipa::{IntoParams, OpenApi};
+use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::openapi::{ProblemDetails, SagaDocument, add_common_errors};
+use super::openapi::ProblemDetails;
 use crate::failure::Failure;
 use crate::fulfilment::{ProviderClient, StockAndMoney};
 use crate::sagas::{self, DEFAULT_LIMIT, SagaAction, SagaReport, SagaSummary, saga_id};
 use crate::shop::Shop;
 
 /// Who acts without a name.
-const UNNAMED: &str = "operator";
-/// The maximum number of sagas in a list.
-const MAX_LIMIT: usize = 10_000;
+pub(super) const UNNAMED: &str = "operator";
+/// The maximum number of entries of a list.
+pub(super) const MAX_LIMIT: usize = 10_000;
 
 /// What the routes share.
 #[derive(Debug)]
@@ -32,20 +30,14 @@ struct SagaRoutes {
     provider: Option<ProviderClient>,
 }
 
-/// Returns the routes, for [`Operations::merge`](es_http::operations::Operations::merge). The report needs a provider.
-pub fn saga_router(shop: Shop, provider: Option<ProviderClient>) -> Router {
+/// Returns the routes. The report needs a provider.
+pub(super) fn saga_routes(shop: Shop, provider: Option<ProviderClient>) -> OpenApiRouter {
     let admin = SagaAdmin::new(shop.shared_store());
-    let (router, mut document) = OpenApiRouter::with_openapi(SagaDocument::openapi())
+    OpenApiRouter::new()
         .routes(routes!(list))
         .routes(routes!(report))
         .routes(routes!(show, act))
-        .split_for_parts();
-    add_common_errors(&mut document);
-    router.route("/openapi.json", get(async move || Json(document))).with_state(Arc::new(SagaRoutes {
-        shop,
-        admin,
-        provider,
-    }))
+        .with_state(Arc::new(SagaRoutes { shop, admin, provider }))
 }
 
 /// The parameters of the list.

@@ -257,7 +257,7 @@ fn an_order_that_is_cancelled_before_the_customer_pays_is_not_shipped() {
 }
 
 /// Waits until the provider has sent an invoice, and returns its key.
-fn wait_for_invoice(provider: &ProviderProgram) -> String {
+pub(crate) fn wait_for_invoice(provider: &ProviderProgram) -> String {
     let start = Instant::now();
     loop {
         if let Some(invoice) = provider.effects().into_iter().find(|effect| effect["kind"] == "invoice") {

@@ -13,6 +13,7 @@ mod import;
 mod kill;
 mod northwind;
 mod openapi;
+mod processes;
 mod provider;
 mod sample;
 mod serve;

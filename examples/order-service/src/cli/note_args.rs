@@ -1,0 +1,14 @@
+//! The arguments of the note that is recorded with an action of an operator.
+
+use clap::Args;
+
+/// Who and why.
+#[derive(Debug, Clone, Args)]
+pub(super) struct NoteArgs {
+    /// Reason, recorded with the action
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: String,
+    /// Person, recorded with the action
+    #[arg(long, value_name = "NAME")]
+    pub(super) by: Option<String>,
+}
