@@ -1,13 +1,15 @@
 //! The read models, tested without a store.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use es_core::model::SubjectId;
+use es_core::retention::DeleteKind;
 use es_core::testing::given_events;
 use order_service::domain::{
     Destination, Discount, Order, OrderEvent, OrderLine, OrderLines, OrderStatus, Product, ProductEvent, Revenue,
 };
 use order_service::views::{
     BEST_FIRST, BY_CUSTOMER, COUNTRIES, DEMAND, LOWEST_FIRST, MONTHS, NEWEST_FIRST, ORDERS, OrderSummaries,
-    ProductDemand, STATUSES, STOCK, Sales, StockLevels, TOTAL,
+    ProductDemand, STATUSES, STOCK, Sales, StockLevels, TOTAL, Total,
 };
 
 fn placed(customer: &str, country: &str, lines: &[(&str, &str, &str)]) -> OrderEvent {
@@ -109,6 +111,43 @@ fn demand_is_sorted_by_revenue() {
     best(&events.of::<Order>("1".parse().unwrap(), [cancelled()]), &[("a", 5, "15.00")]);
 }
 
+/// The views kept the rows of deleted orders, and counted them.
+#[test]
+fn a_deleted_order_leaves_every_view() {
+    let line = [("a", "1.00", "5")];
+    let kept = || given_events().at(at("2016-07-04")).of::<Order>("1".parse().unwrap(), [placed("A", "X", &line)]);
+    let deleted = kept()
+        .of::<Order>("2".parse().unwrap(), [placed("B", "X", &[("a", "2.00", "1"), ("b", "1.00", "1")])])
+        .of::<Order>("3".parse().unwrap(), [placed("C", "Y", &line), cancelled()])
+        .erased(SubjectId::new("B").unwrap())
+        .deleted::<Order>("2".parse().unwrap(), DeleteKind::Hard)
+        .deleted::<Order>("3".parse().unwrap(), DeleteKind::Soft)
+        .deleted::<Order>("4".parse().unwrap(), DeleteKind::Hard)
+        .deleted::<Product>("a".parse().unwrap(), DeleteKind::Hard);
+    for events in [kept(), deleted] {
+        let _ = events.project(OrderSummaries).then(|views| {
+            let orders = views.view(&ORDERS).scan().by(&BY_CUSTOMER).read();
+            assert_eq!(orders.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["1"]);
+            let statuses = views.view(&STATUSES).scan().read();
+            assert_eq!(statuses.iter().map(|(_, orders)| orders).sum::<u64>(), 1);
+        });
+        let _ = events.project(Sales).then(|views| {
+            let total = |total: &Total| (total.orders, displayed(total.revenue));
+            let countries = views.view(&COUNTRIES).scan().read();
+            assert_eq!(
+                countries.iter().map(|(name, t)| (name.as_str(), total(t))).collect::<Vec<_>>(),
+                [("X", (1, "5.00".into()))]
+            );
+            assert_eq!(views.view(&TOTAL).get(&0).map(|t| total(&t)), Some((1, "5.00".into())));
+        });
+        let _ = events.project(ProductDemand).then(|views| {
+            let best = views.view(&DEMAND).scan().by(&BEST_FIRST).read();
+            let best: Vec<_> = best.iter().map(|(id, d)| (id.as_str(), d.lines, displayed(d.revenue))).collect();
+            assert_eq!(best, [("a", 1, "5.00".into())]);
+        });
+    }
+}
+
 #[test]
 fn stock_levels_are_sorted_by_ascending_stock() {
     let registered = |name: &str, stock: u32| ProductEvent::Registered {
@@ -141,6 +180,12 @@ fn stock_levels_are_sorted_by_ascending_stock() {
         let low = views.view(&STOCK).scan().by(&LOWEST_FIRST).range(..=8).read();
         let low: Vec<_> = low.iter().map(|(_, product)| (product.name.as_str(), product.stock)).collect();
         assert_eq!(low, [("Brie", 1), ("Chai", 5), ("Tofu", 8)]);
+    });
+    let deleted = events.deleted::<Product>("42".parse().unwrap(), DeleteKind::Soft);
+    let _ = deleted.project(StockLevels).then(|views| {
+        let low = views.view(&STOCK).scan().by(&LOWEST_FIRST).range(..=8).read();
+        let names: Vec<_> = low.iter().map(|(_, product)| product.name.as_str()).collect();
+        assert_eq!(names, ["Brie", "Tofu"]);
     });
 }
 

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use es_core::{EventReader, EventStore, LogRead, Position};
+use es_core::retention::{DeleteKind, Note};
+use es_core::store::StoreAdmin;
+use es_core::{EventReader, EventStore, ExpectedRevision, LogRead, Position, StreamId};
 use es_rocksdb::{Backups, Options, RocksDbStore};
 use order_service::domain::order::{Approve, Cancel, Deliver, Place, Ship};
 use order_service::domain::{Destination, OrderEvent, OrderLine, OrderLines};
@@ -65,7 +67,8 @@ async fn replay(dir: &Path, to: Option<Position>) -> Replay {
     let store = open(dir).await;
     let mut customers: BTreeMap<String, [u64; 4]> = BTreeMap::new();
     let mut owners = BTreeMap::new();
-    let log = store.read_log(LogRead::all()).await.expect("a log").collect().await.expect("events");
+    let log = LogRead::category("order".parse().expect("a name"));
+    let log = store.read_log(log).await.expect("a log").collect().await.expect("events");
     let is_complete = log.last().map(|event| event.position) <= to;
     for record in log.iter().filter(|record| Some(record.position) <= to) {
         for event in record.decode::<OrderEvent>().expect("an order's event") {
@@ -136,4 +139,32 @@ async fn a_view_of_a_lost_history_is_refused() {
     follow(store, &mut view, 100, |log| !log.is_at_head()).await.expect("it continues with its own log");
     let refused = follow(Arc::new(open(&restored).await), &mut view, 100, |_| false).await;
     assert!(matches!(refused, Err(Failure::OtherLog(_))), "{refused:?}");
+}
+
+/// The view kept the customer of a deleted order, and counted the order.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_order_leaves_the_view() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (source, path) = (dir.path().join("store"), dir.path().join("view.db"));
+    place_orders(&source).await;
+    let store = Arc::new(open(&source).await);
+    let mut view = View::open(&path).expect("a view");
+    follow(store.clone(), &mut view, 100, |log| !log.is_at_head()).await.expect("the view follows");
+    let admin = StoreAdmin::new(store.clone());
+    // All orders of the customer C0, in each status, and an order of another.
+    for number in (0..ORDERS).step_by(7).chain([1]) {
+        let stream = StreamId::new(format!("order-A-{number}")).expect("a name");
+        let kind = if number % 2 == 0 { DeleteKind::Hard } else { DeleteKind::Soft };
+        admin.delete_stream(&stream, kind, ExpectedRevision::StreamExists, Note::default()).await.expect("deleted");
+    }
+    follow(store.clone(), &mut view, 100, |log| !log.is_at_head()).await.expect("the view follows");
+    let mut rebuilt = View::open(&dir.path().join("rebuilt.db")).expect("a view");
+    follow(store.clone(), &mut rebuilt, 100, |log| !log.is_at_head()).await.expect("the view follows");
+    let head = store.head().await.expect("read");
+    drop(admin);
+    store.close().await.expect("closed");
+    let customers = view.customers().expect("customers");
+    assert_eq!(customers, replay(&source, head).await.customers);
+    assert_eq!(customers, rebuilt.customers().expect("customers"));
+    assert!(customers.iter().all(|(customer, _)| customer != "C0"), "{customers:?}");
 }

@@ -7,7 +7,8 @@
 //! | [`ProductDemand`] | items ordered and revenue by product | best-selling products |
 //! | [`StockLevels`] | each product with its stock | products with low stock |
 //!
-//! The views are stored in the event store. They can be deleted and rebuilt from the log at any time.
+//! The views are stored in the event store. They can be deleted and rebuilt from the log at any time. They contain
+//! nothing of a deleted order or product: a total does not count a deleted order, as if it had never been placed.
 
 mod demand;
 mod keys;

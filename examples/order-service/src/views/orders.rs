@@ -6,6 +6,7 @@ use es_core::Timestamp;
 use es_core::prelude::*;
 use es_core::projection::view::{Order as Ordering, View};
 use es_core::projection::{ApplyError, Projection, Rows};
+use es_core::retention::Erasure;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::money::exact;
@@ -51,6 +52,8 @@ pub struct OrderSummaries;
 impl Projection for OrderSummaries {
     type Source = Order;
     const NAME: &'static str = "order-summaries";
+    // Version 1 kept the rows of deleted orders.
+    const VERSION: u32 = 2;
 
     fn apply(&self, event: &OrderEvent, at: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
         let id = order_of(at)?;
@@ -84,12 +87,24 @@ impl Projection for OrderSummaries {
         summary.revision = at.revision().get();
         rows.view(&ORDERS)?.put(&id, &summary)
     }
+
+    fn erased(&self, erasure: &Erasure, _: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+        let Some(id) = deleted_order(erasure) else { return Ok(()) };
+        let Some(summary) = rows.view(&ORDERS)?.get(&id)? else { return Ok(()) };
+        rows.view(&STATUSES)?.update(&summary.status, |orders| *orders = orders.saturating_sub(1))?;
+        rows.view(&ORDERS)?.delete(&id)
+    }
 }
 
 /// Returns the id of the order that an event belongs to.
 pub(super) fn order_of(at: &ProjectedContext<'_>) -> Result<OrderId, ApplyError> {
     let id = Order::id_of(at.stream());
     id.ok_or_else(|| ApplyError::new(format!("expected the stream of an order, found {:?}", at.stream())))
+}
+
+/// Returns the id of the order whose stream was deleted; `None` for any other erasure.
+pub(super) fn deleted_order(erasure: &Erasure) -> Option<OrderId> {
+    erasure.stream().and_then(Order::id_of)
 }
 
 /// Creates the error for an event of an order that has no `Placed` event before it.

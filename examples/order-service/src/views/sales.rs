@@ -4,9 +4,10 @@ use es_core::Timestamp;
 use es_core::prelude::*;
 use es_core::projection::view::View;
 use es_core::projection::{ApplyError, Projection, Rows};
+use es_core::retention::Erasure;
 use serde::{Deserialize, Serialize};
 
-use super::orders::{never_placed, order_of};
+use super::orders::{deleted_order, never_placed, order_of};
 use crate::domain::money::exact;
 use crate::domain::{Destination, Inexact, Order, OrderEvent, OrderId, Revenue};
 
@@ -29,7 +30,8 @@ pub const MONTHS: View<String, Total> = View::new("months");
 pub const COUNTRIES: View<String, Total> = View::new("countries");
 /// The total over all orders, under the single key 0.
 pub const TOTAL: View<u8, Total> = View::new("total");
-/// The totals that each order contributes to, until it is cancelled.
+/// The totals that each order contributes to, until it is cancelled or deleted. The content of a deleted order cannot
+/// be read, so its contribution is stored.
 const COUNTED: View<OrderId, Counted> = View::new("counted");
 
 /// The month, country and revenue with which an order is counted.
@@ -48,6 +50,8 @@ pub struct Sales;
 impl Projection for Sales {
     type Source = Order;
     const NAME: &'static str = "sales";
+    // Version 1 counted deleted orders.
+    const VERSION: u32 = 2;
 
     fn apply(&self, event: &OrderEvent, at: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
         match event {
@@ -61,16 +65,28 @@ impl Projection for Sales {
             }
             OrderEvent::Cancelled { .. } => {
                 let id = order_of(at)?;
-                let counted = rows.view(&COUNTED)?.get(&id)?.ok_or_else(|| never_placed(&id))?;
-                change_totals(rows, &counted, |total| {
-                    let orders = total.orders.saturating_sub(1);
-                    Ok(Total { orders, revenue: total.revenue.minus(counted.revenue)? })
-                })?;
-                rows.view(&COUNTED)?.delete(&id)
+                if remove_order(rows, &id)? { Ok(()) } else { Err(never_placed(&id)) }
             }
             OrderEvent::Approved | OrderEvent::Shipped | OrderEvent::Delivered | OrderEvent::PaymentReminded => Ok(()),
         }
     }
+
+    fn erased(&self, erasure: &Erasure, _: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+        let Some(id) = deleted_order(erasure) else { return Ok(()) };
+        // A cancelled order is not counted.
+        remove_order(rows, &id).map(drop)
+    }
+}
+
+/// Subtracts an order from its totals. Returns whether it was counted.
+fn remove_order(rows: &mut Rows, id: &OrderId) -> Result<bool, ApplyError> {
+    let Some(counted) = rows.view(&COUNTED)?.get(id)? else { return Ok(false) };
+    change_totals(rows, &counted, |total| {
+        let orders = total.orders.saturating_sub(1);
+        Ok(Total { orders, revenue: total.revenue.minus(counted.revenue)? })
+    })?;
+    rows.view(&COUNTED)?.delete(id)?;
+    Ok(true)
 }
 
 /// Changes every total that an order contributes to. Deletes a total when it has no orders left.

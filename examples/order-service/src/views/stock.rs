@@ -3,6 +3,7 @@
 use es_core::prelude::*;
 use es_core::projection::view::{Order as Ordering, View};
 use es_core::projection::{ApplyError, Projection, Rows};
+use es_core::retention::Erasure;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -32,6 +33,8 @@ pub struct StockLevels;
 impl Projection for StockLevels {
     type Source = Product;
     const NAME: &'static str = "stock-levels";
+    // Version 1 kept the rows of deleted products.
+    const VERSION: u32 = 2;
 
     fn apply(&self, event: &ProductEvent, at: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
         let stream = at.stream();
@@ -66,5 +69,10 @@ impl Projection for StockLevels {
             }
         };
         products.put(&id, &level)
+    }
+
+    fn erased(&self, erasure: &Erasure, _: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+        let Some(id) = erasure.stream().and_then(Product::id_of) else { return Ok(()) };
+        rows.view(&STOCK)?.delete(&id)
     }
 }

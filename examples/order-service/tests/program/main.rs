@@ -5,6 +5,7 @@ mod bad_input;
 mod commands;
 mod config;
 mod edge;
+mod erasure;
 mod fulfilment;
 mod fulfilment_crashes;
 mod fulfilment_kill;
