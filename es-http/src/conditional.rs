@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use es_core::aggregate::Execute;
 use es_core::model::{OneOrder, Version};
+use es_core::store::{Conflict, FailedCheck};
 use es_core::{Aggregate, Evolve, ExpectedRevision, Repository, Revision};
 use serde::Serialize;
 
@@ -86,13 +87,71 @@ impl Preconditions {
     /// if the client has this version, or 412.
     pub fn respond(&self, version: Option<Version>, body: impl Serialize) -> Response {
         let tag = version.map(EntityTag::from);
-        if self.if_match.as_ref().is_some_and(|condition| !condition.matches_strongly(version)) {
-            return (tag, failed("If-Match: the version of the resource is another one")).into_response();
+        if let Some(detail) = self.unmet_if_match(version) {
+            return (tag, failed(detail)).into_response();
         }
         if self.if_none_match.as_ref().is_some_and(|condition| condition.matches_weakly(version)) {
             return (StatusCode::NOT_MODIFIED, tag, ()).into_response();
         }
         (tag, Json(body)).into_response()
+    }
+
+    /// Checks the headers of a request that changes something other than the aggregate, such as the start of a saga for
+    /// it. `version` is the version of the aggregate, which may change after the check.
+    ///
+    /// # Errors
+    /// 412 if a condition does not hold.
+    pub fn check(&self, version: Option<Version>) -> Result<(), Problem> {
+        self.unmet(version).map_or(Ok(()), |detail| Err(failed(detail)))
+    }
+
+    /// Returns what does not hold at a version, in the terms of the request.
+    fn unmet(&self, current: Option<Version>) -> Option<String> {
+        self.unmet_if_match(current).or_else(|| self.unmet_if_none_match(current))
+    }
+
+    fn unmet_if_match(&self, current: Option<Version>) -> Option<String> {
+        let condition = self.if_match.as_ref().filter(|condition| !condition.matches_strongly(current))?;
+        let expected = match condition {
+            TagCondition::Any => "a version".to_owned(),
+            TagCondition::List(_) => condition.to_string(),
+        };
+        let found = current.map_or_else(|| "none".to_owned(), |version| EntityTag::from(version).to_string());
+        let hint = if condition.has_weak_tag() { "; a weak tag never matches" } else { "" };
+        Some(format!("If-Match: expected {expected}, found {found}{hint}"))
+    }
+
+    fn unmet_if_none_match(&self, current: Option<Version>) -> Option<String> {
+        let condition = self.if_none_match.as_ref().filter(|condition| condition.matches_weakly(current))?;
+        let expected = match condition {
+            TagCondition::Any => "no version".to_owned(),
+            TagCondition::List(_) => format!("another version than {condition}"),
+        };
+        Some(format!("If-None-Match: expected {expected}, found {}", EntityTag::from(current?)))
+    }
+
+    /// Returns what did not hold of a conflict with the conditions of this request; `None` for another conflict.
+    fn unmet_at_commit(&self, conflict: &Conflict) -> Option<String> {
+        let actual = conflict.failed.iter().find(|check| self.is_condition(check)).map(|check| match check {
+            FailedCheck::Version { actual, .. } => *actual,
+            FailedCheck::Revision { actual, .. } => actual.map(Version::from),
+            _ => None,
+        })?;
+        Some(format!("{}; nothing was written: reload and decide again", self.unmet(actual)?))
+    }
+
+    /// Returns whether a check of a commit is the condition of this request, and not one of the command itself.
+    fn is_condition(&self, check: &FailedCheck) -> bool {
+        match (self.without_state(), check) {
+            (Some(WriteCondition::Version(version)), FailedCheck::Version { expected, .. }) => *expected == version,
+            (None, FailedCheck::Version { .. }) => true,
+            (_, FailedCheck::Revision { expected, .. }) => match expected {
+                ExpectedRevision::NoStream | ExpectedRevision::StreamExists => true,
+                ExpectedRevision::Exact(revision) => *revision == UNREACHABLE,
+                ExpectedRevision::Any => false,
+            },
+            _ => false,
+        }
     }
 
     /// Returns the condition of a command. Only lists of several tags and `If-None-Match` with tags load the aggregate.
@@ -141,10 +200,14 @@ impl Preconditions {
         }
     }
 
-    /// Returns the problem of a failed command. A conflict is 412 if the request has a precondition, otherwise 409.
+    /// Returns the problem of a failed command. A conflict is 412 if the request has a precondition, otherwise 409. The
+    /// detail of a 412 has the header and the version that was found.
     pub fn problem(&self, error: impl Into<Problem>) -> Problem {
         let problem = error.into();
-        if self.is_empty() { problem } else { problem.conflict_as_precondition() }
+        if self.is_empty() {
+            return problem;
+        }
+        problem.conflict_as_precondition(|conflict| self.unmet_at_commit(conflict))
     }
 }
 
@@ -156,7 +219,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Preconditions {
     }
 }
 
-fn failed(detail: &str) -> Problem {
+fn failed(detail: String) -> Problem {
     Problem::new(StatusCode::PRECONDITION_FAILED, detail).with_type(kind::PRECONDITION)
 }
 

@@ -8,6 +8,7 @@ use es_core::Revision;
 use es_core::model::Version;
 
 use crate::Problem;
+use crate::problem::shortened;
 
 /// The longest list of a condition that is accepted, in tags.
 const MAX_TAGS: usize = 100;
@@ -79,7 +80,25 @@ pub(crate) enum TagCondition {
     List(Vec<EntityTag>),
 }
 
+/// Tags are separated by `or`. A long list is shortened.
+impl fmt::Display for TagCondition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::List(tags) => {
+                let tags: Vec<String> = tags.iter().map(ToString::to_string).collect();
+                f.write_str(&shortened(&tags.join(" or ")))
+            }
+        }
+    }
+}
+
 impl TagCondition {
+    /// Returns whether the condition has a weak tag, which never matches in `If-Match`.
+    pub(crate) fn has_weak_tag(&self) -> bool {
+        matches!(self, Self::List(tags) if tags.iter().any(|tag| tag.is_weak))
+    }
+
     /// Returns whether the condition contains the current version, in the strong comparison.
     pub(crate) fn matches_strongly(&self, current: Option<Version>) -> bool {
         match self {

@@ -12,8 +12,8 @@ pub(crate) fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
         (Some(value), None) => {
-            let invalid = |_| Problem::invalid(name, "visible ASCII characters", &format!("{value:?}"));
-            Ok(Some(value.to_str().map_err(invalid)?))
+            let found = || String::from_utf8_lossy(value.as_bytes());
+            Ok(Some(value.to_str().map_err(|_| Problem::invalid(name, "visible ASCII characters", &found()))?))
         }
         (Some(_), Some(_)) => Err(Problem::invalid(name, "one value", "several values")),
     }

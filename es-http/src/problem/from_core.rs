@@ -13,6 +13,8 @@ use es_core::{CommitError, ExecuteError, LoadError, StoreError};
 
 use super::{Problem, kind};
 
+/// The header that has the command id.
+const KEY: &str = "Idempotency-Key";
 const UNAVAILABLE: &str = "the store of the service accepts no requests at present";
 
 impl Problem {
@@ -60,7 +62,7 @@ impl<R: Display> From<UnitError<R>> for Problem {
 /// 409. [`Preconditions::problem`](crate::Preconditions::problem) makes it 412.
 impl From<Conflict> for Problem {
     fn from(conflict: Conflict) -> Self {
-        Self::new(StatusCode::CONFLICT, conflict.to_string()).with_type(kind::CONFLICT)
+        Self::of_conflict(conflict)
     }
 }
 
@@ -114,11 +116,18 @@ impl From<InfrastructureError> for Problem {
             InfrastructureError::Store(error) => error.into(),
             InfrastructureError::IdConflict(error) => error.into(),
             InfrastructureError::Invalid(error) => Self::new(unprocessable, error.to_string()),
-            InfrastructureError::CommandIdReused { .. } => {
-                Self::new(unprocessable, error.to_string()).with_type(kind::COMMAND_ID_REUSED)
+            // The error has the types of the program, which say nothing to a client.
+            InfrastructureError::CommandIdReused { command_id, .. } => {
+                let used =
+                    format!("{KEY}: {command_id:?} was used for another request to this resource; use another key");
+                Self::new(unprocessable, used).with_type(kind::COMMAND_ID_REUSED)
             }
-            InfrastructureError::ResultRemoved { .. } => {
-                Self::new(StatusCode::GONE, error.to_string()).with_type(kind::RESULT_REMOVED)
+            InfrastructureError::ResultRemoved { command_id, .. } => {
+                let removed = format!(
+                    "{KEY}: the request with the key {command_id:?} was executed, and its result was removed since; do \
+                     not repeat it"
+                );
+                Self::new(StatusCode::GONE, removed).with_type(kind::RESULT_REMOVED)
             }
             error => Self::internal(&error),
         }

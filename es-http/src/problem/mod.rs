@@ -9,6 +9,7 @@ use std::fmt;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use es_core::store::Conflict;
 use serde_json::{Map, Value};
 
 pub use uniform::uniform_problems;
@@ -71,6 +72,8 @@ struct Members {
     detail: String,
     extensions: Map<String, Value>,
     headers: HeaderMap,
+    /// The conflict of which this is the problem, for the detail of a 412.
+    conflict: Option<Conflict>,
 }
 
 impl Problem {
@@ -78,7 +81,14 @@ impl Problem {
     #[must_use]
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         let (detail, extensions, headers) = (detail.into(), Map::new(), HeaderMap::new());
-        Self(Box::new(Members { status, kind: None, title: None, detail, extensions, headers }))
+        Self(Box::new(Members { status, kind: None, title: None, detail, extensions, headers, conflict: None }))
+    }
+
+    /// Creates the problem of a conflict.
+    fn of_conflict(conflict: Conflict) -> Self {
+        let mut problem = Self::new(StatusCode::CONFLICT, conflict.to_string()).with_type(kind::CONFLICT);
+        problem.0.conflict = Some(conflict);
+        problem
     }
 
     /// Creates the response to an invalid header, parameter or path segment: 400 with a detail such as
@@ -160,11 +170,14 @@ impl Problem {
     }
 
     /// Returns the response to a write whose [precondition](crate::Preconditions) does not hold, in place of a
-    /// conflict.
-    pub(crate) fn conflict_as_precondition(mut self) -> Self {
+    /// conflict. `unmet` returns the detail, or `None` for a conflict with something else.
+    pub(crate) fn conflict_as_precondition(mut self, unmet: impl FnOnce(&Conflict) -> Option<String>) -> Self {
         if self.type_uri() == Some(kind::CONFLICT) {
             self.0.status = StatusCode::PRECONDITION_FAILED;
             self.0.kind = Some(kind::PRECONDITION.into());
+            if let Some(detail) = self.0.conflict.as_ref().and_then(unmet) {
+                self.0.detail = detail;
+            }
         }
         self
     }

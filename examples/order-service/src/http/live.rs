@@ -80,7 +80,8 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<LogPosition>, Problem> {
     let Some(value) = headers.get("last-event-id") else { return Ok(None) };
     let position = value.to_str().ok().and_then(|text| text.parse().ok());
     let expected = "a position, or LOG:POSITION";
-    position.map(Some).ok_or_else(|| Problem::invalid("Last-Event-ID", expected, &format!("{value:?}")))
+    let found = || String::from_utf8_lossy(value.as_bytes());
+    position.map(Some).ok_or_else(|| Problem::invalid("Last-Event-ID", expected, &found()))
 }
 
 fn event(log_id: LogId, record: &RecordedEvent) -> Event {
