@@ -12,12 +12,15 @@ use std::{sync::Arc, time::Duration};
 
 use axum::Router;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use es_core::prelude::*;
 use es_core::projection::view::{Order as ViewOrder, View, Views};
 use es_core::projection::{ProjectionHandle, ProjectionOptions};
-use es_core::{Executed, Service};
-use es_http::{Edge, EsPosition, Health, Json, Path, Problem, ServeOptions};
+use es_core::retention::Erasure;
+use es_core::{Command, Service};
+use es_http::{Edge, EntityTag, EsPosition, Health, Json, Path, Problem, ServeOptions};
+use es_http::{IdempotencyKey, NoInput, Preconditions, Query};
 use es_rocksdb::RocksDbStore;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -71,7 +74,7 @@ enum OrderError {
     NotFound,
 }
 
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Place {
     customer: String,
     cents: u64,
@@ -88,7 +91,7 @@ impl Decide<Place> for Order {
     }
 }
 
-#[derive(Clone)]
+#[derive(Clone, Serialize)]
 struct Ship;
 
 impl Decide<Ship> for Order {
@@ -107,16 +110,26 @@ impl Decide<Ship> for Order {
 
 const CUSTOMERS: View<String, u64> = View::new("customers").ordered_by(&BY_CENTS);
 const BY_CENTS: ViewOrder<String, u64, u64> = ViewOrder::new("by-cents", |_customer, cents| *cents);
+const PLACED: View<String, (String, u64)> = View::new("placed"); // the customer and the cents of each stream
 
 struct Customers;
 
 impl Projection for Customers {
     type Source = Order;
     const NAME: &'static str = "customers";
+    const VERSION: u32 = 2; // version 1 had no `erased`
 
-    fn apply(&self, event: &OrderEvent, _: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+    fn apply(&self, event: &OrderEvent, at: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
         let OrderEvent::Placed { customer, cents } = event else { return Ok(()) };
-        rows.view(&CUSTOMERS)?.update(customer, |sum| *sum += cents)
+        rows.view(&PLACED)?.put(&at.stream().to_string(), &(customer.clone(), *cents))?;
+        rows.view(&CUSTOMERS)?.change(customer, |sum| Some(sum.unwrap_or(0) + cents).filter(|sum| *sum > 0))
+    }
+
+    fn erased(&self, erasure: &Erasure, _: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+        let deleted = erasure.name().to_owned(); // the events of a deleted order cannot be read
+        let Some((customer, cents)) = rows.view(&PLACED)?.get(&deleted)? else { return Ok(()) };
+        rows.view(&PLACED)?.delete(&deleted)?;
+        rows.view(&CUSTOMERS)?.change(&customer, |sum| sum.map(|sum| sum - cents).filter(|sum| *sum > 0))
     }
 }
 
@@ -129,33 +142,50 @@ struct App {
 }
 
 type Shared = State<Arc<App>>;
-
-/// The answer to a command: its position is the header `ES-Position`. A read with this header shows the effect.
-type Answer = (EsPosition, Json<Order>);
+type Reply = Result<Response, Problem>;
+type Headers = (Preconditions, Option<IdempotencyKey>, Query<()>); // `Query<()>` refuses parameters of the query
+type ReadHeaders = (Preconditions, Option<EsPosition>);
 
 impl App {
-    fn answer(&self, done: Executed<Order>) -> Answer {
-        (EsPosition::in_store(&**self.orders.store(), done.position), Json(done.state))
+    /// Executes a command. Its position is the header `ES-Position`: a read with this header shows the effect.
+    async fn execute<C: Command + Serialize>(&self, id: &str, command: C, (conditions, key, _): Headers) -> Reply
+    where
+        Order: Decide<C, Rejection = OrderError>,
+    {
+        let id = Order::parse_id(id)?;
+        let mut command = conditions.condition(&self.orders, &id).await?.apply(self.orders.execute(&id, command));
+        if let Some(IdempotencyKey(key)) = key {
+            command = command.with_id(key);
+        }
+        let done = command.await.map_err(|error| conditions.problem(error))?;
+        let position = EsPosition::in_store(&**self.orders.store(), done.position);
+        Ok((done.version().map(EntityTag::from), position, Json(done.state)).into_response())
+    }
+
+    fn resolve(&self, at_least: Option<EsPosition>) -> Result<Option<Position>, Problem> {
+        Ok(at_least.map(|at_least| at_least.resolve(&**self.orders.store())).transpose()?.flatten())
     }
 }
 
-async fn place(State(app): Shared, Path(id): Path<String>, Json(command): Json<Place>) -> Result<Answer, Problem> {
-    Ok(app.answer(app.orders.execute(&Order::parse_id(&id)?, command).await?))
+async fn place(State(app): Shared, Path(id): Path<String>, headers: Headers, Json(command): Json<Place>) -> Reply {
+    app.execute(&id, command, headers).await
 }
 
-async fn ship(State(app): Shared, Path(id): Path<String>) -> Result<Answer, Problem> {
-    Ok(app.answer(app.orders.execute(&Order::parse_id(&id)?, Ship).await?))
+async fn ship(State(app): Shared, Path(id): Path<String>, headers: Headers, _: NoInput) -> Reply {
+    app.execute(&id, Ship, headers).await
 }
 
-async fn show(State(app): Shared, Path(id): Path<String>) -> Result<Json<Order>, Problem> {
-    Ok(Json(app.orders.load(&Order::parse_id(&id)?).await?.state))
+async fn show(State(app): Shared, Path(id): Path<String>, headers: ReadHeaders, _: NoInput) -> Reply {
+    let (conditions, at_least) = headers;
+    app.resolve(at_least)?; // the order includes every position of the log
+    let order = app.orders.load(&Order::parse_id(&id)?).await?;
+    Ok(conditions.respond(order.version(), order.state))
 }
 
-async fn customers(State(app): Shared, at_least: Option<EsPosition>) -> Result<Json<Vec<(String, u64)>>, Problem> {
-    let at_least = at_least.map(|at_least| at_least.resolve(&**app.orders.store())).transpose()?.flatten();
-    app.customers.wait_for(at_least, Duration::from_secs(5)).await?;
+async fn customers(State(app): Shared, at_least: Option<EsPosition>, _: NoInput) -> Reply {
+    app.customers.wait_for(app.resolve(at_least)?, Duration::from_secs(5)).await?;
     let page = app.views.view(&CUSTOMERS).scan().by(&BY_CENTS).backward().limit(20).read().await?;
-    Ok(Json(page.rows))
+    Ok(Json(page.rows).into_response())
 }
 
 #[tokio::main]
