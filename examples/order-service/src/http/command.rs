@@ -7,7 +7,7 @@ use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use es_core::model::Metadata;
+use es_core::model::{Metadata, Version};
 use es_core::{Aggregate, Evolve, Executed, Outcome, Repository, Revision};
 use es_http::{Authenticated, EntityTag, EsPosition, IdempotencyKey, Json, Preconditions, Problem, RequestContext};
 use serde::Serialize;
@@ -18,6 +18,7 @@ use utoipa::{IntoParams, IntoResponses};
 
 use super::Api;
 use super::openapi::problems;
+use super::reads::check_no_parameters;
 use crate::failure::Failure;
 use crate::moment::Moment;
 use crate::shop::CommandOptions;
@@ -25,7 +26,8 @@ use crate::shop::CommandOptions;
 /// The key of the name of the authenticated client in the metadata of events.
 pub const ACTOR_KEY: &str = "actor";
 
-/// The headers of a command: `If-Match` and `If-None-Match`, `Idempotency-Key`, and those of its context.
+/// The headers of a command: `If-Match` and `If-None-Match`, `Idempotency-Key`, and those of its context. A command has
+/// no parameters of the query.
 #[derive(Debug)]
 pub(super) struct CommandHeaders {
     preconditions: Preconditions,
@@ -49,6 +51,12 @@ impl CommandHeaders {
         })
     }
 
+    /// Checks the conditions for a request that writes to another stream than that of the order or product, which has
+    /// this version.
+    pub(super) fn check(&self, version: Option<Version>) -> Result<(), Problem> {
+        self.preconditions.check(version)
+    }
+
     /// Returns the response to a failed command. A conflict is 412 if the request has a precondition, otherwise 409.
     pub(super) fn problem(&self, failure: impl Into<Failure>) -> Problem {
         self.preconditions.problem(failure.into())
@@ -59,6 +67,7 @@ impl<S: Send + Sync> FromRequestParts<S> for CommandHeaders {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        check_no_parameters(parts)?;
         let context = RequestContext::from_request_parts(parts, state).await?;
         let mut metadata = context.metadata();
         if let Some(client) = parts.extensions.get::<Authenticated>() {
@@ -108,42 +117,8 @@ impl IntoResponses for CommandHeaders {
             (410, "The command was executed before, and its result was removed."),
             (412, "A condition of the request does not hold."),
             (413, "The body is too long."),
-            (415, "The body is not declared as JSON."),
+            (415, "The body is not declared as JSON, or the request has no body."),
             (422, "The body has an invalid value, or the key belongs to another request."),
         ])
-    }
-}
-
-/// The headers of a request for one order or product: `If-Match` and `If-None-Match`.
-#[derive(Debug)]
-pub(super) struct ReadHeaders(pub(super) Preconditions);
-
-impl<S: Send + Sync> FromRequestParts<S> for ReadHeaders {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        Preconditions::of_headers(&parts.headers).map(Self)
-    }
-}
-
-impl IntoParams for ReadHeaders {
-    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        vec![
-            header("If-Match", "412 if the version is none of these."),
-            header("If-None-Match", "304 if the version is one of these."),
-        ]
-    }
-}
-
-/// The responses without a body, and the errors.
-impl IntoResponses for ReadHeaders {
-    fn responses() -> BTreeMap<String, RefOr<DocumentedResponse>> {
-        let mut responses = problems(&[
-            (404, "The order or product does not exist."),
-            (410, "The order or product was deleted."),
-            (412, "A condition of the request does not hold."),
-        ]);
-        responses.insert("304".to_owned(), DocumentedResponse::new("The client has this version.").into());
-        responses
     }
 }

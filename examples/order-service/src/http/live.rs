@@ -9,13 +9,13 @@ use axum::response::sse::{Event, KeepAlive};
 use es_core::model::{Category, LogId, LogPosition, PositionError, Tags};
 use es_core::store::{Query as EventQuery, QueryItem};
 use es_core::{EventType, RecordedEvent, StoreError, Subscription};
-use es_http::{Draining, Problem, Query};
+use es_http::{Draining, Problem};
 use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::Api;
-use super::queries::QueryRequest;
+use super::reads::{Read, ReadParameters};
 use crate::json::EventJson;
 
 /// The query parameters of `GET /events`.
@@ -35,6 +35,8 @@ pub(super) struct EventParameters {
     event_type: Option<EventType>,
 }
 
+impl ReadParameters for EventParameters {}
+
 /// Streams the events after a position, then new events as they are committed. The response does not end.
 ///
 /// The id of each server-sent event is its position with the id of the log, so that a browser that reconnects continues
@@ -42,20 +44,20 @@ pub(super) struct EventParameters {
 /// 410.
 #[utoipa::path(
     get, path = "/events", tag = "events",
-    params(EventParameters,
+    params(Read<EventParameters>,
            ("Last-Event-ID" = Option<String>, Header, description = "The position after which a browser continues.")),
     responses(
         (status = 200, description = "Server-sent events; the data of each is a recorded event.",
          body = EventJson<'static>,
          content_type = "text/event-stream"),
-        QueryRequest,
+        Read<EventParameters>,
     )
 )]
 pub(super) async fn events(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
     draining: Draining,
-    Query(EventParameters { after, category, event_type }): Query<EventParameters>,
+    Read { parameters: EventParameters { after, category, event_type }, .. }: Read<EventParameters>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, StoreError>>>, Problem> {
     let after = match last_event_id(&headers)?.or(after) {
         Some(position) => position.resolve(api.shop.store())?,

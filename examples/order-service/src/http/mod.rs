@@ -26,11 +26,11 @@
 //! `If-None-Match: *`: the command is executed only if the order or product does not exist; otherwise 412.
 //! `Idempotency-Key: "K"`: the command is executed at most once for this key; a repeat returns the first result, and
 //! another request to the same resource with the key is 422.
-//! `ES-Position`: the response header with the position of the command's last event, as `LOG:POSITION`. A query with
+//! `ES-Position`: the response header with the position of the command's last event, as `LOG:POSITION`. A read with
 //! this header, or with `at_least=LOG:POSITION`, waits until its result includes that position. After the store was
 //! restored, positions from before are refused with 410. A result that lacks events which could not be applied has
-//! their number as `parked_events`. A body without `Content-Type: application/json` is 415. Errors are
-//! `application/problem+json` (RFC 9457).
+//! their number as `parked_events`. A body without `Content-Type: application/json`, and a body that a route does not
+//! have, are 415. A parameter that a route does not have is 400. Errors are `application/problem+json` (RFC 9457).
 //!
 //! With [tokens](es_http::Tokens), GET needs the role `read`, every other method the role `write`; probes need none.
 //! Events have the correlation id and the trace of their request, its tenant and the name of the client.
@@ -49,13 +49,14 @@ mod problem;
 mod processes;
 mod products;
 mod queries;
+mod reads;
 mod sagas;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::get;
-use es_http::{Edge, Health, Json, Metrics, ServeOptions};
+use es_http::{Edge, Health, Json, Metrics, NoInput, ServeOptions};
 use openapi::Document;
 use tokio::net::TcpListener;
 use utoipa::OpenApi;
@@ -118,7 +119,7 @@ pub fn router(api: Arc<Api>, front: Front) -> Router {
     let Front { edge, health, metrics } = front;
     let (routes, mut document) = routes().split_for_parts();
     openapi::add_common_errors(&mut document);
-    let routes = routes.merge(metrics.router()).route("/openapi.json", get(async move || Json(document)));
+    let routes = routes.merge(metrics.router()).route("/openapi.json", get(async move |_: NoInput| Json(document)));
     // Probes have no token.
     routes.layer(edge).merge(health.router()).with_state(api)
 }

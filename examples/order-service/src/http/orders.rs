@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use es_core::{Aggregate, Command, Decide, StreamRead};
-use es_http::{EntityTag, Json, Path, Problem};
+use es_http::{Json, Path, Problem};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Api;
-use super::command::{self, CommandHeaders, ReadHeaders};
-use super::openapi::ProblemDetails;
+use super::command::{self, CommandHeaders};
+use super::reads::ReadOne;
 use crate::domain::order::{Approve, Cancel, Deliver, Place, Ship};
 use crate::domain::{
     City, Country, CustomerId, Destination, Discount, Order, OrderId, OrderLine, OrderLines, OrderLinesError,
@@ -212,16 +212,16 @@ where
 /// Returns an order.
 #[utoipa::path(
     get, path = "/orders/{id}", tag = "orders",
-    params(("id" = OrderId, Path, description = "The order."), ReadHeaders),
+    params(("id" = OrderId, Path, description = "The order."), ReadOne),
     responses(
         (status = 200, description = "The order.", body = OrderJson<'static>, headers(("ETag" = String))),
-        ReadHeaders,
+        ReadOne,
     )
 )]
 pub(super) async fn show(
     State(api): State<Arc<Api>>,
     Path(id): Path<OrderId>,
-    ReadHeaders(preconditions): ReadHeaders,
+    ReadOne(preconditions): ReadOne,
 ) -> Result<Response, Problem> {
     let loaded = api.shop.orders.load(&id).await?;
     let Some(order) = loaded.state.placed() else { return Err(Failure::NoOrder(id).into()) };
@@ -239,19 +239,20 @@ struct HistoryJson<'a> {
 /// Returns all events of an order.
 #[utoipa::path(
     get, path = "/orders/{id}/events", tag = "orders",
-    params(("id" = OrderId, Path, description = "The order.")),
+    params(("id" = OrderId, Path, description = "The order."), ReadOne),
     responses(
         (status = 200, description = "The events.", body = HistoryJson<'static>, headers(("ETag" = String))),
-        (status = 404, description = "The order does not exist.",
-         body = ProblemDetails,
-         content_type = "application/problem+json"),
+        ReadOne,
     )
 )]
-pub(super) async fn history(State(api): State<Arc<Api>>, Path(id): Path<OrderId>) -> Result<Response, Problem> {
+pub(super) async fn history(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<OrderId>,
+    ReadOne(preconditions): ReadOne,
+) -> Result<Response, Problem> {
     let read = StreamRead::new(Order::stream(&id)?);
     let records = api.shop.store().read_stream(read).await?.collect().await?;
     let Some(last) = records.last() else { return Err(Failure::NoOrder(id).into()) };
-    let tag = EntityTag::from(last.revision);
     let events = records.iter().map(EventJson::of).collect();
-    Ok((tag, Json(HistoryJson { order_id: &id, events })).into_response())
+    Ok(preconditions.respond(Some(last.revision.into()), HistoryJson { order_id: &id, events }))
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use es_http::operations::Operator;
-use es_http::{Json, Path, Problem, Query};
+use es_http::{Json, NoInput, Path, Problem, Query};
 use es_saga::process::ProcessAdmin;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -12,6 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::openapi::ProblemDetails;
+use super::operators::UnversionedWrite;
 use super::sagas::{MAX_LIMIT, UNNAMED};
 use crate::processes::{
     self, DEFAULT_LIMIT, InstanceFilter, ParkedEventAction, ProcessAction, ProcessReport, ProcessSummary,
@@ -132,6 +133,9 @@ async fn set_aside(
         (status = 409, description = "The event was handled or skipped at the same time.",
          body = ProblemDetails,
          content_type = "application/problem+json"),
+        (status = 412, description = "A parked event has no version: `If-Match` never holds.",
+         body = ProblemDetails,
+         content_type = "application/problem+json"),
         (status = 415, description = "The body is not declared as JSON.",
          body = ProblemDetails,
          content_type = "application/problem+json"),
@@ -144,6 +148,7 @@ async fn act_on_event(
     State(admin): State<Arc<ProcessAdmin>>,
     operator: Operator,
     Path((process, position)): Path<(String, u64)>,
+    _: UnversionedWrite,
     Json(action): Json<ParkedEventAction>,
 ) -> Result<Json<SetAsideEvent>, Problem> {
     let by = operator.recorded_as(action.by.clone()).unwrap_or_else(|| UNNAMED.to_owned());
@@ -161,7 +166,11 @@ async fn act_on_event(
          content_type = "application/problem+json"),
     )
 )]
-async fn show(State(admin): State<Arc<ProcessAdmin>>, Path(id): Path<String>) -> Result<Json<ProcessReport>, Problem> {
+async fn show(
+    State(admin): State<Arc<ProcessAdmin>>,
+    Path(id): Path<String>,
+    _: NoInput,
+) -> Result<Json<ProcessReport>, Problem> {
     Ok(Json(processes::show(&admin, &process_id(&admin, &id).await?).await?))
 }
 
@@ -178,6 +187,9 @@ async fn show(State(admin): State<Arc<ProcessAdmin>>, Path(id): Path<String>) ->
         (status = 409, description = "The state of the instance does not permit the action.",
          body = ProblemDetails,
          content_type = "application/problem+json"),
+        (status = 412, description = "An instance has no version: `If-Match` never holds.",
+         body = ProblemDetails,
+         content_type = "application/problem+json"),
         (status = 415, description = "The body is not declared as JSON.",
          body = ProblemDetails,
          content_type = "application/problem+json"),
@@ -190,6 +202,7 @@ async fn act(
     State(admin): State<Arc<ProcessAdmin>>,
     operator: Operator,
     Path(id): Path<String>,
+    _: UnversionedWrite,
     Json(action): Json<ProcessAction>,
 ) -> Result<Json<ProcessSummary>, Problem> {
     let by = operator.recorded_as(action.by.clone()).unwrap_or_else(|| UNNAMED.to_owned());

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Api;
-use super::command::{self, CommandHeaders, ReadHeaders};
+use super::command::{self, CommandHeaders};
+use super::reads::ReadOne;
 use crate::domain::product::{Receive, Register, Withdraw};
 use crate::domain::{InitialStock, Price, Product, ProductId, ProductName, ProductRejection, Quantity};
 use crate::failure::Failure;
@@ -166,16 +167,16 @@ where
 /// Returns a product.
 #[utoipa::path(
     get, path = "/products/{id}", tag = "products",
-    params(("id" = ProductId, Path, description = "The product."), ReadHeaders),
+    params(("id" = ProductId, Path, description = "The product."), ReadOne),
     responses(
         (status = 200, description = "The product.", body = ProductJson<'static>, headers(("ETag" = String))),
-        ReadHeaders,
+        ReadOne,
     )
 )]
 pub(super) async fn show(
     State(api): State<Arc<Api>>,
     Path(id): Path<ProductId>,
-    ReadHeaders(preconditions): ReadHeaders,
+    ReadOne(preconditions): ReadOne,
 ) -> Result<Response, Problem> {
     let loaded = api.shop.products.load(&id).await?;
     let Some(product) = loaded.state.registered() else { return Err(Failure::NoProduct(id).into()) };

@@ -1,28 +1,18 @@
 //! Queries over all orders and products, from the read models.
-//!
-//! The header `ES-Position: P` or the parameter `at_least=P`, where P is the `ES-Position` of a command's response,
-//! waits until the read model includes the command. The response is 503 if this takes longer than [`WAIT_TIMEOUT`], at
-//! once 409 if P is ahead of the log, and 410 if it belongs to another log.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::extract::{FromRequestParts, State};
-use axum::http::request::Parts;
+use axum::extract::State;
 use es_core::Timestamp;
 use es_core::model::LogPosition;
-use es_core::projection::Projection;
 use es_core::projection::view::{Page, ViewKey, ViewReader, ViewScan, Views};
-use es_http::{EsPosition, Json, Problem, Query};
+use es_http::{Json, Problem};
 use serde::{Deserialize, Serialize};
-use utoipa::openapi::path::{Parameter, ParameterIn};
-use utoipa::openapi::{RefOr, Response};
-use utoipa::{IntoParams, IntoResponses, ToSchema};
+use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::command::header;
-use super::openapi::problems;
+use super::reads::{AtLeast, Read, ReadParameters, WAIT_TIMEOUT};
 use crate::domain::{City, Country, CustomerId, OrderId, OrderStatus, ProductId, Revenue};
 use crate::report::{MAX_PARKED_EVENTS, Report, TopProduct, is_zero, revenues};
 use crate::views::{
@@ -30,18 +20,30 @@ use crate::views::{
     OrderSummary, ProductDemand, STOCK, Sales, StockLevel, StockLevels,
 };
 
-/// The time that a query waits for its read model.
-const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Rows per page without `limit`.
 const DEFAULT_PAGE: usize = 100;
 /// Maximum rows per page.
 const MAX_PAGE: usize = 1000;
 
-/// The query parameters.
+/// The parameters of `GET /demand`.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub(super) struct QueryParameters {
+pub(super) struct DemandParameters {
+    /// Waits until the result includes this position, `LOG:POSITION`.
+    #[param(value_type = Option<String>)]
+    at_least: Option<LogPosition>,
+    /// The maximum number of rows, at most 1000; 100 by default.
+    limit: Option<usize>,
+    /// The value of `next` in the previous page.
+    after: Option<String>,
+}
+
+/// The parameters of `GET /orders`.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OrderParameters {
     /// Waits until the result includes this position, `LOG:POSITION`.
     #[param(value_type = Option<String>)]
     at_least: Option<LogPosition>,
@@ -51,66 +53,48 @@ pub(super) struct QueryParameters {
     after: Option<String>,
     /// Only the orders of this customer.
     customer: Option<CustomerId>,
+}
+
+/// The parameters of `GET /products`.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProductParameters {
+    /// Waits until the result includes this position, `LOG:POSITION`.
+    #[param(value_type = Option<String>)]
+    at_least: Option<LogPosition>,
+    /// The maximum number of rows, at most 1000; 100 by default.
+    limit: Option<usize>,
+    /// The value of `next` in the previous page.
+    after: Option<String>,
     /// Only the products with at most this many items in stock.
     at_most: Option<u64>,
 }
 
-impl QueryParameters {
-    /// Returns the scan of the requested page.
-    fn page<'a, K: ViewKey, V>(&self, view: &ViewReader<'a, K, V>) -> Result<ViewScan<'a, &'a Views, K, V>, Problem> {
-        let scan = view.scan().limit(self.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE));
-        let Some(text) = &self.after else { return Ok(scan) };
-        let after = text.parse();
-        let after = after.map_err(|_| Problem::invalid("after", "the value of `next` in the previous page", text))?;
-        Ok(scan.after(after))
-    }
-}
-
-/// A query: its parameters, and the positions that its read model must have reached.
-#[derive(Debug)]
-pub(super) struct QueryRequest {
-    parameters: QueryParameters,
-    at_least: [Option<LogPosition>; 2],
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for QueryRequest {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Query(parameters) = Query::<QueryParameters>::from_request_parts(parts, state).await?;
-        let header = EsPosition::of_headers(&parts.headers)?.map(|EsPosition(position)| position);
-        let at_least = [parameters.at_least, header];
-        Ok(Self { parameters, at_least })
-    }
-}
-
-impl IntoParams for QueryRequest {
-    fn into_params(parameter_in: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let mut parameters = QueryParameters::into_params(parameter_in);
-        parameters.push(header("ES-Position", "Waits until the result includes this position, as `at_least` does."));
-        parameters
-    }
-}
-
-/// The errors of a query.
-impl IntoResponses for QueryRequest {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        problems(&[
-            (409, "The position is ahead of the log, or the read model was rebuilt between two pages."),
-            (410, "The position belongs to another log: the store was restored."),
-        ])
-    }
-}
-
-impl QueryRequest {
-    /// Waits until the read model has reached the positions, and returns the parameters.
-    async fn wait<P: Projection>(self, api: &Api) -> Result<QueryParameters, Problem> {
-        for at_least in self.at_least.into_iter().flatten() {
-            let position = at_least.resolve(api.shop.store())?;
-            api.projections.wait_for(P::NAME, position, WAIT_TIMEOUT).await?;
+// The structs have no common part with `serde(flatten)`, because it does not refuse unknown parameters.
+macro_rules! read_parameters {
+    ($($parameters:ident)*) => {$(
+        impl ReadParameters for $parameters {
+            fn at_least(&self) -> Option<LogPosition> {
+                self.at_least
+            }
         }
-        Ok(self.parameters)
-    }
+    )*};
+}
+
+read_parameters!(DemandParameters OrderParameters ProductParameters);
+
+/// Returns the scan of the requested page.
+fn page<'a, K: ViewKey, V>(
+    view: &ViewReader<'a, K, V>,
+    limit: Option<usize>,
+    after: Option<&String>,
+) -> Result<ViewScan<'a, &'a Views, K, V>, Problem> {
+    let scan = view.scan().limit(limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE));
+    let Some(text) = after else { return Ok(scan) };
+    let after = text.parse();
+    let after = after.map_err(|_| Problem::invalid("after", "the value of `next` in the previous page", text))?;
+    Ok(scan.after(after))
 }
 
 /// A page of rows.
@@ -162,18 +146,18 @@ impl From<(OrderId, OrderSummary)> for ListedOrder {
 /// Lists orders, newest first; with `customer=C`, only the orders of that customer.
 #[utoipa::path(
     get, path = "/orders", tag = "queries",
-    params(QueryRequest),
+    params(Read<OrderParameters>),
     responses(
         (status = 200, description = "A page of orders.", body = PageJson<ListedOrder>),
-        QueryRequest,
+        Read<OrderParameters>,
     )
 )]
 pub(super) async fn orders(
     State(api): State<Arc<Api>>,
-    query: QueryRequest,
+    query: Read<OrderParameters>,
 ) -> Result<Json<PageJson<ListedOrder>>, Problem> {
     let parameters = query.wait::<OrderSummaries>(&api).await?;
-    let orders = parameters.page(&api.models.orders.view(&ORDERS))?;
+    let orders = page(&api.models.orders.view(&ORDERS), parameters.limit, parameters.after.as_ref())?;
     let page = match &parameters.customer {
         Some(customer) => orders.by(&BY_CUSTOMER).prefix(&(customer.clone(),)).read().await?,
         None => orders.by(&NEWEST_FIRST).read().await?,
@@ -192,18 +176,18 @@ pub(super) struct ListedProduct {
 /// Lists products, lowest stock first; with `at_most=N`, only products with at most N items in stock.
 #[utoipa::path(
     get, path = "/products", tag = "queries",
-    params(QueryRequest),
+    params(Read<ProductParameters>),
     responses(
         (status = 200, description = "A page of products.", body = PageJson<ListedProduct>),
-        QueryRequest,
+        Read<ProductParameters>,
     )
 )]
 pub(super) async fn stock(
     State(api): State<Arc<Api>>,
-    query: QueryRequest,
+    query: Read<ProductParameters>,
 ) -> Result<Json<PageJson<ListedProduct>>, Problem> {
     let parameters = query.wait::<StockLevels>(&api).await?;
-    let products = parameters.page(&api.models.stock.view(&STOCK))?;
+    let products = page(&api.models.stock.view(&STOCK), parameters.limit, parameters.after.as_ref())?;
     let products = products.by(&LOWEST_FIRST);
     let products = match parameters.at_most {
         Some(limit) => products.range(..=limit),
@@ -216,18 +200,18 @@ pub(super) async fn stock(
 /// Lists products, highest revenue first.
 #[utoipa::path(
     get, path = "/demand", tag = "queries",
-    params(QueryRequest),
+    params(Read<DemandParameters>),
     responses(
         (status = 200, description = "A page of products.", body = PageJson<TopProduct>),
-        QueryRequest,
+        Read<DemandParameters>,
     )
 )]
 pub(super) async fn demand(
     State(api): State<Arc<Api>>,
-    query: QueryRequest,
+    query: Read<DemandParameters>,
 ) -> Result<Json<PageJson<TopProduct>>, Problem> {
     let parameters = query.wait::<ProductDemand>(&api).await?;
-    let products = parameters.page(&api.models.demand.view(&DEMAND))?;
+    let products = page(&api.models.demand.view(&DEMAND), parameters.limit, parameters.after.as_ref())?;
     PageJson::of(&api.models.demand, products.by(&BEST_FIRST).read().await?, TopProduct::from).await
 }
 
@@ -244,13 +228,13 @@ pub(super) struct RevenueJson {
 /// Returns the revenue by month and by country.
 #[utoipa::path(
     get, path = "/revenue", tag = "queries",
-    params(QueryRequest),
+    params(Read<AtLeast>),
     responses(
         (status = 200, description = "The revenue.", body = RevenueJson),
-        QueryRequest,
+        Read<AtLeast>,
     )
 )]
-pub(super) async fn revenue(State(api): State<Arc<Api>>, query: QueryRequest) -> Result<Json<RevenueJson>, Problem> {
+pub(super) async fn revenue(State(api): State<Arc<Api>>, query: Read<AtLeast>) -> Result<Json<RevenueJson>, Problem> {
     query.wait::<Sales>(&api).await?;
     let models = &api.models;
     let (by_month, by_country) = (revenues(models, &MONTHS).await?, revenues(models, &COUNTRIES).await?);
@@ -261,11 +245,13 @@ pub(super) async fn revenue(State(api): State<Arc<Api>>, query: QueryRequest) ->
 /// Returns the report, after all read models have caught up with the log.
 #[utoipa::path(
     get, path = "/report", tag = "queries",
+    params(Read<AtLeast>),
     responses(
         (status = 200, description = "The report.", body = Report),
+        Read<AtLeast>,
     )
 )]
-pub(super) async fn report(State(api): State<Arc<Api>>) -> Result<Json<Report>, Problem> {
+pub(super) async fn report(State(api): State<Arc<Api>>, _: Read<AtLeast>) -> Result<Json<Report>, Problem> {
     api.projections.catch_up(WAIT_TIMEOUT).await?;
     Ok(Json(Report::of_views(&api.models, api.shop.store().head().await?).await?))
 }

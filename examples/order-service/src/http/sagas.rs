@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use es_http::operations::Operator;
-use es_http::{Json, Path, Problem, Query};
+use es_http::{Json, NoInput, Path, Problem, Query};
 use es_saga::SagaAdmin;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -12,6 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::openapi::ProblemDetails;
+use super::operators::UnversionedWrite;
 use crate::failure::Failure;
 use crate::fulfilment::{ProviderClient, StockAndMoney};
 use crate::sagas::{self, DEFAULT_LIMIT, SagaAction, SagaReport, SagaSummary, saga_id};
@@ -74,7 +75,7 @@ async fn list(
     get, path = "/sagas/report", tag = "sagas",
     responses((status = 200, description = "The report.", body = StockAndMoney))
 )]
-async fn report(State(routes): State<Arc<SagaRoutes>>) -> Result<Json<StockAndMoney>, Problem> {
+async fn report(State(routes): State<Arc<SagaRoutes>>, _: NoInput) -> Result<Json<StockAndMoney>, Problem> {
     let provider = routes.provider.as_ref().ok_or(Failure::NoProvider)?;
     Ok(Json(StockAndMoney::compute(&routes.shop, async || Ok(provider.effects().await?)).await?))
 }
@@ -90,7 +91,11 @@ async fn report(State(routes): State<Arc<SagaRoutes>>) -> Result<Json<StockAndMo
          content_type = "application/problem+json"),
     )
 )]
-async fn show(State(routes): State<Arc<SagaRoutes>>, Path(id): Path<String>) -> Result<Json<SagaReport>, Problem> {
+async fn show(
+    State(routes): State<Arc<SagaRoutes>>,
+    Path(id): Path<String>,
+    _: NoInput,
+) -> Result<Json<SagaReport>, Problem> {
     Ok(Json(sagas::show(&routes.admin, &saga_id(&id)?).await?))
 }
 
@@ -107,6 +112,9 @@ async fn show(State(routes): State<Arc<SagaRoutes>>, Path(id): Path<String>) -> 
         (status = 409, description = "The state of the saga does not permit the action.",
          body = ProblemDetails,
          content_type = "application/problem+json"),
+        (status = 412, description = "A saga has no version: `If-Match` never holds.",
+         body = ProblemDetails,
+         content_type = "application/problem+json"),
         (status = 415, description = "The body is not declared as JSON.",
          body = ProblemDetails,
          content_type = "application/problem+json"),
@@ -119,6 +127,7 @@ async fn act(
     State(routes): State<Arc<SagaRoutes>>,
     operator: Operator,
     Path(id): Path<String>,
+    _: UnversionedWrite,
     Json(action): Json<SagaAction>,
 ) -> Result<Json<SagaSummary>, Problem> {
     let by = operator.recorded_as(action.by.clone()).unwrap_or_else(|| UNNAMED.to_owned());

@@ -18,10 +18,10 @@ sha256:06e55b633481f7bb072957eabcf110c972e86691c3cfedabe088024bffe42f23 operate 
 ";
 
 /// A response, as it came over the socket.
-struct RawReply {
-    status: u16,
+pub(crate) struct RawReply {
+    pub(crate) status: u16,
     head: String,
-    body: String,
+    pub(crate) body: String,
 }
 
 impl RawReply {
@@ -32,7 +32,7 @@ impl RawReply {
 
     /// Checks that the response is a problem with this status, and returns its detail.
     #[track_caller]
-    fn problem(&self, status: u16) -> String {
+    pub(crate) fn problem(&self, status: u16) -> String {
         assert_eq!(self.status, status, "{}{}", self.head, self.body);
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{}", self.head);
         let problem: Value = serde_json::from_str(&self.body).expect("JSON");
@@ -42,13 +42,21 @@ impl RawReply {
 }
 
 fn connect(service: &Service) -> TcpStream {
-    let stream = TcpStream::connect(service.address.trim_start_matches("http://")).expect("connected");
+    connect_to(&service.address)
+}
+
+fn connect_to(address: &str) -> TcpStream {
+    let stream = TcpStream::connect(address.trim_start_matches("http://")).expect("connected");
     stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
     stream
 }
 
 /// Sends a request with exactly these header lines on a connection of its own.
 fn raw(service: &Service, method: &str, path: &str, headers: &[&str], body: &str) -> RawReply {
+    raw_to(&service.address, method, path, headers, body)
+}
+
+pub(crate) fn raw_to(address: &str, method: &str, path: &str, headers: &[&str], body: &str) -> RawReply {
     let mut request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
     for header in headers {
         write!(request, "{header}\r\n").expect("a string takes it");
@@ -57,7 +65,7 @@ fn raw(service: &Service, method: &str, path: &str, headers: &[&str], body: &str
         write!(request, "Content-Length: {}\r\n", body.len()).expect("a string takes it");
     }
     write!(request, "\r\n{body}").expect("a string takes it");
-    let mut stream = connect(service);
+    let mut stream = connect_to(address);
     stream.write_all(request.as_bytes()).expect("sent");
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("a response in UTF-8");
@@ -82,7 +90,7 @@ fn a_body_without_a_content_type_is_refused_and_no_body_is_no_body() {
     place(&service, "A-1");
     for body in ["{\"date\":\"2020-02-01\"}", "this is { no json"] {
         let refused = raw(&service, "POST", "/orders/A-1/approve", &[], body);
-        assert_eq!(refused.problem(415), "Content-Type: expected application/json, found none");
+        assert_eq!(refused.problem(415), "Content-Type: expected the type of the body, found none");
     }
     let history = service.get("/orders/A-1/events", &[]).expect(200).body;
     assert_eq!(history["events"].as_array().map(Vec::len), Some(1), "nothing was executed");

@@ -11,6 +11,7 @@ mod fulfilment_crashes;
 mod fulfilment_kill;
 mod generated;
 mod import;
+mod inputs;
 mod kill;
 mod northwind;
 mod openapi;
