@@ -128,3 +128,33 @@ fn open_descriptors() -> u64 {
 pub(crate) fn is_about_the_file_limit(message: &str) -> bool {
     message.contains("Too many open files")
 }
+
+/// Returns the advice for a process that may not have enough files open.
+pub(crate) fn file_limit_text(limit: u64, needed: u64) -> String {
+    format!(
+        "this process may have {limit} files open, expected about {needed}; raise the limit with `ulimit -n {needed}` and \
+         try again"
+    )
+}
+
+/// Returns the file that an error of RocksDB names: `IO error: While open a file: DIRECTORY/000012.sst: Too many open
+/// files`.
+pub(crate) fn file_of_message(message: &str) -> Option<&Path> {
+    let (_, rest) = message.split_once("While ")?;
+    let (_, rest) = rest.split_once(": ")?;
+    rest.rsplit_once(": ").map(|(file, _)| Path::new(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_of_an_error_is_found() {
+        for file in ["store/000012.sst", "/data/a: b/000012.sst"] {
+            let message = format!("IO error: While open a file for random read: {file}: Too many open files");
+            assert_eq!(file_of_message(&message), Some(Path::new(file)));
+        }
+        assert_eq!(file_of_message("Corruption: Too many open files"), None);
+    }
+}

@@ -106,8 +106,7 @@ pub enum OpenError {
     },
     /// The process may not have as many files open as the store needs. Raise the limit.
     #[error(
-        "could not open the files of the store in {}: this process may have {limit} files open, expected about \
-         {needed}; raise the limit with `ulimit -n {needed}` and try again", .directory.display()
+        "could not open the files of the store in {}: {}", .directory.display(), access::file_limit_text(*.limit, *.needed)
     )]
     TooManyOpenFiles {
         /// The directory.
@@ -210,11 +209,10 @@ pub(crate) fn of_rocksdb(verb: &str, place: impl Into<String>, error: rocksdb::E
         ErrorKind::Corruption => StoreError::damaged(place, error.into_string()),
         _ if access::is_about_the_file_limit(error.as_ref()) => {
             let limit = access::file_limit().unwrap_or(u64::MAX);
-            let action = format!(
-                "{verb} {}: this process may have {limit} files open; raise the limit with `ulimit -n` and try again",
-                place.into()
-            );
-            StoreError::io(action, error)
+            let directory = access::file_of_message(error.as_ref()).and_then(Path::parent);
+            // Without a directory, the limit is doubled, which is sufficient after some attempts.
+            let needed = directory.map_or_else(|| limit.saturating_mul(2).max(256), access::needed_files);
+            StoreError::io(format!("{verb} {}: {}", place.into(), access::file_limit_text(limit, needed)), error)
         }
         _ => StoreError::io(format!("{verb} {}", place.into()), error),
     }

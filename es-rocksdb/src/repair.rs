@@ -65,8 +65,9 @@ pub enum RepairError {
     /// The repair would lose data, and the caller accepted no loss or another number of events. Restore a backup if
     /// there is one; otherwise accept the loss of exactly `events` events.
     #[error(
-        "a repair loses {what}{}; restore a backup if there is one, or accept the loss of exactly {events} events \
-         (`es repair --accept-loss {events}`)", .named.map(|named| format!(", not {named} events")).unwrap_or_default()
+        "a repair loses {what}{}; restore a backup if there is one, or accept the loss of exactly {} \
+         (`es repair --accept-loss {events}`)",
+        .named.map(|named| format!(", not {}", counted(named))).unwrap_or_default(), counted(*.events)
     )]
     Loss {
         /// The number of events that the new store would not have.
@@ -299,11 +300,16 @@ impl Salvage {
         let is_accepted =
             if self.report.loss.is_none() { accept.is_none_or(|named| named == 0) } else { accept == Some(events) };
         if !is_accepted {
-            let what = std::iter::once(format!("{events} events")).chain(self.report.loss.other.iter().cloned());
+            let what = std::iter::once(counted(events)).chain(self.report.loss.other.iter().cloned());
             return Err(RepairError::Loss { events, what: what.collect::<Vec<_>>().join(", "), named: accept });
         }
         rebuild::write(&self.directory, target.as_ref(), sources, survey, set_aside, progress)
     }
+}
+
+/// Returns a number of events as text.
+fn counted(events: u64) -> String {
+    format!("{events} {}", if events == 1 { "event" } else { "events" })
 }
 
 /// Opens and verifies the store, and reports its damage.
