@@ -24,10 +24,9 @@ use std::ffi::OsStr;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
 use es_core::model::ErrorChain;
-use es_tool::process;
 use es_tool::text::{printable_json, printable_lines};
+use es_tool::{arguments, process};
 
 use args::Cli;
 
@@ -36,7 +35,7 @@ use args::Cli;
 /// Exit codes: 0 success, 1 failure, 2 usage error, 3 conflict, 4 damage found.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let (cli, _) = arguments::parse::<Cli>();
     process::raise_file_limit();
     if cli.command.writes_a_store() {
         // ORDER: before the first thread, so that all files of the store are affected.

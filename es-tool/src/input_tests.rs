@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failure shows its line")]
 
+use std::error::Error as _;
 use std::fs;
 use std::io::Write;
 
@@ -61,6 +62,41 @@ fn damaged_and_truncated_compressed_data_is_an_error() {
         flipped[whole.len() / 2] ^= 4;
         let mut flipped = opened(&flipped).unwrap();
         assert!(flipped.read_to_end(&mut Vec::new()).is_err());
+    }
+}
+
+/// The error of a zstd file that continues with gzip was `BadMagicNumber(134777631)`.
+#[test]
+fn the_error_of_zstd_data_says_what_is_wrong_in_words() {
+    let error = |bytes: &[u8]| {
+        // The beginning is read when the file is opened.
+        let read = opened(bytes).map_err(|error| error.source().expect("a cause").to_string());
+        read.map_or_else(|text| text, |mut input| input.read_to_end(&mut Vec::new()).expect_err("an error").to_string())
+    };
+    let whole = zstd(TEXT.repeat(1000).as_bytes());
+    let expected = "expected another zstd frame or the end of the file after a zstd frame, found ";
+    for (more, found) in [(gzip(b"a\n"), "gzip"), (b"BZh91AY&SY".to_vec(), "bzip2"), (b"text\n".to_vec(), "other data")]
+    {
+        assert_eq!(error(&[whole.clone(), more].concat()), format!("{expected}{found}"));
+    }
+    for length in [5, 8, whole.len() - 9, whole.len() - 1] {
+        assert_eq!(error(&whole[..length]), "the zstd data ends within a frame", "{length}");
+    }
+    assert_eq!(error(&[&whole[..], b"\x28\xb5"].concat()), "the zstd data ends within a frame");
+    for at in 4..whole.len() {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 0x40;
+        let mut input = match opened(&flipped) {
+            Ok(input) => input,
+            Err(error) => {
+                let text = error.source().map(ToString::to_string).unwrap_or_default();
+                assert!(!text.contains(['(', '{']), "{at}: {text}");
+                continue;
+            }
+        };
+        if let Err(error) = input.read_to_end(&mut Vec::new()) {
+            assert!(!error.to_string().contains(['(', '{']), "{at}: {error}");
+        }
     }
 }
 

@@ -58,9 +58,17 @@ fn every_listing_escapes_control_characters() {
             assert!(out.contains("\\u{202e}"), "{args:?}: {out}");
         }
     }
-    for args in [["read", "b\u{202e}-2"].as_slice(), &["delete", "b\u{202e}-2"], &["export", "missing\u{202e}/out"]] {
+    for (args, code) in [
+        (["read", "b\u{202e}-2"].as_slice(), 1),
+        (&["delete", "b\u{202e}-2"], 1),
+        (&["export", "missing\u{202e}/out"], 1),
+        (&["read", "\u{1b}\u{9b}\u{7f}\u{202e}"], 2),
+        (&["--\u{202e}"], 2),
+        (&["log", "--limit", "\u{202e}"], 2),
+    ] {
         let ran = dir.run(args);
-        assert_eq!(ran.code, Some(1), "{args:?}");
+        assert_eq!(ran.code, Some(code), "{args:?}");
+        assert!(ran.err.contains("\\u{202e}"), "{args:?}: {}", ran.err);
         assert_printable(args, &ran.err);
         assert_printable(args, &dir.run(&[args, &["--json"]].concat()).err);
     }
@@ -70,8 +78,38 @@ fn every_listing_escapes_control_characters() {
     assert!(stats["categories"].get(format!("a{BIDI}")).is_some(), "the value of escaped JSON is the same: {stats}");
 }
 
-/// Lines of JSON are escaped on a terminal only: an import must get the payload byte for byte. `script` runs the
-/// program on a terminal of its own.
+/// Runs the program on a terminal of its own, by `script`. Returns what it writes to standard output and standard error;
+/// `None` if there is no `script`.
+#[cfg(target_os = "linux")]
+fn on_terminal(dir: &TestDir, args: &str) -> Option<String> {
+    let run = format!("stty cols 100; exec {} --store store {args}", env!("CARGO_BIN_EXE_es"));
+    let output = Command::new("script").args(["-qec", &run, "/dev/null"]).current_dir(dir.path("")).output();
+    Some(String::from_utf8_lossy(&output.ok()?.stdout).replace("\r\n", "\n"))
+}
+
+/// clap prints arguments unchanged in its errors, so an escape sequence of an argument changed the colour of the
+/// terminal.
+#[cfg(target_os = "linux")]
+#[test]
+fn errors_are_escaped_on_a_terminal() {
+    let dir = sample();
+    if on_terminal(&dir, "info").is_none() {
+        return println!("skipped, 1 test: expected the program `script`, found none");
+    }
+    for args in ["read ", "log --type ", "log --limit ", "import ", "export missing/", "log --after ", "-- "] {
+        let argument = r#""$(printf 'q\033[31m\302\233\177\342\200\256RED')""#;
+        let shown = on_terminal(&dir, &format!("{args}{argument}")).unwrap();
+        assert!(shown.contains(r"q\u{1b}[31m\u{9b}\u{7f}\u{202e}RED"), "{args}: {shown:?}");
+        // The only sequences are the colours of the program.
+        let own = ["\u{1b}[1;31m", "\u{1b}[1m", "\u{1b}[31m", "\u{1b}[33m", "\u{1b}[4m", "\u{1b}[0m"];
+        let text = own.iter().fold(shown.clone(), |text, sequence| text.replace(sequence, ""));
+        assert_printable(&[args], &text);
+    }
+    let coloured = on_terminal(&dir, "log --limit x").unwrap();
+    assert!(coloured.contains("\u{1b}["), "errors without such characters keep the colours of clap: {coloured:?}");
+}
+
+/// Lines of JSON are escaped on a terminal only: an import must get the payload byte for byte.
 #[cfg(target_os = "linux")]
 #[test]
 fn lines_of_json_are_escaped_on_a_terminal_and_lists_follow_its_width() {
@@ -79,11 +117,8 @@ fn lines_of_json_are_escaped_on_a_terminal_and_lists_follow_its_width() {
     for args in [["log", "--json"].as_slice(), &["export"], &["export", "-"]] {
         assert!(dir.done(args).contains("\"\u{9b}31m\u{7f}\u{202e}\""), "{args:?}");
     }
-    let on_terminal = |args: &str| {
-        let run = format!("stty cols 100; exec {} --store store {args} 2>/dev/null", env!("CARGO_BIN_EXE_es"));
-        let output = Command::new("script").args(["-qec", &run, "/dev/null"]).current_dir(dir.path("")).output();
-        Some(String::from_utf8(output.ok()?.stdout).unwrap().replace("\r\n", "\n"))
-    };
+    // Without standard error: the progress bar moves the cursor.
+    let on_terminal = |args: &str| on_terminal(&dir, &format!("{args} 2>/dev/null"));
     if on_terminal("info").is_none() {
         return println!("skipped, 1 test: expected the program `script`, found none");
     }

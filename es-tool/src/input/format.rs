@@ -82,6 +82,16 @@ impl Format {
         }
     }
 
+    /// Returns the name of the format; `None` for text and unknown data.
+    pub(super) const fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Text => None,
+            Self::Gzip => Some("gzip"),
+            Self::Zstd => Some("zstd"),
+            Self::Other(name, _) => Some(name),
+        }
+    }
+
     /// Returns the name of a format that is not read, and the command that converts it. The content of compressed data
     /// must be text; data that was compressed twice needs no command besides the one that decompresses it once.
     pub(super) const fn refused(self) -> Option<(&'static str, Option<Converter>)> {

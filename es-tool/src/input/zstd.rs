@@ -1,10 +1,13 @@
 //! [`ZstdReader`]: decompresses the frames of a zstd file.
 
+use std::error::Error;
 use std::io::{self, BufRead, BufReader, Read};
 
 use ruzstd::decoding::BlockDecodingStrategy;
 use ruzstd::decoding::FrameDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+
+use super::format::Format;
 
 /// Reads the decompressed content of all frames, and verifies their checksums.
 pub(super) struct ZstdReader<R> {
@@ -32,7 +35,7 @@ impl<R: Read> ZstdReader<R> {
                         return Err(io::ErrorKind::UnexpectedEof.into());
                     }
                 }
-                Err(error) => return Err(io::Error::other(error)),
+                Err(error) => return Err(in_words(&error)),
             }
         }
     }
@@ -46,6 +49,34 @@ impl<R: Read> ZstdReader<R> {
     }
 }
 
+/// Returns the error for people. The messages of the decoder name its types and numbers.
+fn in_words(error: &FrameDecoderError) -> io::Error {
+    let causes = std::iter::successors(Some(error as &(dyn Error + 'static)), |error| (*error).source());
+    if let Some(cause) = causes.filter_map(|error| error.downcast_ref::<io::Error>()).last() {
+        return match cause.kind() {
+            io::ErrorKind::UnexpectedEof => io::Error::new(cause.kind(), "the zstd data ends within a frame"),
+            kind => io::Error::new(kind, cause.to_string()),
+        };
+    }
+    let message = match error {
+        FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::BadMagicNumber(number)) => {
+            let found = Format::of(&number.to_le_bytes()).name().unwrap_or("other data");
+            format!("expected another zstd frame or the end of the file after a zstd frame, found {found}")
+        }
+        FrameDecoderError::WindowSizeTooBig { requested, max } => {
+            format!("expected zstd data with a window of at most {max} bytes, found {requested}")
+        }
+        FrameDecoderError::DictNotProvided { .. } => {
+            "expected zstd data without a dictionary, found one with it".into()
+        }
+        FrameDecoderError::ReadFrameHeaderError(_)
+        | FrameDecoderError::FrameHeaderError(_)
+        | FrameDecoderError::FailedToInitialize(_) => "the header of a zstd frame is damaged".into(),
+        _ => "a block of a zstd frame is damaged".into(),
+    };
+    io::Error::new(io::ErrorKind::InvalidData, message)
+}
+
 impl<R: Read> Read for ZstdReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
@@ -57,7 +88,7 @@ impl<R: Read> Read for ZstdReader<R> {
             }
             while self.decoder.can_collect() == 0 && !self.decoder.is_finished() {
                 let decoded = self.decoder.decode_blocks(&mut self.source, BlockDecodingStrategy::UptoBlocks(1));
-                decoded.map_err(io::Error::other)?;
+                decoded.map_err(|error| in_words(&error))?;
             }
             let read = self.decoder.read(buffer)?;
             if read > 0 || buffer.is_empty() {

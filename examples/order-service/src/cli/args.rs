@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use es_core::model::Metadata;
 use es_core::{CommandId, Position, Revision};
 use es_http::WriteCondition;
+use es_tool::arguments::exit_with_usage_error;
 
 use super::fulfilment_args::FulfilmentCommand;
 use super::service_args::ServiceArgs;
@@ -57,12 +58,7 @@ impl Cli {
 /// Exits with a usage error: the directory of the store is missing.
 pub(super) fn no_directory() -> ! {
     let message = "no directory given for the store; give --data DIR or set ORDER_SERVICE_DATA";
-    usage_error(ErrorKind::MissingRequiredArgument, message)
-}
-
-/// Exits with a usage error.
-fn usage_error(kind: ErrorKind, message: &str) -> ! {
-    Cli::command().error(kind, message).exit()
+    exit_with_usage_error::<Cli>(ErrorKind::MissingRequiredArgument, message)
 }
 
 #[derive(Debug, Subcommand)]
@@ -73,7 +69,8 @@ pub(crate) enum Command {
     ///
     /// Columns of orders: order_id, customer_id, order_date, shipped_date, ship_city, ship_country. Columns of lines:
     /// order_id, product_id, unit_price, quantity, discount. Columns of products: product_id, name, unit_price,
-    /// units_in_stock. Other columns are ignored. Dates are YYYY-MM-DD or RFC 3339.
+    /// units_in_stock. Other columns are ignored. Dates are YYYY-MM-DD or RFC 3339 with at
+    /// most 6 decimals and no leap second.
     ///
     /// Each order is placed at its order date. An order with a shipped date is also approved and shipped at that date.
     /// Imported orders do not change the stock.
@@ -317,7 +314,7 @@ impl ImportArgs {
         let is_input = |list: &PathBuf| inputs.into_iter().flatten().any(|input| is_same(list, input));
         if self.skip_bad.as_ref().is_some_and(is_input) {
             let message = "--skip-bad names an input file, which it would overwrite; give another file";
-            usage_error(ErrorKind::ArgumentConflict, message);
+            exit_with_usage_error::<Cli>(ErrorKind::ArgumentConflict, message);
         }
         files
     }
@@ -331,7 +328,8 @@ fn is_same(a: &Path, b: &Path) -> bool {
 /// Options of every command on an order or a product.
 #[derive(Debug, Args)]
 pub(crate) struct CommandArgs {
-    /// Business time of the events: YYYY-MM-DD (start of the day in UTC) or RFC 3339 [default: now]
+    /// Business time of the events: YYYY-MM-DD (start of the day in UTC), or RFC 3339 with at most 6 decimals and no
+    /// leap second [default: now]
     #[arg(long, value_name = "TIME")]
     date: Option<Moment>,
     /// Expected revision of the last event, for `product move` of the first product; otherwise exit with code 3
@@ -493,6 +491,8 @@ pub(crate) struct MoveArgs {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
 
     #[test]

@@ -29,10 +29,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use clap::ArgMatches;
 use es_rocksdb::Options;
-use es_tool::process;
 use es_tool::text::printable_lines;
+use es_tool::{arguments, process};
 
 use crate::domain::order::{Approve, Cancel, Deliver, Ship};
 use crate::domain::product::{Receive, Withdraw};
@@ -47,8 +47,7 @@ use service_args::ServiceArgs;
 /// Runs the command line. Exit codes: 0 success, 1 failure, 2 usage error, 3 conflict.
 #[must_use]
 pub fn main() -> ExitCode {
-    let matches = Cli::command().get_matches();
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let (cli, matches) = arguments::parse::<Cli>();
     process::raise_file_limit();
     // ORDER: before the first thread, so that all files of the store are affected.
     process::restrict_new_files();

@@ -247,6 +247,13 @@ fn stored_text_is_escaped_for_people() {
             assert!(!out.contains(['\u{202e}', '\u{2066}']), "{args:?} {json:?}: {out}");
         }
     }
+    // clap printed an argument unchanged, with its escape sequences.
+    let hostile = "V\u{1b}[31mRED\u{202e}";
+    for args in [["place", "Z", "--customer", hostile, "--line", "11:1:1"].as_slice(), &["report", hostile]] {
+        let refused = dir.run(args);
+        assert!(refused.code == Some(2) && refused.err.contains(r"V\u{1b}[31mRED\u{202e}"), "{}", refused.err);
+        assert!(!refused.err.contains(['\u{1b}', '\u{202e}']), "{}", refused.err);
+    }
     let refused = dir.run(&["show", "B\u{202e}"]);
     assert!(refused.code == Some(1) && !refused.err.contains('\u{202e}'), "{}", refused.err);
     assert!(dir.done(&["product", "list"]).contains("2.00"), "money has two decimals");
