@@ -7,8 +7,9 @@ mod of_retention;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use clap_complete::Shell;
+use es_tool::arguments::{exit_with_usage_error, whole_number};
 
 use crate::failure::Failure;
 use crate::service::{Credentials, Service, Target};
@@ -109,7 +110,7 @@ impl Cli {
         self.store.clone().unwrap_or_else(|| {
             let message =
                 "expected the directory of the store, found none; give --store DIR or set ES_STORE, or give --url URL";
-            Self::command().error(ErrorKind::MissingRequiredArgument, message).exit()
+            exit_with_usage_error::<Self>(ErrorKind::MissingRequiredArgument, message)
         })
     }
 }
@@ -153,6 +154,9 @@ Examples:
     ///
     /// With --id the command is idempotent: a repeat appends nothing and prints the same position. With --expect any or
     /// none it creates the store if it does not exist.
+    ///
+    /// A payload that no reader can decode is refused: text that is not JSON, more than 127 levels of arrays and
+    /// objects, and an escape that is half of a surrogate pair. Numbers keep every digit.
     #[command(after_help = "\
 Examples:
   es --store data append order-1 --type order-placed --data '{\"customer\":\"VINET\"}' --expect none
@@ -165,6 +169,11 @@ Examples:
     /// "stream", "type" and "data", and optionally "id", "version", "recorded_at", "occurred_at", "tags", "metadata",
     /// "keys", "correlation_id" and "causation_id". A payload that is not JSON has "content_type" and "data_base64" in
     /// place of "data". "revision" and "position" are accepted; the store assigns new ones.
+    ///
+    /// Times are in the format of RFC 3339. They are truncated to microseconds, and a leap second becomes the beginning
+    /// of the next second, because other programs write such times.
+    ///
+    /// Payloads are kept byte for byte. They are not decoded, so that the export of any store can be imported.
     ///
     /// Each line is one commit, unless it has "commit": {"index", "size"}: the lines of such a commit must be
     /// consecutive, with consecutive positions if they have any, and are written together or not at all.
@@ -233,7 +242,7 @@ Examples:
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
         /// The number of the backup; the last backup by default
-        #[arg(long, value_name = "N")]
+        #[arg(long, value_name = "N", value_parser = whole_number::<u32>(0..=u64::from(u32::MAX)))]
         number: Option<u32>,
     },
     /// Show damage and what a repair would lose; with --to, write a repaired store into a new directory

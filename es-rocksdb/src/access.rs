@@ -132,8 +132,8 @@ pub(crate) fn is_about_the_file_limit(message: &str) -> bool {
 /// Returns the advice for a process that may not have enough files open.
 pub(crate) fn file_limit_text(limit: u64, needed: u64) -> String {
     format!(
-        "this process may have {limit} files open, expected about {needed}; raise the limit with `ulimit -n {needed}` and \
-         try again"
+        "this process may have {limit} files open, expected about {needed}; raise the limit with `ulimit -n {needed}` \
+         and try again"
     )
 }
 

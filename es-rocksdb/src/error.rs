@@ -106,7 +106,8 @@ pub enum OpenError {
     },
     /// The process may not have as many files open as the store needs. Raise the limit.
     #[error(
-        "could not open the files of the store in {}: {}", .directory.display(), access::file_limit_text(*.limit, *.needed)
+        "could not open the files of the store in {}: {}",
+        .directory.display(), access::file_limit_text(*.limit, *.needed)
     )]
     TooManyOpenFiles {
         /// The directory.

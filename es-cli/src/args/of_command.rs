@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use es_core::model::{Category, LogPosition, Metadata, Tag};
+use es_core::model::{Category, LogPosition, Metadata, Tag, parse_time};
+use es_core::schema::check_json;
 use es_core::{EventId, EventType, ExpectedRevision, Revision, StreamId, Timestamp};
+use es_tool::arguments::whole_number;
 
 /// The snapshots to list.
 #[derive(Debug, Args)]
@@ -42,7 +44,7 @@ pub struct StreamsArgs {
     #[arg(long, value_name = "P", default_value = "", hide_default_value = true)]
     pub prefix: String,
     /// The maximum number of streams
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = any_number())]
     pub limit: Option<u64>,
 }
 
@@ -55,7 +57,7 @@ pub struct ReadArgs {
     #[arg(long, value_name = "N")]
     pub from: Option<Revision>,
     /// The maximum number of events
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = any_number())]
     pub limit: Option<u64>,
     /// Newest first
     #[arg(long)]
@@ -81,7 +83,7 @@ pub struct LogArgs {
     #[arg(long, value_name = "T")]
     pub tag: Vec<Tag>,
     /// The maximum number of events
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = any_number())]
     pub limit: Option<u64>,
     /// Continue with new events until interrupted; polls at most four times per second
     #[arg(long)]
@@ -96,7 +98,7 @@ pub struct AppendArgs {
     /// The event type
     #[arg(long = "type", value_name = "T")]
     pub event_type: EventType,
-    /// The payload as JSON; `-` reads standard input
+    /// The payload as JSON that can be decoded; `-` reads standard input
     #[arg(long, value_name = "JSON", allow_hyphen_values = true, value_parser = data)]
     pub data: Data,
     /// The expected state of the stream: any, none, exists, or its last revision; exits with code 3 on a conflict
@@ -106,7 +108,7 @@ pub struct AppendArgs {
     #[arg(long, value_name = "UUID")]
     pub id: Option<EventId>,
     /// The schema version of the payload
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole_number::<u32>(1..=u64::from(u32::MAX)))]
     pub version: u32,
     /// A tag; can be repeated
     #[arg(long, value_name = "T")]
@@ -114,8 +116,8 @@ pub struct AppendArgs {
     /// The metadata as a JSON object
     #[arg(long, value_name = "JSON", allow_hyphen_values = true, value_parser = metadata)]
     pub metadata: Option<Metadata>,
-    /// The time of occurrence, RFC 3339; the recorded time by default
-    #[arg(long, value_name = "TIME")]
+    /// The time of occurrence, RFC 3339 with at most 6 decimals, no leap second; the recorded time by default
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub occurred_at: Option<Timestamp>,
 }
 
@@ -129,15 +131,19 @@ pub enum Data {
 }
 
 impl Data {
-    /// Returns a JSON text without surrounding whitespace.
+    /// Returns a JSON text without surrounding whitespace. The text can be decoded.
     ///
     /// # Errors
     /// The parse error as a message.
     pub(crate) fn json(text: &str) -> Result<String, String> {
         let text = text.trim();
-        let parsed = serde_json::from_str::<&serde_json::value::RawValue>(text);
-        parsed.map(|_| text.to_owned()).map_err(|error| format!("expected JSON, found: {error}"))
+        check_json(text.as_bytes()).map(|()| text.to_owned()).map_err(|error| error.to_string())
     }
+}
+
+/// Returns the parser of a number without limits.
+pub(super) fn any_number() -> impl Fn(&str) -> Result<u64, String> + Clone + Send + Sync + 'static {
+    whole_number(0..=u64::MAX)
 }
 
 fn data(text: &str) -> Result<Data, String> {
@@ -173,7 +179,7 @@ pub struct ImportArgs {
     #[arg(long, value_name = "F")]
     pub skip_bad: Option<PathBuf>,
     /// The number of commits per fsync
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = whole_number::<u32>(1..=4096))]
     pub batch: u32,
 }
 
@@ -184,7 +190,7 @@ pub struct RepairArgs {
     #[arg(long, value_name = "NEWDIR")]
     pub to: Option<PathBuf>,
     /// Confirm the number of lost events, as shown without --to; 0 if only rows or unique keys are lost
-    #[arg(long, value_name = "N", requires = "to")]
+    #[arg(long, value_name = "N", requires = "to", value_parser = any_number())]
     pub accept_loss: Option<u64>,
 }
 

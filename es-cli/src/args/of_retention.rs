@@ -6,8 +6,9 @@ use clap::Args;
 use es_core::model::Category;
 use es_core::retention::{Note, Scope};
 use es_core::{ExpectedRevision, Revision, StreamId};
+use es_tool::arguments::whole_number;
 
-use super::of_command::expectation;
+use super::of_command::{any_number, expectation};
 
 /// The note of an operator on a change.
 #[derive(Debug, Args)]
@@ -77,7 +78,7 @@ pub struct LimitArgs {
     #[arg(long, value_name = "AGE", value_parser = age)]
     pub max_age: Option<Duration>,
     /// Keep this number of the newest events of each stream
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = whole_number::<u64>(1..=u64::MAX))]
     pub max_count: Option<u64>,
     /// Keep events from this revision on
     #[arg(long, value_name = "REVISION")]
@@ -102,7 +103,7 @@ pub struct ScavengeArgs {
     #[arg(long, conflicts_with_all = ["pause", "reason", "by"])]
     pub dry_run: bool,
     /// The pause after each write, in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 0)]
+    #[arg(long, value_name = "MS", default_value_t = 0, value_parser = any_number())]
     pub pause: u64,
     /// The note of the operator.
     #[command(flatten)]
@@ -135,7 +136,7 @@ fn age(text: &str) -> Result<Duration, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let millis = UNITS.iter().find(|(name, _)| *name == unit).and_then(|(_, millis)| {
-        let number: u64 = number.parse().ok()?;
+        let number: u64 = any_number()(number).ok()?;
         number.checked_mul(*millis)
     });
     millis.map(Duration::from_millis).ok_or_else(|| "expected a number and ms, s, m, h, d or w, such as 30d".to_owned())
@@ -159,7 +160,7 @@ mod tests {
             assert_eq!(age(text).map(format_age).as_deref(), Ok(text));
         }
         assert_eq!(age("14d").map(format_age).as_deref(), Ok("2w"));
-        for text in ["", "d", "30", "30y", "-1d", "99999999999999999999d", "18446744073709551615w"] {
+        for text in ["", "d", "30", "30y", "-1d", "007d", "+7d", "99999999999999999999d", "18446744073709551615w"] {
             assert!(age(text).is_err(), "{text}");
         }
     }

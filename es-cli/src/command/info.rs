@@ -11,7 +11,7 @@ use es_tool::text::table;
 use crate::answer::{print, print_ahead_note};
 use crate::failure::Failure;
 use crate::service::Target;
-use crate::text::{format_bytes, format_duration, format_time, quoted};
+use crate::text::{count, format_bytes, format_duration, format_time, quoted};
 
 pub(super) async fn run(target: &Target, json: bool) -> Result<(), Failure> {
     let info: StoreInfo = match target {
@@ -33,7 +33,7 @@ fn to_text(info: &StoreInfo) -> String {
         ("created", info.created.map(format_time)),
         ("last position", Some(info.head.map_or("no events".into(), |head| head.to_string()))),
         ("last recorded", Some(info.last_recorded_at.map_or("never".into(), format_time))),
-        ("on disk", size.map(|(bytes, files)| format!("{} in {files} files", format_bytes(bytes)))),
+        ("on disk", size.map(|(bytes, files)| format!("{} in {}", format_bytes(bytes), count(files, "file", "files")))),
         ("access", info.mode.as_ref().zip(info.directory.as_deref()).map(|(mode, directory)| access(mode, directory))),
         ("ahead of the clock", info.ahead_of_clock_seconds.map(Duration::from_secs).map(format_duration)),
     ];

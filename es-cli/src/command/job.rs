@@ -11,6 +11,7 @@ use crate::failure::Failure;
 use crate::progress::Bar;
 use crate::service::Service;
 use crate::service_error::ServiceError;
+use crate::text::count;
 
 /// The status of a job.
 #[derive(Debug, Deserialize)]
@@ -45,8 +46,9 @@ pub(super) async fn run<T: DeserializeOwned>(
             Failure::Service { address: service.address().to_owned(), source }
         }),
         (state, result) => {
-            if let Some(events) = result.as_ref().and_then(|result| result.get("events")) {
-                print_note(&format!("{events} events were removed before the job ended; the next scavenge continues"));
+            if let Some(events) = result.as_ref().and_then(|result| result.get("events")?.as_u64()) {
+                let removed = count(events, "event was", "events were");
+                print_note(&format!("{removed} removed before the job ended; the next scavenge continues"));
             }
             let detail = job.error.unwrap_or_else(|| format!("the job {} is {state}; run the command again", job.id));
             Err(Failure::Service { address: service.address().to_owned(), source: ServiceError::Job { detail } })

@@ -60,13 +60,18 @@ async fn list_stream(directory: &Path, args: &ReadArgs, json: bool) -> Result<Op
 
 /// Explains why an existing stream has no visible events.
 fn explain(stream: &StreamId, HiddenStream { events, deletion }: HiddenStream) -> String {
-    let hidden = count(events, "event", "events");
+    let events = |one, many| count(events, one, many);
     match deletion {
         Some((kind, position)) => {
             let deleted = if kind == DeleteKind::Hard { "hard deleted" } else { "deleted" };
-            format!("stream {stream:?} was {deleted} at position {position}; its {hidden} are hidden")
+            format!(
+                "stream {stream:?} was {deleted} at position {position}; its {} hidden",
+                events("event is", "events are")
+            )
         }
-        None => format!("stream {stream:?}: a rule hides all of its {hidden}; see `es retain list`"),
+        None => {
+            format!("stream {stream:?}: a rule hides all of its {}; see `es retain list`", events("event", "events"))
+        }
     }
 }
 
@@ -258,5 +263,5 @@ impl<'a> From<&'a RecordedEvent> for EventRow<'a> {
 
 /// Describes a payload that is not JSON.
 fn describe(bytes: usize, content_type: &str) -> String {
-    format!("{bytes} bytes of {content_type}")
+    format!("{} of {content_type}", count(bytes as u64, "byte", "bytes"))
 }

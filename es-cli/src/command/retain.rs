@@ -111,7 +111,7 @@ fn print_rule(scope: &Scope, change: &str, answer: &RuleAnswer, json: bool) -> R
     }
     let text = || {
         let covered = format!("{} in {}", count(events, "event", "events"), count(streams, "stream", "streams"));
-        format!("rule {change} for {scope}: of {covered}, {hidden} are hidden or removed")
+        format!("rule {change} for {scope}: of {covered}, {} hidden or removed", count(hidden, "is", "are"))
     };
     print(json, text, answer)
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::answer::print;
 use crate::failure::Failure;
 use crate::progress::Bar;
-use crate::text::format_bytes;
+use crate::text::{count, format_bytes};
 
 /// The maximum number of categories and types in text output. JSON output has all.
 const MAX_SHOWN: usize = 20;
@@ -88,9 +88,9 @@ impl Count {
 
 fn to_text(stats: &Stats) -> String {
     let summary = format!(
-        "{} events in {} streams, {} of payload, {} on disk",
-        stats.events,
-        stats.streams,
+        "{} in {}, {} of payload, {} on disk",
+        count(stats.events, "event", "events"),
+        count(stats.streams, "stream", "streams"),
         format_bytes(stats.payload_bytes),
         format_bytes(stats.bytes_on_disk)
     );

@@ -79,7 +79,12 @@ fn print_and_rate(
 fn to_text(answer: &VerifyAnswer<'_>, advice: &str) -> String {
     let VerifyAnswer { events, streams, entries, .. } = answer;
     let removed = if answer.removed > 0 { format!(", {} removed", answer.removed) } else { String::new() };
-    let verified = format!("{events} events in {streams} streams{removed}, {entries} entries");
+    let verified = format!(
+        "{} in {}{removed}, {}",
+        count(*events, "event", "events"),
+        count(*streams, "stream", "streams"),
+        count(*entries, "entry", "entries")
+    );
     if answer.sound {
         return format!("sound: {verified}");
     }

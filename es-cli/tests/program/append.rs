@@ -107,6 +107,54 @@ fn invalid_json_is_refused_before_a_store_is_created() {
     assert!(!dir.path("store").exists());
 }
 
+/// The command truncated nanoseconds, and a leap second became the next second. An import does, as its help says.
+#[test]
+fn a_time_that_the_store_would_change_is_refused() {
+    let dir = TestDir::new();
+    let append = |time: &str| dir.run(&["append", "a", "--type", "t", "--data", "1", "--occurred-at", time]);
+    for (time, message) in [
+        ("2026-01-02T03:04:05.1234567Z", "at most 6 decimals"),
+        ("2016-12-31T23:59:60Z", "found the leap second"),
+        ("2026-01-02", "such as 2026-01-31T12:00:00Z"),
+    ] {
+        let ran = append(time);
+        assert!(ran.code == Some(2) && ran.err.contains(message), "{time}: {:?} {}", ran.code, ran.err);
+    }
+    assert!(!dir.path("store").exists());
+    assert_eq!(append("2026-01-02T03:04:05.123456000Z").code, Some(0));
+    let line = |time: &str| format!("{{\"stream\":\"a\",\"type\":\"t\",\"data\":1,\"occurred_at\":\"{time}\"}}\n");
+    dir.write("in.jsonl", line("2026-01-02T03:04:05.1234567Z") + &line("2016-12-31T23:59:60Z"));
+    dir.done(&["import", "in.jsonl"]);
+    let times: Vec<_> = dir.lines(&["log"]).into_iter().map(|mut event| event["occurred_at"].take()).collect();
+    assert_eq!(times, ["2026-01-02T03:04:05.123456Z", "2026-01-02T03:04:05.123456Z", "2017-01-01T00:00:00Z"]);
+}
+
+/// The command committed JSON that no typed reader could decode.
+#[test]
+fn a_payload_that_cannot_be_decoded_is_refused() {
+    let dir = TestDir::new();
+    let nested = |levels| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+    for (data, message) in [
+        (r#""\ud800""#, r"expected a pair of surrogates, found only \ud800 at column 2"),
+        (&nested(200), "expected at most 127 nested arrays and objects, found more at column 128"),
+        (&nested(5000), "expected at most 127 nested arrays and objects"),
+    ] {
+        let ran = dir.run(&["append", "a", "--type", "t", "--data", data]);
+        assert!(ran.code == Some(2) && ran.err.contains(message), "{data}: {:?} {}", ran.code, ran.err);
+        let mut command = dir.command(&["append", "a", "--type", "t", "--data", "-"]);
+        let mut program = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        program.stdin.take().unwrap().write_all(data.as_bytes()).unwrap();
+        let output = program.wait_with_output().unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && err.contains(message), "{data}: {:?} {err}", output.status);
+    }
+    assert!(!dir.path("store").exists());
+    for data in [r#""\ud83d\ude00""#, "1e400", &nested(127)] {
+        dir.done(&["append", "a", "--type", "t", "--data", data]);
+        assert!(dir.done(&["read", "a", "--json"]).contains(&format!("\"data\":{data}}}")), "{data}");
+    }
+}
+
 #[test]
 fn the_payload_can_be_read_from_standard_input() {
     let dir = TestDir::new();

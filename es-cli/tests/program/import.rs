@@ -268,3 +268,24 @@ fn the_error_of_an_invalid_field_names_the_line() {
         ran.err
     );
 }
+
+/// The export of a store with such events must not be lost.
+#[test]
+fn a_payload_that_cannot_be_decoded_is_kept() {
+    let dir = TestDir::new();
+    let bytes =
+        |text| format!(r#"{{"stream":"a","type":"t","content_type":"application/json","data_base64":"{text}"}}"#);
+    let data = |text: &str| format!(r#"{{"stream":"a","type":"t","data":{text}}}"#);
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    let lines = [data("1e400"), data(r#"{"a":"\ud800"}"#), data(&deep), bytes("/w=="), bytes("")];
+    dir.write("in.jsonl", lines.iter().map(|line| format!("{line}\n")).collect::<String>());
+    dir.done(&["import", "in.jsonl"]);
+    let export = dir.done(&["export"]);
+    for (line, payload) in export.lines().zip(["1e400", r#"{"a":"\ud800"}"#, &deep, "/w==", "\"\""]) {
+        assert!(line.ends_with(&format!("{payload}}}")) || line.contains(payload), "{line}");
+    }
+    let new = TestDir::new();
+    new.write("export.jsonl", &export);
+    new.done(&["import", "export.jsonl"]);
+    assert_eq!(new.done(&["export"]), export);
+}

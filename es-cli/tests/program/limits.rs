@@ -62,7 +62,8 @@ fn a_store_with_more_tables_than_descriptors_is_read_and_written() {
     for limit in 18..52 {
         // Each message has both numbers: that of a failed read had none for the limit to set.
         let advice = format!(
-            "this process may have {limit} files open, expected about 256; raise the limit with `ulimit -n 256` and try again"
+            "this process may have {limit} files open, expected about 256; raise the limit with `ulimit -n 256` and \
+             try again"
         );
         for args in [["repair"].as_slice(), &["verify"]] {
             let ran = with_limit(&dir, &format!("-n {limit}"), args);

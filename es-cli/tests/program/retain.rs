@@ -157,7 +157,7 @@ fn a_read_of_a_hidden_stream_explains_why_it_is_empty() {
     assert_eq!(notes(&["read", "a-1"]), soft);
     assert_eq!(notes(&["read", "a-1", "--json"]), soft);
     assert!(dir.lines(&["read", "a-1"]).is_empty());
-    assert!(notes(&["read", "a-2"]).contains("was hard deleted at position 8; its 1 event"));
+    assert!(notes(&["read", "a-2"]).contains("was hard deleted at position 8; its 1 event is hidden\n"));
     assert!(notes(&["read", "b-1"]).contains("stream \"b-1\": a rule hides all of its 2 events; see `es retain list`"));
     dir.done(&["append", "a-1", "--type", "t", "--data", "1"]);
     let none = notes(&["read", "a-1", "--from", "4"]);

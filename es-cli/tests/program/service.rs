@@ -232,7 +232,7 @@ fn a_change_in_a_service_is_in_the_log_with_its_operator() {
     let again = done(&dir, &service, &["delete", "order-1"]);
     assert!(again.starts_with("already deleted: stream order-1"), "{again}");
     let rule = done(&dir, &service, &["retain", "set", "--category", "cart", "--max-age", "30d"]);
-    assert!(rule.starts_with("rule set for category \"cart\": of 2 events in 1 stream, 1 are hidden"), "{rule}");
+    assert!(rule.starts_with("rule set for category \"cart\": of 2 events in 1 stream, 1 is hidden"), "{rule}");
     let cleared = done(&dir, &service, &["retain", "clear", "--category", "cart"]);
     assert!(cleared.starts_with("rule cleared for category \"cart\""), "{cleared}");
     let scavenged = done(&dir, &service, &["retain", "scavenge", "--by", "ada", "--json"]);

@@ -78,8 +78,8 @@ fn every_listing_escapes_control_characters() {
     assert!(stats["categories"].get(format!("a{BIDI}")).is_some(), "the value of escaped JSON is the same: {stats}");
 }
 
-/// Runs the program on a terminal of its own, by `script`. Returns what it writes to standard output and standard error;
-/// `None` if there is no `script`.
+/// Runs the program on a terminal of its own, by `script`. Returns what it writes to standard output and standard
+/// error; `None` if there is no `script`.
 #[cfg(target_os = "linux")]
 fn on_terminal(dir: &TestDir, args: &str) -> Option<String> {
     let run = format!("stty cols 100; exec {} --store store {args}", env!("CARGO_BIN_EXE_es"));

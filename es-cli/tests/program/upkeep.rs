@@ -49,7 +49,7 @@ fn a_backup_of_an_open_store_is_restored() {
 fn verify_lists_damage_and_exits_with_4() {
     let dir = TestDir::with([append("a-1", 2000)]);
     dir.done(&["compact"]);
-    assert!(dir.done(&["verify"]).starts_with("sound: 2000 events in 1 streams"));
+    assert!(dir.done(&["verify"]).starts_with("sound: 2000 events in 1 stream,"));
     let tables = fs::read_dir(dir.path("store")).unwrap().map(|entry| entry.unwrap().path());
     let largest = tables
         .filter(|path| path.extension().is_some_and(|extension| extension == "sst"))

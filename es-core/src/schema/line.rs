@@ -6,12 +6,12 @@
 //!  "commit":{"index":0,"size":1},"data":{"customer":"VINET"}}
 //! ```
 //!
-//! The object is written on one line. The fields `correlation_id`, `causation_id`, `keys` and `stamp` are present if
-//! the event has them. `keys` are the unique keys that the event claims and releases, such as
+//! The object is on one line. `correlation_id`, `causation_id`, `keys` and `stamp` are present if the event has them.
+//! `keys` are the unique keys that it claims and releases, such as
 //! `[{"claim":{"scope":"email","value":"ada@example.org"}}]`; `stamp` is the metadata of a replicated event.
 //!
 //! The line keeps all of the event. A JSON payload is written byte for byte. A payload that is not JSON, or does not
-//! fit on one line, is written as `content_type` and `data_base64`.
+//! fit on one line, is written as `content_type` and `data_base64`. A store truncates times to microseconds.
 //!
 //! A hidden event or a tombstone is
 //! `{"removed":{"stream":…,"id":…,"revision":…,"position":…,"recorded_at":…,"commit":…}}`, without the content. If the
@@ -263,7 +263,7 @@ fn printable(message: &str) -> String {
     message.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// Parses a line.
+/// Parses a line. A time is not checked by [`parse_time`](crate::model::parse_time): a store truncates it.
 ///
 /// # Errors
 /// [`LineFault`]: the line is not a valid event.

@@ -11,6 +11,7 @@
 
 pub mod codec;
 mod events;
+mod json_check;
 pub mod line;
 mod read_back;
 pub(crate) mod sample;
@@ -21,6 +22,7 @@ mod variant;
 
 pub use codec::{Codec, Json, MessagePack};
 pub use events::Events;
+pub use json_check::{InvalidJson, check_json};
 pub(crate) use read_back::{encode_and_decode, encode_and_decode_variant};
 pub use sample::SampleError;
 pub(crate) use typed::KnownNames;

@@ -2,13 +2,14 @@
 
 use std::str::FromStr;
 
-use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta};
+use chrono::{Days, NaiveDate, NaiveTime, TimeDelta};
 use es_core::Timestamp;
+use es_core::model::{ParseTimeError, parse_time};
 use serde::Deserialize;
 
 use crate::domain::Invalid;
 
-/// A date (`YYYY-MM-DD`, in UTC) or a time (RFC 3339).
+/// A date (`YYYY-MM-DD`, in UTC) or a time (RFC 3339, at most 6 decimals, no leap second).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum Moment {
@@ -55,9 +56,12 @@ impl FromStr for Moment {
         if text.len() == "YYYY-MM-DD".len() {
             return NaiveDate::parse_from_str(text, "%Y-%m-%d").map(Self::Day).map_err(|_| invalid());
         }
-        let time = DateTime::parse_from_rfc3339(text).map_err(|_| invalid())?;
-        // Stores keep whole microseconds; truncate here so that the time equals the stored one.
-        DateTime::from_timestamp_micros(time.timestamp_micros()).map(Self::At).ok_or_else(invalid)
+        // A time that the store would change is refused: more decimals than microseconds, or a leap second.
+        parse_time(text).map(Self::At).map_err(|error| match error {
+            ParseTimeError::TooPrecise { .. } => Invalid::new("a time with at most 6 decimals", text),
+            ParseTimeError::LeapSecond { .. } => Invalid::new("a time that is not in a leap second", text),
+            _ => invalid(),
+        })
     }
 }
 
@@ -78,10 +82,17 @@ mod tests {
 
     #[test]
     fn a_time_is_converted_to_utc_in_microseconds() {
-        let time = moment("2016-07-04T01:30:00.1234567+02:00");
+        let time = moment("2016-07-04T01:30:00.123456+02:00");
         assert_eq!(time.start().to_rfc3339(), "2016-07-03T23:30:00.123456+00:00");
         assert_eq!(time.start(), time.end());
-        assert_eq!(moment("2016-12-31T23:59:60Z").start().to_rfc3339(), "2017-01-01T00:00:00+00:00");
+    }
+
+    /// Regression: nanoseconds were truncated, and a leap second became the next second, without a message.
+    #[test]
+    fn a_time_that_the_store_would_change_is_refused() {
+        let error = |text: &str| text.parse::<Moment>().expect_err("an error").to_string();
+        assert!(error("2016-07-04T01:30:00.1234567Z").starts_with("expected a time with at most 6 decimals, found"));
+        assert!(error("2016-12-31T23:59:60Z").starts_with("expected a time that is not in a leap second, found"));
     }
 
     #[test]

@@ -136,7 +136,7 @@ schemas! {
     text Price: "An exact decimal amount from 0 to 1000000000, as a text: \"14.00\".",
     text Discount: "An exact decimal share from 0 to 1, as a text: \"0.05\".",
     text Revenue: "An exact decimal amount, as a text that is rounded to cents: \"159.60\".",
-    text Moment: "A date (YYYY-MM-DD, in UTC) or a time (RFC 3339).",
+    text Moment: "A date (YYYY-MM-DD, in UTC) or a time (RFC 3339, at most 6 decimals, no leap second).",
     number Quantity: "A number of items from 1 to 1000000.",
     number InitialStock: "A number of items from 0.",
     status OrderStatus: "The status of an order.",
