@@ -241,7 +241,7 @@ mod tests {
             found.iter().map(|timer| timer.stream.to_string()).collect::<Vec<_>>()
         };
         assert_eq!(scan(&mut start, 20).await, [""; 0]);
-        for (stream, due) in [("slow-1", at(18)), ("early-1", at(17)), ("late-1", at(59))] {
+        for (stream, due) in [("slow-1", at(18)), ("early-1", at(15)), ("late-1", at(59))] {
             set(&store, &queue, None, &Timer::new(StreamId::new(stream).unwrap(), due)).await;
         }
         assert_eq!(scan(&mut start, 21).await, ["slow-1", "late-1"], "from two seconds before the former scan");
