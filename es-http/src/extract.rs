@@ -126,8 +126,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     }
 }
 
-/// A request without a body and without parameters of the query. A body is 415, a parameter is 400: nothing that a
-/// client sends is ignored.
+/// A request without a body and without parameters of the query: nothing that a client sends is ignored. A parameter is
+/// 400. A body that is not JSON is 415, and one with any member 422; the empty object `{}` is accepted.
 ///
 /// ```
 /// use es_http::{NoInput, Path};
@@ -140,6 +140,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NoInput;
 
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
 impl<S: Send + Sync> FromRequest<S> for NoInput {
     type Rejection = Problem;
 
@@ -147,12 +151,8 @@ impl<S: Send + Sync> FromRequest<S> for NoInput {
         if let Some(query) = request.uri().query().filter(|query| !query.is_empty()) {
             return Err(Problem::invalid("query", "no parameters", query));
         }
-        let body = Bytes::from_request(request, state).await?;
-        if body.is_empty() {
-            return Ok(Self);
-        }
-        let detail = format!("expected no body, found {} bytes", body.len());
-        Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail))
+        <Json<Nothing> as OptionalFromRequest<S>>::from_request(request, state).await?;
+        Ok(Self)
     }
 }
 

@@ -31,7 +31,8 @@
 //! **Errors** are problem details (RFC 9457), also those of the router and of the extractors of axum. Errors of es-core
 //! become a [`Problem`] with `?`. The cause of a 500 is logged and not sent. See [`problem::kind`].
 //!
-//! **Bodies** that are not declared as JSON are refused, never ignored. See [`Json`], [`Path`], [`Query`] and [`NoInput`].
+//! **Bodies** that are not declared as JSON are refused, never ignored. See [`Json`], [`Path`], [`Query`] and
+//! [`NoInput`].
 //!
 //! **Conditional requests** (RFC 9110): the version of an aggregate is its `ETag`; `If-Match` and `If-None-Match`
 //! become the expected version of a command. See [`Preconditions`] and [`EntityTag`].

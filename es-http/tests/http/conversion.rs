@@ -69,9 +69,12 @@ async fn a_request_without_input_is_refused_with_a_body_or_a_parameter() {
     let server = server().await;
     for headers in ["", JSON, "Content-Type: text/plain\r\n"] {
         assert_eq!(post_to(&server, "/nothing/3?", headers, "").await.body, "3");
-        let detail = post_to(&server, "/nothing/3", headers, "{}").await.problem(415);
-        assert_eq!(detail, "expected no body, found 2 bytes");
     }
+    assert_eq!(post_to(&server, "/nothing/3", JSON, "{}").await.body, "3");
+    for headers in ["", "Content-Type: text/plain\r\n"] {
+        post_to(&server, "/nothing/3", headers, "{}").await.problem(415);
+    }
+    assert!(post_to(&server, "/nothing/3", JSON, r#"{"at":1}"#).await.problem(422).contains("unknown field `at`"));
     let detail = post_to(&server, "/nothing/3?dry_run=true", "", "").await.problem(400);
     assert_eq!(detail, r#"query: expected no parameters, found "dry_run=true""#);
 }

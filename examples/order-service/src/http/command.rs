@@ -11,14 +11,13 @@ use es_core::model::{Metadata, Version};
 use es_core::{Aggregate, Evolve, Executed, Outcome, Repository, Revision};
 use es_http::{Authenticated, EntityTag, EsPosition, IdempotencyKey, Json, Preconditions, Problem, RequestContext};
 use serde::Serialize;
-use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
-use utoipa::openapi::schema::{ObjectBuilder, Type};
-use utoipa::openapi::{RefOr, Required, Response as DocumentedResponse};
+use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::openapi::{RefOr, Response as DocumentedResponse};
 use utoipa::{IntoParams, IntoResponses};
 
 use super::Api;
+use super::input::{check_no_parameters, header};
 use super::openapi::problems;
-use super::reads::check_no_parameters;
 use crate::failure::Failure;
 use crate::moment::Moment;
 use crate::shop::CommandOptions;
@@ -98,13 +97,6 @@ impl IntoParams for CommandHeaders {
             header("traceparent", "The trace of the caller (W3C Trace Context)."),
         ]
     }
-}
-
-/// Returns an optional header of a request.
-pub(super) fn header(name: &str, description: &str) -> Parameter {
-    let text = ObjectBuilder::new().schema_type(Type::String).build();
-    let parameter = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Header).schema(Some(text));
-    parameter.required(Required::False).description(Some(description)).build()
 }
 
 /// The errors of a command.

@@ -41,6 +41,7 @@ mod command;
 #[cfg(test)]
 mod doors;
 mod fulfilment;
+mod input;
 mod live;
 mod openapi;
 mod operators;

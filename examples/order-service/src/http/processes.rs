@@ -11,9 +11,8 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::input::{MAX_LIMIT, UNNAMED, UnversionedWrite};
 use super::openapi::ProblemDetails;
-use super::operators::UnversionedWrite;
-use super::sagas::{MAX_LIMIT, UNNAMED};
 use crate::processes::{
     self, DEFAULT_LIMIT, InstanceFilter, ParkedEventAction, ProcessAction, ProcessReport, ProcessSummary,
     SetAsideEvent, SetAsideKind, process_id,

@@ -22,7 +22,7 @@ use utoipa::openapi::{RefOr, Response};
 use utoipa::{IntoParams, IntoResponses};
 
 use super::Api;
-use super::command::header;
+use super::input::header;
 use super::openapi::problems;
 
 /// The time that a query waits for its read model.
@@ -132,13 +132,5 @@ impl IntoResponses for ReadOne {
         ]);
         responses.insert("304".to_owned(), Response::new("The client has this version.").into());
         responses
-    }
-}
-
-/// Checks that a request has no parameters of the query.
-pub(super) fn check_no_parameters(parts: &Parts) -> Result<(), Problem> {
-    match parts.uri.query().filter(|query| !query.is_empty()) {
-        None => Ok(()),
-        Some(query) => Err(Problem::invalid("query", "no parameters", query)),
     }
 }

@@ -11,17 +11,12 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::input::{MAX_LIMIT, UNNAMED, UnversionedWrite};
 use super::openapi::ProblemDetails;
-use super::operators::UnversionedWrite;
 use crate::failure::Failure;
 use crate::fulfilment::{ProviderClient, StockAndMoney};
 use crate::sagas::{self, DEFAULT_LIMIT, SagaAction, SagaReport, SagaSummary, saga_id};
 use crate::shop::Shop;
-
-/// Who acts without a name.
-pub(super) const UNNAMED: &str = "operator";
-/// The maximum number of entries of a list.
-pub(super) const MAX_LIMIT: usize = 10_000;
 
 /// What the routes share.
 #[derive(Debug)]
