@@ -18,7 +18,12 @@ const WAIT_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Shows the report from the read models. With `verify`, compares it with a replay of the log.
 pub(super) async fn report(shop: &Shop, verify: bool) -> Result<Output, Failure> {
     let store = shop.shared_store();
-    Projections::run(Arc::clone(&store), async |projections| projections.catch_up(WAIT_TIMEOUT).await).await?;
+    let caught_up = Projections::run(Arc::clone(&store), async |projections| {
+        projections.catch_up(WAIT_TIMEOUT).await?;
+        // A view of an earlier version is read until the new one is built.
+        projections.wait_until_idle(|_| ()).await
+    });
+    caught_up.await?;
     let report = Report::of_views(&ReadModels::of(&store), store.head().await?).await?;
     if verify {
         let folded = shop.fold::<Order>().await?;

@@ -1,11 +1,15 @@
 //! Deleted orders and products leave the read models.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use es_core::StreamId;
+use es_core::prelude::*;
+use es_core::projection::{ProjectionOptions, Supervisor};
 use es_core::retention::{DeleteKind, Note, Scavenge};
 use es_core::store::StoreAdmin;
-use es_core::{EventStore, ExpectedRevision, StreamId};
 use es_rocksdb::RocksDbStore;
+use order_service::domain::{Order, OrderEvent};
 use serde_json::{Value, json};
 use ureq::Agent;
 
@@ -99,4 +103,31 @@ fn a_stream_that_is_deleted_in_a_running_service_leaves_the_read_models() {
     let report = service.get("/report", &[]).expect(200).body;
     service.stop();
     assert_eq!(dir.json(&["report", "--verify"]), report);
+}
+
+/// The revenue report of an earlier version, whose view lacks everything.
+struct OldSales;
+
+impl Projection for OldSales {
+    type Source = Order;
+    const NAME: &'static str = "sales";
+
+    fn apply(&self, _: &OrderEvent, _: &ProjectedContext<'_>, _: &mut Rows) -> Result<(), ApplyError> {
+        Ok(())
+    }
+}
+
+/// The first report after an upgrade was that of the view of the earlier version, which had caught up with the log.
+#[tokio::test]
+async fn a_report_waits_for_the_view_of_a_new_version() {
+    const TIMEOUT: Duration = Duration::from_secs(60);
+    let dir = sample();
+    dir.done(&import(&[]));
+    let store = RocksDbStore::open(dir.path("shop")).await.expect("opened");
+    let old = Supervisor::new().projection(OldSales, ProjectionOptions::new());
+    let running = old.start(Arc::new(store.clone())).await.expect("started");
+    running.wait_for(store.head().await.expect("read"), TIMEOUT).await.expect("caught up");
+    running.shutdown(TIMEOUT).await.expect("stopped");
+    store.close().await.expect("closed");
+    assert_eq!(dir.json(&["report", "--verify"])["orders"], 3);
 }
