@@ -36,6 +36,14 @@ impl Timer {
         Self { stream, due: to_stored_precision(due), note: String::new() }
     }
 
+    /// Returns a timer that a scan passes before all timers of this due time. It is only for
+    /// [`scan`](TimerQueue::scan). `None` does not occur.
+    #[must_use]
+    pub fn before_all_of(due: Timestamp) -> Option<Self> {
+        // Names begin with a letter.
+        Some(Self::new(StreamId::new(" ").ok()?, due))
+    }
+
     /// Sets the note.
     #[must_use]
     pub fn with_note(mut self, note: impl Into<String>) -> Self {
@@ -176,21 +184,35 @@ pub struct ScanStart {
 }
 
 impl ScanStart {
-    /// Returns the timer after which a scan at this time begins, for [`TimerQueue::scan`].
-    pub fn after(&mut self, now: Timestamp) -> Option<Timer> {
+    /// Returns at most `limit` timers after the timer `after`, as [`TimerQueue::scan`] does. Without `after`, a scan for
+    /// the timers that are due at `now` begins.
+    ///
+    /// # Errors
+    /// As for [`TimerQueue::scan`].
+    pub async fn scan(
+        &mut self,
+        queue: &TimerQueue,
+        store: &dyn EventReader,
+        after: Option<&Timer>,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Timer>, StoreError> {
+        if after.is_some() {
+            return queue.scan(store, after, limit).await;
+        }
+        let page = queue.scan(store, self.begin(now).as_ref(), limit).await?;
+        self.bound = Some(page.first().map_or(now, |timer| timer.due.min(now)) - LEEWAY);
+        Ok(page)
+    }
+
+    /// Returns the timer after which a scan at this time begins; `None` for the first key.
+    fn begin(&mut self, now: Timestamp) -> Option<Timer> {
         let since = self.whole_at.map(|at| now - at);
         if since.is_none_or(|since| since < TimeDelta::zero() || since >= WHOLE_SCAN_EVERY) {
             self.whole_at = Some(now);
             return None;
         }
-        // Names begin with a letter, so this is before each timer of that time.
-        let first = StreamId::new(" ").ok()?;
-        self.bound.map(|bound| Timer::new(first, bound))
-    }
-
-    /// Records the first timer that a scan at this time found.
-    pub fn found(&mut self, first: Option<&Timer>, now: Timestamp) {
-        self.bound = Some(first.map_or(now, |timer| timer.due.min(now)) - LEEWAY);
+        self.bound.and_then(Timer::before_all_of)
     }
 }
 
@@ -236,8 +258,7 @@ mod tests {
         let (store, queue, mut start) = (MemoryStore::new(), TimerQueue::new("q"), ScanStart::default());
         let at = |second: u32| format!("2026-01-01T00:00:{second:02}Z").parse::<Timestamp>().unwrap();
         let scan = async |start: &mut ScanStart, now: u32| {
-            let found = queue.scan(&store, start.after(at(now)).as_ref(), 9).await.unwrap();
-            start.found(found.first(), at(now));
+            let found = start.scan(&queue, &store, None, at(now), 9).await.unwrap();
             found.iter().map(|timer| timer.stream.to_string()).collect::<Vec<_>>()
         };
         assert_eq!(scan(&mut start, 20).await, [""; 0]);

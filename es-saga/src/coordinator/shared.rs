@@ -90,7 +90,7 @@ impl Shared {
         action
     }
 
-    /// Has a saga run that was created or changed in this process.
+    /// Schedules a saga that was created or changed in this process.
     pub(super) fn notify(&self, saga: &SagaId) {
         if let Ok(stream) = SagaInstance::stream(saga) {
             self.changes[Slot::of(&stream).index()].add(stream);

@@ -82,10 +82,11 @@ struct HeldSlot {
     slot: Slot,
     lease: HeldLease,
     drivers: JoinSet<(StreamId, Result<DriveEnd, StoreError>, OwnedSemaphorePermit)>,
-    /// The sagas that run, and whether they were changed since they began to.
+    /// The sagas that run, and whether each was changed since its run began.
     active: BTreeMap<StreamId, bool>,
     /// Sagas that are due and wait for a free place, each once.
     ready: VecDeque<StreamId>,
+    /// The sagas of `ready`.
     is_ready: BTreeSet<StreamId>,
     start: ScanStart,
     next_due: Option<Timestamp>,
@@ -187,8 +188,8 @@ impl HeldSlot {
         false
     }
 
-    /// Has a saga run as soon as there is a free place. One that runs already is run again afterwards, because it may
-    /// have been loaded before the change.
+    /// Schedules a saga for the next free place. One that runs already is run again afterwards, because it may have been
+    /// loaded before the change.
     fn offer(&mut self, stream: StreamId) {
         if let Some(was_changed) = self.active.get_mut(&stream) {
             *was_changed = true;
@@ -210,12 +211,9 @@ impl HeldSlot {
     async fn scan(&mut self) -> Result<(), StoreError> {
         let (queue, now) = (self.slot.queue(), self.shared.clock.now());
         (self.next_due, self.has_more) = (None, true);
-        let (mut after, mut is_first_page) = (self.start.after(now), true);
+        let mut after: Option<Timer> = None;
         while self.ready.len() < PAGE {
-            let page = queue.scan(&*self.shared.store, after.as_ref(), PAGE).await?;
-            if std::mem::take(&mut is_first_page) {
-                self.start.found(page.first(), now);
-            }
+            let page = self.start.scan(&queue, &*self.shared.store, after.as_ref(), now, PAGE).await?;
             let is_last_page = page.len() < PAGE;
             for timer in &page {
                 if timer.due > now {
@@ -259,9 +257,7 @@ impl HeldSlot {
     /// Makes quarantined sagas due again, once after each acquisition of the lease: the program may have changed.
     async fn reconsider_quarantined(&self) -> Result<(), StoreError> {
         let queue = self.slot.queue();
-        // Names follow a letter, so this is before each quarantined saga and after all others.
-        let Ok(first) = StreamId::new(" ") else { return Ok(()) };
-        let mut after = Timer::new(first, quarantined());
+        let Some(mut after) = Timer::before_all_of(quarantined()) else { return Ok(()) };
         loop {
             let page = queue.scan(&*self.shared.store, Some(&after), PAGE).await?;
             for timer in &page {

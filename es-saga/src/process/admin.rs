@@ -97,9 +97,8 @@ impl ProcessAdmin {
         after: Option<&UnfinishedProcess>,
         limit: usize,
     ) -> Result<Vec<UnfinishedProcess>, StoreError> {
-        // A text that is not the name of a process has no instances.
-        let Some(bound) = rows::before_quarantined(process) else { return Ok(Vec::new()) };
-        self.scan(process, Some(after.map_or(&bound, |after| &after.timer)), limit).await
+        let bound = rows::before_quarantined();
+        self.scan(process, after.map(|after| &after.timer).or(bound.as_ref()), limit).await
     }
 
     async fn scan(

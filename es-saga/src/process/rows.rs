@@ -11,17 +11,16 @@
 //! An instance has a timer in the queue `process-{process}` until it ends: in the past while an event is pending, at
 //! the time of its first timer, far in the future if it has none, and later than that if it is quarantined.
 
-use chrono::TimeDelta;
 use es_core::__private::Bytes;
 use es_core::consumer::timer::{Timer, TimerQueue};
 use es_core::model::Table;
 use es_core::store::RowScan;
-use es_core::{Aggregate, Commit, EventReader, StoreError, StreamId, Timestamp};
+use es_core::{Commit, EventReader, StoreError, StreamId, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::instance::OperatorNote;
-use crate::process::id::{ProcessId, ProcessKey};
+use crate::process::id::ProcessKey;
 use crate::process::journal::{ConsumedEvent, ProcessJournal, ProcessPhase};
 
 /// The name of the table of rows of processes.
@@ -144,11 +143,9 @@ fn quarantined() -> Timestamp {
     Timestamp::from_timestamp(253_402_300_800, 0).unwrap_or(Timestamp::MAX_UTC)
 }
 
-/// Returns a timer that is after all timers of instances that are not quarantined, and before the others; `None` if
-/// the name is not that of a process.
-pub(crate) fn before_quarantined(process: &str) -> Option<Timer> {
-    let stream = ProcessJournal::stream(&ProcessId::new(process, "-").ok()?).ok()?;
-    Some(Timer::new(stream, quarantined() - TimeDelta::microseconds(1)))
+/// Returns a timer that is after all timers of instances that are not quarantined, and before the others.
+pub(crate) fn before_quarantined() -> Option<Timer> {
+    Timer::before_all_of(quarantined())
 }
 
 /// Returns the timer of an instance in this state.

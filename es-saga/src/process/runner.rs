@@ -210,13 +210,9 @@ impl<P: Process> Runner<P> {
     /// Wakes all instances whose timers are due. Returns when the next one is due.
     async fn wake_due(&self, lease: &HeldLease, start: &mut ScanStart) -> Result<Option<Timestamp>, HandleError> {
         let (queue, base) = (rows::queue(ProcessEngine::<P>::name()), lease.expect(Commit::new()));
-        let now = self.engine.now();
-        let (mut after, mut is_first_page) = (start.after(now), true);
+        let (now, mut after) = (self.engine.now(), None);
         loop {
-            let page = queue.scan(&**self.engine.store(), after.as_ref(), PAGE).await?;
-            if std::mem::take(&mut is_first_page) {
-                start.found(page.first(), now);
-            }
+            let page = start.scan(&queue, &**self.engine.store(), after.as_ref(), now, PAGE).await?;
             for timer in &page {
                 if timer.due > self.engine.now() {
                     return Ok(Some(timer.due));
