@@ -184,8 +184,8 @@ pub struct ScanStart {
 }
 
 impl ScanStart {
-    /// Returns at most `limit` timers after the timer `after`, as [`TimerQueue::scan`] does. Without `after`, a scan for
-    /// the timers that are due at `now` begins.
+    /// Returns at most `limit` timers after the timer `after`, as [`TimerQueue::scan`] does. Without `after`, a scan
+    /// for the timers that are due at `now` begins.
     ///
     /// # Errors
     /// As for [`TimerQueue::scan`].

@@ -188,8 +188,8 @@ impl HeldSlot {
         false
     }
 
-    /// Schedules a saga for the next free place. One that runs already is run again afterwards, because it may have been
-    /// loaded before the change.
+    /// Schedules a saga for the next free place. One that runs already is run again afterwards, because it may have
+    /// been loaded before the change.
     fn offer(&mut self, stream: StreamId) {
         if let Some(was_changed) = self.active.get_mut(&stream) {
             *was_changed = true;
