@@ -1,9 +1,9 @@
-//! [`Json`], [`Path`], [`Query`] and [`NoInput`]: extractors whose refusals are [problems](Problem).
+//! [`Json`], [`Path`], [`Query`], [`NoParameters`] and [`NoInput`]: extractors whose refusals are [problems](Problem).
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequest, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use http_body::Body as _;
 use serde::Serialize;
@@ -148,11 +148,28 @@ impl<S: Send + Sync> FromRequest<S> for NoInput {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        if let Some(query) = request.uri().query().filter(|query| !query.is_empty()) {
-            return Err(Problem::invalid("query", "no parameters", query));
-        }
+        check_no_parameters(request.uri())?;
         <Json<Nothing> as OptionalFromRequest<S>>::from_request(request, state).await?;
         Ok(Self)
+    }
+}
+
+/// A request without parameters of the query; a parameter is 400. For requests with a body, which [`NoInput`] refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NoParameters;
+
+impl<S: Send + Sync> FromRequestParts<S> for NoParameters {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        check_no_parameters(&parts.uri).map(|()| Self)
+    }
+}
+
+fn check_no_parameters(uri: &Uri) -> Result<(), Problem> {
+    match uri.query().filter(|query| !query.is_empty()) {
+        None => Ok(()),
+        Some(query) => Err(Problem::invalid("query", "no parameters", query)),
     }
 }
 

@@ -92,7 +92,7 @@ pub use conditional::{Preconditions, WriteCondition};
 pub use context::{ContextOptions, ParseTraceParentError, RequestContext, TENANT_KEY, TRACEPARENT_KEY, TraceParent};
 pub use edge::{Edge, EdgeService};
 pub use entity_tag::EntityTag;
-pub use extract::{Json, NoInput, Path, Query};
+pub use extract::{Json, NoInput, NoParameters, Path, Query};
 pub use health::Health;
 pub use idempotency::IdempotencyKey;
 pub use log_position::EsPosition;

@@ -20,7 +20,7 @@ use es_core::projection::{ProjectionHandle, ProjectionOptions};
 use es_core::retention::Erasure;
 use es_core::{Command, Service};
 use es_http::{Edge, EntityTag, EsPosition, Health, Json, Path, Problem, ServeOptions};
-use es_http::{IdempotencyKey, NoInput, Preconditions, Query};
+use es_http::{IdempotencyKey, NoInput, NoParameters, Preconditions};
 use es_rocksdb::RocksDbStore;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -143,7 +143,7 @@ struct App {
 
 type Shared = State<Arc<App>>;
 type Reply = Result<Response, Problem>;
-type Headers = (Preconditions, Option<IdempotencyKey>, Query<()>); // `Query<()>` refuses parameters of the query
+type Headers = (Preconditions, Option<IdempotencyKey>, NoParameters);
 type ReadHeaders = (Preconditions, Option<EsPosition>);
 
 impl App {

@@ -9,14 +9,16 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use es_core::model::{Metadata, Version};
 use es_core::{Aggregate, Evolve, Executed, Outcome, Repository, Revision};
-use es_http::{Authenticated, EntityTag, EsPosition, IdempotencyKey, Json, Preconditions, Problem, RequestContext};
+use es_http::{
+    Authenticated, EntityTag, EsPosition, IdempotencyKey, Json, NoParameters, Preconditions, Problem, RequestContext,
+};
 use serde::Serialize;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::openapi::{RefOr, Response as DocumentedResponse};
 use utoipa::{IntoParams, IntoResponses};
 
 use super::Api;
-use super::input::{check_no_parameters, header};
+use super::input::header;
 use super::openapi::problems;
 use crate::failure::Failure;
 use crate::moment::Moment;
@@ -66,7 +68,7 @@ impl<S: Send + Sync> FromRequestParts<S> for CommandHeaders {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        check_no_parameters(parts)?;
+        NoParameters::from_request_parts(parts, state).await?;
         let context = RequestContext::from_request_parts(parts, state).await?;
         let mut metadata = context.metadata();
         if let Some(client) = parts.extensions.get::<Authenticated>() {

@@ -1,14 +1,20 @@
 //! The parts of requests that several modules of routes share.
 
+use std::collections::BTreeMap;
+
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use es_http::{Preconditions, Problem};
-use utoipa::openapi::Required;
+use es_http::operations::Operator;
+use es_http::{NoParameters, Preconditions, Problem};
+use utoipa::IntoResponses;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::{RefOr, Required, Response};
+
+use super::openapi::problems;
 
 /// Who acts without a name.
-pub(super) const UNNAMED: &str = "operator";
+const UNNAMED: &str = "operator";
 /// The maximum number of entries of a list.
 pub(super) const MAX_LIMIT: usize = 10_000;
 
@@ -19,23 +25,32 @@ pub(super) fn header(name: &str, description: &str) -> Parameter {
     parameter.required(Required::False).description(Some(description)).build()
 }
 
-/// Checks that a request has no parameters of the query.
-pub(super) fn check_no_parameters(parts: &Parts) -> Result<(), Problem> {
-    match parts.uri.query().filter(|query| !query.is_empty()) {
-        None => Ok(()),
-        Some(query) => Err(Problem::invalid("query", "no parameters", query)),
-    }
+/// Returns the person that is recorded for an action.
+pub(super) fn recorded_name(operator: &Operator, by: Option<&str>) -> String {
+    operator.recorded_as(by.map(ToOwned::to_owned)).unwrap_or_else(|| UNNAMED.to_owned())
 }
 
-/// A write to a resource without a version and without parameters of the query. `If-Match` is 412.
+/// An action of an operator on a resource without a version, and without parameters of the query. `If-Match` is 412.
 #[derive(Debug)]
 pub(super) struct UnversionedWrite;
+
+/// The errors of an action, besides 404.
+impl IntoResponses for UnversionedWrite {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        problems(&[
+            (409, "The state does not permit the action, or another operator was faster."),
+            (412, "The resource has no version: `If-Match` never holds."),
+            (415, "The body is not declared as JSON."),
+            (422, "The body has an invalid value, or no reason."),
+        ])
+    }
+}
 
 impl<S: Send + Sync> FromRequestParts<S> for UnversionedWrite {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        check_no_parameters(parts)?;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        NoParameters::from_request_parts(parts, state).await?;
         Preconditions::of_headers(&parts.headers)?.check(None)?;
         Ok(Self)
     }

@@ -11,7 +11,7 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::input::{MAX_LIMIT, UNNAMED, UnversionedWrite};
+use super::input::{MAX_LIMIT, UnversionedWrite, recorded_name};
 use super::openapi::ProblemDetails;
 use crate::processes::{
     self, DEFAULT_LIMIT, InstanceFilter, ParkedEventAction, ProcessAction, ProcessReport, ProcessSummary,
@@ -129,18 +129,7 @@ async fn set_aside(
         (status = 404, description = "There is no such process, or it has no such parked event.",
          body = ProblemDetails,
          content_type = "application/problem+json"),
-        (status = 409, description = "The event was handled or skipped at the same time.",
-         body = ProblemDetails,
-         content_type = "application/problem+json"),
-        (status = 412, description = "A parked event has no version: `If-Match` never holds.",
-         body = ProblemDetails,
-         content_type = "application/problem+json"),
-        (status = 415, description = "The body is not declared as JSON.",
-         body = ProblemDetails,
-         content_type = "application/problem+json"),
-        (status = 422, description = "The body has an invalid value, or no reason.",
-         body = ProblemDetails,
-         content_type = "application/problem+json"),
+        UnversionedWrite,
     )
 )]
 async fn act_on_event(
@@ -150,7 +139,7 @@ async fn act_on_event(
     _: UnversionedWrite,
     Json(action): Json<ParkedEventAction>,
 ) -> Result<Json<SetAsideEvent>, Problem> {
-    let by = operator.recorded_as(action.by.clone()).unwrap_or_else(|| UNNAMED.to_owned());
+    let by = recorded_name(&operator, action.by.as_deref());
     Ok(Json(processes::act_on_event(&admin, &process, position, &action, &by).await?))
 }
 
@@ -183,18 +172,7 @@ async fn show(
         (status = 404, description = "The instance does not exist.",
          body = ProblemDetails,
          content_type = "application/problem+json"),
-        (status = 409, description = "The state of the instance does not permit the action.",
-         body = ProblemDetails,
-         content_type = "application/problem+json"),
-        (status = 412, description = "An instance has no version: `If-Match` never holds.",
-         body = ProblemDetails,
-         content_type = "application/problem+json"),
-        (status = 415, description = "The body is not declared as JSON.",
-         body = ProblemDetails,
-         content_type = "application/problem+json"),
-        (status = 422, description = "The body has an invalid value, or no reason.",
-         body = ProblemDetails,
-         content_type = "application/problem+json"),
+        UnversionedWrite,
     )
 )]
 async fn act(
@@ -204,6 +182,6 @@ async fn act(
     _: UnversionedWrite,
     Json(action): Json<ProcessAction>,
 ) -> Result<Json<ProcessSummary>, Problem> {
-    let by = operator.recorded_as(action.by.clone()).unwrap_or_else(|| UNNAMED.to_owned());
+    let by = recorded_name(&operator, action.by.as_deref());
     Ok(Json(processes::act(&admin, &process_id(&admin, &id).await?, &action, &by).await?))
 }

@@ -11,7 +11,7 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::input::{MAX_LIMIT, UNNAMED, UnversionedWrite};
+use super::input::{MAX_LIMIT, UnversionedWrite, recorded_name};
 use super::openapi::ProblemDetails;
 use crate::failure::Failure;
 use crate::fulfilment::{ProviderClient, StockAndMoney};
@@ -104,18 +104,7 @@ async fn show(
         (status = 404, description = "The saga does not exist.",
          body = ProblemDetails,
          content_type = "application/problem+json"),
-        (status = 409, description = "The state of the saga does not permit the action.",
-         body = ProblemDetails,
-         content_type = "application/problem+json"),
-        (status = 412, description = "A saga has no version: `If-Match` never holds.",
-         body = ProblemDetails,
-         content_type = "application/problem+json"),
-        (status = 415, description = "The body is not declared as JSON.",
-         body = ProblemDetails,
-         content_type = "application/problem+json"),
-        (status = 422, description = "The body has an invalid value, or no reason.",
-         body = ProblemDetails,
-         content_type = "application/problem+json"),
+        UnversionedWrite,
     )
 )]
 async fn act(
@@ -125,6 +114,6 @@ async fn act(
     _: UnversionedWrite,
     Json(action): Json<SagaAction>,
 ) -> Result<Json<SagaSummary>, Problem> {
-    let by = operator.recorded_as(action.by.clone()).unwrap_or_else(|| UNNAMED.to_owned());
+    let by = recorded_name(&operator, action.by.as_deref());
     Ok(Json(sagas::act(&routes.admin, &saga_id(&id)?, &action, &by).await?))
 }
