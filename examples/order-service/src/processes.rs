@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 use crate::failure::Failure;
 use crate::fulfilment::PaymentReminder;
+use crate::sagas::operator_note;
 
 /// The process that reminds customers who have not paid.
 pub const REMINDERS: &str = PaymentReminder::CATEGORY;
@@ -299,7 +300,7 @@ pub async fn act(
     action: &ProcessAction,
     by: &str,
 ) -> Result<ProcessSummary, Failure> {
-    let note = note(&action.reason, by)?;
+    let note = operator_note(&action.reason, by)?;
     let acted = match action.verb {
         ProcessActionName::Retry => admin.retry(id, note).await,
         ProcessActionName::Drop => admin.drop_pending(id, note).await,
@@ -310,14 +311,6 @@ pub async fn act(
         Err(OperateProcessError::NoProcess { .. }) => Err(Failure::NoProcess(id.clone())),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Returns the note of an action.
-fn note(reason: &str, by: &str) -> Result<OperatorNote, Failure> {
-    if reason.trim().is_empty() {
-        return Err(Failure::IncompleteAction { detail: "expected a reason, found none" });
-    }
-    Ok(OperatorNote::new(by, reason))
 }
 
 /// Lists the parked or skipped events of a process, or of all, at most `limit`, in the order of the log.
@@ -360,7 +353,7 @@ pub async fn act_on_event(
     action: &ParkedEventAction,
     by: &str,
 ) -> Result<SetAsideEvent, Failure> {
-    let note = note(&action.reason, by)?;
+    let note = operator_note(&action.reason, by)?;
     names(admin, Some(process)).await?;
     let missing = || Failure::NoParkedEvent { process: process.to_owned(), position, index: action.index };
     let parked = parked_event(admin, process, position, action.index).await?.ok_or_else(missing)?;

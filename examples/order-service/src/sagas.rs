@@ -171,10 +171,8 @@ pub fn saga_id(text: &str) -> Result<SagaId, Failure> {
 /// - [`Failure::NoSaga`] if the saga does not exist.
 /// - [`Failure::Operate`] if the action is not possible.
 pub async fn act(admin: &SagaAdmin, id: &SagaId, action: &SagaAction, by: &str) -> Result<SagaSummary, Failure> {
-    if action.reason.trim().is_empty() {
-        return Err(Failure::IncompleteAction { detail: "expected a reason, found none" });
-    }
-    let phase = match admin.operate(id, action.verb()?, OperatorNote::new(by, action.reason.as_str())).await {
+    let note = operator_note(&action.reason, by)?;
+    let phase = match admin.operate(id, action.verb()?, note).await {
         Ok(phase) => phase,
         Err(OperateError::Refused(VerbRefused::NoSaga { .. })) => return Err(Failure::NoSaga(id.clone())),
         Err(error) => return Err(error.into()),
@@ -182,6 +180,17 @@ pub async fn act(admin: &SagaAdmin, id: &SagaId, action: &SagaAction, by: &str) 
     let summary = summary(admin, id).await;
     // A saga that cannot be read has been abandoned.
     Ok(SagaSummary { phase: phase.name().to_owned(), ..summary })
+}
+
+/// Returns the note of an action of an operator.
+///
+/// # Errors
+/// [`Failure::IncompleteAction`] if the reason is missing.
+pub(crate) fn operator_note(reason: &str, by: &str) -> Result<OperatorNote, Failure> {
+    if reason.trim().is_empty() {
+        return Err(Failure::IncompleteAction { detail: "expected a reason, found none" });
+    }
+    Ok(OperatorNote::new(by, reason))
 }
 
 /// Lists the unfinished sagas, at most `limit`.

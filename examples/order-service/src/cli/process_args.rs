@@ -3,7 +3,9 @@
 use clap::{Args, Subcommand};
 
 use super::note_args::NoteArgs;
-use crate::processes::{DEFAULT_LIMIT, ParkedEventAction, ParkedEventActionName, ProcessAction, ProcessActionName};
+use crate::processes::{
+    DEFAULT_LIMIT, ParkedEventAction, ParkedEventActionName, ProcessAction, ProcessActionName, SetAsideKind,
+};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProcessCommand {
@@ -44,10 +46,10 @@ pub(crate) enum ProcessCommand {
 #[derive(Debug, Args)]
 pub(crate) struct EventListArgs {
     /// Name of the process [default: all processes]
-    pub(super) process: Option<String>,
+    process: Option<String>,
     /// Maximum number of events
     #[arg(long, value_name = "NUMBER", default_value_t = DEFAULT_LIMIT)]
-    pub(super) limit: usize,
+    limit: usize,
 }
 
 #[derive(Debug, Args)]
@@ -71,49 +73,56 @@ pub(crate) struct ParkedEventArgs {
     note: NoteArgs,
 }
 
-/// What a command does.
-pub(super) enum ProcessVerb<'a> {
-    /// Acts on an instance.
-    Instance {
-        /// The order, or the instance.
-        id: &'a str,
-        action: ProcessAction,
-    },
-    /// Acts on a parked event.
-    Event {
-        /// The name of the process.
-        process: &'a str,
-        /// The position in the log.
-        position: u64,
-        action: ParkedEventAction,
-    },
+/// What a command demands.
+pub(super) enum ProcessRequest<'a> {
+    /// Lists instances of a process, or of all.
+    List { process: Option<&'a str>, quarantined: bool, limit: usize },
+    /// Lists events that were set aside by a process, or by all.
+    SetAside { kind: SetAsideKind, process: Option<&'a str>, limit: usize },
+    /// Shows an instance, named by its id or its order.
+    Show { id: &'a str },
+    /// Acts on an instance, named by its id or its order.
+    Act { id: &'a str, action: ProcessAction },
+    /// Acts on a parked event of a process, at a position in the log.
+    ActOnEvent { process: &'a str, position: u64, action: ParkedEventAction },
 }
 
 impl ProcessCommand {
-    /// Returns the action of a command; `None` for a command that only reads.
-    pub(super) fn verb(&self) -> Option<ProcessVerb<'_>> {
-        Some(match self {
-            Self::List { .. } | Self::Show { .. } | Self::Parked(_) | Self::Skipped(_) => return None,
-            Self::Retry(args) => args.verb(ProcessActionName::Retry),
-            Self::Drop(args) => args.verb(ProcessActionName::Drop),
-            Self::Abandon(args) => args.verb(ProcessActionName::Abandon),
-            Self::RetryEvent(args) => args.verb(ParkedEventActionName::Retry),
-            Self::SkipEvent(args) => args.verb(ParkedEventActionName::Skip),
-        })
+    /// Returns what the command demands.
+    pub(super) fn request(&self) -> ProcessRequest<'_> {
+        match self {
+            Self::List { process, quarantined, limit } => {
+                ProcessRequest::List { process: process.as_deref(), quarantined: *quarantined, limit: *limit }
+            }
+            Self::Show { id } => ProcessRequest::Show { id },
+            Self::Parked(args) => args.request(SetAsideKind::Parked),
+            Self::Skipped(args) => args.request(SetAsideKind::Skipped),
+            Self::Retry(args) => args.request(ProcessActionName::Retry),
+            Self::Drop(args) => args.request(ProcessActionName::Drop),
+            Self::Abandon(args) => args.request(ProcessActionName::Abandon),
+            Self::RetryEvent(args) => args.request(ParkedEventActionName::Retry),
+            Self::SkipEvent(args) => args.request(ParkedEventActionName::Skip),
+        }
+    }
+}
+
+impl EventListArgs {
+    fn request(&self, kind: SetAsideKind) -> ProcessRequest<'_> {
+        ProcessRequest::SetAside { kind, process: self.process.as_deref(), limit: self.limit }
     }
 }
 
 impl ProcessArgs {
-    fn verb(&self, verb: ProcessActionName) -> ProcessVerb<'_> {
+    fn request(&self, verb: ProcessActionName) -> ProcessRequest<'_> {
         let NoteArgs { reason, by } = self.note.clone();
-        ProcessVerb::Instance { id: &self.id, action: ProcessAction { verb, reason, by } }
+        ProcessRequest::Act { id: &self.id, action: ProcessAction { verb, reason, by } }
     }
 }
 
 impl ParkedEventArgs {
-    fn verb(&self, verb: ParkedEventActionName) -> ProcessVerb<'_> {
+    fn request(&self, verb: ParkedEventActionName) -> ProcessRequest<'_> {
         let NoteArgs { reason, by } = self.note.clone();
         let action = ParkedEventAction { verb, index: self.index, reason, by };
-        ProcessVerb::Event { process: &self.process, position: self.position, action }
+        ProcessRequest::ActOnEvent { process: &self.process, position: self.position, action }
     }
 }

@@ -6,7 +6,7 @@ use es_core::Timestamp;
 use es_saga::process::{ProcessAdmin, ProcessId};
 
 use super::output::{Output, format_time, table};
-use super::process_args::{ProcessCommand, ProcessVerb};
+use super::process_args::{ProcessCommand, ProcessRequest};
 use super::remote::Remote;
 use super::sagas::UNNAMED;
 use super::{IfMissing, with_shop};
@@ -17,31 +17,19 @@ use crate::processes::{
 
 /// Sends the command to a running service.
 pub(super) async fn remote(service: &Remote, command: &ProcessCommand) -> Result<Output, Failure> {
-    match command.verb() {
-        Some(ProcessVerb::Instance { id, action }) => {
-            return Ok(list_output(&[service.act_on_process(&full_id(id)?, action).await?]));
+    Ok(match command.request() {
+        ProcessRequest::List { process, quarantined, limit } => {
+            list_output(&service.processes(process, quarantined, limit).await?)
         }
-        Some(ProcessVerb::Event { process, position, action }) => {
+        ProcessRequest::SetAside { kind, process, limit } => {
+            events_output(&service.set_aside_events(kind, process, limit).await?, kind)
+        }
+        ProcessRequest::Show { id } => report_output(&service.process(&full_id(id)?).await?),
+        ProcessRequest::Act { id, action } => list_output(&[service.act_on_process(&full_id(id)?, action).await?]),
+        ProcessRequest::ActOnEvent { process, position, action } => {
             let event = service.act_on_parked_event(process, position, action).await?;
-            return Ok(events_output(&[event], SetAsideKind::Parked));
+            events_output(&[event], SetAsideKind::Parked)
         }
-        None => {}
-    }
-    Ok(match command {
-        ProcessCommand::Show { id } => report_output(&service.process(&full_id(id)?).await?),
-        ProcessCommand::List { process, quarantined, limit } => {
-            list_output(&service.processes(process.as_deref(), *quarantined, *limit).await?)
-        }
-        ProcessCommand::Skipped(args) => {
-            let events = service.set_aside_events(SetAsideKind::Skipped, args.process.as_deref(), args.limit).await?;
-            events_output(&events, SetAsideKind::Skipped)
-        }
-        ProcessCommand::Parked(args) => {
-            let events = service.set_aside_events(SetAsideKind::Parked, args.process.as_deref(), args.limit).await?;
-            events_output(&events, SetAsideKind::Parked)
-        }
-        // The other commands have an action.
-        _ => list_output(&[]),
     })
 }
 
@@ -57,34 +45,24 @@ pub(super) async fn local(data: &Path, command: &ProcessCommand) -> Result<Outpu
 }
 
 async fn on_store(admin: &ProcessAdmin, command: &ProcessCommand) -> Result<Output, Failure> {
-    match command.verb() {
-        Some(ProcessVerb::Instance { id, action }) => {
-            let (id, by) = (process_id(admin, id).await?, action.by.as_deref().unwrap_or(UNNAMED));
-            return Ok(list_output(&[processes::act(admin, &id, &action, by).await?]));
+    Ok(match command.request() {
+        ProcessRequest::List { process, quarantined, limit } => {
+            let filter = if quarantined { InstanceFilter::Quarantined } else { InstanceFilter::Unfinished };
+            list_output(&processes::list(admin, filter, process, limit).await?)
         }
-        Some(ProcessVerb::Event { process, position, action }) => {
+        ProcessRequest::SetAside { kind, process, limit } => {
+            events_output(&processes::set_aside(admin, kind, process, limit).await?, kind)
+        }
+        ProcessRequest::Show { id } => report_output(&processes::show(admin, &process_id(admin, id).await?).await?),
+        ProcessRequest::Act { id, action } => {
+            let (id, by) = (process_id(admin, id).await?, action.by.as_deref().unwrap_or(UNNAMED));
+            list_output(&[processes::act(admin, &id, &action, by).await?])
+        }
+        ProcessRequest::ActOnEvent { process, position, action } => {
             let by = action.by.as_deref().unwrap_or(UNNAMED);
             let event = processes::act_on_event(admin, process, position, &action, by).await?;
-            return Ok(events_output(&[event], SetAsideKind::Parked));
+            events_output(&[event], SetAsideKind::Parked)
         }
-        None => {}
-    }
-    Ok(match command {
-        ProcessCommand::Show { id } => report_output(&processes::show(admin, &process_id(admin, id).await?).await?),
-        ProcessCommand::List { process, quarantined, limit } => {
-            let filter = if *quarantined { InstanceFilter::Quarantined } else { InstanceFilter::Unfinished };
-            list_output(&processes::list(admin, filter, process.as_deref(), *limit).await?)
-        }
-        ProcessCommand::Skipped(args) => {
-            let kind = SetAsideKind::Skipped;
-            events_output(&processes::set_aside(admin, kind, args.process.as_deref(), args.limit).await?, kind)
-        }
-        ProcessCommand::Parked(args) => {
-            let kind = SetAsideKind::Parked;
-            events_output(&processes::set_aside(admin, kind, args.process.as_deref(), args.limit).await?, kind)
-        }
-        // The other commands have an action.
-        _ => list_output(&[]),
     })
 }
 
