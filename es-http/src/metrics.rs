@@ -83,7 +83,8 @@ impl Metrics {
     }
 }
 
-/// The metrics of requests that an [`Edge`](crate::Edge) has recorded, so that each request need not register them.
+/// The registered metrics of the requests through an [`Edge`](crate::Edge), by route, method and status. To register
+/// metrics costs more than to record a value.
 ///
 /// Their number is bounded: the label `route` is the pattern, such as `/orders/{id}`, and it is empty for requests
 /// without a route, so that clients cannot create labels.

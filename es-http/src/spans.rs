@@ -55,7 +55,7 @@ pub enum InstallSpansError {
         endpoint: String,
     },
     /// The exporter could not be created.
-    #[error("could not create the exporter of spans")]
+    #[error("could not create the span exporter")]
     Exporter(#[source] opentelemetry_otlp::ExporterBuildError),
 }
 

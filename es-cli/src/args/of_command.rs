@@ -141,7 +141,7 @@ impl Data {
     }
 }
 
-/// Returns the parser of a number without limits.
+/// Returns a parser of whole numbers.
 pub(super) fn any_number() -> impl Fn(&str) -> Result<u64, String> + Clone + Send + Sync + 'static {
     whole_number(0..=u64::MAX)
 }

@@ -69,8 +69,8 @@ pub(crate) enum Command {
     ///
     /// Columns of orders: order_id, customer_id, order_date, shipped_date, ship_city, ship_country. Columns of lines:
     /// order_id, product_id, unit_price, quantity, discount. Columns of products: product_id, name, unit_price,
-    /// units_in_stock. Other columns are ignored. Dates are YYYY-MM-DD or RFC 3339 with at
-    /// most 6 decimals and no leap second.
+    /// units_in_stock. Other columns are ignored. Dates are YYYY-MM-DD, or RFC 3339 with at most 6 decimals and no leap
+    /// second.
     ///
     /// Each order is placed at its order date. An order with a shipped date is also approved and shipped at that date.
     /// Imported orders do not change the stock.
