@@ -362,6 +362,14 @@ pub(super) async fn removed_events_can_be_copied(harness: &dyn Harness) {
     assert!(matches!(&rejected, Err(CommitError::IdConflict(IdConflict::Removed { .. }))), "{rejected:?}");
     append(&store, "a-1", &["x"]).await;
     assert_eq!(visible(&store, "a-1").await, [1, 2]);
+    // A tombstone has no place after an event with content, whether the event is in the store or in the commit.
+    for late in [
+        Commit::new().append_removed(stream("a-1"), EventId::new()),
+        Commit::new().append(stream("b-1"), event("x")).append_removed(stream("b-1"), EventId::new()),
+    ] {
+        let refused = store.commit(late).await;
+        assert!(matches!(&refused, Err(CommitError::Invalid(InvalidCommit::Reserved { .. }))), "{refused:?}");
+    }
 }
 
 /// Reads and commits succeed during a scavenge, and no read of a stream has a gap.
