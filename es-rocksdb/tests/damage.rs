@@ -10,9 +10,7 @@ use common::{all, append, collect, event, open, positions, raw, refused, stream,
 use es_core::model::{Table, UniqueKey};
 use es_core::store::QueryItem;
 use es_core::store::{Direction, RowScan};
-use es_core::{
-    Commit, CommitError, EventReader, EventStore, ExpectedRevision, LogRead, Position, StoreError, StreamRead,
-};
+use es_core::{Commit, CommitError, EventReader, EventStore, ExpectedRevision, LogRead, StoreError, StreamRead};
 use es_rocksdb::{OpenError, Options, RocksDbStore};
 
 /// A closed store with five events at positions 1 to 5, revisions 0 to 4 of one stream, all with one tag.
@@ -66,34 +64,6 @@ async fn a_record_with_a_flipped_bit_names_its_position() {
     let stream = collect(store.read_stream(StreamRead::new(stream("order-1"))).await).await.unwrap();
     assert_eq!(positions(&stream), [1, 2, 3, 4, 5], "the copy under the stream is intact");
     store.commit(append("order-2")).await.unwrap();
-}
-
-/// Two threads read the halves of a large part. A damaged record is named whichever thread finds it, and never skipped.
-#[tokio::test]
-async fn a_damaged_record_far_inside_a_long_log_names_its_position() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path()).await;
-    let events = (0..3000).map(|_| event("happened"));
-    store.commit(Commit::to(&stream("order-1"), ExpectedRevision::Any, events)).await.unwrap();
-    store.close().await.unwrap();
-    tamper(dir.path(), "log", &position(2000), flipped);
-    let store = open(dir.path()).await;
-    for read in [LogRead::all(), LogRead::all().backward()] {
-        let (place, _) = damage(read_log(&store, read.clone()).await);
-        assert_eq!(place, "position 2000");
-        let mut visited = 0;
-        let (place, _) = damage(
-            store
-                .visit_log(read, &mut |_| {
-                    visited += 1;
-                    std::ops::ControlFlow::Continue(())
-                })
-                .await,
-        );
-        assert_eq!(place, "position 2000");
-        assert!(visited < 2000, "{visited} events were visited");
-    }
-    assert_eq!(read_log(&store, LogRead::all().from(Position::new(2001).unwrap())).await.unwrap().len(), 1000);
 }
 
 #[tokio::test]

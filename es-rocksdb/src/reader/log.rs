@@ -1,7 +1,5 @@
 //! Reads of the log: a scan if the query matches every event, otherwise index look-ups and the records that match.
 
-mod copy;
-
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -12,12 +10,12 @@ use es_core::{LogRead, Position, RecordedEvent, StoreError, Timestamp};
 
 use super::{BatchBudget, BatchSizes, FIRST_BATCH, FetchedRecords, INITIAL_CAPACITY};
 use crate::ahead::Prefetch;
-use crate::database::{Database, Fault, FillCache, Tier, check_position, decode_at, item, place_of};
+use crate::database::{Database, Fault, FillCache, Tier, bad_record, check_position, decode_at, item, place_of};
 use crate::key;
 use crate::options::ReadLimits;
 use crate::postings::{Cursor, SeekResult, predecessor, successor};
 use crate::read_only::HiddenEvents;
-use crate::record::Decoder;
+use crate::record::{Checked, Decoder};
 use crate::retention::RetentionFilter;
 use crate::schema::Cf;
 use crate::shared::Shared;
@@ -58,8 +56,6 @@ struct LogScan {
     remaining: Option<u64>,
     /// The form in which hidden events are returned; `None` if they are skipped.
     hidden: Option<HiddenEvents>,
-    /// The mean size of the records of the part before, in bytes; 0 for the first part.
-    record_bytes: usize,
 }
 
 /// A part of a read of the log.
@@ -94,7 +90,7 @@ impl LogSource {
         if next > head || read.limit == Some(0) {
             return None;
         }
-        let scan = LogScan { remaining: read.limit, read, head, next, hidden, record_bytes: 0 };
+        let scan = LogScan { remaining: read.limit, read, head, next, hidden };
         let now = shared.clock.now();
         let (batch_sizes, prefetched) = (BatchSizes::new(limits), Prefetch::empty());
         let (records, decoder) = (FetchedRecords::default(), Decoder::default());
@@ -138,9 +134,6 @@ impl LogSource {
 
     /// Moves the scan past a fetched part. Returns the last scanned position.
     fn advance(&mut self, fetched: &Fetched) -> Option<Position> {
-        if let Fetched::Records(records, _) = fetched {
-            self.scan.record_bytes = records.mean_bytes();
-        }
         self.scan.remaining = self.scan.remaining.map(|events| events.saturating_sub(fetched.len() as u64));
         match fetched.next() {
             _ if self.scan.remaining == Some(0) => {
@@ -326,6 +319,27 @@ impl LogScan {
             Cursor::All { .. } => self.copy_records(database, limits),
             _ => self.fetch_matches(database, limits, &mut cursor, &mut filter).map(Fetched::Events),
         }
+    }
+
+    /// Copies the records of all events, for a read that skips none of them. The consumer decodes them.
+    fn copy_records(&self, database: &Database, limits: ReadLimits) -> Result<Fetched, StoreError> {
+        let mut budget = BatchBudget::new(limits, self.remaining);
+        let mut records = FetchedRecords::default();
+        let next = self.scan(database, self.range_of(budget.events), &mut budget, |position, record, budget| {
+            // Checked here and decoded on the consumer's thread: both steps take about the same time.
+            let record = Checked::new(record).map_err(|error| bad_record(place_of(position), &error))?;
+            // An event may have been hidden and removed after the check whether any event is hidden. Decoding detects a
+            // damaged tombstone.
+            if record.is_removed() && self.hidden.is_none() {
+                check_position(position, Decoder::default().decode_checked(record, None))?;
+                budget.skip_hidden();
+            } else {
+                budget.add(record.bytes().len());
+                records.push(position, record);
+            }
+            Ok(())
+        })?;
+        Ok(Fetched::Records(records, next))
     }
 
     /// Scans the log and decodes the events that this read returns.

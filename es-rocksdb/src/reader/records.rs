@@ -58,21 +58,6 @@ impl<N: Copy> FetchedRecords<N> {
         self.records.back().map(|(number, ..)| *number)
     }
 
-    /// Returns the mean size of the records in bytes; 0 without records.
-    pub(super) fn mean_bytes(&self) -> usize {
-        let sizes = self.records.iter().map(|(_, _, range)| range.len());
-        sizes.sum::<usize>().checked_div(self.records.len()).unwrap_or(0)
-    }
-
-    /// Moves the records of `others` after those of this list.
-    pub(super) fn append(&mut self, mut others: Self) {
-        self.finish_buffer();
-        others.finish_buffer();
-        let first = self.buffers.len();
-        self.buffers.append(&mut others.buffers);
-        self.records.extend(others.records.drain(..).map(|(number, buffer, range)| (number, first + buffer, range)));
-    }
-
     fn finish_buffer(&mut self) {
         if !self.filling.is_empty() {
             self.buffers.push(std::mem::take(&mut self.filling).into());

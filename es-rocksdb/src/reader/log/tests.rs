@@ -24,7 +24,7 @@ async fn a_scan_without_hidden_events_skips_events_that_were_removed_before_it()
     let third = Position::new(3).unwrap();
     for (direction, next) in [(Direction::Forward, Position::FIRST), (Direction::Backward, third)] {
         let read = LogRead { direction, ..LogRead::all() };
-        let scan = LogScan { read, head: third, next, remaining: None, hidden: None, record_bytes: 0 };
+        let scan = LogScan { read, head: third, next, remaining: None, hidden: None };
         let fetched = scan.copy_records(&database, FIRST_BATCH).unwrap();
         assert_eq!((fetched.len(), fetched.last(), fetched.next()), (1, Some(third), None), "{direction:?}");
     }
