@@ -239,6 +239,8 @@ impl Driver {
         let until = current.state.wake_at().and_then(|at| (at - now).to_std().ok());
         let pause = until.unwrap_or(self.shared.poll).clamp(Duration::from_millis(1), self.shared.poll);
         tokio::select! {
+            // Most local steps end when they are first polled. No timer is registered then.
+            biased;
             finished = self.calls.next() => self.finished.extend(finished),
             () = tokio::time::sleep(pause) => {
                 let has_children = current.state.awaited_children().next().is_some();
