@@ -62,8 +62,12 @@ where
     /// Returns the value, after the files were read again if they have changed. They are checked at most once a second,
     /// by one caller at a time.
     pub(crate) async fn current(&self) -> Arc<T> {
+        let (value, is_due) = self.0.look();
+        if !is_due {
+            return value;
+        }
         let source = Arc::clone(&self.0);
-        if source.is_due() && tokio::task::spawn_blocking(move || source.refresh()).await.is_err() {
+        if tokio::task::spawn_blocking(move || source.refresh()).await.is_err() {
             tracing::error!(files = ?self.0.files, "the check of the files panicked");
         }
         Arc::clone(&self.0.lock().value)
@@ -71,13 +75,14 @@ where
 }
 
 impl<T, E: std::error::Error + 'static> Source<T, E> {
-    fn is_due(&self) -> bool {
+    /// Returns the value, and whether the caller must check the files.
+    fn look(&self) -> (Arc<T>, bool) {
         let mut loaded = self.lock();
         let is_due = !self.files.is_empty() && loaded.checked.elapsed() >= CHECK_PERIOD;
         if is_due {
             loaded.checked = Instant::now();
         }
-        is_due
+        (Arc::clone(&loaded.value), is_due)
     }
 
     fn refresh(&self) {

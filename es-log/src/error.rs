@@ -99,7 +99,7 @@ pub enum OpenError {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AppendError {
     /// Nothing was acknowledged and the commit is not in the log. The log accepts commits again as soon as the cause is
-    /// gone, such as a full disk.
+    /// gone, such as a full disk; with [`OnWriteFailure::Stop`](crate::OnWriteFailure::Stop), after it is opened again.
     #[error("could not write the log; the commit was not written")]
     NotWritten {
         /// The cause.
@@ -111,10 +111,11 @@ pub enum AppendError {
         /// The cause.
         source: Arc<io::Error>,
     },
-    /// An earlier sync failed. The commit was not written. Open the log again.
-    #[error("a sync of the log has failed before; open the log again")]
+    /// An earlier sync failed, or an earlier write with [`OnWriteFailure::Stop`](crate::OnWriteFailure::Stop). The
+    /// commit was not written. Open the log again.
+    #[error("the log has failed before and accepts no commits; open the log again")]
     Stopped {
-        /// The cause of the failed sync.
+        /// The cause of the earlier failure.
         source: Arc<io::Error>,
     },
     /// The directory was removed, moved or replaced while the log was open. The commit was not written.

@@ -17,7 +17,7 @@ use crate::answer::{Answer, PendingCommit};
 use crate::error::AppendError;
 use crate::open_frame::{CommitDraft, OpenFrame};
 use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError, lock, wait};
-use crate::writer::Writer;
+use crate::writer::{OnWriteFailure, Writer};
 
 /// The state of the group commit.
 #[derive(Debug)]
@@ -42,6 +42,7 @@ pub(crate) struct GroupSettings {
     pub(crate) frame_bytes: usize,
     /// The idle time after which a blank frame is written.
     pub(crate) blank_after: Option<Duration>,
+    pub(crate) on_write_failure: OnWriteFailure,
 }
 
 #[derive(Debug)]
@@ -49,7 +50,7 @@ struct GroupState {
     open: OpenFrame,
     has_token_holder: bool,
     is_closed: bool,
-    /// The cause of a failed sync.
+    /// The cause of the failure after which no commit is accepted.
     stopped: Option<Arc<io::Error>>,
     /// The number of frames that were taken.
     turns: u64,
@@ -86,16 +87,21 @@ struct Added<'a, R> {
 impl GroupState {
     /// Fails the commits of the open frame after a failed frame: their positions are after those of the failed one.
     /// Returns their callers and their error.
-    fn fail_open_frame(&mut self, error: &AppendError, next_position: u64) -> (Vec<Arc<Answer>>, AppendError) {
+    fn fail_open_frame(
+        &mut self,
+        error: &AppendError,
+        next_position: u64,
+        on_write_failure: OnWriteFailure,
+    ) -> (Vec<Arc<Answer>>, AppendError) {
         let open = std::mem::replace(&mut self.open, OpenFrame::new(next_position));
-        let error = match error {
-            AppendError::SyncFailed { source } => {
-                self.stopped = Some(Arc::clone(source));
-                AppendError::Stopped { source: Arc::clone(source) }
-            }
-            error => error.clone(),
+        let stops_by = match error {
+            AppendError::SyncFailed { source } => Some(source),
+            AppendError::NotWritten { source } if on_write_failure == OnWriteFailure::Stop => Some(source),
+            _ => None,
         };
-        (open.callers, error)
+        let Some(source) = stops_by else { return (open.callers, error.clone()) };
+        self.stopped = Some(Arc::clone(source));
+        (open.callers, AppendError::Stopped { source: Arc::clone(source) })
     }
 }
 
@@ -211,7 +217,8 @@ impl Group {
             (result, writer.chain.position)
         };
         let mut state = lock(&self.state);
-        let failed = result.as_ref().err().map(|error| state.fail_open_frame(error, next_position));
+        let on_write_failure = self.settings.on_write_failure;
+        let failed = result.as_ref().err().map(|error| state.fail_open_frame(error, next_position, on_write_failure));
         state.has_token_holder = false;
         let is_closed = state.is_closed;
         let mut has_work = !state.open.is_empty();
@@ -302,7 +309,7 @@ impl Group {
     /// Refuses further commits, waits for those in flight, and syncs the high-water mark. Ends the sync threads.
     ///
     /// # Errors
-    /// The cause of a failed sync of the log or of the high-water mark.
+    /// The cause of the failure that stopped the log, or of a failed sync of the high-water mark.
     pub(crate) fn close(&self) -> io::Result<()> {
         let mut state = lock(&self.state);
         let is_first = !std::mem::replace(&mut state.is_closed, true);

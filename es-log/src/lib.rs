@@ -56,7 +56,7 @@
 //! | fault | result |
 //! |---|---|
 //! | the process is killed, the power fails, a write is torn | No acknowledged commit is lost. A commit is complete or absent. |
-//! | a write fails before the sync: no space, no file descriptor | The commits of the frame fail with [`AppendError::NotWritten`]. Later commits succeed when the cause is gone. |
+//! | a write fails before the sync: no space, no file descriptor | The commits of the frame fail with [`AppendError::NotWritten`]. Later commits succeed when the cause is gone, or fail until the log is opened again, by [`LogOptions::on_write_failure`]. |
 //! | a sync fails | The commits of the frame fail with [`AppendError::SyncFailed`]: their outcome is unknown. Later commits fail until the log is opened again. |
 //! | a bit of the last segment is flipped | [`Log::open`] fails and names the position. |
 //! | a bit of another segment is flipped | A read of the record fails and names its position. [`verify`] reports it. |
@@ -108,4 +108,4 @@ pub use record::{
     Body, ContentCode, EventFields, KeyFields, Record, RecordError, RowFields, TagTexts, TombstoneFields,
 };
 pub use verify::{VerifyReport, verify};
-pub use writer::Durability;
+pub use writer::{Durability, OnWriteFailure};

@@ -21,7 +21,7 @@ use crate::reader::{LogReader, read_one};
 use crate::recovery::{self, Creation};
 use crate::spare::Spare;
 use crate::sync::{Mutex, lock, thread};
-use crate::writer::{Durability, Writer};
+use crate::writer::{Durability, OnWriteFailure, Writer};
 
 /// The number of sync threads.
 const SYNC_THREADS: usize = 2;
@@ -47,6 +47,8 @@ pub struct LogOptions {
     pub offset_blocks: NonZeroUsize,
     /// The idle time after which a blank frame confirms the last one; `None` for never.
     pub blank_after: Option<Duration>,
+    /// What follows a write that failed before its sync.
+    pub on_write_failure: OnWriteFailure,
     /// Whether threads write and fill segments. Otherwise each caller does it itself.
     pub has_threads: bool,
     /// The file system.
@@ -66,6 +68,7 @@ impl Default for LogOptions {
             tail_bytes: 8 << 20,
             offset_blocks: NonZeroUsize::new(8192).unwrap_or(NonZeroUsize::MIN),
             blank_after: Some(Duration::from_secs(1)),
+            on_write_failure: OnWriteFailure::default(),
             has_threads: true,
             disk: Arc::new(SystemDisk),
         }
@@ -142,6 +145,7 @@ impl Log {
             has_threads: options.has_threads,
             frame_bytes: options.frame_bytes,
             blank_after: options.blank_after,
+            on_write_failure: options.on_write_failure,
         };
         let log = Self {
             group: Arc::new(Group::new(writer, settings)),
@@ -241,7 +245,7 @@ impl Log {
     /// stay valid. A closed log can be opened again after it is dropped.
     ///
     /// # Errors
-    /// The cause of a failed sync. All acknowledged commits are on disk nevertheless.
+    /// The cause of the failure that stopped the log, or of a failed sync. All acknowledged commits are on disk nevertheless.
     pub fn close(&self) -> io::Result<()> {
         let result = self.group.close();
         self.spare.close();

@@ -27,6 +27,17 @@ pub enum Durability {
     Buffered,
 }
 
+/// What follows a write that failed before its sync, such as without disk space or without a file descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnWriteFailure {
+    /// Later commits are written as soon as the cause is gone.
+    #[default]
+    Continue,
+    /// Later commits fail with [`AppendError::Stopped`] until the log is opened again, for services that an operator
+    /// restarts. Reads go on.
+    Stop,
+}
+
 /// Writes and syncs frames.
 #[derive(Debug)]
 pub(crate) struct Writer {

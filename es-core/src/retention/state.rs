@@ -270,6 +270,22 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_is_truncated_if_a_rule_hides_its_first_events_but_not_if_it_was_deleted() {
+        let deletion = Some(Deletion { kind: DeleteKind::Soft, through: Some(rev(2)), position: Position::FIRST });
+        let deleted = StreamRetention { deletion, ..StreamRetention::default() };
+        for (retention, first, begins, is_truncated) in [
+            (StreamRetention::default(), 0, 0, false),
+            (StreamRetention::default(), 1, 0, true),
+            (deleted, 3, 3, false),
+            (deleted, 4, 3, true),
+        ] {
+            let retained = Retained::new(&retention, rev(first), Some(rev(9)));
+            assert_eq!((retained.begins, retained.first), (rev(begins), rev(first)));
+            assert_eq!(retained.is_truncated(), is_truncated, "{retained:?}");
+        }
+    }
+
+    #[test]
     fn a_stream_rule_beats_its_category_field_by_field() {
         let mut retention = Retention::default();
         let category = Category::new("a").expect("valid");

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use es_log::{AppendError, Log, LogOptions};
+use es_log::{AppendError, Log, LogOptions, OnWriteFailure};
 
 use crate::support::{History, SimDisk, commit, options};
 
@@ -63,6 +63,37 @@ fn threads_that_fill_segments_recover_from_a_full_disk() {
     let disk = SimDisk::new(8);
     let options = LogOptions { has_threads: true, ..options(&disk) };
     fails_and_recovers(options, &disk, |disk| disk.limit_space(300));
+}
+
+#[test]
+fn a_log_that_stops_after_a_failed_write_accepts_commits_after_it_is_opened_again() {
+    let disk = SimDisk::new(9);
+    let options = LogOptions { on_write_failure: OnWriteFailure::Stop, ..options(&disk) };
+    let log = Log::open(Path::new(DIRECTORY), options.clone()).expect("it opens");
+    let mut history = History::default();
+    disk.limit_space(300);
+    let failed = (1..10_000).find(|number| match commit(&log, *number, 2) {
+        Ok(position) => {
+            history.acknowledge(position, *number, 2);
+            false
+        }
+        Err(AppendError::NotWritten { .. }) => true,
+        Err(error) => panic!("expected a commit that was not written, found {error}"),
+    });
+    let failed = failed.expect("the disk is full");
+    history.refuse(failed);
+    disk.heal();
+    // Also when there is space again.
+    let refused = commit(&log, failed + 1, 2).expect_err("it has stopped");
+    assert!(matches!(refused, AppendError::Stopped { .. }), "{refused}");
+    history.refuse(failed + 1);
+    history.check(&log).expect("reads go on");
+    log.close().expect_err("the cause is reported");
+    drop(log);
+    history.open_and_check(options.clone()).expect("it opens").expect("nothing is lost");
+    let log = Log::open(Path::new(DIRECTORY), options).expect("it opens");
+    history.acknowledge(commit(&log, failed + 2, 2).expect("it commits again"), failed + 2, 2);
+    history.check(&log).expect("nothing is lost");
 }
 
 /// A frame that failed before its sync leaves a part of its bytes. The next frame is shorter.

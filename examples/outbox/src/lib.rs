@@ -13,7 +13,9 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
+use es_core::StreamId;
 use es_core::consumer::reactor::{DeliveryKey, ReactError, Reactor, ReactorContext};
+use es_core::retention::Erasure;
 use order_service::domain::{Order, OrderEvent};
 use rusqlite::{Connection, params};
 
@@ -30,28 +32,44 @@ impl PostOffice {
         let sqlite = Connection::open(path)?;
         sqlite.execute_batch(
             "CREATE TABLE IF NOT EXISTS letters (
-                 key TEXT PRIMARY KEY, recipient TEXT NOT NULL, text TEXT NOT NULL
+                 key TEXT PRIMARY KEY, stream TEXT NOT NULL, recipient TEXT NOT NULL, text TEXT NOT NULL
              ) STRICT;
+             CREATE INDEX IF NOT EXISTS letters_of_stream ON letters (stream);
              CREATE TABLE IF NOT EXISTS deliveries (number INTEGER PRIMARY KEY, key TEXT NOT NULL) STRICT;",
         )?;
         Ok(Self(Mutex::new(sqlite)))
     }
 
-    /// Stores a letter, unless a letter with this key exists.
+    /// Stores a letter about a stream, unless a letter with this key exists.
     ///
     /// # Errors
     /// [`rusqlite::Error`] if the transaction fails. The letter is not stored.
-    pub fn deliver(&self, key: DeliveryKey, recipient: &str, text: &str) -> Result<(), rusqlite::Error> {
+    pub fn deliver(
+        &self,
+        key: DeliveryKey,
+        stream: &StreamId,
+        recipient: &str,
+        text: &str,
+    ) -> Result<(), rusqlite::Error> {
         let mut sqlite = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let transaction = sqlite.transaction()?;
         let key = key.to_string();
         transaction.execute(
-            "INSERT INTO letters VALUES (?1, ?2, ?3) ON CONFLICT (key) DO NOTHING",
-            params![key, recipient, text],
+            "INSERT INTO letters VALUES (?1, ?2, ?3, ?4) ON CONFLICT (key) DO NOTHING",
+            params![key, stream.as_str(), recipient, text],
         )?;
         // Counts deliveries, so that the test can check that duplicates occur.
         transaction.execute("INSERT INTO deliveries (key) VALUES (?1)", [key])?;
         transaction.commit()
+    }
+
+    /// Deletes the letters about a stream. Does nothing if there are none.
+    ///
+    /// # Errors
+    /// [`rusqlite::Error`] if the database cannot be written. No letter is deleted.
+    pub fn delete_letters(&self, stream: &StreamId) -> Result<(), rusqlite::Error> {
+        let sqlite = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sqlite.execute("DELETE FROM letters WHERE stream = ?1", [stream.as_str()]).map(drop)
     }
 
     /// Returns the key, recipient and text of each letter.
@@ -60,7 +78,7 @@ impl PostOffice {
     /// [`rusqlite::Error`] if the database cannot be read.
     pub fn letters(&self) -> Result<Vec<[String; 3]>, rusqlite::Error> {
         let sqlite = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut select = sqlite.prepare("SELECT * FROM letters ORDER BY text")?;
+        let mut select = sqlite.prepare("SELECT key, recipient, text FROM letters ORDER BY text")?;
         select.query_map([], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?]))?.collect()
     }
 
@@ -74,7 +92,7 @@ impl PostOffice {
     }
 }
 
-/// A reactor that sends a letter when an order is placed or cancelled.
+/// A reactor that sends a letter when an order is placed or cancelled. When an order is deleted, it deletes the letters.
 pub struct Letters<F> {
     /// The receiver of the letters.
     pub post_office: PostOffice,
@@ -88,7 +106,7 @@ impl<F: Fn(DeliveryKey) + Send + Sync + 'static> Reactor for Letters<F> {
     const NAME: &'static str = "letters";
 
     async fn react(&self, event: &OrderEvent, context: &ReactorContext) -> Result<(), ReactError> {
-        let order = context.event().stream.as_str();
+        let order = &context.event().stream;
         let (recipient, text) = match event {
             OrderEvent::Placed { customer, .. } => (customer.as_str(), format!("thank you for {order}")),
             OrderEvent::Cancelled { reason } => ("the warehouse", format!("do not pack {order}: {reason}")),
@@ -96,8 +114,19 @@ impl<F: Fn(DeliveryKey) + Send + Sync + 'static> Reactor for Letters<F> {
                 return Ok(());
             }
         };
-        tokio::task::block_in_place(|| self.post_office.deliver(context.key(), recipient, &text))?;
+        tokio::task::block_in_place(|| self.post_office.deliver(context.key(), order, recipient, &text))?;
         (self.on_sent)(context.key());
         Ok(())
+    }
+
+    async fn erased(&self, erasure: &Erasure, _: &ReactorContext) -> Result<(), ReactError> {
+        match erasure {
+            // The letters have no personal data that is sealed with the key of a subject.
+            Erasure::Stream { stream, .. } => {
+                tokio::task::block_in_place(|| self.post_office.delete_letters(stream))?;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 }

@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use es_core::consumer::reactor::DeliveryKey;
-use es_core::{EventReader, EventStore, LogRead};
+use es_core::retention::{DeleteKind, Note};
+use es_core::{Commit, EventReader, EventStore, LogRead, Revision, StreamId};
 use es_rocksdb::{Options, RocksDbStore};
 use order_service::domain::order::{Cancel, Place};
 use order_service::domain::{Destination, OrderEvent, OrderLine, OrderLines};
@@ -75,4 +76,27 @@ async fn a_killed_reactor_has_each_effect_once_per_delivery_key() {
     let duplicates = office.deliveries().expect("a number") - expected.len() as u64;
     println!("{kills} kills, {} letters, {duplicates} duplicate deliveries", letters.len());
     assert!(kills > 3 && duplicates > 0, "too few kills ({kills}) or duplicates ({duplicates}) for a valid test");
+}
+
+/// The post office keeps nothing about an order that was deleted.
+#[tokio::test]
+async fn the_letters_of_a_deleted_order_are_deleted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (path, database) = (dir.path().join("store"), dir.path().join("post-office.db"));
+    place_orders(&path).await;
+    assert!(run_and_kill(&path, &database, usize::MAX), "the program fails");
+    let office = PostOffice::open(&database).expect("a post office");
+    let about = |order: &str| {
+        let letters = office.letters().expect("letters");
+        letters.iter().filter(|[.., text]| text.contains(order)).count()
+    };
+    assert_eq!((about("A-005"), about("A-006")), (2, 1));
+
+    let store = open(&path).await;
+    let order = StreamId::new("order-A-005").expect("a stream");
+    let deletion = Commit::delete_stream(order, DeleteKind::Hard, Some(Revision::new(1)), Note::default());
+    store.commit(deletion).await.expect("deleted");
+    store.close().await.expect("closed");
+    assert!(run_and_kill(&path, &database, usize::MAX), "the program fails");
+    assert_eq!((about("A-005"), about("A-006"), office.letters().expect("letters").len()), (0, 1, 118));
 }
