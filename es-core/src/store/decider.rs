@@ -305,6 +305,22 @@ mod tests {
         }
     }
 
+    #[derive(Debug)]
+    struct NamedHook;
+
+    impl DecisionHook for NamedHook {
+        fn name(&self) -> &str {
+            "named"
+        }
+    }
+
+    #[test]
+    fn a_shared_hook_has_the_name_of_the_hook() {
+        let hook = Arc::new(NamedHook);
+        let shared: Arc<dyn PrepareHook> = Arc::new(Arc::clone(&hook));
+        assert_eq!((PrepareHook::name(&hook), PrepareHook::name(&shared)), ("named", "named"));
+    }
+
     /// Case 06: a store said nothing of recorded times that are ahead of the clock.
     #[test]
     fn a_log_ahead_of_the_clock_is_reported_once() {

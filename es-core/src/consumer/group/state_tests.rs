@@ -178,11 +178,13 @@ fn a_failing_event_holds_the_checkpoint_when_no_more_events_can_be_parked() {
 #[test]
 fn a_paused_group_delivers_nothing_and_stays_paused() {
     let mut state = state(bounds(false), &[(1, "a")]);
+    assert!(!state.is_paused());
     state.set_paused(true);
     assert_eq!(state.deliver(Duration::ZERO), None);
     let mut restored: GroupState<()> = GroupState::restore(bounds(false), &state.stored(), []);
     restored.take([event(1, "a")], Some(at(1)), now(0));
     assert_eq!(restored.deliver(Duration::ZERO), None);
+    assert!(restored.is_paused());
     restored.set_paused(false);
     assert!(restored.deliver(Duration::ZERO).is_some());
 }
@@ -242,12 +244,29 @@ fn a_deadline_is_the_end_of_a_pause_or_of_a_delivery() {
 #[test]
 fn a_closing_group_delivers_no_more_events() {
     let mut state = state(bounds(false), &[(1, "a"), (2, "a")]);
+    assert_eq!((state.delivered(), state.waiting()), (0, 2));
     let dispatch = state.deliver(Duration::ZERO).expect("the event is ready");
     assert!(!state.is_closing());
     state.begin_to_close();
     assert!(state.is_closing() && state.deliver(Duration::ZERO).is_none());
     assert_eq!((state.delivered(), state.waiting()), (1, 1));
     assert!(settle(&mut state, &dispatch, Settlement::Ack, 0).is_ok());
+}
+
+#[test]
+fn an_event_that_was_not_read_again_after_a_restart_keeps_its_failures() {
+    let failures = vec![(at(2), 1), (at(3), 2)];
+    let stored = Stored { checkpoint: Some(at(1)), failures: failures.clone(), ..Stored::default() };
+    let mut state = GroupState::restore(bounds(false), &stored, []);
+    assert_eq!(state.stored().failures, failures);
+    state.take([event(2, "a")], Some(at(2)), now(0));
+    assert_eq!(state.stored().failures, failures);
+    let dispatch = state.deliver(Duration::ZERO).expect("the event is ready");
+    settle(&mut state, &dispatch, Settlement::Ack, 0).expect("the delivery is open");
+    assert_eq!(state.stored().failures, [(at(3), 2)]);
+    // A retention rule hides event 3.
+    state.take([], Some(at(3)), now(0));
+    assert_eq!(state.stored().failures, []);
 }
 
 /// An operator cannot skip a parked event while its replay is delivered: the consumer may succeed.
