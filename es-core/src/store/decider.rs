@@ -306,19 +306,27 @@ mod tests {
     }
 
     #[derive(Debug)]
-    struct NamedHook;
+    struct NamedHook(&'static str);
 
     impl DecisionHook for NamedHook {
         fn name(&self) -> &str {
-            "named"
+            self.0
         }
     }
 
     #[test]
     fn a_shared_hook_has_the_name_of_the_hook() {
-        let hook = Arc::new(NamedHook);
+        let hook = Arc::new(NamedHook("a"));
         let shared: Arc<dyn PrepareHook> = Arc::new(Arc::clone(&hook));
-        assert_eq!((PrepareHook::name(&hook), PrepareHook::name(&shared)), ("named", "named"));
+        assert_eq!((PrepareHook::name(&hook), PrepareHook::name(&shared)), ("a", "a"));
+    }
+
+    #[test]
+    fn a_hook_is_added_once_beside_hooks_with_other_names() {
+        let decider = Decider::new();
+        let add = |name| decider.add(&(Arc::new(NamedHook(name)) as Arc<dyn DecisionHook>));
+        assert_eq!([add("a"), add("b"), add("a"), add("b")], [true, true, false, false]);
+        assert_eq!([decider.runs("a"), decider.runs("b"), decider.runs("c")], [true, true, false]);
     }
 
     /// Case 06: a store said nothing of recorded times that are ahead of the clock.

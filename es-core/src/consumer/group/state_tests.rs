@@ -129,6 +129,19 @@ fn a_parked_key_parks_its_later_events_and_is_replayed_in_order() {
 }
 
 #[test]
+fn a_failed_replay_in_a_group_without_order_does_not_hold_up_the_others_of_its_key() {
+    let mut state = state(bounds(false), &[(1, "a"), (2, "a")]);
+    while let Some(dispatch) = state.deliver(Duration::ZERO) {
+        settle(&mut state, &dispatch, Settlement::Park("no".into()), 0).expect("the delivery is open");
+    }
+    assert_eq!(state.replay(&ReplaySelection::Key("a".into())), 2);
+    state.take_replay(event(1, "a"));
+    let dispatch = state.deliver(Duration::ZERO).expect("the event is ready");
+    settle(&mut state, &dispatch, Settlement::Park("still broken".into()), 0).expect("the delivery is open");
+    assert_eq!(parked(&state), [(1, 2, None, false), (2, 1, None, true)]);
+}
+
+#[test]
 fn a_limited_replay_selects_the_first_events() {
     let mut state = state(bounds(false), &[(1, "a"), (2, "b"), (3, "c")]);
     while let Some(dispatch) = state.deliver(Duration::ZERO) {
