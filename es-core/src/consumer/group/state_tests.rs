@@ -142,6 +142,18 @@ fn a_failed_replay_in_a_group_without_order_does_not_hold_up_the_others_of_its_k
 }
 
 #[test]
+fn a_replay_that_waits_for_its_delivery_is_not_parked_again_when_later_events_are_read() {
+    let mut state = state(bounds(true), &[(1, "a")]);
+    let dispatch = state.deliver(Duration::ZERO).expect("the event is ready");
+    settle(&mut state, &dispatch, Settlement::Park("no".into()), 0).expect("the delivery is open");
+    state.replay(&ReplaySelection::First(1));
+    state.take_replay(event(1, "a"));
+    state.take([event(2, "a")], Some(at(2)), now(0));
+    assert_eq!(parked(&state), [(1, 1, None, true), (2, 0, Some(1), true)]);
+    assert_eq!(positions(&mut state, 0), [1]);
+}
+
+#[test]
 fn a_limited_replay_selects_the_first_events() {
     let mut state = state(bounds(false), &[(1, "a"), (2, "b"), (3, "c")]);
     while let Some(dispatch) = state.deliver(Duration::ZERO) {
