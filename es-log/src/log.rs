@@ -245,7 +245,8 @@ impl Log {
     /// stay valid. A closed log can be opened again after it is dropped.
     ///
     /// # Errors
-    /// The cause of the failure that stopped the log, or of a failed sync. All acknowledged commits are on disk nevertheless.
+    /// The cause of the failure that stopped the log, or of a failed sync. All acknowledged commits are on disk
+    /// nevertheless.
     pub fn close(&self) -> io::Result<()> {
         let result = self.group.close();
         self.spare.close();

@@ -92,7 +92,8 @@ impl PostOffice {
     }
 }
 
-/// A reactor that sends a letter when an order is placed or cancelled. When an order is deleted, it deletes the letters.
+/// A reactor that sends a letter when an order is placed or cancelled. The letters about a deleted order are
+/// deleted.
 pub struct Letters<F> {
     /// The receiver of the letters.
     pub post_office: PostOffice,
