@@ -113,7 +113,7 @@ pub enum AppendError {
     },
     /// An earlier sync failed, or an earlier write with [`OnWriteFailure::Stop`](crate::OnWriteFailure::Stop). The
     /// commit was not written. Open the log again.
-    #[error("the log has failed before and accepts no commits; open the log again")]
+    #[error("an earlier write or sync of the log failed; open the log again")]
     Stopped {
         /// The cause of the earlier failure.
         source: Arc<io::Error>,

@@ -50,8 +50,8 @@ struct GroupState {
     open: OpenFrame,
     has_token_holder: bool,
     is_closed: bool,
-    /// The cause of the failure after which no commit is accepted.
-    stopped: Option<Arc<io::Error>>,
+    /// The failure after which no commit is accepted.
+    stopped: Option<Failure>,
     /// The number of frames that were taken.
     turns: u64,
     /// Whether the last frame has commits, so that a blank frame can confirm it.
@@ -64,6 +64,14 @@ struct GroupState {
     waiting_threads: usize,
     /// Whether a thread was woken that does not run yet. It does all work that is there then.
     is_thread_woken: bool,
+}
+
+/// A failure that stops the log.
+#[derive(Debug, Clone)]
+struct Failure {
+    source: Arc<io::Error>,
+    /// Whether a sync failed, which must not be repeated: it can succeed although data is lost.
+    is_of_sync: bool,
 }
 
 /// The wait for the idle time.
@@ -94,14 +102,16 @@ impl GroupState {
         on_write_failure: OnWriteFailure,
     ) -> (Vec<Arc<Answer>>, AppendError) {
         let open = std::mem::replace(&mut self.open, OpenFrame::new(next_position));
-        let stops_by = match error {
-            AppendError::SyncFailed { source } => Some(source),
-            AppendError::NotWritten { source } if on_write_failure == OnWriteFailure::Stop => Some(source),
-            _ => None,
+        let failure = match error {
+            AppendError::SyncFailed { source } => Failure { source: Arc::clone(source), is_of_sync: true },
+            AppendError::NotWritten { source } if on_write_failure == OnWriteFailure::Stop => {
+                Failure { source: Arc::clone(source), is_of_sync: false }
+            }
+            error => return (open.callers, error.clone()),
         };
-        let Some(source) = stops_by else { return (open.callers, error.clone()) };
-        self.stopped = Some(Arc::clone(source));
-        (open.callers, AppendError::Stopped { source: Arc::clone(source) })
+        let error = AppendError::Stopped { source: Arc::clone(&failure.source) };
+        self.stopped = Some(failure);
+        (open.callers, error)
     }
 }
 
@@ -168,7 +178,7 @@ impl Group {
             if state.is_closed {
                 return Err(AppendError::Closed.into());
             }
-            if let Some(source) = &state.stopped {
+            if let Some(Failure { source, .. }) = &state.stopped {
                 return Err(AppendError::Stopped { source: Arc::clone(source) }.into());
             }
             // A full frame has commits, so that a token holder exists or a sync thread is awake.
@@ -306,7 +316,8 @@ impl Group {
         state
     }
 
-    /// Refuses further commits, waits for those in flight, and syncs the high-water mark. Ends the sync threads.
+    /// Refuses further commits, waits for those in flight, and syncs the high-water mark, unless a sync has failed. Ends
+    /// the sync threads.
     ///
     /// # Errors
     /// The cause of the failure that stopped the log, or of a failed sync of the high-water mark.
@@ -318,10 +329,10 @@ impl Group {
         while state.has_token_holder || !state.open.is_empty() {
             state = self.wait_until_taken(state);
         }
-        if let Some(error) = &state.stopped {
-            return Err(io::Error::other(Arc::clone(error)));
-        }
+        let stopped = state.stopped.clone();
         drop(state);
-        if is_first { lock(&self.writer).finish() } else { Ok(()) }
+        let may_sync = stopped.as_ref().is_none_or(|failure| !failure.is_of_sync);
+        let finished = if is_first && may_sync { lock(&self.writer).finish() } else { Ok(()) };
+        stopped.map_or(finished, |failure| Err(io::Error::other(failure.source)))
     }
 }

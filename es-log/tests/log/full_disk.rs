@@ -2,11 +2,25 @@
 
 use std::path::Path;
 
-use es_log::{AppendError, Log, LogOptions, OnWriteFailure};
+use es_log::{AppendError, Durability, Log, LogOptions, OnWriteFailure};
 
 use crate::support::{History, SimDisk, commit, options};
 
 const DIRECTORY: &str = "/log";
+
+/// Commits until a write fails. `number` is that of the last commit, and afterwards that of the failed one.
+fn commit_until_a_write_fails(log: &Log, history: &mut History, number: &mut u64) {
+    loop {
+        *number += 1;
+        match commit(log, *number, 2) {
+            Ok(position) => history.acknowledge(position, *number, 2),
+            Err(AppendError::NotWritten { .. }) => break,
+            Err(error) => panic!("expected a commit that was not written, found {error}"),
+        }
+        assert!(*number < 10_000, "the disk is never full");
+    }
+    history.refuse(*number);
+}
 
 fn fails_and_recovers(options: LogOptions, disk: &SimDisk, refuse: impl Fn(&SimDisk)) {
     let log = Log::open(Path::new(DIRECTORY), options.clone()).expect("it opens");
@@ -14,17 +28,8 @@ fn fails_and_recovers(options: LogOptions, disk: &SimDisk, refuse: impl Fn(&SimD
     let (mut number, mut failures) = (0, 0);
     for round in 0..5 {
         refuse(disk);
-        loop {
-            number += 1;
-            match commit(&log, number, 2) {
-                Ok(position) => history.acknowledge(position, number, 2),
-                Err(AppendError::NotWritten { .. }) => break,
-                Err(error) => panic!("expected a commit that was not written, found {error}"),
-            }
-            assert!(number < 10_000, "the disk is never full");
-        }
+        commit_until_a_write_fails(&log, &mut history, &mut number);
         failures += 1;
-        history.refuse(number);
         // The error is repeated while the cause lasts, and reads go on.
         number += 1;
         assert!(matches!(commit(&log, number, 2), Err(AppendError::NotWritten { .. })), "round {round}");
@@ -72,28 +77,39 @@ fn a_log_that_stops_after_a_failed_write_accepts_commits_after_it_is_opened_agai
     let log = Log::open(Path::new(DIRECTORY), options.clone()).expect("it opens");
     let mut history = History::default();
     disk.limit_space(300);
-    let failed = (1..10_000).find(|number| match commit(&log, *number, 2) {
-        Ok(position) => {
-            history.acknowledge(position, *number, 2);
-            false
-        }
-        Err(AppendError::NotWritten { .. }) => true,
-        Err(error) => panic!("expected a commit that was not written, found {error}"),
-    });
-    let failed = failed.expect("the disk is full");
-    history.refuse(failed);
+    let mut number = 0;
+    commit_until_a_write_fails(&log, &mut history, &mut number);
     disk.heal();
     // Also when there is space again.
-    let refused = commit(&log, failed + 1, 2).expect_err("it has stopped");
+    let refused = commit(&log, number + 1, 2).expect_err("it has stopped");
     assert!(matches!(refused, AppendError::Stopped { .. }), "{refused}");
-    history.refuse(failed + 1);
+    history.refuse(number + 1);
     history.check(&log).expect("reads go on");
     log.close().expect_err("the cause is reported");
     drop(log);
     history.open_and_check(options.clone()).expect("it opens").expect("nothing is lost");
     let log = Log::open(Path::new(DIRECTORY), options).expect("it opens");
-    history.acknowledge(commit(&log, failed + 2, 2).expect("it commits again"), failed + 2, 2);
+    history.acknowledge(commit(&log, number + 2, 2).expect("it commits again"), number + 2, 2);
     history.check(&log).expect("nothing is lost");
+}
+
+/// Closing a log syncs its buffered commits. A log that had stopped after a failed write did not.
+#[test]
+fn a_log_that_stopped_after_a_failed_write_syncs_its_buffered_commits_when_it_closes() {
+    for seed in 0..20 {
+        let disk = SimDisk::new(seed);
+        let durability = Durability::Buffered;
+        let options = LogOptions { on_write_failure: OnWriteFailure::Stop, durability, ..options(&disk) };
+        let log = Log::open(Path::new(DIRECTORY), options.clone()).expect("it opens");
+        let mut history = History::default();
+        disk.limit_space(300);
+        commit_until_a_write_fails(&log, &mut history, &mut 0);
+        log.close().expect_err("the cause is reported");
+        drop(log);
+        disk.heal();
+        disk.fail_power();
+        history.open_and_check(options).expect("it opens").expect("nothing is lost");
+    }
 }
 
 /// A frame that failed before its sync leaves a part of its bytes. The next frame is shorter.
