@@ -83,8 +83,8 @@ impl Metrics {
     }
 }
 
-/// The registered metrics of the requests through an [`Edge`](crate::Edge), by route, method and status. To register
-/// metrics costs more than to record a value.
+/// The registered metrics of the requests through an [`Edge`](crate::Edge), by route, method and status. Registering
+/// a metric costs more than recording a value.
 ///
 /// Their number is bounded: the label `route` is the pattern, such as `/orders/{id}`, and it is empty for requests
 /// without a route, so that clients cannot create labels.

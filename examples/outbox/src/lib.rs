@@ -92,8 +92,7 @@ impl PostOffice {
     }
 }
 
-/// A reactor that sends a letter when an order is placed or cancelled. The letters about a deleted order are
-/// deleted.
+/// A reactor that sends a letter when an order is placed or cancelled, and deletes the letters about a deleted order.
 pub struct Letters<F> {
     /// The receiver of the letters.
     pub post_office: PostOffice,
@@ -121,13 +120,10 @@ impl<F: Fn(DeliveryKey) + Send + Sync + 'static> Reactor for Letters<F> {
     }
 
     async fn erased(&self, erasure: &Erasure, _: &ReactorContext) -> Result<(), ReactError> {
-        match erasure {
-            // The letters have no personal data that is sealed with the key of a subject.
-            Erasure::Stream { stream, .. } => {
-                tokio::task::block_in_place(|| self.post_office.delete_letters(stream))?;
-                Ok(())
-            }
-            _ => Ok(()),
+        // The letters have no personal data that is sealed with the key of a subject.
+        if let Erasure::Stream { stream, .. } = erasure {
+            tokio::task::block_in_place(|| self.post_office.delete_letters(stream))?;
         }
+        Ok(())
     }
 }

@@ -78,7 +78,7 @@ async fn a_killed_reactor_has_each_effect_once_per_delivery_key() {
     assert!(kills > 3 && duplicates > 0, "too few kills ({kills}) or duplicates ({duplicates}) for a valid test");
 }
 
-/// The post office keeps nothing about an order that was deleted.
+/// The post office keeps no letter about an order that was deleted.
 #[tokio::test]
 async fn the_letters_of_a_deleted_order_are_deleted() {
     let dir = tempfile::tempdir().expect("a directory");

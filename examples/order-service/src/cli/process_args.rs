@@ -73,7 +73,7 @@ pub(crate) struct ParkedEventArgs {
     note: NoteArgs,
 }
 
-/// What a command demands.
+/// What a command requests.
 pub(super) enum ProcessRequest<'a> {
     /// Lists instances of a process, or of all.
     List { process: Option<&'a str>, quarantined: bool, limit: usize },
@@ -88,7 +88,7 @@ pub(super) enum ProcessRequest<'a> {
 }
 
 impl ProcessCommand {
-    /// Returns what the command demands.
+    /// Returns what the command requests.
     pub(super) fn request(&self) -> ProcessRequest<'_> {
         match self {
             Self::List { process, quarantined, limit } => {
