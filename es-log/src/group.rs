@@ -316,8 +316,8 @@ impl Group {
         state
     }
 
-    /// Refuses further commits, waits for those in flight, and syncs the high-water mark, unless a sync has failed. Ends
-    /// the sync threads.
+    /// Refuses further commits, waits for those in flight, and syncs the high-water mark, unless a sync has failed.
+    /// Ends the sync threads.
     ///
     /// # Errors
     /// The cause of the failure that stopped the log, or of a failed sync of the high-water mark.

@@ -36,8 +36,8 @@ impl Timer {
         Self { stream, due: to_stored_precision(due), note: String::new() }
     }
 
-    /// Returns a timer that precedes all timers with this due time, for the start of a [`scan`](TimerQueue::scan). It is
-    /// never `None`.
+    /// Returns a timer that precedes all timers with this due time, for the start of a [`scan`](TimerQueue::scan). It
+    /// is never `None`.
     #[must_use]
     pub fn before_all_of(due: Timestamp) -> Option<Self> {
         // Names begin with a letter.
