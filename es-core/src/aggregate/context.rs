@@ -1,6 +1,6 @@
 //! [`EventContext`]: the metadata of an event that [`Evolve::evolve`](crate::Evolve::evolve) can use.
 
-use crate::model::{CorrelationId, EventId, EventView, Metadata, Revision, StreamId, Tags, Timestamp};
+use crate::model::{CorrelationId, Dot, EventId, EventView, Metadata, Revision, StreamId, Tags, Timestamp};
 
 /// The context of an event in [`Evolve::evolve`](crate::Evolve::evolve).
 ///
@@ -10,13 +10,24 @@ use crate::model::{CorrelationId, EventId, EventView, Metadata, Revision, Stream
 #[derive(Debug, Clone, Copy)]
 pub struct EventContext<'a> {
     event: EventView<'a>,
+    revision: Revision,
+    recorded_at: Timestamp,
+    concurrent: &'a [Dot],
 }
 
 impl<'a> EventContext<'a> {
     /// Returns the context of a recorded event.
     #[must_use]
     pub fn new(event: impl Into<EventView<'a>>) -> Self {
-        Self { event: event.into() }
+        let event = event.into();
+        Self { event, revision: event.revision(), recorded_at: event.recorded_at(), concurrent: &[] }
+    }
+
+    /// Returns the context of an event in a fold in canonical order: its index in the fold, and the events before it
+    /// that are concurrent with it.
+    pub(crate) fn in_fold(event: EventView<'a>, revision: Revision, concurrent: &'a [Dot]) -> Self {
+        let recorded_at = event.stamp().map_or_else(|| event.recorded_at(), |stamp| stamp.time.physical());
+        Self { event, revision, recorded_at, concurrent }
     }
 
     /// Returns the id of the event.
@@ -35,14 +46,31 @@ impl<'a> EventContext<'a> {
     /// fold.
     #[must_use]
     pub const fn revision(&self) -> Revision {
-        self.event.revision()
+        self.revision
     }
 
     /// Returns the time at which the event was recorded. On a replicated stream this is the physical part of its hybrid
     /// time.
     #[must_use]
     pub const fn recorded_at(&self) -> Timestamp {
-        self.event.recorded_at()
+        self.recorded_at
+    }
+
+    /// Returns `true` if another node appended an event to the stream without knowing of this one, and the node of this
+    /// event did not know of it either. The later event in canonical order, which is the same on every node, gets
+    /// `true`; the earlier one was applied before.
+    ///
+    /// Always `false` for an aggregate whose level has [one order](crate::model::OneOrder).
+    #[must_use]
+    pub const fn is_concurrent(&self) -> bool {
+        !self.concurrent.is_empty()
+    }
+
+    /// Returns the last event of each origin that was applied before this event and is
+    /// [concurrent](Self::is_concurrent) with it.
+    #[must_use]
+    pub const fn concurrent_with(&self) -> &'a [Dot] {
+        self.concurrent
     }
 
     /// Returns the time at which the event happened in the domain.

@@ -31,14 +31,17 @@
 //! the background when a snapshot is taken, and once in each load that uses a snapshot. A load from the cache of the
 //! repository uses none.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use uuid::Uuid;
 
 use crate::aggregate::Aggregate;
+use crate::aggregate::repository::history::History;
 use crate::model::ContentType;
 use crate::model::digest::Fnv;
 use crate::model::reserved::{SNAPSHOTS, stream_prefix};
@@ -157,8 +160,8 @@ pub(crate) struct Snapshot<A> {
     pub(crate) revision: Revision,
     pub(crate) position: Position,
     pub(crate) last: Option<CanonicalKey>,
-    /// The last event of each origin in the state, if a revision does not identify the events.
-    pub(crate) origins: Option<Box<VectorClock>>,
+    /// The origins of the events in the state, if some were replicated.
+    pub(crate) history: Option<Box<History>>,
 }
 
 /// The snapshots of one aggregate type in a store.
@@ -187,19 +190,22 @@ pub struct SnapshotHeader {
     pub digest: u64,
     /// The position of the last event in the state.
     pub position: Position,
-    /// The greatest canonical key of the events in the state, or `None` if no event has a stamp. A replicated state is
-    /// stale if an event after its revision has a lower key.
+    /// The greatest canonical key of the events in the state. The snapshot is stale if an event after its revision has a
+    /// lower key. `None` if the level of the aggregate has one order.
     pub last: Option<CanonicalKey>,
-    /// The last event of each origin in the state. Empty if the revision identifies the events.
+    /// The last event of each origin in the state. Empty if no event was replicated.
     pub origins: VectorClock,
+    /// The digests of the command ids in the state, each with the origin whose events count.
+    pub commands: BTreeMap<Uuid, OriginId>,
 }
 
 impl SnapshotHeader {
-    /// The first byte of a stored snapshot. Format 1 had no digest, no canonical key and no origins.
-    const FORMAT: u8 = 2;
-    /// The maximum size without origins: format, fingerprint, digest, position, whether there is a canonical key, its
-    /// time and its origin, and the number of origins.
-    const MAX_BYTES: usize = 1 + 8 + 8 + 8 + 1 + 8 + 8 + 4;
+    /// The first byte of a stored snapshot. Format 1 had no digest, no canonical key and no origins, format 2 no
+    /// commands.
+    const FORMAT: u8 = 3;
+    /// The maximum size without origins and commands: format, fingerprint, digest, position, whether there is a
+    /// canonical key, its time and its origin, and the numbers of origins and commands.
+    const MAX_BYTES: usize = 1 + 8 + 8 + 8 + 1 + 8 + 8 + 4 + 4;
 
     /// Reads the header from the value of a row. Returns it with the encoded state, or `None` if the row has another
     /// format.
@@ -221,7 +227,9 @@ impl SnapshotHeader {
         };
         let count = u32::from_be_bytes(take(&mut rest)?);
         let origins = (0..count).map(|_| dot(&mut rest)).collect::<Option<_>>()?;
-        Some((Self { fingerprint, digest, position, last, origins }, rest))
+        let count = u32::from_be_bytes(take(&mut rest)?);
+        let commands = (0..count).map(|_| command(&mut rest)).collect::<Option<_>>()?;
+        Some((Self { fingerprint, digest, position, last, origins, commands }, rest))
     }
 
     fn write(&self, value: &mut BytesMut) {
@@ -235,11 +243,16 @@ impl SnapshotHeader {
             value.put_u64(origin.get());
         }
         let origins = self.origins.iter();
-        // A stream has far fewer origins than the count can express.
+        // A stream has far fewer origins and commands than the counts can express.
         value.put_u32(u32::try_from(origins.len()).unwrap_or(u32::MAX));
         for Dot { origin, sequence } in origins {
             value.put_u64(origin.get());
             value.put_u64(sequence.get());
+        }
+        value.put_u32(u32::try_from(self.commands.len()).unwrap_or(u32::MAX));
+        for (command, origin) in &self.commands {
+            value.put_u128(command.as_u128());
+            value.put_u64(origin.get());
         }
     }
 }
@@ -256,6 +269,10 @@ fn number(bytes: &mut &[u8]) -> Option<u64> {
 
 fn dot(bytes: &mut &[u8]) -> Option<Dot> {
     Some(Dot { origin: OriginId::new(number(bytes)?), sequence: NonZeroU64::new(number(bytes)?)? })
+}
+
+fn command(bytes: &mut &[u8]) -> Option<(Uuid, OriginId)> {
+    Some((Uuid::from_bytes(take(bytes)?), OriginId::new(number(bytes)?)))
 }
 
 impl<A: Aggregate> Snapshots<A> {
@@ -281,9 +298,12 @@ impl<A: Aggregate> Snapshots<A> {
             if found.is_none() {
                 tracing::debug!(%stream, %revision, "snapshot ignored: it belongs to another state type");
             }
-            found.map(|(SnapshotHeader { position, last, origins, .. }, state)| {
-                let origins = (origins != VectorClock::new()).then(|| Box::new(origins));
-                Snapshot { state, revision, position, last, origins }
+            found.map(|(SnapshotHeader { position, last, origins, commands, .. }, state)| Snapshot {
+                state,
+                revision,
+                position,
+                last,
+                history: History::of_snapshot(origins, commands),
             })
         }))
     }
@@ -337,9 +357,11 @@ impl<A: Aggregate> Snapshots<A> {
         let (state, _) = (self.support.encode)(&snapshot.state)?;
         let digest = (self.support.digest)(&snapshot.state).ok_or(SnapshotError::Digest)?;
         let Snapshot { position, last, .. } = *snapshot;
-        let origins = snapshot.origins.as_deref().cloned().unwrap_or_default();
+        let history = snapshot.history.as_deref();
+        let origins = history.map(|history| history.origins().clone()).unwrap_or_default();
+        let commands = history.map(|history| history.commands().clone()).unwrap_or_default();
         let mut value = BytesMut::with_capacity(SnapshotHeader::MAX_BYTES + state.len());
-        SnapshotHeader { fingerprint: self.fingerprint, digest, position, last, origins }.write(&mut value);
+        SnapshotHeader { fingerprint: self.fingerprint, digest, position, last, origins, commands }.write(&mut value);
         value.put(state);
         Ok(value.freeze())
     }
@@ -399,7 +421,9 @@ mod tests {
         for last in [None, Some(key)] {
             let dot = |_| Dot { origin: OriginId::new(3), sequence: NonZeroU64::MAX };
             let origins = last.map(dot).into_iter().collect();
-            let header = SnapshotHeader { fingerprint: 7, digest: u64::MAX, position: Position::FIRST, last, origins };
+            let commands = last.map(|key| (Uuid::from_u128(9), key.origin)).into_iter().collect();
+            let (digest, position) = (u64::MAX, Position::FIRST);
+            let header = SnapshotHeader { fingerprint: 7, digest, position, last, origins, commands };
             let mut value = BytesMut::new();
             header.write(&mut value);
             let bytes = value.len();

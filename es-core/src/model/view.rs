@@ -1,8 +1,8 @@
 //! [`EventView`]: a recorded event that is borrowed from a store.
 
 use crate::model::{
-    CommitPart, ContentType, CorrelationId, EventId, EventType, Keys, Metadata, Position, RecordedEvent, Revision,
-    Stamp, StreamId, Tags, Timestamp,
+    CanonicalKey, CommitPart, ContentType, CorrelationId, EventId, EventType, Keys, Metadata, Position, RecordedEvent,
+    Revision, Stamp, StreamId, Tags, Timestamp,
 };
 
 /// A recorded event that is borrowed during a visit. See
@@ -114,6 +114,12 @@ impl<'a> EventView<'a> {
     #[must_use]
     pub fn stamp(self) -> Option<&'a Stamp> {
         self.0.data.stamp.as_deref()
+    }
+
+    /// Returns the sort key of the canonical order.
+    #[must_use]
+    pub fn canonical_key(self) -> CanonicalKey {
+        self.0.canonical_key()
     }
 
     /// Returns `true` if this is a tombstone.

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use crate::model::{EventId, NewEvent, RecordedEvent, Timestamp};
+use crate::model::{CommandDigest, CommandId, EventId, NewEvent, RecordedEvent, Timestamp};
 use crate::model::{EventType, StreamId, Table};
 use crate::model::{ExpectedRevision, Position, Revision};
 use crate::retention;
@@ -55,6 +55,7 @@ pub struct Commit {
     pub(crate) has_removed: bool,
     pub(crate) recorded_at: Option<Timestamp>,
     pub(crate) is_foreign: bool,
+    pub(crate) command: Option<(CommandId, CommandDigest)>,
 }
 
 /// The append condition of a dynamic consistency boundary (DCB): no event after the position `after` may match `query`.
@@ -117,6 +118,12 @@ impl Commit {
     #[must_use]
     pub const fn is_foreign(&self) -> bool {
         self.is_foreign
+    }
+
+    /// Returns the id and the digest of the command that wrote the events, if it was executed with an id.
+    #[must_use]
+    pub const fn command(&self) -> Option<&(CommandId, CommandDigest)> {
+        self.command.as_ref()
     }
 
     /// Sets the recorded time of the events instead of the clock of the store, for imports, backups and replication.

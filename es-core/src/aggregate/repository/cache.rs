@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lru::LruCache;
 
-use crate::aggregate::repository::load::Loaded;
+use crate::aggregate::repository::loaded::Loaded;
 use crate::model::{EventView, Position, StreamId};
 use crate::retention::Erasure;
 use crate::store::{EventStore, LogRead, QueryItem, StoreError};

@@ -15,8 +15,11 @@ use crate::aggregate::repository::error::InfrastructureError;
 use crate::aggregate::repository::unit::Target;
 use crate::model::digest::Fnv;
 use crate::model::reserved;
-use crate::model::{CommandDigest, CommandId, EventId, Revision, StreamId, Table, Timestamp, to_stored_precision};
+use crate::model::{
+    CommandDigest, CommandId, EventId, RecordedEvent, Revision, StreamId, Table, Timestamp, to_stored_precision,
+};
 use crate::schema::{Json, encode_and_decode, ordered_value_digest};
+use crate::store::implement::{LogView, RowChange};
 use crate::store::{Commit, CommitError, EventReader, EventStore, RowScan, StoreError};
 
 /// The format of result rows. A row of another format is an error.
@@ -25,9 +28,10 @@ const FORMAT: u32 = 2;
 /// The type of a command, and a digest of its type and content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandIdentity {
-    /// The path of the Rust type.
-    #[serde(rename = "type")]
-    command_type: String,
+    /// The path of the Rust type. `None` for a command of another node, of which only the digest is known.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    command_type: Option<String>,
+    /// The digest of the type and the content.
     digest: CommandDigest,
 }
 
@@ -40,12 +44,11 @@ impl CommandIdentity {
     /// Returns the identity of a command of this type with this content.
     fn new(command_type: &str, content: &(impl Serialize + ?Sized)) -> Option<Self> {
         let content = ordered_value_digest(content)?;
-        let command_type = command_type.to_owned();
         let mut digest = Fnv::new();
         digest.write(command_type.as_bytes());
         digest.write(&[0]);
         digest.write(&content.to_be_bytes());
-        Some(Self { command_type, digest: CommandDigest::from_bits(digest.value()) })
+        Some(Self { command_type: Some(command_type.to_owned()), digest: CommandDigest::from_bits(digest.value()) })
     }
 }
 
@@ -128,11 +131,45 @@ const DESCRIBED: usize = 3;
 fn describe<'a>(commands: impl ExactSizeIterator<Item = (Option<&'a CommandIdentity>, &'a StreamId)>) -> String {
     let more = commands.len().saturating_sub(DESCRIBED);
     let named = commands.take(DESCRIBED).map(|(command, stream)| {
-        let name = command.map_or("a command of an earlier version", |command| &command.command_type);
+        let name = match command {
+            Some(CommandIdentity { command_type: Some(name), .. }) => name,
+            Some(_) => "a command of another node",
+            None => "a command of an earlier version",
+        };
         format!("{name} to {stream:?}")
     });
     let named = named.collect::<Vec<_>>().join(", ");
     if more == 0 { named } else { format!("{named} and {more} more") }
+}
+
+/// Returns the result rows of commands that another node executed, so that a repeat on this node returns the first
+/// result. `events` are the recorded events of one foreign commit. For a hook that stores them.
+///
+/// A unit of work of several commands has no row, because its events do not name the commands.
+///
+/// # Errors
+/// [`StoreError`] if the view fails.
+pub fn foreign_results(events: &[RecordedEvent], view: &mut dyn LogView) -> Result<Vec<RowChange>, StoreError> {
+    let Some(first) = events.first() else { return Ok(Vec::new()) };
+    let command = first.data.stamp.as_ref().and_then(|stamp| stamp.command.as_ref());
+    let Some((id, digest)) = command.filter(|_| events.iter().all(|event| event.stream == first.stream)) else {
+        return Ok(Vec::new());
+    };
+    let key = row_key(&first.stream, id);
+    if view.row(&table(), &key)?.is_some() {
+        // The command was executed here, too.
+        return Ok(Vec::new());
+    }
+    let ids = events.iter().map(|event| event.data.id).collect();
+    let mut result = FirstResult::new(first.stream.clone(), ids, events.last().map(|event| event.revision));
+    result.command = Some(CommandIdentity { command_type: None, digest: *digest });
+    let stored = StoredResult { format: FORMAT, results: vec![result], occurred_at: None };
+    let (value, _) = encode_and_decode::<Json, _>(&stored).map_err(|error| StoreError::io("write a result", error))?;
+    Ok(vec![RowChange { table: table(), key, value: Some(value) }])
+}
+
+fn row_key(stream: &StreamId, id: &CommandId) -> Bytes {
+    [stream.as_str().as_bytes(), &[0], id.as_str().as_bytes()].concat().into()
 }
 
 /// Removes the results of commands whose events the log no longer contains, so that such a command can be executed
@@ -189,7 +226,7 @@ impl ResultRow {
             bound.push((target.stream.clone(), command));
         }
         Ok(Some(Self {
-            key: [stream.as_str().as_bytes(), &[0], id.as_str().as_bytes()].concat().into(),
+            key: row_key(stream, id),
             id: id.clone(),
             commands: bound,
             occurred_at: occurred_at.map(to_stored_precision),
@@ -214,9 +251,11 @@ impl ResultRow {
     /// command after an upgrade must not conclude that the command was not executed.
     fn is_result_of_same_commands(&self, stored: &StoredResult) -> bool {
         let is_same = |(result, (stream, command)): (&FirstResult, &(StreamId, CommandIdentity))| {
-            result.stream == *stream && result.command.as_ref().is_none_or(|first| first == command)
+            result.stream == *stream && result.command.as_ref().is_none_or(|first| first.digest == command.digest)
         };
-        let names_time = stored.results.iter().any(|result| result.command.is_some());
+        // A row of an earlier version or of a command of another node has no time.
+        let names_type = |command: &CommandIdentity| command.command_type.is_some();
+        let names_time = stored.results.iter().any(|result| result.command.as_ref().is_some_and(names_type));
         stored.results.len() == self.commands.len()
             && stored.results.iter().zip(&self.commands).all(is_same)
             && (!names_time || stored.occurred_at == self.occurred_at)
@@ -239,7 +278,20 @@ impl ResultRow {
         // Read back, because a result that cannot be read refuses every repeat of the command.
         let encoded = encode_and_decode::<Json, _>(&stored);
         let (value, _) = encoded.map_err(|error| StoreError::io("write a command result", error))?;
-        Ok(commit.expect_row(table(), self.key.clone(), None).put_row(table(), self.key.clone(), value))
+        let commit = commit.expect_row(table(), self.key.clone(), None).put_row(table(), self.key.clone(), value);
+        Ok(Commit { command: Some((self.id.clone(), self.digest())), ..commit })
+    }
+
+    /// Returns the digest of the command, or of all commands that share the row.
+    fn digest(&self) -> CommandDigest {
+        match &self.commands[..] {
+            [(_, command)] => command.digest,
+            commands => {
+                let mut digest = Fnv::new();
+                commands.iter().for_each(|(_, command)| digest.write(&command.digest.to_bits().to_be_bytes()));
+                CommandDigest::from_bits(digest.value())
+            }
+        }
     }
 
     /// Returns the error for a row that cannot be decoded.

@@ -54,6 +54,18 @@ pub enum LoadError {
         /// The first retained revision, or the one after the last if none is retained.
         first: Revision,
     },
+    /// A late event precedes more events than a load can sort in memory. Take snapshots of the aggregate, so that fewer
+    /// events follow the newest one.
+    #[error(
+        "stream {stream:?}: expected at most {max} events to sort after the newest usable snapshot, found more; take \
+         snapshots of the aggregate"
+    )]
+    TooManyEvents {
+        /// The stream.
+        stream: StreamId,
+        /// The maximum number of events that a load sorts.
+        max: usize,
+    },
     /// The requested revision is before the last deletion of the stream.
     #[error("stream {stream:?}: expected a revision from {begins} on, found {wanted}: earlier events were deleted")]
     Deleted {

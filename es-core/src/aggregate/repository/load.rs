@@ -1,150 +1,24 @@
 //! Loads aggregates: folds the newest snapshot or cached state and the events after it with `evolve`.
+//!
+//! The stream of an aggregate whose level has no single order is stored in the order in which its events arrived on
+//! this node, and folded in canonical order, which is the same on every node. As long as both orders agree, events are
+//! folded while they are read. A late event precedes an event of the state in canonical order; the events after the
+//! newest snapshot that no later event precedes are then sorted and folded again.
 
-use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use crate::aggregate::Evolve;
 use crate::aggregate::repository::cache::Cache;
 use crate::aggregate::repository::error::{AsOf, LoadError};
+use crate::aggregate::repository::loaded::{Loaded, check_follows, decode};
 use crate::aggregate::repository::metrics::LoadMetrics;
 use crate::aggregate::snapshot::{Snapshot, Snapshots};
-use crate::aggregate::{EventContext, Evolve};
 use crate::model::StreamId;
-use crate::model::{CanonicalKey, Dot, EventId, EventView, OriginId, Stamp, VectorClock, Version};
-use crate::model::{ExpectedRevision, Position, Revision};
+use crate::model::{EventId, EventView, RecordedEvent};
+use crate::model::{ExpectedRevision, Revision};
 use crate::retention::Retained;
-use crate::schema::Events;
-use crate::store::{EventStore, StoreError, StreamRead};
-
-/// A loaded aggregate.
-#[derive(Debug, Clone)]
-pub struct Loaded<A> {
-    /// The state.
-    pub state: A,
-    /// The revision of the last event in the state, or `None` if it has no events.
-    pub revision: Option<Revision>,
-    /// The position of that event.
-    pub position: Option<Position>,
-    pub(crate) snapshot: Option<Revision>,
-    /// The greatest canonical key of the events in the state, or `None` if no event has a stamp.
-    pub(crate) last: Option<CanonicalKey>,
-    /// The revision at which the stream begins: the first, or the one after its last deletion.
-    pub(crate) begins: Revision,
-    /// The last event of each origin in the state, if events of the stream are stamped and do not have one order.
-    pub(crate) origins: Option<Box<VectorClock>>,
-}
-
-impl<A> Loaded<A> {
-    /// Returns a state without events, of a stream that begins at this revision.
-    pub(super) const fn of_state(state: A, begins: Revision) -> Self {
-        Self { state, revision: None, position: None, snapshot: None, last: None, begins, origins: None }
-    }
-
-    /// Returns the version of the aggregate, or `None` if it has no events. It is the revision, unless the aggregate
-    /// has a level without [one order](crate::model::OneOrder) and stamped events.
-    #[must_use]
-    pub fn version(&self) -> Option<Version> {
-        let revision = self.revision?;
-        Some(self.origins.as_ref().map_or_else(|| revision.into(), |origins| Version::of_origins(origins)))
-    }
-}
-
-impl<A: Evolve> Loaded<A> {
-    pub(crate) fn initial(id: &A::Id) -> Self {
-        Self::empty(id, Revision::FIRST)
-    }
-
-    /// Returns the initial state of an aggregate whose stream begins at this revision.
-    pub(crate) fn empty(id: &A::Id, begins: Revision) -> Self {
-        Self::of_state(A::initial(id), begins)
-    }
-
-    /// Returns the revision that the next event must have.
-    pub(crate) fn next(&self) -> Revision {
-        self.revision.map_or(self.begins, Revision::next)
-    }
-
-    /// Returns the number of events in the state after its last snapshot.
-    pub(crate) fn events_since_snapshot(&self) -> u64 {
-        let events = |last: Option<Revision>| last.map_or(self.begins, Revision::next).get();
-        events(self.revision).saturating_sub(events(self.snapshot))
-    }
-
-    /// Applies the next recorded event of the stream.
-    pub(crate) fn apply(&mut self, view: EventView<'_>) -> Result<(), LoadError> {
-        self.check_follows(view)?;
-        let events = decode::<A>(view)?;
-        self.evolve(view, events.as_slice());
-        Ok(())
-    }
-
-    /// Applies the next recorded event of the stream, which is decoded already.
-    pub(crate) fn apply_decoded(&mut self, view: EventView<'_>, event: &A::Event) -> Result<(), LoadError> {
-        self.check_follows(view)?;
-        self.evolve(view, std::slice::from_ref(event));
-        Ok(())
-    }
-
-    /// Applies the events that one record was decoded as.
-    fn evolve(&mut self, view: EventView<'_>, events: &[A::Event]) {
-        for event in events {
-            self.state.evolve(event, &EventContext::new(view));
-        }
-        self.last = self.last.max(view.stamp().map(Stamp::canonical_key));
-        self.record_origin(view);
-        self.advance(view);
-    }
-
-    /// Adds an event to the origins of the state, unless the revision identifies the events.
-    fn record_origin(&mut self, event: EventView<'_>) {
-        if A::CONSISTENCY.has_one_order() {
-            return;
-        }
-        let (begins, last) = (self.begins, self.revision);
-        // Events without a stamp count as events of one origin.
-        let unstamped = |revision: Revision| Dot {
-            origin: OriginId::GENESIS,
-            sequence: NonZeroU64::MIN.saturating_add(revision.get().saturating_sub(begins.get())),
-        };
-        match (event.stamp(), &mut self.origins) {
-            (Some(stamp), origins) => {
-                origins.get_or_insert_with(|| Box::new(last.map(unstamped).into_iter().collect())).extend([stamp.dot]);
-            }
-            (None, Some(origins)) => origins.extend([unstamped(event.revision())]),
-            (None, None) => {}
-        }
-    }
-
-    /// Skips the next recorded event of the stream.
-    fn skip(&mut self, event: EventView<'_>) -> Result<(), LoadError> {
-        self.check_follows(event)?;
-        self.advance(event);
-        Ok(())
-    }
-
-    fn check_follows(&self, event: EventView<'_>) -> Result<(), LoadError> {
-        let (expected, found) = (self.next(), event.revision());
-        if found == expected {
-            return Ok(());
-        }
-        let detail = format!("expected revision {expected} next, found {found}");
-        Err(StoreError::damaged(format!("stream {:?}", event.stream()), detail).into())
-    }
-
-    fn advance(&mut self, event: EventView<'_>) {
-        self.revision = Some(event.revision());
-        self.position = Some(event.position());
-    }
-}
-
-fn decode<A: Evolve>(event: EventView<'_>) -> Result<Events<A::Event>, LoadError> {
-    event.decode::<A::Event>().map_err(|source| LoadError::Event {
-        stream: event.stream().clone(),
-        revision: event.revision(),
-        position: event.position(),
-        source,
-    })
-}
+use crate::store::{EventStore, StreamRead};
 
 /// A past state of an aggregate.
 #[derive(Debug, Clone, Copy)]
@@ -153,6 +27,18 @@ pub(crate) enum Past {
     Revision(Revision),
     /// At a time.
     Time(AsOf),
+}
+
+/// The maximum number of events that a load sorts, because it holds all of them in memory.
+const MAX_SORTED_EVENTS: usize = 100_000;
+
+/// Returns a read of the events after those of `loaded`, up to the revision `at`.
+fn tail<A: Evolve>(stream: &StreamId, loaded: &Loaded<A>, at: Option<Revision>) -> StreamRead {
+    let read = StreamRead::new(stream.clone()).from(loaded.next());
+    match at {
+        Some(at) => read.limit((at.get() + 1).saturating_sub(loaded.next().get())),
+        None => read,
+    }
 }
 
 /// The store, the snapshots and the cache from which aggregates are loaded.
@@ -179,8 +65,7 @@ impl<A: Evolve> Loader<A> {
                 Some(cached) => cached,
                 None => self.newest_snapshot_or_empty(id, stream, before.begins, None).await?,
             };
-            let tail = StreamRead::new(stream.clone()).from(loaded.next());
-            let applied = self.apply_tail(stream, &mut loaded, tail).await;
+            let applied = self.apply_tail(id, stream, &mut loaded, None).await;
             // ORDER: check again after the read. If the stream was deleted during the read, the state mixes events from
             // before and after the deletion.
             retained = self.store.retained(stream).await?;
@@ -199,23 +84,92 @@ impl<A: Evolve> Loader<A> {
         }
     }
 
-    /// Applies the events of a read of the stream, which must start at the next event of `loaded`.
-    async fn apply_tail(&self, stream: &StreamId, loaded: &mut Loaded<A>, read: StreamRead) -> Result<(), LoadError> {
-        self.visit(stream, loaded, read, Loaded::apply).await
+    /// Applies the events after those of `loaded`, up to the revision `at`. If one of them is late, folds the stream
+    /// again.
+    async fn apply_tail(
+        &self,
+        id: &A::Id,
+        stream: &StreamId,
+        loaded: &mut Loaded<A>,
+        at: Option<Revision>,
+    ) -> Result<(), LoadError> {
+        let mut has_late_event = false;
+        let step = |loaded: &mut Loaded<A>, event: EventView<'_>| {
+            if loaded.is_late(event) {
+                has_late_event = true;
+                return Ok(ControlFlow::Break(()));
+            }
+            loaded.apply(event).map(ControlFlow::Continue)
+        };
+        self.visit(stream, loaded, tail(stream, loaded, at), step).await?;
+        if has_late_event {
+            *loaded = self.fold_again(id, stream, loaded.begins, at).await?;
+        }
+        Ok(())
     }
 
-    /// Calls `step` for each event of a read of the stream until it fails. An error for a gap becomes
+    /// Folds the events of a stream in canonical order, up to the revision `at`. Starts at the newest snapshot that no
+    /// later event precedes.
+    async fn fold_again(
+        &self,
+        id: &A::Id,
+        stream: &StreamId,
+        begins: Revision,
+        at: Option<Revision>,
+    ) -> Result<Loaded<A>, LoadError> {
+        self.metrics.folded_again.increment(1);
+        let mut loaded = self.newest_snapshot_or_empty(id, stream, begins, at).await?;
+        loop {
+            let read = tail(stream, &loaded, at);
+            let events = self.collect(stream, &mut loaded, read, |_| true).await?;
+            if !events.iter().any(|event| loaded.is_late(event.into())) {
+                loaded.apply_sorted(events)?;
+                return Ok(loaded);
+            }
+            tracing::debug!(%stream, snapshot = ?loaded.snapshot, "snapshot not used: a late event precedes it");
+            loaded = match loaded.snapshot.and_then(Revision::previous) {
+                Some(before) => self.newest_snapshot_or_empty(id, stream, begins, Some(before)).await?,
+                None => Loaded::empty(id, begins),
+            };
+        }
+    }
+
+    /// Returns the included events of a read of the stream, which must start at the next event of `loaded`.
+    async fn collect(
+        &self,
+        stream: &StreamId,
+        loaded: &mut Loaded<A>,
+        read: StreamRead,
+        includes: impl Fn(EventView<'_>) -> bool + Send + Sync,
+    ) -> Result<Vec<RecordedEvent>, LoadError> {
+        let (mut events, mut next) = (Vec::new(), loaded.next());
+        let step = |_: &mut Loaded<A>, event: EventView<'_>| {
+            check_follows(next, event)?;
+            next = next.next();
+            if events.len() == MAX_SORTED_EVENTS {
+                return Err(LoadError::TooManyEvents { stream: stream.clone(), max: MAX_SORTED_EVENTS });
+            }
+            if includes(event) {
+                events.push(event.to_recorded());
+            }
+            Ok(ControlFlow::Continue(()))
+        };
+        self.visit(stream, loaded, read, step).await?;
+        Ok(events)
+    }
+
+    /// Calls `step` for each event of a read of the stream until it breaks or fails. An error for a gap becomes
     /// [`LoadError::Truncated`] if a rule hides the events of the gap.
     async fn visit(
         &self,
         stream: &StreamId,
         loaded: &mut Loaded<A>,
         read: StreamRead,
-        mut step: impl FnMut(&mut Loaded<A>, EventView<'_>) -> Result<(), LoadError> + Send,
+        mut step: impl FnMut(&mut Loaded<A>, EventView<'_>) -> Result<ControlFlow<()>, LoadError> + Send,
     ) -> Result<(), LoadError> {
         let mut failed = None;
         let mut visitor = |event: EventView<'_>| match step(loaded, event) {
-            Ok(()) => ControlFlow::Continue(()),
+            Ok(flow) => flow,
             Err(error) => {
                 failed = Some((event.revision(), error));
                 ControlFlow::Break(())
@@ -273,9 +227,7 @@ impl<A: Evolve> Loader<A> {
             return Err(LoadError::Deleted { stream: stream.clone(), wanted: at, begins });
         }
         let mut loaded = self.newest_snapshot_or_empty(id, stream, begins, Some(at)).await?;
-        let missing = (at.get() + 1).saturating_sub(loaded.next().get());
-        let tail = StreamRead::new(stream.clone()).from(loaded.next()).limit(missing);
-        self.apply_tail(stream, &mut loaded, tail).await?;
+        self.apply_tail(id, stream, &mut loaded, Some(at)).await?;
         if ExpectedRevision::Exact(at).is_met_by(loaded.revision) {
             return Ok(loaded);
         }
@@ -283,7 +235,7 @@ impl<A: Evolve> Loader<A> {
         Err(LoadError::NotYet { stream: stream.clone(), wanted: at, actual: loaded.revision })
     }
 
-    /// Returns the state after the events for which `includes` returns `true`, in the order of the stream.
+    /// Returns the state after the events for which `includes` returns `true`.
     async fn load_where(
         &self,
         id: &A::Id,
@@ -292,16 +244,24 @@ impl<A: Evolve> Loader<A> {
         includes: impl Fn(EventView<'_>) -> bool + Send + Sync,
     ) -> Result<Loaded<A>, LoadError> {
         let mut loaded = Loaded::empty(id, begins);
+        let read = StreamRead::new(stream.clone()).from(begins);
+        if !A::CONSISTENCY.has_one_order() {
+            let events = self.collect(stream, &mut loaded, read, includes).await?;
+            self.check_not_truncated(stream, &loaded, self.store.retained(stream).await?)?;
+            loaded.apply_sorted(events)?;
+            return Ok(loaded);
+        }
         let (mut revision, mut position) = (None, None);
         let step = |loaded: &mut Loaded<A>, event: EventView<'_>| {
-            if !includes(event) {
-                return loaded.skip(event);
+            if includes(event) {
+                loaded.apply(event)?;
+                (revision, position) = (loaded.revision, loaded.position);
+            } else {
+                loaded.skip(event)?;
             }
-            loaded.apply(event)?;
-            (revision, position) = (loaded.revision, loaded.position);
-            Ok(())
+            Ok(ControlFlow::Continue(()))
         };
-        self.visit(stream, &mut loaded, StreamRead::new(stream.clone()).from(begins), step).await?;
+        self.visit(stream, &mut loaded, read, step).await?;
         self.check_not_truncated(stream, &loaded, self.store.retained(stream).await?)?;
         Ok(Loaded { revision, position, ..loaded })
     }
@@ -317,16 +277,18 @@ impl<A: Evolve> Loader<A> {
     ) -> Result<Loaded<A>, LoadError> {
         let Some(snapshots) = &self.snapshots else { return Ok(Loaded::empty(id, begins)) };
         let newest = snapshots.newest(&*self.store, stream, at).await?;
-        Ok(newest.filter(|snapshot| snapshot.revision >= begins).map_or_else(
+        // Without the greatest key of its events, a late event could not be detected.
+        let has_key = |snapshot: &Snapshot<A>| A::CONSISTENCY.has_one_order() || snapshot.last.is_some();
+        Ok(newest.filter(|snapshot| snapshot.revision >= begins && has_key(snapshot)).map_or_else(
             || Loaded::empty(id, begins),
-            |Snapshot { state, revision, position, last, origins }| Loaded {
+            |Snapshot { state, revision, position, last, history }| Loaded {
                 state,
                 revision: Some(revision),
                 position: Some(position),
                 snapshot: Some(revision),
                 last,
                 begins,
-                origins,
+                history,
             },
         ))
     }

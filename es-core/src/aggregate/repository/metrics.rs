@@ -12,6 +12,7 @@ const COMMAND_SECONDS: &str = "es_command_seconds";
 const COMMAND_RETRIES: &str = "es_command_retries_total";
 const COMMIT_SECONDS: &str = "es_commit_seconds";
 const LOADS: &str = "es_loads_total";
+const LOADS_FOLDED_AGAIN: &str = "es_loads_folded_again_total";
 const SNAPSHOTS: &str = "es_snapshots_total";
 
 /// The metrics of units of work, which can have aggregates of several categories.
@@ -83,12 +84,19 @@ pub(crate) struct LoadMetrics {
     pub(super) from_cache: Counter,
     pub(super) from_snapshot: Counter,
     pub(super) from_events: Counter,
+    /// Loads that a late event made start again.
+    pub(super) folded_again: Counter,
 }
 
 impl LoadMetrics {
     pub(super) fn new(category: &'static str) -> Self {
         let loads = |source: &'static str| metrics::counter!(LOADS, "category" => category, "source" => source);
-        Self { from_cache: loads("cache"), from_snapshot: loads("snapshot"), from_events: loads("events") }
+        Self {
+            from_cache: loads("cache"),
+            from_snapshot: loads("snapshot"),
+            from_events: loads("events"),
+            folded_again: metrics::counter!(LOADS_FOLDED_AGAIN, "category" => category),
+        }
     }
 }
 

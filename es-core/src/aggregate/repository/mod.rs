@@ -10,7 +10,8 @@
 //!
 //! - `turns`: commands to one aggregate in one process wait for each other.
 //! - `cache`: the most recently used states.
-//! - `load`: snapshot or cached state, then the events after it.
+//! - `load`: snapshot or cached state, then the events after it. `loaded`: the state, and how events extend it.
+//! - `history`: the origins and the commands of the events in a replicated state.
 //! - `plan`: decides and encodes without committing, so that several plans can share one commit.
 //! - `unit`: one or several commands in one commit, with retry. `execute` is a unit of one command.
 //! - `command_id`: the first result of a command, stored with its events.
@@ -22,7 +23,9 @@ mod cache;
 mod command_id;
 mod error;
 mod execute;
+pub(crate) mod history;
 mod load;
+mod loaded;
 mod metrics;
 mod options;
 mod plan;
@@ -37,10 +40,11 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
+pub use command_id::foreign_results;
 pub(crate) use command_id::remove_lost_results;
 pub use error::{AsOf, ExecuteError, InfrastructureError, LoadError};
 pub use execute::{Execute, Executed, Outcome};
-pub use load::Loaded;
+pub use loaded::Loaded;
 pub use plan::Plan;
 pub use retry::RetryPolicy;
 pub use unit::{UnitError, UnitOfWork, UnitRejection};
@@ -273,8 +277,8 @@ impl<A: Evolve> Repository<A> {
         }
         // Without a runtime there is no background task, so no snapshot is taken.
         let Ok(runtime) = Handle::try_current() else { return };
-        let (state, last, origins) = (loaded.state.clone(), loaded.last, loaded.origins.clone());
-        let snapshot = Snapshot { state, revision, position, last, origins };
+        let (state, last, history) = (loaded.state.clone(), loaded.last, loaded.history.clone());
+        let snapshot = Snapshot { state, revision, position, last, history };
         if snapshotter.take(&runtime, stream, snapshot) {
             loaded.snapshot = Some(revision);
         }

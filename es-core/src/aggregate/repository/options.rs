@@ -1,7 +1,7 @@
 //! The options of an execution: those of all its commands, and the precondition of one command.
 
 use crate::aggregate::repository::command_id::Binding;
-use crate::aggregate::repository::load::Loaded;
+use crate::aggregate::repository::loaded::Loaded;
 use crate::aggregate::repository::unit::Stop;
 use crate::model::{Context, ExpectedRevision, Metadata, StreamId, Timestamp, Version};
 use crate::store::{Commit, Conflict, FailedCheck};

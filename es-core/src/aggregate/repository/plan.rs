@@ -7,7 +7,7 @@ use crate::aggregate::repository::Repository;
 use crate::aggregate::repository::command_id::{FirstResult, ResultRow};
 use crate::aggregate::repository::error::{ExecuteError, InfrastructureError};
 use crate::aggregate::repository::execute::{Executed, Outcome};
-use crate::aggregate::repository::load::Loaded;
+use crate::aggregate::repository::loaded::Loaded;
 use crate::aggregate::repository::options::{Options, Precondition};
 use crate::aggregate::repository::unit::Stop;
 use crate::aggregate::{Aggregate, Command, CommandContext, Decide, Decision, Evolve};

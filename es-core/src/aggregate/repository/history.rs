@@ -1,0 +1,101 @@
+//! [`History`]: the origins and the commands of the events in a replicated state.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+
+use uuid::Uuid;
+
+use crate::model::{CommandId, Dot, EventView, OriginId, VectorClock, Version};
+
+/// The origins and the commands of the events that a fold of a replicated stream has applied so far.
+///
+/// It answers three questions about the next event: which events are concurrent with it, whether its command was
+/// executed on another node, too, and which version the state has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct History {
+    /// The last event of each origin. The sequence of [`OriginId::GENESIS`] is the number of its events in the stream,
+    /// because an event that was recorded before its store became a replica has no dot.
+    origins: VectorClock,
+    /// The commands with an id, and the origin whose events count.
+    commands: BTreeMap<Uuid, OriginId>,
+    /// The clock of the last commit of each origin. Not part of a snapshot: a snapshot contains whole commits.
+    clocks: BTreeMap<OriginId, VectorClock>,
+}
+
+/// The UUID namespace of command keys, chosen at random.
+const NAMESPACE: Uuid = Uuid::from_u128(0xd6b0_0fd1_55f7_4a2b_9f0c_7c52_3c3a_8e11);
+
+/// Returns the digest of a command id, which is the key of its command in a history.
+fn command_key(command: &CommandId) -> Uuid {
+    Uuid::new_v5(&NAMESPACE, command.as_str().as_bytes())
+}
+
+impl History {
+    /// Returns the history of a snapshot, or `None` if no event of its state was replicated.
+    pub(crate) fn of_snapshot(origins: VectorClock, commands: BTreeMap<Uuid, OriginId>) -> Option<Box<Self>> {
+        (origins != VectorClock::new()).then(|| Box::new(Self { origins, commands, clocks: BTreeMap::new() }))
+    }
+
+    pub(crate) const fn origins(&self) -> &VectorClock {
+        &self.origins
+    }
+
+    pub(crate) const fn commands(&self) -> &BTreeMap<Uuid, OriginId> {
+        &self.commands
+    }
+
+    pub(super) fn version(&self) -> Version {
+        Version::of_origins(&self.origins)
+    }
+
+    /// Returns the last event of each origin that precedes `event` in canonical order, and that the node of `event` had
+    /// not recorded when it decided.
+    pub(super) fn concurrent_with(&self, event: EventView<'_>) -> Vec<Dot> {
+        let Some(stamp) = event.stamp() else { return Vec::new() };
+        let seen = stamp.seen.as_ref().or_else(|| self.clocks.get(&stamp.dot.origin));
+        let is_concurrent = |dot: &Dot| {
+            let is_foreign = dot.origin != stamp.dot.origin && dot.origin != OriginId::GENESIS;
+            is_foreign && !seen.is_some_and(|seen| seen.includes(*dot))
+        };
+        self.origins.iter().filter(is_concurrent).collect()
+    }
+
+    /// Returns `false` if the event belongs to a command that was executed under the same id on another node, whose
+    /// events precede this one.
+    pub(super) fn counts(&self, event: EventView<'_>) -> bool {
+        let Some(stamp) = event.stamp() else { return true };
+        let Some((command, _)) = &stamp.command else { return true };
+        self.commands.get(&command_key(command)).is_none_or(|first| *first == stamp.dot.origin)
+    }
+
+    /// Adds an event to the history of a state with `folded` events.
+    pub(super) fn record(history: &mut Option<Box<Self>>, event: EventView<'_>, folded: u64) {
+        let stamp = event.stamp().filter(|stamp| stamp.dot.origin != OriginId::GENESIS);
+        match (stamp, history) {
+            // Nothing was replicated so far: the revision identifies the events.
+            (None, None) => {}
+            (None, Some(history)) => {
+                let count = history.origins.get(OriginId::GENESIS).map_or(0, NonZeroU64::get);
+                history.origins.extend([genesis(count)]);
+            }
+            (Some(stamp), history) => {
+                let history = history.get_or_insert_with(|| {
+                    let origins = folded.checked_sub(1).map(genesis).into_iter().collect();
+                    Box::new(Self { origins, ..Self::default() })
+                });
+                history.origins.extend([stamp.dot]);
+                if let Some((command, _)) = &stamp.command {
+                    history.commands.entry(command_key(command)).or_insert(stamp.dot.origin);
+                }
+                if let Some(seen) = &stamp.seen {
+                    history.clocks.insert(stamp.dot.origin, seen.clone());
+                }
+            }
+        }
+    }
+}
+
+/// Returns the dot of an event of the genesis origin after `before` others in its stream.
+fn genesis(before: u64) -> Dot {
+    Dot { origin: OriginId::GENESIS, sequence: NonZeroU64::MIN.saturating_add(before) }
+}
