@@ -54,7 +54,7 @@ pub(crate) const TIMERS: &str = "es.timers";
 /// The table of the process managers of es-saga.
 pub const PROCESSES: &str = "es.processes";
 /// The table of a replica.
-const REPLICA: &str = "es.replica";
+pub const REPLICA: &str = "es.replica";
 
 /// The tables of the framework whose rows belong to one node: they are derived from the log or describe the node
 /// itself.

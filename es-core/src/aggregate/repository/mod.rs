@@ -40,6 +40,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
+#[doc(hidden)]
 pub use command_id::foreign_results;
 pub(crate) use command_id::remove_lost_results;
 pub use error::{AsOf, ExecuteError, InfrastructureError, LoadError};

@@ -1,0 +1,201 @@
+//! The errors of a replica.
+
+use es_core::model::{Dot, VectorClock};
+use es_core::{CommitError, EventId, Position, StoreError, StreamId, Timestamp};
+
+/// A replica rejected a commit. The hook returns it as [`CommitError::Rejected`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// A foreign event depends on an event that is not stored. Pull the page again from the start of the log.
+    #[error("event {dot} depends on event {missing}, which is not stored; pull it first")]
+    Dependency {
+        /// The event.
+        dot: Dot,
+        /// The first missing event.
+        missing: Dot,
+    },
+    /// Two events have the same dot. The origin of one of them was used by two nodes, for example by a copy of a
+    /// directory, and the streams no longer converge. Stop one of the nodes, and open it with a new identity.
+    #[error(
+        "event {dot} has the id {found}, but event {expected} with the same dot is stored; two nodes use one origin"
+    )]
+    Forked {
+        /// The dot of both events.
+        dot: Dot,
+        /// The id of the stored event.
+        expected: EventId,
+        /// The id of the foreign event.
+        found: EventId,
+    },
+    /// A peer has an event of this node's origin that this node does not have. Reopen the store, which then takes a new
+    /// origin.
+    #[error("event {dot} has the origin of this node, which has written {through} events; reopen the store")]
+    OwnOrigin {
+        /// The event.
+        dot: Dot,
+        /// The last sequence that this node has written.
+        through: u64,
+    },
+    /// The hybrid time of an event does not follow that of the preceding event of its origin.
+    #[error("the hybrid time of event {dot} does not follow that of the event before it")]
+    TimeOrder {
+        /// The event.
+        dot: Dot,
+    },
+    /// The hybrid time of an event is too far ahead of the clock of this node. Set the clocks of both nodes; the link
+    /// waits and loses nothing.
+    #[error("event {dot} has the time {time}, which is ahead of the clock of this node ({now}); set the clocks")]
+    ClockAhead {
+        /// The event.
+        dot: Dot,
+        /// The physical part of its hybrid time.
+        time: Timestamp,
+        /// The time of this node.
+        now: Timestamp,
+    },
+    /// A local commit contains an event with a stamp. Only the replica stamps events.
+    #[error("event {id} has a stamp; only the replica stamps local events, and a copy belongs in a foreign commit")]
+    Stamped {
+        /// The id of the event.
+        id: EventId,
+    },
+    /// A local event of a replicated category claims or releases a unique key. Keys are checked on one node only.
+    #[error("event {id} changes a unique key, which no replicated stream may; use a stream that is not replicated")]
+    UniqueKey {
+        /// The id of the event.
+        id: EventId,
+    },
+    /// A rule or a deletion names a replicated stream or category. It would hide events on one node only.
+    #[error("the retention of {scope:?} cannot be changed on one node, because it is replicated")]
+    Retention {
+        /// The stream or the category.
+        scope: String,
+    },
+    /// A foreign commit accounts for events after the first one that is missing.
+    #[error("a gap up to event {through} begins after an event that is not stored")]
+    Gap {
+        /// The last event of the gap.
+        through: Dot,
+    },
+}
+
+impl Refusal {
+    /// Returns `true` if the event may be stored after a pull from the start of the peer's log.
+    pub(crate) const fn is_of_order(&self) -> bool {
+        matches!(self, Self::Dependency { .. } | Self::Gap { .. })
+    }
+}
+
+/// A page was not pulled or not stored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PullError {
+    /// The peer did not answer. The link tries again.
+    #[error("could not pull from the peer")]
+    Peer(#[from] PeerError),
+    /// The page was rejected.
+    #[error("could not store a page of the peer")]
+    Refused(#[from] Refusal),
+    /// The store rejected the page for another reason.
+    #[error("could not store a page of the peer")]
+    Commit(#[source] CommitError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<CommitError> for PullError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Rejected(error) => match error.downcast::<Refusal>() {
+                Ok(refusal) => Self::Refused(*refusal),
+                Err(error) => Self::Commit(CommitError::Rejected(error)),
+            },
+            CommitError::Store(error) => Self::Store(error),
+            error => Self::Commit(error),
+        }
+    }
+}
+
+/// A peer did not answer a request.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PeerError {
+    /// The peer could not be reached, or the connection broke.
+    #[error("the peer is unreachable")]
+    Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The peer answered with an error.
+    #[error("the peer failed: {0}")]
+    Failed(String),
+    /// The answer is not one that a peer sends.
+    #[error("the answer of the peer is invalid: {0}")]
+    Invalid(String),
+}
+
+/// The replica could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The store was opened without the hook of a replica. Open it with [`ReplicaOptions::hook`](crate::ReplicaOptions).
+    #[error("the store was opened without the hook of a replica; open it with `ReplicaOptions::hook`")]
+    NoHook,
+    /// The store belongs to a node with another name.
+    #[error("the store belongs to the node {found:?}, expected {expected:?}; open it under its name")]
+    OtherNode {
+        /// The name that was given.
+        expected: String,
+        /// The name in the store.
+        found: String,
+    },
+    /// The rows of the replica have a format that this version does not know.
+    #[error("expected format {expected} of the replica's rows, found {found}; open the store with a newer version")]
+    Format {
+        /// The format of this version.
+        expected: u32,
+        /// The format in the store.
+        found: u32,
+    },
+    /// The store has events from before the replication, and events of that kind were already received from another
+    /// node. Only one store of a group may begin with events. Export one of them, and import it through commands.
+    #[error(
+        "stream {stream:?} has events from before the replication (position {position}), and another node has \
+         replicated such events, too; only one store of a group may begin with events"
+    )]
+    TwoGeneses {
+        /// The first stream with such events.
+        stream: StreamId,
+        /// The position of the event.
+        position: Position,
+    },
+    /// The rows of the replica could not be written.
+    #[error("could not write the rows of the replica")]
+    Commit(#[from] CommitError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A node does not yet have the events that a token names.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("this node has not received all events of the session yet: it lacks {}", Dots(.missing))]
+pub struct StaleReplica {
+    /// What the node has.
+    pub have: VectorClock,
+    /// What the session needs.
+    pub need: VectorClock,
+    /// The events of the session up to which the node must still receive, one for each origin.
+    pub missing: Vec<Dot>,
+}
+
+/// Formats dots, separated by commas.
+struct Dots<'a>(&'a [Dot]);
+
+impl std::fmt::Display for Dots<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, dot) in self.0.iter().enumerate() {
+            write!(f, "{}{dot}", if index == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,79 @@
+//! Event streams between nodes under causal order, for stores of `es-core`.
+//!
+//! ```text
+//!   node A: store + hook                                        node B: store + hook
+//!   local commit -> stamp (dot, hybrid time, vector clock)
+//!   log A ---- Source::page: the log from a cursor on ---- Peer ---- Replica::pull -> commits -> log B
+//!                                                                    held events dropped, causes checked
+//! ```
+//!
+//! Every node decides on its own events. A node pulls the events of its peers in the order of their logs, which extends
+//! causality, and stores events and progress in one commit. The log of a node is in arrival order; the state of an
+//! aggregate is folded in canonical order, which is the same everywhere. So nodes with equal sets of events have equal
+//! states, whatever the topology and however long a link was cut.
+//!
+//! ```
+//! # use std::{sync::Arc, time::Duration};
+//! # use es_core::prelude::*;
+//! # use es_core::store::memory::MemoryStore;
+//! # use es_replication::{LocalPeer, Replica, ReplicaOptions};
+//! # #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, Event)]
+//! # #[event(name = "counted")]
+//! # struct Counted(u64);
+//! #[derive(Clone, Debug, Aggregate)]
+//! #[aggregate(category = "counter", id = u64, event = Counted, consistency = "causal")]
+//! struct Counter(u64);
+//! # impl Evolve for Counter {
+//! #     fn initial(_: &u64) -> Self { Self(0) }
+//! #     fn evolve(&mut self, event: &Counted, _: &EventContext<'_>) { self.0 += event.0; }
+//! # }
+//! # #[derive(Clone)] struct Count(u64);
+//! # impl Decide<Count> for Counter {
+//! #     type Rejection = std::convert::Infallible;
+//! #     fn decide(&self, count: Count, _: &CommandContext<'_, Self>) -> Result<Decision<Self>, Self::Rejection> {
+//! #         Ok(Counted(count.0).into())
+//! #     }
+//! # }
+//! # tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build()?.block_on(async {
+//! let open = async |name: &str| {
+//!     let options = ReplicaOptions::new(name).aggregate::<Counter>()?;
+//!     let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new().with_hook(options.hook()).await?);
+//!     Ok::<_, Box<dyn std::error::Error>>((Replica::new(store.clone())?, Repository::<Counter>::new(store)))
+//! };
+//! let (a, counters_of_a) = open("a").await?;
+//! let (b, counters_of_b) = open("b").await?;
+//! counters_of_a.execute(&7, Count(1)).await?;
+//! counters_of_b.execute(&7, Count(10)).await?;
+//!
+//! let token = a.token().await?;
+//! b.pull(&LocalPeer::new("a", a.source()), Duration::ZERO).await?;
+//! b.wait_for(&token, Duration::from_secs(1)).await?;
+//! assert_eq!(counters_of_b.load(&7).await?.state.0, 11);
+//! # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Guarantees
+//! - **Causal order**: every node stores an event after everything that its node had seen.
+//! - **Convergence**: equal sets of events give equal states.
+//! - **No loss, no duplicates**: an event that a node acknowledged reaches every node that can be reached, once.
+//! - **Sessions**: see [`Token`].
+//! - **Identity**: a node that lost events takes a new origin; see [`ReplicaOptions::member`].
+//!
+//! Optimistic concurrency is per node: two nodes can accept the next event of one stream at the same time.
+//!
+//! The design follows Demers et al. 1987 (anti-entropy), Kulkarni et al. 2014 (hybrid logical clocks), and Terry et al.
+//! 1994 (session guarantees).
+
+mod error;
+mod page;
+mod peer;
+mod replica;
+mod source;
+mod target;
+
+pub use error::{PeerError, PullError, Refusal, StaleReplica, StartError};
+pub use page::{Claim, Confirmation, ForeignEvent, Item, Page, Pull};
+pub use peer::{LocalPeer, Peer};
+pub use replica::{Pulled, Replica, ReplicaOptions, Token, WaitError};
+pub use source::Source;

@@ -1,0 +1,96 @@
+//! The messages of the protocol: [`Pull`], [`Page`], [`Claim`] and [`Confirmation`].
+
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use es_core::model::{Dot, LogPosition, OriginId, VectorClock};
+use es_core::{EventData, EventId, StreamId, Timestamp};
+
+/// A request for the next page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pull {
+    /// What the target knows. The source omits events that the clock includes.
+    pub knowledge: VectorClock,
+    /// The position of the source's log up to which the target has read; `None` to read from the start. It only saves
+    /// work: the source ignores a position of another log.
+    pub cursor: Option<LogPosition>,
+    /// The approximate size of the page in bytes. A page has at least one commit, even if that is larger.
+    pub max_bytes: u32,
+    /// The time for which the source waits if it has no new event.
+    pub wait: Duration,
+}
+
+/// The answer to a pull.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Commits and gaps in the order of the source's log.
+    pub items: Vec<Item>,
+    /// The cursor of the next pull.
+    pub cursor: LogPosition,
+    /// What the source knew when it began the page.
+    pub knowledge: VectorClock,
+    /// Whether the source had no further event when it wrote the page.
+    pub is_last: bool,
+}
+
+impl Page {
+    /// Returns the number of events of the page.
+    #[must_use]
+    pub fn events(&self) -> usize {
+        let events = |item: &Item| match item {
+            Item::Commit(events) => events.len(),
+            Item::Gap { .. } => 0,
+        };
+        self.items.iter().map(events).sum()
+    }
+}
+
+/// One entry of a page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// The replicated events of one commit.
+    Commit(Vec<ForeignEvent>),
+    /// Sequences of an origin whose events were removed at the source.
+    Gap {
+        /// The origin.
+        origin: OriginId,
+        /// The first sequence.
+        from: NonZeroU64,
+        /// The last sequence.
+        through: NonZeroU64,
+    },
+}
+
+/// A copy of an event that another node decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignEvent {
+    /// The stream.
+    pub stream: StreamId,
+    /// The content, with a stamp.
+    pub data: EventData,
+    /// When the event happened in the domain.
+    pub occurred_at: Timestamp,
+}
+
+impl ForeignEvent {
+    /// Returns the approximate size of the event in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.data.payload.len() + self.stream.as_str().len() + self.data.event_type.as_str().len() + 100
+    }
+}
+
+/// A question to a member: what it knows of the end of an origin that a node wants to continue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// The origin.
+    pub origin: OriginId,
+}
+
+/// What a member knows of the end of an origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Confirmation {
+    /// The last event of the origin that the member has, with its id; `None` if it has none. The id is `None` if the
+    /// event was removed.
+    pub last: Option<(Dot, Option<EventId>)>,
+}

@@ -1,0 +1,58 @@
+//! [`Peer`]: another node, as this node reaches it.
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use crate::error::PeerError;
+use crate::page::{Claim, Confirmation, Page, Pull};
+use crate::source::Source;
+
+/// Another node of the group. A transport implements it.
+#[async_trait]
+pub trait Peer: fmt::Debug + Send + Sync + 'static {
+    /// Returns the name of the node.
+    fn name(&self) -> &str;
+
+    /// Returns the page that answers a pull; see [`Source::page`].
+    ///
+    /// # Errors
+    /// [`PeerError`] if the peer does not answer.
+    async fn pull(&self, pull: Pull) -> Result<Page, PeerError>;
+
+    /// Returns what the peer knows of the end of an origin; see [`Source::confirm`].
+    ///
+    /// # Errors
+    /// [`PeerError`] if the peer does not answer.
+    async fn confirm(&self, claim: Claim) -> Result<Confirmation, PeerError>;
+}
+
+/// A node in the same process.
+#[derive(Debug, Clone)]
+pub struct LocalPeer {
+    name: String,
+    source: Source,
+}
+
+impl LocalPeer {
+    /// Returns the node with this name and this source.
+    #[must_use]
+    pub fn new(name: impl Into<String>, source: Source) -> Self {
+        Self { name: name.into(), source }
+    }
+}
+
+#[async_trait]
+impl Peer for LocalPeer {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn pull(&self, pull: Pull) -> Result<Page, PeerError> {
+        self.source.page(&pull).await.map_err(|error| PeerError::Failed(error.to_string()))
+    }
+
+    async fn confirm(&self, claim: Claim) -> Result<Confirmation, PeerError> {
+        self.source.confirm(claim).await.map_err(|error| PeerError::Failed(error.to_string()))
+    }
+}

@@ -1,0 +1,233 @@
+//! [`ReplicaHook`]: stamps local events, and decides on foreign ones, in the decision of the store.
+//!
+//! ```text
+//!   local commit   --> before: stamp the events of replicated categories   --+
+//!   foreign commit --> before: drop held events, refuse inadmissible ones  --+--> after: rows o, d, c, h
+//! ```
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use es_core::model::{Clock, Dot, Stamp, Table};
+use es_core::retention::{OperatorEvent, Scope};
+use es_core::store::implement::{DecisionHook, LogView, RowChange, ValidCommit, is_retention_stream};
+use es_core::{CommitError, EventId, NewEvent, Position, RecordedEvent, StoreError, StreamId};
+
+use crate::error::Refusal;
+use crate::replica::NAME;
+use crate::replica::rows::{self, Gap, Head};
+use crate::replica::state::{Admission, State};
+
+/// The hook of a replica.
+#[derive(Debug)]
+pub(crate) struct ReplicaHook {
+    table: Table,
+    clock: Arc<dyn Clock>,
+    max_clock_ahead: Duration,
+    memory: Mutex<Memory>,
+}
+
+/// The state, and the state after the last commit that was decided. A later hook may have rejected that commit: it
+/// counts once the log has its row `h`.
+#[derive(Debug)]
+struct Memory {
+    current: State,
+    decided: Option<State>,
+}
+
+impl Memory {
+    /// Returns the state that includes all earlier commits of the log.
+    fn at(&mut self, head: Head) -> Result<&State, StoreError> {
+        if let Some(decided) = self.decided.take_if(|decided| decided.head == head) {
+            self.current = decided;
+        }
+        if self.current.head == head {
+            return Ok(&self.current);
+        }
+        let (expected, found) = (self.current.head.generation, head.generation);
+        let detail = format!("expected generation {expected} of the state, found {found}");
+        Err(StoreError::damaged("row \"h\" of table es.replica", detail))
+    }
+}
+
+impl ReplicaHook {
+    pub(crate) fn new(table: Table, clock: Arc<dyn Clock>, max_clock_ahead: Duration, state: State) -> Self {
+        Self { table, clock, max_clock_ahead, memory: Mutex::new(Memory { current: state, decided: None }) }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn head(&self, view: &mut dyn LogView) -> Result<Head, StoreError> {
+        let value = view.row(&self.table, rows::HEAD)?;
+        Head::decode(&value.ok_or_else(|| rows::damaged("h", &[]))?)
+    }
+
+    /// Stamps the events of replicated categories.
+    fn before_local(&self, state: &State, commit: &mut ValidCommit, view: &mut dyn LogView) -> Result<(), CommitError> {
+        for (stream, event) in commit.events() {
+            check_retention(state, stream, event)?;
+        }
+        let Some((_, first)) = commit.events().iter().find(|(stream, _)| state.replicates(stream)) else {
+            return Ok(());
+        };
+        // A repeat of an earlier commit keeps the stamps of that commit.
+        if view.position_of(first.data.id)?.is_some() {
+            return Ok(());
+        }
+        for (_, event) in commit.events().iter().filter(|(stream, _)| state.replicates(stream)) {
+            check_local(event)?;
+        }
+        let streams: Vec<&StreamId> = commit.events().iter().map(|(stream, _)| stream).collect();
+        let mut stamps = state.stamps(&streams, self.clock.now(), commit.command()).into_iter();
+        commit.stamp_events(|_, _| stamps.next().flatten())?;
+        Ok(())
+    }
+
+    /// Drops the events that are held, and refuses those that must not be stored.
+    fn before_foreign(
+        &self,
+        state: &State,
+        commit: &mut ValidCommit,
+        view: &mut dyn LogView,
+    ) -> Result<(), CommitError> {
+        for gap in self.declared_gaps(commit) {
+            check_gap(state, gap)?;
+        }
+        let now = self.clock.now();
+        let (mut progress, mut held) = (state.clone(), BTreeSet::new());
+        for (_, event) in commit.events() {
+            // A foreign commit without stamps is invalid.
+            let Some(stamp) = &event.data.stamp else { continue };
+            match progress.admit(stamp, now, self.max_clock_ahead).map_err(rejected)? {
+                Admission::New => progress.record(stamp),
+                Admission::Held => {
+                    self.check_same(stamp.dot, event.data.id, view)?;
+                    held.insert(event.data.id);
+                }
+            }
+        }
+        commit.retain_events(|_, event| !held.contains(&event.data.id))?;
+        Ok(())
+    }
+
+    /// Checks that the stored event with this dot has this id.
+    fn check_same(&self, dot: Dot, found: EventId, view: &mut dyn LogView) -> Result<(), CommitError> {
+        // A dot without a row was removed at the source before this node received it.
+        let Some(position) = view.row(&self.table, &rows::dot_key(dot))? else { return Ok(()) };
+        let position = Position::new(rows::number_of(&position)?.get()).ok_or_else(|| rows::damaged("d", &position))?;
+        let expected = view.event(position)?.data.id;
+        if expected == found { Ok(()) } else { Err(rejected(Refusal::Forked { dot, expected, found })) }
+    }
+
+    fn declared_gaps(&self, commit: &ValidCommit) -> Vec<Gap> {
+        commit.rows().iter().filter_map(|row| Gap::declared(row, &self.table)).collect()
+    }
+
+    /// Returns the rows that change from one state to the next, without those of dots.
+    fn changed_rows(&self, before: &State, after: &State) -> Vec<RowChange> {
+        let mut changes = vec![rows::put(&self.table, rows::HEAD.into(), after.head.encode())];
+        let origins = after.origins.iter().filter(|(origin, known)| before.origins.get(origin) != Some(known));
+        changes
+            .extend(origins.map(|(origin, known)| rows::put(&self.table, rows::origin_key(*origin), known.encode())));
+        let categories = after.categories.difference(&before.categories);
+        changes.extend(categories.map(|category| rows::put(&self.table, rows::category_key(category.as_str()), "")));
+        changes
+    }
+}
+
+impl DecisionHook for ReplicaHook {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn before(&self, commit: &mut ValidCommit, view: &mut dyn LogView) -> Result<(), CommitError> {
+        let head = self.head(view)?;
+        let mut memory = self.memory();
+        let state = memory.at(head)?;
+        if commit.is_foreign() {
+            self.before_foreign(state, commit, view)
+        } else {
+            self.before_local(state, commit, view)
+        }
+    }
+
+    fn after(
+        &self,
+        commit: &mut ValidCommit,
+        events: &[RecordedEvent],
+        view: &mut dyn LogView,
+    ) -> Result<(), CommitError> {
+        let stamped: Vec<(&Stamp, &RecordedEvent)> =
+            events.iter().filter_map(|event| event.data.stamp.as_deref().map(|stamp| (stamp, event))).collect();
+        let gaps = if commit.is_foreign() { self.declared_gaps(commit) } else { Vec::new() };
+        if stamped.is_empty() && gaps.is_empty() {
+            return Ok(());
+        }
+        let head = self.head(view)?;
+        let mut memory = self.memory();
+        let before = memory.at(head)?;
+        let mut next = before.clone();
+        for gap in gaps {
+            next.skip(gap.origin, gap.through);
+        }
+        let mut changes = Vec::new();
+        for (stamp, event) in stamped {
+            next.record(stamp);
+            next.head.position = Some(event.position);
+            let position = event.position.get().to_be_bytes().to_vec();
+            changes.push(rows::put(&self.table, rows::dot_key(stamp.dot), position));
+            if !next.replicates(&event.stream) {
+                next.categories.insert(event.stream.category());
+            }
+        }
+        next.head.generation += 1;
+        changes.extend(self.changed_rows(before, &next));
+        if commit.is_foreign() {
+            changes.extend(es_core::__private::foreign_results(events, view)?);
+        }
+        commit.add_rows(changes)?;
+        memory.decided = Some(next);
+        Ok(())
+    }
+}
+
+/// Checks that a gap begins at the latest after the last event that is accounted for.
+fn check_gap(state: &State, gap: Gap) -> Result<(), CommitError> {
+    let known = state.origins.get(&gap.origin).map_or(0, |known| known.through.get());
+    let through = Dot { origin: gap.origin, sequence: gap.through };
+    let is_own = gap.origin == state.own;
+    if gap.from.get() <= known + 1 && !is_own { Ok(()) } else { Err(rejected(Refusal::Gap { through })) }
+}
+
+/// Checks that a local event may be replicated.
+fn check_local(event: &NewEvent) -> Result<(), CommitError> {
+    let id = event.data.id;
+    if event.data.stamp.is_some() {
+        return Err(rejected(Refusal::Stamped { id }));
+    }
+    if event.data.keys.is_empty() { Ok(()) } else { Err(rejected(Refusal::UniqueKey { id })) }
+}
+
+/// Refuses a rule or a deletion that hides events of a replicated category on this node only.
+fn check_retention(state: &State, stream: &StreamId, event: &NewEvent) -> Result<(), CommitError> {
+    if !is_retention_stream(stream) {
+        return Ok(());
+    }
+    let scope = match OperatorEvent::read(stream, &event.data.event_type, &event.data.payload) {
+        Ok(
+            OperatorEvent::RuleSet { scope: Scope::Stream(stream), .. } | OperatorEvent::StreamDeleted { stream, .. },
+        ) if state.replicates(&stream) => stream.as_str().to_owned(),
+        Ok(OperatorEvent::RuleSet { scope: Scope::Category(category), .. }) if state.categories.contains(&category) => {
+            category.as_str().to_owned()
+        }
+        _ => return Ok(()),
+    };
+    Err(rejected(Refusal::Retention { scope }))
+}
+
+fn rejected(refusal: Refusal) -> CommitError {
+    CommitError::Rejected(Box::new(refusal))
+}

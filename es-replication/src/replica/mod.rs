@@ -1,0 +1,168 @@
+//! [`Replica`]: a store that replicates the streams of some aggregates.
+//!
+//! - `options`: the name, the aggregates and the members.
+//! - `start`: reads the rows of the replica, adopts older events, and decides whether to continue the last origin.
+//! - `hook`: stamps local events and decides on foreign ones. `state`: its decisions, as pure functions.
+//! - `session`: tokens, and waiting for the events of a session.
+//! - `rows`: how the state is stored.
+
+pub(crate) mod hook;
+mod options;
+pub(crate) mod rows;
+mod session;
+mod start;
+pub(crate) mod state;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use es_core::model::{Category, Dot, OriginId, Table, VectorClock};
+use es_core::store::RowScan;
+use es_core::{CommitError, EventReader, EventStore, StoreError};
+
+pub use options::ReplicaOptions;
+pub use session::{Token, WaitError};
+
+use crate::error::{PullError, StartError};
+use crate::page::{Page, Pull};
+use crate::peer::Peer;
+use crate::source::Source;
+
+/// The name of the hook.
+pub(crate) const NAME: &str = "es.replica";
+
+/// A store that replicates the streams of some aggregates. Handles are cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Replica {
+    store: Arc<dyn EventStore>,
+    table: Table,
+    /// The approximate size of a page, in bytes.
+    max_page_bytes: u32,
+}
+
+/// The result of a pull.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pulled {
+    /// The number of events that were new.
+    pub events: usize,
+    /// The number of events that this node had received from another peer in the meantime.
+    pub held: usize,
+    /// Whether the peer had no further event.
+    pub is_last: bool,
+    /// What the peer knows.
+    pub knowledge: VectorClock,
+}
+
+impl Replica {
+    /// Returns the replica of a store that was opened with the [hook](ReplicaOptions::hook) of a replica.
+    ///
+    /// # Errors
+    /// [`StartError::NoHook`] if the store was opened without it.
+    pub fn new(store: Arc<dyn EventStore>) -> Result<Self, StartError> {
+        if !store.runs_hook(NAME) {
+            return Err(StartError::NoHook);
+        }
+        Ok(Self { store, table: rows::table()?, max_page_bytes: Self::MAX_PAGE_BYTES })
+    }
+
+    /// The default size of a page, in bytes.
+    pub const MAX_PAGE_BYTES: u32 = 1024 * 1024;
+
+    /// Sets the approximate size of a page, in bytes. A page has at least one commit.
+    #[must_use]
+    pub const fn with_page_bytes(mut self, bytes: u32) -> Self {
+        self.max_page_bytes = bytes;
+        self
+    }
+
+    /// Returns the store.
+    #[must_use]
+    pub const fn store(&self) -> &Arc<dyn EventStore> {
+        &self.store
+    }
+
+    /// Returns the origin of the events that this node decides.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store fails.
+    pub async fn origin(&self) -> Result<OriginId, StoreError> {
+        let identity = start::identity(&*self.store, &self.table).await?;
+        identity.map(|identity| identity.origin).ok_or_else(|| rows::damaged("s", &[]))
+    }
+
+    /// Returns for each origin the last event that this node has.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store fails.
+    pub async fn knowledge(&self) -> Result<VectorClock, StoreError> {
+        knowledge(&*self.store, &self.table).await
+    }
+
+    /// Returns the source that answers the pulls of other nodes.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        Source::new(Arc::clone(&self.store), self.table.clone())
+    }
+
+    /// Pulls one page from a peer and stores it. Waits until the peer has an event, for at most `wait`.
+    ///
+    /// Each commit of the origin becomes one commit. Events and progress are written together, so a pull that fails or
+    /// is dropped is repeated without loss and without duplicates.
+    ///
+    /// # Errors
+    /// - [`PullError::Peer`] if the peer does not answer.
+    /// - [`PullError::Refused`] if an event must not be stored; see [`Refusal`](crate::Refusal).
+    /// - [`PullError::Commit`] and [`PullError::Store`] if the store fails.
+    pub async fn pull(&self, peer: &dyn Peer, wait: std::time::Duration) -> Result<Pulled, PullError> {
+        let cursor = self.store.row(&self.table, &rows::link_key(peer.name())).await?;
+        let cursor = cursor.map(|value| rows::cursor_of(&value)).transpose()?;
+        let pull = Pull { knowledge: self.knowledge().await?, cursor, max_bytes: self.max_page_bytes, wait };
+        let page = peer.pull(pull).await?;
+        match self.store_page(page, peer.name()).await {
+            Err(PullError::Refused(refusal)) if refusal.is_of_order() => {
+                // The next pull reads the log of the peer from its start.
+                let commit = es_core::Commit::foreign().delete_row(self.table.clone(), rows::link_key(peer.name()));
+                self.store.commit(commit).await?;
+                Err(refusal.into())
+            }
+            result => result,
+        }
+    }
+
+    async fn store_page(&self, page: Page, link: &str) -> Result<Pulled, PullError> {
+        let (is_last, knowledge, received) = (page.is_last, page.knowledge.clone(), page.events());
+        let commits = crate::target::commits(page, &self.table, link);
+        let mut events = 0;
+        for result in self.store.commit_all(commits).await {
+            let committed = result.map_err(|error: CommitError| PullError::from(error))?;
+            events += if committed.repeated { 0 } else { committed.events.len() };
+        }
+        Ok(Pulled { events, held: received.saturating_sub(events), is_last, knowledge })
+    }
+}
+
+/// Returns for each origin the last event that a store has.
+pub(crate) async fn knowledge(store: &dyn EventReader, table: &Table) -> Result<VectorClock, StoreError> {
+    let mut clock = VectorClock::new();
+    for row in scan(store, table, rows::ORIGINS).await? {
+        let (origin, known) = (rows::origin_of(&row.key)?, rows::Known::decode(&row.value)?);
+        clock.extend([Dot { origin, sequence: known.through }]);
+    }
+    Ok(clock)
+}
+
+/// Returns the replicated categories of a store.
+pub(crate) async fn categories(store: &dyn EventReader, table: &Table) -> Result<BTreeSet<Category>, StoreError> {
+    let rows = scan(store, table, rows::CATEGORIES).await?;
+    rows.iter().map(|row| rows::category_of(&row.key)).collect()
+}
+
+/// Returns all rows whose key begins with a letter.
+pub(crate) async fn scan(
+    store: &dyn EventReader,
+    table: &Table,
+    letter: u8,
+) -> Result<Vec<es_core::store::Row>, StoreError> {
+    let prefix = bytes::Bytes::copy_from_slice(&[letter]);
+    store.rows(RowScan::new(table.clone(), prefix, usize::MAX)).await
+}

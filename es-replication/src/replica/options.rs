@@ -1,0 +1,116 @@
+//! [`ReplicaOptions`]: what a replica replicates, and with whom.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use es_core::model::{Category, Clock, Entropy, NameError, SystemClock, SystemEntropy};
+use es_core::store::implement::{PrepareHook, PreparedHook};
+use es_core::{Aggregate, EventStore};
+
+use crate::peer::Peer;
+use crate::replica::{NAME, start};
+
+/// The name, the aggregates and the members of a replica. See the [crate documentation](crate) for an example.
+#[derive(Debug, Clone)]
+pub struct ReplicaOptions {
+    pub(crate) name: String,
+    pub(crate) categories: BTreeSet<Category>,
+    pub(crate) members: Vec<Arc<dyn Peer>>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) max_clock_ahead: Duration,
+    pub(crate) confirm_timeout: Duration,
+}
+
+impl ReplicaOptions {
+    /// Returns the options of the node with this name. The name is stored with the store, and identifies the node to
+    /// people.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            categories: BTreeSet::new(),
+            members: Vec::new(),
+            clock: Arc::new(SystemClock::new()),
+            entropy: Arc::new(SystemEntropy),
+            max_clock_ahead: Duration::from_secs(60),
+            confirm_timeout: Duration::from_secs(5),
+        }
+    }
+
+    /// Adds an aggregate. Its streams are replicated if its consistency level is `causal` or `eventual`; the streams of
+    /// other levels stay on this node.
+    ///
+    /// Events that the store has of the aggregate already are replicated, too. Only one store of a group may have such
+    /// events.
+    ///
+    /// # Errors
+    /// [`NameError`] if the category is invalid, which the derive rejects.
+    pub fn aggregate<A: Aggregate>(mut self) -> Result<Self, NameError> {
+        if !A::CONSISTENCY.has_one_order() {
+            self.categories.insert(A::category()?);
+        }
+        Ok(self)
+    }
+
+    /// Adds another member of the group. When the store opens, every member is asked how it knows the end of this
+    /// node's events. If a member does not answer, or knows more than this node, the node takes a new origin, so that
+    /// it never gives an id to two events.
+    #[must_use]
+    pub fn member(mut self, peer: Arc<dyn Peer>) -> Self {
+        self.members.push(peer);
+        self
+    }
+
+    /// Sets the clock. The default is the clock of the operating system.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Sets the source of random numbers, from which origins are chosen.
+    #[must_use]
+    pub fn with_entropy(mut self, entropy: Arc<dyn Entropy>) -> Self {
+        self.entropy = entropy;
+        self
+    }
+
+    /// Sets how far the hybrid time of a foreign event may be ahead of the clock of this node. The default is 60
+    /// seconds.
+    #[must_use]
+    pub const fn with_max_clock_ahead(mut self, limit: Duration) -> Self {
+        self.max_clock_ahead = limit;
+        self
+    }
+
+    /// Sets how long the node waits for the answers of the members when it opens. The default is 5 seconds.
+    #[must_use]
+    pub const fn with_confirm_timeout(mut self, timeout: Duration) -> Self {
+        self.confirm_timeout = timeout;
+        self
+    }
+
+    /// Returns the hook with which the store must be opened.
+    #[must_use]
+    pub fn hook(&self) -> impl PrepareHook + use<> {
+        ReplicaSetup(self.clone())
+    }
+}
+
+/// Prepares the hook of a replica for one store.
+#[derive(Debug)]
+struct ReplicaSetup(ReplicaOptions);
+
+#[async_trait]
+impl PrepareHook for ReplicaSetup {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    async fn prepare(&self, store: &dyn EventStore) -> Result<PreparedHook, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(start::start(store, &self.0).await?)
+    }
+}

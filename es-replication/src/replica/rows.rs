@@ -1,0 +1,179 @@
+//! The rows of the table `es.replica`, in which a replica keeps its state. Numbers are big endian.
+//!
+//! | key | value |
+//! |---|---|
+//! | `s` | identity: name and origin of the node, as JSON |
+//! | `h` | generation of the state 8, greatest hybrid time 8, position of the last replicated event 8 |
+//! | `o` origin 8 | last sequence that is accounted for 8, hybrid time of the last event 8 |
+//! | `d` origin 8, sequence 8 | position of the event 8 |
+//! | `g` position 8 | sequence of an event that was recorded before the replication began 8 |
+//! | `x` origin 8 | the last gap: first and last sequence of events that were removed before they arrived, 16 |
+//! | `c` category | nothing; a replicated category |
+//! | `l` link | position up to which the log of the peer was read, as text |
+
+use std::num::NonZeroU64;
+
+use bytes::Bytes;
+use es_core::model::{Category, Dot, HybridTime, LogPosition, OriginId, Table};
+use es_core::store::implement::RowChange;
+use es_core::{Position, StoreError};
+use serde::{Deserialize, Serialize};
+
+/// The identity of a replica.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Identity {
+    /// The version of the format of all rows.
+    pub(crate) format: u32,
+    /// The name of the node.
+    pub(crate) name: String,
+    /// The origin of the events that the node decides.
+    pub(crate) origin: OriginId,
+}
+
+impl Identity {
+    pub(crate) const FORMAT: u32 = 1;
+}
+
+/// The head of the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// The number of changes of the state.
+    pub(crate) generation: u64,
+    /// The greatest hybrid time of all events.
+    pub(crate) time: HybridTime,
+    /// The position of the last replicated event. Later events without a stamp were written without the replica.
+    pub(crate) position: Option<Position>,
+}
+
+/// What a node knows of the events of an origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// Every event up to this sequence is stored, or was removed.
+    pub(crate) through: NonZeroU64,
+    /// The hybrid time of the last event that was stored.
+    pub(crate) time: HybridTime,
+}
+
+pub(crate) const IDENTITY: &[u8] = b"s";
+pub(crate) const HEAD: &[u8] = b"h";
+pub(crate) const ORIGINS: u8 = b'o';
+const GAPS: u8 = b'x';
+pub(crate) const CATEGORIES: u8 = b'c';
+
+/// Returns the table of replicas.
+pub(crate) fn table() -> Result<Table, StoreError> {
+    es_core::__private::table(es_core::__private::REPLICA).map_err(|error| StoreError::io("name a table", error))
+}
+
+pub(crate) fn origin_key(origin: OriginId) -> Bytes {
+    [&[ORIGINS], &origin.get().to_be_bytes()[..]].concat().into()
+}
+
+/// Sequences of an origin that the source does not send, because it has removed their events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Gap {
+    pub(crate) origin: OriginId,
+    pub(crate) from: NonZeroU64,
+    pub(crate) through: NonZeroU64,
+}
+
+impl Gap {
+    /// Returns the row change that declares the gap in a foreign commit.
+    pub(crate) fn declare(self, table: &Table) -> RowChange {
+        let key = [&[GAPS], &self.origin.get().to_be_bytes()[..]].concat();
+        put(table, key.into(), pair(self.from.get(), self.through.get()))
+    }
+
+    /// Returns the gap that a row change declares, if it declares one.
+    pub(crate) fn declared(row: &RowChange, table: &Table) -> Option<Self> {
+        let origin = row.key.strip_prefix(&[GAPS]).filter(|_| row.table == *table)?;
+        let (from, through) = two_numbers(row.value.as_ref()?)?;
+        let origin = OriginId::new(u64::from_be_bytes(origin.try_into().ok()?));
+        Some(Self { origin, from: NonZeroU64::new(from)?, through: NonZeroU64::new(through)? })
+    }
+}
+
+pub(crate) fn dot_key(dot: Dot) -> Bytes {
+    [b"d", &dot.origin.get().to_be_bytes()[..], &dot.sequence.get().to_be_bytes()].concat().into()
+}
+
+pub(crate) fn genesis_key(position: Position) -> Bytes {
+    [b"g", &position.get().to_be_bytes()[..]].concat().into()
+}
+
+pub(crate) fn category_key(category: &str) -> Bytes {
+    [&[CATEGORIES], category.as_bytes()].concat().into()
+}
+
+pub(crate) fn link_key(peer: &str) -> Bytes {
+    [b"l", peer.as_bytes()].concat().into()
+}
+
+/// Returns a change of a row of the table.
+pub(crate) fn put(table: &Table, key: Bytes, value: impl Into<Bytes>) -> RowChange {
+    RowChange { table: table.clone(), key, value: Some(value.into()) }
+}
+
+impl Head {
+    pub(crate) fn encode(self) -> Bytes {
+        let position = self.position.map_or(0, Position::get);
+        [self.generation, self.time.to_bits(), position].map(u64::to_be_bytes).concat().into()
+    }
+
+    pub(crate) fn decode(value: &[u8]) -> Result<Self, StoreError> {
+        let numbers = value.split_last_chunk().and_then(|(pair, last)| Some((two_numbers(pair)?, *last)));
+        let ((generation, time), position) = numbers.ok_or_else(|| damaged("h", value))?;
+        let position = Position::new(u64::from_be_bytes(position));
+        Ok(Self { generation, time: HybridTime::from_bits(time), position })
+    }
+}
+
+impl Known {
+    pub(crate) fn encode(self) -> Bytes {
+        pair(self.through.get(), self.time.to_bits())
+    }
+
+    pub(crate) fn decode(value: &[u8]) -> Result<Self, StoreError> {
+        let numbers = two_numbers(value).and_then(|(through, time)| Some((NonZeroU64::new(through)?, time)));
+        let (through, time) = numbers.ok_or_else(|| damaged("o", value))?;
+        Ok(Self { through, time: HybridTime::from_bits(time) })
+    }
+}
+
+/// Returns the origin of a row `o`.
+pub(crate) fn origin_of(key: &[u8]) -> Result<OriginId, StoreError> {
+    let number = key.strip_prefix(&[ORIGINS]).and_then(|rest| rest.try_into().ok());
+    number.map(|bytes| OriginId::new(u64::from_be_bytes(bytes))).ok_or_else(|| damaged("o", key))
+}
+
+/// Returns the category of a row `c`.
+pub(crate) fn category_of(key: &[u8]) -> Result<Category, StoreError> {
+    let text = key.strip_prefix(&[CATEGORIES]).and_then(|rest| std::str::from_utf8(rest).ok());
+    text.and_then(|text| Category::new(text).ok()).ok_or_else(|| damaged("c", key))
+}
+
+/// Returns the value of a row `d` or `g`.
+pub(crate) fn number_of(value: &[u8]) -> Result<NonZeroU64, StoreError> {
+    let number = value.try_into().ok().map(u64::from_be_bytes).and_then(NonZeroU64::new);
+    number.ok_or_else(|| damaged("d", value))
+}
+
+/// Returns the value of a row `l`.
+pub(crate) fn cursor_of(value: &[u8]) -> Result<LogPosition, StoreError> {
+    let text = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+    text.ok_or_else(|| damaged("l", value))
+}
+
+pub(crate) fn damaged(row: &str, bytes: &[u8]) -> StoreError {
+    StoreError::damaged(format!("row {row:?} of table es.replica"), format!("found the bytes {bytes:02x?}"))
+}
+
+fn pair(first: u64, second: u64) -> Bytes {
+    [first.to_be_bytes(), second.to_be_bytes()].concat().into()
+}
+
+fn two_numbers(value: &[u8]) -> Option<(u64, u64)> {
+    let (first, second) = value.split_first_chunk()?;
+    Some((u64::from_be_bytes(*first), u64::from_be_bytes(second.try_into().ok()?)))
+}

@@ -1,0 +1,228 @@
+//! [`Source`]: builds the pages that answer pulls.
+//!
+//! A page has the events of the log of this node in the order of the log, which extends causality: an event is stored
+//! after everything that it depends on. So each event is admissible when it arrives, in any topology.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use es_core::model::{Dot, HybridTime, LogPosition, OriginId, Stamp, Table, VectorClock};
+use es_core::store::{LogRead, Query, QueryItem};
+use es_core::{EventStore, Position, RecordedEvent, StoreError};
+
+use crate::page::{Claim, Confirmation, ForeignEvent, Item, Page, Pull};
+use crate::replica::{categories, knowledge, rows};
+
+/// The number of events that a source reads at once.
+const BATCH: u64 = 256;
+/// The number of events after which a page ends even if the target has all of them, so that the target gets an answer.
+const MAX_READ: u64 = 100_000;
+
+/// Answers the pulls of other nodes from a store.
+#[derive(Debug, Clone)]
+pub struct Source {
+    store: Arc<dyn EventStore>,
+    table: Table,
+}
+
+/// A page that is being built.
+#[derive(Debug)]
+struct PageBuilder {
+    items: Vec<Item>,
+    bytes: usize,
+    /// The last sequence of each origin that the target has after the page.
+    sent: BTreeMap<OriginId, u64>,
+    /// The position of the first event of the commit that was added last.
+    commit: Option<Position>,
+}
+
+impl Source {
+    pub(crate) const fn new(store: Arc<dyn EventStore>, table: Table) -> Self {
+        Self { store, table }
+    }
+
+    /// Returns the page that answers a pull. If there is no new event, waits for one, for at most the time that the
+    /// pull names.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store fails.
+    pub async fn page(&self, pull: &Pull) -> Result<Page, StoreError> {
+        let start = self.resolve(pull.cursor);
+        if self.store.watch_head().current() <= start && !pull.wait.is_zero() {
+            // The error of a closed store is returned by the read.
+            let _ = tokio::time::timeout(pull.wait, self.store.watch_head().wait_after(start)).await;
+        }
+        match self.build(pull, start).await? {
+            Some(page) => Ok(page),
+            // An event before the cursor is missing at the target: the cursor was wrong.
+            None => self.build(pull, None).await?.ok_or_else(|| {
+                StoreError::damaged("table es.replica", "a row \"d\" names a position that the log does not have")
+            }),
+        }
+    }
+
+    /// Returns the position of a cursor, or `None` if it belongs to another log.
+    fn resolve(&self, cursor: Option<LogPosition>) -> Option<Position> {
+        cursor?.resolve(&*self.store).ok().flatten()
+    }
+
+    /// Builds a page from the events after a position. Returns `None` if the target lacks an event before it.
+    async fn build(&self, pull: &Pull, start: Option<Position>) -> Result<Option<Page>, StoreError> {
+        // ORDER: the knowledge before the events, so that the events cover it.
+        let knowledge = knowledge(&*self.store, &self.table).await?;
+        let mut page = PageBuilder::new(&pull.knowledge);
+        let (mut cursor, mut count, mut is_last) = (start, 0, false);
+        let query = self.query().await?;
+        while !is_last {
+            let mut events = self.store.read_log(LogRead::matching(query.clone()).after(cursor).limit(BATCH)).await?;
+            let before = count;
+            while let Some(event) = events.next().await? {
+                let is_full = page.bytes >= pull.max_bytes as usize || count >= MAX_READ;
+                // A page ends between two commits.
+                if is_full && page.commit != Some(start_of_commit(&event)) {
+                    return Ok(Some(page.finish(self.cursor(cursor), knowledge, false)));
+                }
+                let stamp = self.stamp(&event).await?;
+                if !self.add_gap(&mut page, stamp.dot, start).await? {
+                    return Ok(None);
+                }
+                cursor = Some(event.position);
+                page.push(event, stamp);
+                count += 1;
+            }
+            is_last = count - before < BATCH;
+            if is_last {
+                cursor = cursor.max(events.scanned());
+            }
+        }
+        if is_last {
+            for dot in knowledge.iter() {
+                if !self.add_gap_through(&mut page, dot, start).await? {
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(Some(page.finish(self.cursor(cursor), knowledge, is_last)))
+    }
+
+    /// Returns the query of all replicated events.
+    async fn query(&self) -> Result<Query, StoreError> {
+        let categories = categories(&*self.store, &self.table).await?;
+        // An item without categories would select every event.
+        let items = (!categories.is_empty()).then(|| QueryItem { categories, ..QueryItem::new() });
+        Ok(Query::any_of(items))
+    }
+
+    fn cursor(&self, position: Option<Position>) -> LogPosition {
+        LogPosition::in_log(self.store.log_id(), position)
+    }
+
+    /// Returns the stamp of a replicated event. An event that was recorded before the replication gets one here.
+    async fn stamp(&self, event: &RecordedEvent) -> Result<Stamp, StoreError> {
+        if let Some(stamp) = &event.data.stamp {
+            return Ok(Stamp::clone(stamp));
+        }
+        let row = self.store.row(&self.table, &rows::genesis_key(event.position)).await?;
+        let sequence = rows::number_of(&row.unwrap_or_default())?;
+        let dot = Dot { origin: OriginId::GENESIS, sequence };
+        let time = HybridTime::at(event.recorded_at);
+        Ok(Stamp { dot, time, seen: Some(VectorClock::new()), command: None })
+    }
+
+    /// Adds the gap between the last event of an origin that the target has and `dot`, if there is one. Returns `false`
+    /// if an event of the gap is stored before `start`, so that the page would omit it.
+    async fn add_gap(&self, page: &mut PageBuilder, dot: Dot, start: Option<Position>) -> Result<bool, StoreError> {
+        match NonZeroU64::new(dot.sequence.get() - 1) {
+            Some(before) => self.add_gap_through(page, Dot { sequence: before, ..dot }, start).await,
+            None => Ok(true),
+        }
+    }
+
+    async fn add_gap_through(
+        &self,
+        page: &mut PageBuilder,
+        last: Dot,
+        start: Option<Position>,
+    ) -> Result<bool, StoreError> {
+        let Dot { origin, sequence: through } = last;
+        let sent = page.sent.get(&origin).copied().unwrap_or_default();
+        if sent >= through.get() {
+            return Ok(true);
+        }
+        let from = NonZeroU64::MIN.saturating_add(sent);
+        for sequence in from.get()..=through.get() {
+            let Some(sequence) = NonZeroU64::new(sequence) else { continue };
+            let row = self.store.row(&self.table, &rows::dot_key(Dot { origin, sequence })).await?;
+            // Without a row, the event was removed before this node received it.
+            let Some(row) = row else { continue };
+            if start.is_some() && Position::new(rows::number_of(&row)?.get()) <= start {
+                return Ok(false);
+            }
+        }
+        page.items.push(Item::Gap { origin, from, through });
+        page.sent.insert(origin, through.get());
+        page.commit = None;
+        Ok(true)
+    }
+
+    /// Answers the question of a member how an origin ends here.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store fails.
+    pub async fn confirm(&self, claim: Claim) -> Result<Confirmation, StoreError> {
+        let known = self.store.row(&self.table, &rows::origin_key(claim.origin)).await?;
+        let Some(known) = known else { return Ok(Confirmation { last: None }) };
+        let dot = Dot { origin: claim.origin, sequence: rows::Known::decode(&known)?.through };
+        Ok(Confirmation { last: Some((dot, event_id(&*self.store, &self.table, dot).await?)) })
+    }
+}
+
+/// Returns the id of the event with a dot, or `None` if it was removed or is not known.
+pub(crate) async fn event_id(
+    store: &dyn EventStore,
+    table: &Table,
+    dot: Dot,
+) -> Result<Option<es_core::EventId>, StoreError> {
+    let Some(row) = store.row(table, &rows::dot_key(dot)).await? else { return Ok(None) };
+    let position = Position::new(rows::number_of(&row)?.get());
+    let read = LogRead { from: position, ..LogRead::all().limit(1) };
+    let event = store.read_log(read).await?.next().await?;
+    Ok(event.filter(|event| Some(event.position) == position).map(|event| event.data.id))
+}
+
+impl PageBuilder {
+    fn new(knowledge: &VectorClock) -> Self {
+        let sent = knowledge.iter().map(|dot| (dot.origin, dot.sequence.get())).collect();
+        Self { items: Vec::new(), bytes: 0, sent, commit: None }
+    }
+
+    /// Adds an event, unless the target has it.
+    fn push(&mut self, event: RecordedEvent, stamp: Stamp) {
+        let Dot { origin, sequence } = stamp.dot;
+        if self.sent.get(&origin).is_some_and(|sent| *sent >= sequence.get()) {
+            return;
+        }
+        self.sent.insert(origin, sequence.get());
+        let commit = start_of_commit(&event);
+        let mut data = event.data;
+        data.stamp = Some(Box::new(stamp));
+        let foreign = ForeignEvent { stream: event.stream, data, occurred_at: event.occurred_at };
+        self.bytes += foreign.bytes();
+        match self.items.last_mut() {
+            Some(Item::Commit(events)) if self.commit == Some(commit) => events.push(foreign),
+            _ => self.items.push(Item::Commit(vec![foreign])),
+        }
+        self.commit = Some(commit);
+    }
+
+    fn finish(self, cursor: LogPosition, knowledge: VectorClock, is_last: bool) -> Page {
+        Page { items: self.items, cursor, knowledge, is_last }
+    }
+}
+
+/// Returns the position of the first event of the commit of an event.
+fn start_of_commit(event: &RecordedEvent) -> Position {
+    let start = event.position.get().saturating_sub(u64::from(event.part.index));
+    Position::new(start).unwrap_or(Position::FIRST)
+}
