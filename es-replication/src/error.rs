@@ -94,6 +94,10 @@ pub enum PullError {
     /// The peer did not answer. The link tries again.
     #[error("could not pull from the peer")]
     Peer(#[from] PeerError),
+    /// While the page was under way, a member asked for the end of its origin, so that the page may be from before it
+    /// lost events. Nothing of it was stored. Pull again.
+    #[error("the page is from before a member opened its store again; pull it again")]
+    Outdated,
     /// The page was rejected.
     #[error("could not store a page of the peer")]
     Refused(#[from] Refusal),
@@ -113,6 +117,8 @@ impl From<CommitError> for PullError {
                 Err(error) => Self::Commit(CommitError::Rejected(error)),
             },
             CommitError::Store(error) => Self::Store(error),
+            // A foreign commit has one condition.
+            CommitError::Conflict(_) => Self::Outdated,
             error => Self::Commit(error),
         }
     }

@@ -66,6 +66,7 @@
 //! 1994 (session guarantees).
 
 mod error;
+mod link;
 mod page;
 mod peer;
 mod replica;
@@ -73,6 +74,7 @@ mod source;
 mod target;
 
 pub use error::{PeerError, PullError, Refusal, StaleReplica, StartError};
+pub use link::{Link, LinkState, LinkStatus};
 pub use page::{Claim, Confirmation, ForeignEvent, Item, Page, Pull};
 pub use peer::{LocalPeer, Peer};
 pub use replica::{Pulled, Replica, ReplicaOptions, Token, WaitError};

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use es_core::model::{Dot, HybridTime, LogPosition, OriginId, Stamp, Table, VectorClock};
 use es_core::store::{LogRead, Query, QueryItem};
-use es_core::{EventStore, Position, RecordedEvent, StoreError};
+use es_core::{Commit, CommitError, EventStore, Position, RecordedEvent, StoreError};
 
 use crate::page::{Claim, Confirmation, ForeignEvent, Item, Page, Pull};
 use crate::replica::{categories, knowledge, rows};
@@ -166,16 +167,28 @@ impl Source {
         Ok(true)
     }
 
-    /// Answers the question of a member how an origin ends here.
+    /// Answers the question of a member how an origin ends here. Pages that this node has requested but not yet stored
+    /// are discarded: they may have an event of the member that the member has lost, and that the answer does not name.
     ///
     /// # Errors
-    /// [`StoreError`] if the store fails.
-    pub async fn confirm(&self, claim: Claim) -> Result<Confirmation, StoreError> {
+    /// [`CommitError`] if the store fails.
+    pub async fn confirm(&self, claim: Claim) -> Result<Confirmation, CommitError> {
+        // ORDER: the count before the end of the origin. A page that is stored before the count is part of the answer; one
+        // that is stored after it fails on its expectation of the count.
+        let count = confirmations(&*self.store, &self.table).await?;
+        let next = count.as_deref().map(rows::number_of).transpose()?.map_or(1, |count| count.get() + 1);
+        let row = Commit::new().put_row(self.table.clone(), rows::CONFIRMATIONS, next.to_be_bytes().to_vec());
+        self.store.commit(row).await?;
         let known = self.store.row(&self.table, &rows::origin_key(claim.origin)).await?;
         let Some(known) = known else { return Ok(Confirmation { last: None }) };
         let dot = Dot { origin: claim.origin, sequence: rows::Known::decode(&known)?.through };
         Ok(Confirmation { last: Some((dot, event_id(&*self.store, &self.table, dot).await?)) })
     }
+}
+
+/// Returns the row that counts the confirmations.
+pub(crate) async fn confirmations(store: &dyn EventStore, table: &Table) -> Result<Option<Bytes>, StoreError> {
+    store.row(table, rows::CONFIRMATIONS).await
 }
 
 /// Returns the id of the event with a dot, or `None` if it was removed or is not known.

@@ -1,19 +1,45 @@
 //! Turns a page into commits.
 
-use es_core::model::Table;
+use bytes::Bytes;
+use es_core::model::{LogPosition, Table};
 use es_core::{Commit, NewEvent};
 
 use crate::page::{ForeignEvent, Item, Page};
-use crate::replica::rows::{self, Gap};
+use crate::replica::rows::{self, Gap, Progress};
 
-/// Returns the commits that store a page: one for each commit of the origin and for each gap. The last one advances the
-/// cursor of the link, so that it is never ahead of the events.
-pub(crate) fn commits(page: Page, table: &Table, link: &str) -> Vec<Commit> {
-    let mut commits: Vec<Commit> = page.items.into_iter().map(|item| commit(item, table)).collect();
-    let cursor = page.cursor.to_string();
-    match commits.pop() {
-        Some(last) => commits.push(last.put_row(table.clone(), rows::link_key(link), cursor)),
-        None => commits.push(Commit::foreign().put_row(table.clone(), rows::link_key(link), cursor)),
+/// What this node stored of a link when it requested a page.
+#[derive(Debug, Clone)]
+pub(crate) struct Before {
+    /// The row of the progress of the link.
+    pub(crate) progress: Option<Bytes>,
+    /// The row that counts the confirmations.
+    pub(crate) confirmations: Option<Bytes>,
+}
+
+/// Returns the commits that store a page: one for each commit of the origin and for each gap.
+///
+/// Each commit expects the progress that the one before it wrote, so a refused commit is not skipped. No commit is
+/// written if a member has asked for the end of its origin since the page was requested.
+pub(crate) fn commits(page: Page, table: &Table, link: &str, cursor: LogPosition, before: Before) -> Vec<Commit> {
+    let last = page.items.len().saturating_sub(1);
+    let items: Vec<Option<Item>> = match page.items {
+        items if items.is_empty() => vec![None],
+        items => items.into_iter().map(Some).collect(),
+    };
+    let mut progress = before.progress;
+    let mut commits = Vec::with_capacity(items.len());
+    for (index, item) in items.into_iter().enumerate() {
+        let next = match index == last {
+            true => Progress { cursor: page.cursor, commits: 0 },
+            false => Progress { cursor, commits: index + 1 },
+        };
+        let value = next.encode();
+        let commit = item
+            .map_or_else(Commit::foreign, |item| commit(item, table))
+            .expect_row(table.clone(), rows::CONFIRMATIONS, before.confirmations.clone())
+            .expect_row(table.clone(), rows::link_key(link), progress.replace(value.clone()))
+            .put_row(table.clone(), rows::link_key(link), value);
+        commits.push(commit);
     }
     commits
 }

@@ -41,7 +41,7 @@ pub struct MemoryStore {
 }
 
 /// The state of the store: events in the order of their positions, owners of unique keys, rows, and retention.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Log {
     events: Vec<Arc<RecordedEvent>>,
     ids: HashMap<EventId, Position>,
@@ -69,6 +69,21 @@ impl MemoryStore {
             log: Arc::new(Mutex::new(Log::new())),
             clock,
             head: Arc::new(HeadSender::new(None)),
+            decider: Arc::default(),
+        }
+    }
+
+    /// Returns a store with a copy of the contents, this log id, and no hooks: with the same id, the store after a
+    /// restart; with another id, a restored backup.
+    #[must_use]
+    pub fn copy(&self, id: LogId) -> Self {
+        let log = self.log().clone();
+        let head = log.events.last().map(|event| event.position);
+        Self {
+            id,
+            log: Arc::new(Mutex::new(log)),
+            clock: Arc::clone(&self.clock),
+            head: Arc::new(HeadSender::new(head)),
             decider: Arc::default(),
         }
     }

@@ -16,17 +16,20 @@ pub(crate) mod state;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use es_core::model::{Category, Dot, OriginId, Table, VectorClock};
 use es_core::store::RowScan;
-use es_core::{CommitError, EventReader, EventStore, StoreError};
+use es_core::{Commit, CommitError, EventReader, EventStore, StoreError};
 
 pub use options::ReplicaOptions;
 pub use session::{Token, WaitError};
 
 use crate::error::{PullError, StartError};
-use crate::page::{Page, Pull};
+use crate::page::Pull;
 use crate::peer::Peer;
-use crate::source::Source;
+use crate::replica::rows::Progress;
+use crate::source::{Source, confirmations};
+use crate::target::Before;
 
 /// The name of the hook.
 pub(crate) const NAME: &str = "es.replica";
@@ -111,33 +114,42 @@ impl Replica {
     ///
     /// # Errors
     /// - [`PullError::Peer`] if the peer does not answer.
+    /// - [`PullError::Outdated`] if a member asked for the end of its origin in the meantime. Pull again.
     /// - [`PullError::Refused`] if an event must not be stored; see [`Refusal`](crate::Refusal).
     /// - [`PullError::Commit`] and [`PullError::Store`] if the store fails.
     pub async fn pull(&self, peer: &dyn Peer, wait: std::time::Duration) -> Result<Pulled, PullError> {
-        let cursor = self.store.row(&self.table, &rows::link_key(peer.name())).await?;
-        let cursor = cursor.map(|value| rows::cursor_of(&value)).transpose()?;
+        // ORDER: the progress before the knowledge, so that the knowledge has every event before the cursor.
+        let before = Before {
+            progress: self.store.row(&self.table, &rows::link_key(peer.name())).await?,
+            confirmations: confirmations(&*self.store, &self.table).await?,
+        };
+        let progress = before.progress.as_deref().map(Progress::decode).transpose()?;
+        let cursor = progress.map(|progress| progress.cursor);
         let pull = Pull { knowledge: self.knowledge().await?, cursor, max_bytes: self.max_page_bytes, wait };
         let page = peer.pull(pull).await?;
-        match self.store_page(page, peer.name()).await {
+        let (is_last, knowledge, received) = (page.is_last, page.knowledge.clone(), page.events());
+        let start = cursor.unwrap_or_else(|| None.into());
+        let commits = crate::target::commits(page, &self.table, peer.name(), start, before);
+        match self.store_page(commits).await {
+            Ok(events) => Ok(Pulled { events, held: received.saturating_sub(events), is_last, knowledge }),
             Err(PullError::Refused(refusal)) if refusal.is_of_order() => {
                 // The next pull reads the log of the peer from its start.
-                let commit = es_core::Commit::foreign().delete_row(self.table.clone(), rows::link_key(peer.name()));
+                let commit = Commit::foreign().delete_row(self.table.clone(), rows::link_key(peer.name()));
                 self.store.commit(commit).await?;
                 Err(refusal.into())
             }
-            result => result,
+            Err(error) => Err(error),
         }
     }
 
-    async fn store_page(&self, page: Page, link: &str) -> Result<Pulled, PullError> {
-        let (is_last, knowledge, received) = (page.is_last, page.knowledge.clone(), page.events());
-        let commits = crate::target::commits(page, &self.table, link);
+    /// Writes the commits of a page, and returns the number of new events.
+    async fn store_page(&self, commits: Vec<Commit>) -> Result<usize, PullError> {
         let mut events = 0;
         for result in self.store.commit_all(commits).await {
             let committed = result.map_err(|error: CommitError| PullError::from(error))?;
             events += if committed.repeated { 0 } else { committed.events.len() };
         }
-        Ok(Pulled { events, held: received.saturating_sub(events), is_last, knowledge })
+        Ok(events)
     }
 }
 
@@ -163,6 +175,6 @@ pub(crate) async fn scan(
     table: &Table,
     letter: u8,
 ) -> Result<Vec<es_core::store::Row>, StoreError> {
-    let prefix = bytes::Bytes::copy_from_slice(&[letter]);
+    let prefix = Bytes::copy_from_slice(&[letter]);
     store.rows(RowScan::new(table.clone(), prefix, usize::MAX)).await
 }

@@ -9,7 +9,8 @@
 //! | `g` position 8 | sequence of an event that was recorded before the replication began 8 |
 //! | `x` origin 8 | the last gap: first and last sequence of events that were removed before they arrived, 16 |
 //! | `c` category | nothing; a replicated category |
-//! | `l` link | position up to which the log of the peer was read, as text |
+//! | `e` | number of questions that were answered about the end of an origin 8 |
+//! | `l` link | [`Progress`] of the link, as text |
 
 use std::num::NonZeroU64;
 
@@ -57,6 +58,7 @@ pub(crate) struct Known {
 
 pub(crate) const IDENTITY: &[u8] = b"s";
 pub(crate) const HEAD: &[u8] = b"h";
+pub(crate) const CONFIRMATIONS: &[u8] = b"e";
 pub(crate) const ORIGINS: u8 = b'o';
 const GAPS: u8 = b'x';
 pub(crate) const CATEGORIES: u8 = b'c';
@@ -159,10 +161,31 @@ pub(crate) fn number_of(value: &[u8]) -> Result<NonZeroU64, StoreError> {
     number.ok_or_else(|| damaged("d", value))
 }
 
-/// Returns the value of a row `l`.
-pub(crate) fn cursor_of(value: &[u8]) -> Result<LogPosition, StoreError> {
-    let text = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
-    text.ok_or_else(|| damaged("l", value))
+/// How far the log of a peer was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// The position up to which all pages were stored.
+    pub(crate) cursor: LogPosition,
+    /// The number of commits of the next page that were stored.
+    pub(crate) commits: usize,
+}
+
+impl Progress {
+    pub(crate) fn encode(self) -> Bytes {
+        match self.commits {
+            0 => self.cursor.to_string().into(),
+            commits => format!("{}+{commits}", self.cursor).into(),
+        }
+    }
+
+    pub(crate) fn decode(value: &[u8]) -> Result<Self, StoreError> {
+        let parse = || {
+            let text = std::str::from_utf8(value).ok()?;
+            let (cursor, commits) = text.split_once('+').unwrap_or((text, "0"));
+            Some(Self { cursor: cursor.parse().ok()?, commits: commits.parse().ok()? })
+        };
+        parse().ok_or_else(|| damaged("l", value))
+    }
 }
 
 pub(crate) fn damaged(row: &str, bytes: &[u8]) -> StoreError {

@@ -1,0 +1,91 @@
+//! [`Node`]: a node with its store, its clock and its backups.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use es_core::model::{Category, LogId, OriginId};
+use es_core::prelude::*;
+use es_core::store::memory::MemoryStore;
+use es_core::testing::{ManualClock, SeededEntropy};
+use es_core::{EventId, LogRead};
+use es_replication::{Replica, ReplicaOptions};
+
+use crate::domain::Trace;
+use crate::network::{Network, SimulatedPeer};
+
+/// A running node.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) number: usize,
+    pub(crate) store: MemoryStore,
+    pub(crate) replica: Replica,
+    pub(crate) traces: Repository<Trace>,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) origin: OriginId,
+    pub(crate) backups: Vec<MemoryStore>,
+    /// The ids of the events of the log, up to the event that was checked last.
+    pub(crate) checked: BTreeSet<EventId>,
+    /// The position of that event.
+    pub(crate) checked_to: Option<Position>,
+}
+
+/// What a node needs to start.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    pub(crate) network: Arc<Network>,
+    pub(crate) random: Arc<SeededEntropy>,
+    pub(crate) nodes: usize,
+}
+
+impl Node {
+    /// Starts a node on a store.
+    pub(crate) async fn start(
+        setup: &Setup,
+        number: usize,
+        store: MemoryStore,
+        clock: Arc<ManualClock>,
+        backups: Vec<MemoryStore>,
+    ) -> Self {
+        let mut options = ReplicaOptions::new(format!("n{number}"))
+            .aggregate::<Trace>()
+            .expect("a category")
+            .with_clock(clock.clone())
+            .with_entropy(setup.random.clone());
+        for to in (0..setup.nodes).filter(|to| *to != number) {
+            options = options.member(Arc::new(peer(setup, number, to)));
+        }
+        let store = store.with_hook(options.hook()).await.expect("started");
+        let shared: Arc<dyn EventStore> = Arc::new(store.clone());
+        let replica = Replica::new(Arc::clone(&shared)).expect("the store has the hook").with_page_bytes(600);
+        let traces = Repository::new(shared).with_clock(clock.clone()).with_entropy(setup.random.clone());
+        setup.network.start(number, replica.source());
+        let origin = replica.origin().await.expect("an origin");
+        let (checked, checked_to) = (BTreeSet::new(), None);
+        Self { number, store, replica, traces, clock, origin, backups, checked, checked_to }
+    }
+
+    /// Returns the node after a crash and a restart: with its store if `backup` is `None`.
+    pub(crate) async fn restart(self, setup: &Setup, backup: Option<usize>) -> Self {
+        setup.network.stop(self.number);
+        self.traces.settle().await;
+        let store = match backup {
+            None => self.store.copy(self.store.log_id()),
+            Some(index) => self.backups[index].copy(LogId::new()),
+        };
+        Self::start(setup, self.number, store, self.clock, self.backups).await
+    }
+
+    pub(crate) fn peer(&self, setup: &Setup, to: usize) -> SimulatedPeer {
+        peer(setup, self.number, to)
+    }
+
+    /// Returns the events of the log after a position.
+    pub(crate) async fn events(&self, after: Option<Position>) -> Vec<es_core::RecordedEvent> {
+        let read = LogRead::category(Category::new("trace").expect("a category")).after(after);
+        self.store.read_log(read).await.expect("read").collect().await.expect("read")
+    }
+}
+
+fn peer(setup: &Setup, from: usize, to: usize) -> SimulatedPeer {
+    SimulatedPeer { network: Arc::clone(&setup.network), from, to, name: format!("n{to}") }
+}

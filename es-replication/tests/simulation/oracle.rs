@@ -1,0 +1,122 @@
+//! What must hold, from the point of view of clients: stamps are not consulted, except to compare ids with dots.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use es_core::model::Dot;
+use es_core::prelude::*;
+use es_core::{EventId, LogRead, RecordedEvent};
+
+use crate::coverage::Coverage;
+use crate::domain::Trace;
+use crate::node::Node;
+
+/// The history of all clients.
+#[derive(Debug, Default)]
+pub(crate) struct Oracle {
+    /// For each event, the events that its node had stored when it was written.
+    causes: BTreeMap<EventId, BTreeSet<EventId>>,
+    /// The events that a client was told to be written.
+    pub(crate) acknowledged: BTreeSet<EventId>,
+    /// The event of each dot.
+    dots: BTreeMap<Dot, EventId>,
+    /// The numbers of the acknowledged commands, each with the aggregate.
+    pub(crate) commands: BTreeMap<u64, (u64, BTreeSet<EventId>)>,
+}
+
+impl Oracle {
+    /// Adds the events that a node has written since `after`.
+    pub(crate) async fn record_write(&mut self, node: &mut Node) {
+        for event in node.events(node.checked_to).await {
+            self.causes.insert(event.data.id, node.checked.clone());
+            self.check_event(node, &event);
+        }
+    }
+
+    /// Checks that every new event of a node is stored after its causes, and that its dot has one id.
+    pub(crate) async fn check_order(&mut self, node: &mut Node) {
+        for event in node.events(node.checked_to).await {
+            self.check_event(node, &event);
+        }
+    }
+
+    fn check_event(&mut self, node: &mut Node, event: &RecordedEvent) {
+        let id = event.data.id;
+        let causes = self.causes.get(&id).expect("every event was written through a node");
+        let missing: Vec<&EventId> = causes.difference(&node.checked).collect();
+        assert!(missing.is_empty(), "node {} has event {id} before its causes {missing:?}", node.number);
+        let dot = event.data.stamp.as_ref().expect("a stamp").dot;
+        assert_eq!(*self.dots.entry(dot).or_insert(id), id, "two events have the dot {dot}");
+        assert!(node.checked.insert(id), "node {} has event {id} twice", node.number);
+        node.checked_to = Some(event.position);
+    }
+
+    /// Forgets the acknowledged events that no node has, because the only one that had them was restored from an older
+    /// backup.
+    pub(crate) async fn forget_lost(&mut self, nodes: &[Option<Node>]) {
+        let mut existing = BTreeSet::new();
+        for node in nodes.iter().flatten() {
+            let events = node.store.read_log(LogRead::all()).await.expect("read").collect().await.expect("read");
+            existing.extend(events.into_iter().map(|event| event.data.id));
+        }
+        self.acknowledged.retain(|id| existing.contains(id));
+        let known = |ids: &BTreeSet<EventId>| ids.iter().any(|id| existing.contains(id));
+        self.commands.retain(|_, (_, ids)| known(ids));
+        let lost: Vec<Dot> = self.dots.iter().filter(|(_, id)| !existing.contains(id)).map(|(dot, _)| *dot).collect();
+        for dot in lost {
+            // The node may use the dot again, because no member has seen its event.
+            self.dots.remove(&dot);
+        }
+    }
+
+    /// Checks one aggregate of a node: a load from the cache, from a snapshot, and of all events give the same state.
+    pub(crate) async fn check_load(&self, node: &Node, id: u64, coverage: &mut Coverage) -> Trace {
+        let cached = node.traces.load(&id).await.expect("loaded");
+        node.traces.settle().await;
+        let store: Arc<dyn EventStore> = Arc::new(node.store.clone());
+        let from_snapshot =
+            Repository::<Trace>::new(Arc::clone(&store)).without_cache().load(&id).await.expect("loaded");
+        let folded =
+            Repository::<Trace>::new(store).without_cache().without_snapshots().load(&id).await.expect("loaded");
+        assert_eq!(cached.state, folded.state, "node {}: the cached state of {id}", node.number);
+        assert_eq!(from_snapshot.state, folded.state, "node {}: the snapshot of {id}", node.number);
+        assert_eq!([cached.version(), from_snapshot.version()], [folded.version(); 2]);
+        let stream = Trace::stream(&id).expect("a name");
+        let arrival: Vec<EventId> =
+            node.events(None).await.iter().filter(|event| event.stream == stream).map(|event| event.data.id).collect();
+        let mut canonical: Vec<_> =
+            node.events(None).await.into_iter().filter(|event| event.stream == stream).collect();
+        canonical.sort_by_key(RecordedEvent::canonical_key);
+        coverage.late_events += u64::from(!canonical.iter().map(|event| event.data.id).eq(arrival));
+        coverage.concurrent_events +=
+            folded.state.applied.iter().filter(|(.., others)| !others.is_empty()).count() as u64;
+        folded.state
+    }
+
+    /// Checks that a healed group is complete and equal.
+    pub(crate) async fn check_convergence(&self, nodes: &[Option<Node>], aggregates: u64, coverage: &mut Coverage) {
+        let mut first: Option<Vec<Trace>> = None;
+        for node in nodes.iter().flatten() {
+            let missing: Vec<&EventId> = self.acknowledged.difference(&node.checked).collect();
+            assert!(missing.is_empty(), "node {} has lost acknowledged events: {missing:?}", node.number);
+            let mut states = Vec::new();
+            for id in 0..aggregates {
+                states.push(self.check_load(node, id, coverage).await);
+            }
+            match &first {
+                Some(first) => assert_eq!(&states, first, "node {} has another state", node.number),
+                None => first = Some(states),
+            }
+        }
+        self.check_commands(&first.unwrap_or_default());
+    }
+
+    /// Checks that every acknowledged command has one effect, however many nodes executed it.
+    fn check_commands(&self, states: &[Trace]) {
+        for (number, (id, _)) in &self.commands {
+            let effects = states[*id as usize].numbers().filter(|applied| applied == number).count();
+            let expected = if number % 4 == 0 { 2 } else { 1 };
+            assert_eq!(effects, expected, "the number of effects of command {number}");
+        }
+    }
+}

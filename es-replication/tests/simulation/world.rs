@@ -1,0 +1,356 @@
+//! [`World`]: the nodes, and the random steps.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use es_core::EventId;
+use es_core::aggregate::Outcome;
+use es_core::model::{Clock, Entropy};
+use es_core::prelude::*;
+use es_core::store::memory::MemoryStore;
+use es_core::testing::{ManualClock, SeededEntropy};
+use es_replication::{PullError, Pulled, Refusal, Token, WaitError};
+use futures_util::FutureExt;
+
+use crate::coverage::Coverage;
+use crate::domain::Note;
+use crate::network::Network;
+use crate::node::{Node, Setup};
+use crate::oracle::Oracle;
+
+/// The number of steps of a run.
+const STEPS: u64 = 120;
+/// The number of aggregates.
+const AGGREGATES: u64 = 3;
+
+/// Faults of a broken build.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Faults {
+    pub(crate) sends_by_origin: bool,
+}
+
+/// A client that uses several nodes.
+#[derive(Debug, Default)]
+struct Session {
+    token: Token,
+    /// The events that the client has read or written.
+    seen: BTreeSet<EventId>,
+}
+
+/// A pull whose answer is under way.
+type InFlight = Pin<Box<dyn Future<Output = Result<Pulled, PullError>>>>;
+
+pub(crate) struct World {
+    setup: Setup,
+    faults: Faults,
+    /// The pairs of nodes with a link.
+    links: Vec<(usize, usize)>,
+    /// `None` only while a node restarts.
+    nodes: Vec<Option<Node>>,
+    in_flight: Vec<(usize, InFlight)>,
+    oracle: Oracle,
+    sessions: [Session; 2],
+    /// The commands with an id, for repeats: their number, and the aggregate.
+    commands: Vec<(u64, u64)>,
+    next_number: u64,
+    coverage: Coverage,
+}
+
+impl World {
+    pub(crate) async fn open(seed: u64, faults: Faults) -> Self {
+        let random = Arc::new(SeededEntropy::new(seed));
+        let network = Arc::new(Network::new(Arc::clone(&random), faults.sends_by_origin));
+        let nodes = 3 + (random.next_u64() % 5) as usize;
+        let setup = Setup { network, random, nodes };
+        let links = topology(&setup.random, nodes);
+        let mut world = Self {
+            setup,
+            faults,
+            links,
+            nodes: Vec::new(),
+            in_flight: Vec::new(),
+            oracle: Oracle::default(),
+            sessions: Default::default(),
+            commands: Vec::new(),
+            next_number: 1,
+            coverage: Coverage::default(),
+        };
+        for number in 0..nodes {
+            let skew = Duration::from_millis(world.random() % 20_000);
+            let clock = Arc::new(ManualClock::at("2026-01-31T12:00:00Z".parse().expect("a time")));
+            clock.advance(skew);
+            let store = MemoryStore::with_clock(clock.clone());
+            world.nodes.push(Some(Node::start(&world.setup, number, store, clock, Vec::new()).await));
+        }
+        world
+    }
+
+    pub(crate) fn coverage(self) -> Coverage {
+        let (lost, repeated, delayed) = self.setup.network.counts();
+        Coverage { answers_lost: lost, answers_repeated: repeated, answers_delayed: delayed, ..self.coverage }
+    }
+
+    fn random(&self) -> u64 {
+        self.setup.random.next_u64()
+    }
+
+    fn random_node(&self) -> usize {
+        self.random() as usize % self.nodes.len()
+    }
+
+    fn node(&mut self, number: usize) -> &mut Node {
+        self.nodes[number].as_mut().expect("the node runs")
+    }
+
+    pub(crate) async fn run(&mut self) {
+        for _ in 0..STEPS {
+            self.step().await;
+            for number in 0..self.nodes.len() {
+                let node = self.nodes[number].as_mut().expect("the node runs");
+                node.clock.advance(Duration::from_millis(7));
+                self.oracle.check_order(node).await;
+            }
+        }
+    }
+
+    async fn step(&mut self) {
+        match self.random() % 100 {
+            0..25 => self.write().await,
+            25..30 => self.repeat_command().await,
+            30..66 => self.pull().await,
+            66..72 => self.deliver().await,
+            72..76 => self.cut_or_heal(),
+            76..80 => self.restart(false).await,
+            80..83 => self.restart(true).await,
+            83..87 => self.back_up(),
+            87..91 => self.jump_clock(),
+            91..97 => self.read_in_session().await,
+            _ => {
+                let (number, id) = (self.random_node(), self.random() % AGGREGATES);
+                let node = self.nodes[number].as_ref().expect("the node runs");
+                self.oracle.check_load(node, id, &mut self.coverage).await;
+            }
+        }
+    }
+
+    /// Executes a command on a node; half of them with an id.
+    async fn write(&mut self) {
+        let (number, id) = (self.next_number, self.random() % AGGREGATES);
+        self.next_number += 1;
+        let node = self.random_node();
+        if number.is_multiple_of(2) {
+            self.commands.push((number, id));
+        }
+        self.execute(node, number, id).await;
+    }
+
+    /// Executes a command again under its id, usually on another node.
+    async fn repeat_command(&mut self) {
+        if self.commands.is_empty() {
+            return;
+        }
+        let (number, id) = self.commands[self.random() as usize % self.commands.len()];
+        let node = self.random_node();
+        self.execute(node, number, id).await;
+    }
+
+    async fn execute(&mut self, node: usize, number: u64, id: u64) {
+        let cut = (0..self.nodes.len()).any(|other| other != node && self.setup.network.is_cut(node, other));
+        let traces = &self.node(node).traces;
+        let mut execute = traces.execute(&id, Note(number));
+        if number.is_multiple_of(2) {
+            execute = execute.with_id(CommandId::new(format!("command-{number}")).expect("a name"));
+        }
+        let executed = execute.await.expect("executed");
+        self.coverage.writes += 1;
+        self.coverage.writes_while_cut += u64::from(cut);
+        let Self { nodes, oracle, coverage, .. } = self;
+        let node = nodes[node].as_mut().expect("the node runs");
+        if executed.outcome == Outcome::Repeated {
+            coverage.commands_repeated += 1;
+            return;
+        }
+        let before = node.checked.clone();
+        oracle.record_write(node).await;
+        let new: BTreeSet<EventId> = node.checked.difference(&before).copied().collect();
+        oracle.acknowledged.extend(new.iter().copied());
+        let (_, ids) = oracle.commands.entry(number).or_insert_with(|| (id, BTreeSet::new()));
+        coverage.commands_twice += u64::from(!ids.is_empty());
+        ids.extend(&new);
+        let session = &mut self.sessions[0];
+        session.seen.extend(&node.checked);
+        session.token.merge(&node.replica.token().await.expect("a token"));
+    }
+
+    async fn pull(&mut self) {
+        let (from, to) = self.links[self.random() as usize % self.links.len()];
+        let (target, source) = if self.random().is_multiple_of(2) { (from, to) } else { (to, from) };
+        let node = self.nodes[target].as_ref().expect("the node runs");
+        let (replica, peer) = (node.replica.clone(), node.peer(&self.setup, source));
+        let mut pull: InFlight = Box::pin(async move { replica.pull(&peer, Duration::ZERO).await });
+        match (&mut pull).now_or_never() {
+            Some(result) => self.pulled(target, result),
+            None => self.in_flight.push((target, pull)),
+        }
+    }
+
+    /// Delivers an answer that was delayed.
+    async fn deliver(&mut self) {
+        if self.setup.network.deliver() {
+            let mut waiting = Vec::new();
+            for (target, mut pull) in std::mem::take(&mut self.in_flight) {
+                match (&mut pull).now_or_never() {
+                    Some(result) => self.pulled(target, result),
+                    None => waiting.push((target, pull)),
+                }
+            }
+            self.in_flight = waiting;
+        }
+    }
+
+    fn pulled(&mut self, target: usize, result: Result<Pulled, PullError>) {
+        match result {
+            Ok(pulled) => {
+                self.coverage.pulls += 1;
+                self.coverage.events_replicated += pulled.events as u64;
+                self.coverage.held += pulled.held as u64;
+            }
+            Err(PullError::Outdated) => self.coverage.answers_outdated += 1,
+            Err(PullError::Peer(_)) => {}
+            Err(PullError::Refused(Refusal::ClockAhead { .. })) => self.coverage.clock_ahead += 1,
+            Err(PullError::Refused(Refusal::Dependency { .. })) if self.faults.sends_by_origin => {
+                self.coverage.refused_order += 1;
+            }
+            Err(error) => panic!("node {target}: {:?}", es_core::model::ErrorChain(&error)),
+        }
+    }
+
+    fn cut_or_heal(&mut self) {
+        let (one, other) = (self.random_node(), self.random_node());
+        if self.setup.network.is_cut(one, other) {
+            self.setup.network.heal(one, other);
+        } else {
+            self.setup.network.cut(one, other);
+        }
+    }
+
+    fn back_up(&mut self) {
+        let number = self.random_node();
+        let node = self.node(number);
+        let backup = node.store.copy(node.store.log_id());
+        node.backups.push(backup);
+    }
+
+    /// Restarts a node, with its store or with an old backup of it.
+    async fn restart(&mut self, from_backup: bool) {
+        let number = self.random_node();
+        let backups = self.node(number).backups.len();
+        if from_backup && backups == 0 {
+            return;
+        }
+        let backup = from_backup.then(|| self.random() as usize % backups);
+        let node = self.nodes[number].take().expect("the node runs");
+        let (origin, had) = (node.origin, node.checked.clone());
+        // The pulls of the old process end with it.
+        self.in_flight.retain(|(target, _)| *target != number);
+        let node = node.restart(&self.setup, backup).await;
+        let minted = node.origin != origin;
+        self.coverage.origins_minted += u64::from(minted);
+        self.coverage.origins_continued += u64::from(!minted);
+        self.nodes[number] = Some(node);
+        if from_backup {
+            self.coverage.rollbacks += 1;
+            self.oracle.forget_lost(&self.nodes).await;
+            self.sessions = Default::default();
+            let has: BTreeSet<EventId> =
+                self.node(number).events(None).await.iter().map(|event| event.data.id).collect();
+            let returned = had.difference(&has).any(|id| self.oracle.acknowledged.contains(id));
+            self.coverage.events_returned += u64::from(returned);
+        } else {
+            self.coverage.restarts += 1;
+        }
+    }
+
+    /// Moves the clock of a node: usually by seconds, sometimes so far ahead that other nodes refuse its events.
+    fn jump_clock(&mut self) {
+        let number = self.random_node();
+        let amount = match self.random() % 8 {
+            0 => 90_000,
+            n => (n as i64 - 4) * 3_000,
+        };
+        let clock = &self.node(number).clock;
+        clock.set(clock.now() + TimeDelta::milliseconds(amount));
+        self.coverage.clock_jumps += 1;
+    }
+
+    /// Reads on any node in a session, if the node has everything that the session has seen.
+    async fn read_in_session(&mut self) {
+        let number = self.random_node();
+        let node = self.nodes[number].as_mut().expect("the node runs");
+        self.oracle.check_order(node).await;
+        let session = &mut self.sessions[0];
+        match node.replica.wait_for(&session.token, Duration::ZERO).await {
+            Ok(()) => {
+                self.coverage.sessions_waited += 1;
+                let missing: Vec<&EventId> = session.seen.difference(&node.checked).collect();
+                assert!(missing.is_empty(), "node {number} lacks events of the session: {missing:?}");
+                session.seen.extend(&node.checked);
+                session.token.merge(&node.replica.token().await.expect("a token"));
+            }
+            Err(WaitError::Stale(_)) => self.coverage.sessions_stale += 1,
+            Err(error) => panic!("node {number}: {error}"),
+        }
+    }
+
+    /// Heals all links, pulls until no node receives anything new, and checks the result.
+    pub(crate) async fn heal(&mut self) {
+        self.setup.network.heal_all();
+        while self.setup.network.deliver() {}
+        for (target, pull) in std::mem::take(&mut self.in_flight) {
+            let result = pull.await;
+            self.pulled(target, result);
+        }
+        for node in self.nodes.iter().flatten() {
+            node.clock.set("2026-01-31T14:00:00Z".parse().expect("a time"));
+        }
+        let mut is_complete = false;
+        let rounds = if self.faults.sends_by_origin { 20 } else { 400 };
+        for _ in 0..rounds {
+            is_complete = true;
+            for (one, other) in self.links.clone() {
+                for (target, source) in [(one, other), (other, one)] {
+                    let node = self.nodes[target].as_ref().expect("the node runs");
+                    let result = node.replica.pull(&node.peer(&self.setup, source), Duration::ZERO).await;
+                    is_complete &= result.as_ref().is_ok_and(|pulled| pulled.events == 0 && pulled.is_last);
+                    self.pulled(target, result);
+                }
+            }
+            if is_complete {
+                break;
+            }
+        }
+        for node in self.nodes.iter_mut().flatten() {
+            self.oracle.check_order(node).await;
+        }
+        if self.faults.sends_by_origin && !is_complete {
+            return;
+        }
+        assert!(is_complete, "the nodes do not become equal");
+        self.oracle.check_convergence(&self.nodes, AGGREGATES, &mut self.coverage).await;
+    }
+}
+
+/// Returns the links of a mesh, a ring, a star or a chain.
+fn topology(random: &SeededEntropy, nodes: usize) -> Vec<(usize, usize)> {
+    let pairs = (0..nodes).flat_map(|one| (one + 1..nodes).map(move |other| (one, other)));
+    match random.next_u64() % 4 {
+        0 => pairs.collect(),
+        1 => (0..nodes).map(|one| (one, (one + 1) % nodes)).collect(),
+        2 => (1..nodes).map(|other| (0, other)).collect(),
+        _ => (1..nodes).map(|other| (other - 1, other)).collect(),
+    }
+}
