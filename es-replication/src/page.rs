@@ -31,6 +31,9 @@ pub struct Page {
     pub knowledge: VectorClock,
     /// Whether the source had no further event when it wrote the page.
     pub is_last: bool,
+    /// For each origin, the id of the last event that both nodes have. If the target has another event under the dot,
+    /// two nodes use one origin.
+    pub ids: Vec<(Dot, EventId)>,
 }
 
 impl Page {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use es_core::model::{Dot, HybridTime, LogPosition, OriginId, Stamp, Table, VectorClock};
 use es_core::store::{LogRead, Query, QueryItem};
-use es_core::{Commit, CommitError, EventStore, Position, RecordedEvent, StoreError};
+use es_core::{Commit, CommitError, EventId, EventStore, Position, RecordedEvent, StoreError};
 
 use crate::page::{Claim, Confirmation, ForeignEvent, Item, Page, Pull};
 use crate::replica::{categories, knowledge, rows};
@@ -54,13 +54,27 @@ impl Source {
             // The error of a closed store is returned by the read.
             let _ = tokio::time::timeout(pull.wait, self.store.watch_head().wait_after(start)).await;
         }
+        let ids = self.common_ids(&pull.knowledge).await?;
         match self.build(pull, start).await? {
-            Some(page) => Ok(page),
+            Some(page) => Ok(Page { ids, ..page }),
             // An event before the cursor is missing at the target: the cursor was wrong.
-            None => self.build(pull, None).await?.ok_or_else(|| {
-                StoreError::damaged("table es.replica", "a row \"d\" names a position that the log does not have")
-            }),
+            None => {
+                let page = self.build(pull, None).await?;
+                let detail = "a row \"d\" names a position that the log does not have";
+                page.map(|page| Page { ids, ..page }).ok_or_else(|| StoreError::damaged("table es.replica", detail))
+            }
         }
+    }
+
+    /// Returns for each origin the last event that is both here and in `other`, with its id.
+    async fn common_ids(&self, other: &VectorClock) -> Result<Vec<(Dot, EventId)>, StoreError> {
+        let mut ids = Vec::new();
+        for Dot { origin, sequence } in other.iter() {
+            let Some(known) = self.store.row(&self.table, &rows::origin_key(origin)).await? else { continue };
+            let last = Dot { origin, sequence: rows::Known::decode(&known)?.through.min(sequence) };
+            ids.extend(event_id(&*self.store, &self.table, last).await?.map(|id| (last, id)));
+        }
+        Ok(ids)
     }
 
     /// Returns the position of a cursor, or `None` if it belongs to another log.
@@ -85,7 +99,7 @@ impl Source {
                     return Ok(Some(page.finish(self.cursor(cursor), knowledge, false)));
                 }
                 let stamp = self.stamp(&event).await?;
-                if !self.add_gap(&mut page, stamp.dot, start).await? {
+                if !self.add_gaps_before(&mut page, &stamp, start).await? {
                     return Ok(None);
                 }
                 cursor = Some(event.position);
@@ -131,15 +145,26 @@ impl Source {
         Ok(Stamp { dot, time, seen: Some(VectorClock::new()), command: None })
     }
 
-    /// Adds the gap between the last event of an origin that the target has and `dot`, if there is one. Returns `false`
-    /// if an event of the gap is stored before `start`, so that the page would omit it.
-    async fn add_gap(&self, page: &mut PageBuilder, dot: Dot, start: Option<Position>) -> Result<bool, StoreError> {
-        match NonZeroU64::new(dot.sequence.get() - 1) {
-            Some(before) => self.add_gap_through(page, Dot { sequence: before, ..dot }, start).await,
-            None => Ok(true),
+    /// Adds the gaps before an event. The log has the earlier events of its origin, and those that its node had seen,
+    /// before it; those that the target does not have were removed. Returns `false` if one of them is stored before
+    /// `start`, so that the page would omit it.
+    async fn add_gaps_before(
+        &self,
+        page: &mut PageBuilder,
+        stamp: &Stamp,
+        start: Option<Position>,
+    ) -> Result<bool, StoreError> {
+        let before = NonZeroU64::new(stamp.dot.sequence.get() - 1).map(|sequence| Dot { sequence, ..stamp.dot });
+        for dot in stamp.seen.iter().flat_map(VectorClock::iter).chain(before) {
+            if !self.add_gap_through(page, dot, start).await? {
+                return Ok(false);
+            }
         }
+        Ok(true)
     }
 
+    /// Adds the gap of an origin up to `last`, if the target does not have it yet. Returns as
+    /// [`add_gaps_before`](Self::add_gaps_before).
     async fn add_gap_through(
         &self,
         page: &mut PageBuilder,
@@ -192,11 +217,12 @@ pub(crate) async fn confirmations(store: &dyn EventStore, table: &Table) -> Resu
 }
 
 /// Returns the id of the event with a dot, or `None` if it was removed or is not known.
-pub(crate) async fn event_id(
-    store: &dyn EventStore,
-    table: &Table,
-    dot: Dot,
-) -> Result<Option<es_core::EventId>, StoreError> {
+pub(crate) async fn event_id(store: &dyn EventStore, table: &Table, dot: Dot) -> Result<Option<EventId>, StoreError> {
+    let known = store.row(table, &rows::origin_key(dot.origin)).await?;
+    let known = known.map(|value| rows::Known::decode(&value)).transpose()?;
+    if let Some(known) = known.filter(|known| known.through == dot.sequence) {
+        return Ok(known.id);
+    }
     let Some(row) = store.row(table, &rows::dot_key(dot)).await? else { return Ok(None) };
     let position = Position::new(rows::number_of(&row)?.get());
     let read = LogRead { from: position, ..LogRead::all().limit(1) };
@@ -230,7 +256,7 @@ impl PageBuilder {
     }
 
     fn finish(self, cursor: LogPosition, knowledge: VectorClock, is_last: bool) -> Page {
-        Page { items: self.items, cursor, knowledge, is_last }
+        Page { items: self.items, cursor, knowledge, is_last, ids: Vec::new() }
     }
 }
 

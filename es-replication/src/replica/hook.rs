@@ -102,7 +102,7 @@ impl ReplicaHook {
             // A foreign commit without stamps is invalid.
             let Some(stamp) = &event.data.stamp else { continue };
             match progress.admit(stamp, now, self.max_clock_ahead).map_err(rejected)? {
-                Admission::New => progress.record(stamp),
+                Admission::New => progress.record(stamp, event.data.id),
                 Admission::Held => {
                     self.check_same(stamp.dot, event.data.id, view)?;
                     held.insert(event.data.id);
@@ -175,7 +175,7 @@ impl DecisionHook for ReplicaHook {
         }
         let mut changes = Vec::new();
         for (stamp, event) in stamped {
-            next.record(stamp);
+            next.record(stamp, event.data.id);
             next.head.position = Some(event.position);
             let position = event.position.get().to_be_bytes().to_vec();
             changes.push(rows::put(&self.table, rows::dot_key(stamp.dot), position));

@@ -24,11 +24,11 @@ use es_core::{Commit, CommitError, EventReader, EventStore, StoreError};
 pub use options::ReplicaOptions;
 pub use session::{Token, WaitError};
 
-use crate::error::{PullError, StartError};
-use crate::page::Pull;
+use crate::error::{PullError, Refusal, StartError};
+use crate::page::{Page, Pull};
 use crate::peer::Peer;
 use crate::replica::rows::Progress;
-use crate::source::{Source, confirmations};
+use crate::source::{Source, confirmations, event_id};
 use crate::target::Before;
 
 /// The name of the hook.
@@ -127,6 +127,7 @@ impl Replica {
         let cursor = progress.map(|progress| progress.cursor);
         let pull = Pull { knowledge: self.knowledge().await?, cursor, max_bytes: self.max_page_bytes, wait };
         let page = peer.pull(pull).await?;
+        self.check_ids(&page).await?;
         let (is_last, knowledge, received) = (page.is_last, page.knowledge.clone(), page.events());
         let start = cursor.unwrap_or_else(|| None.into());
         let commits = crate::target::commits(page, &self.table, peer.name(), start, before);
@@ -140,6 +141,19 @@ impl Replica {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Checks that the events that both nodes have are the same.
+    async fn check_ids(&self, page: &Page) -> Result<(), PullError> {
+        for (dot, found) in &page.ids {
+            match event_id(&*self.store, &self.table, *dot).await? {
+                Some(expected) if expected != *found => {
+                    return Err(Refusal::Forked { dot: *dot, expected, found: *found }.into());
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Writes the commits of a page, and returns the number of new events.

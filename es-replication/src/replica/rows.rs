@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `s` | identity: name and origin of the node, as JSON |
 //! | `h` | generation of the state 8, greatest hybrid time 8, position of the last replicated event 8 |
-//! | `o` origin 8 | last sequence that is accounted for 8, hybrid time of the last event 8 |
+//! | `o` origin 8 | last sequence that is accounted for 8, hybrid time of the last event 8, its id 16; 0 if removed |
 //! | `d` origin 8, sequence 8 | position of the event 8 |
 //! | `g` position 8 | sequence of an event that was recorded before the replication began 8 |
 //! | `x` origin 8 | the last gap: first and last sequence of events that were removed before they arrived, 16 |
@@ -17,8 +17,9 @@ use std::num::NonZeroU64;
 use bytes::Bytes;
 use es_core::model::{Category, Dot, HybridTime, LogPosition, OriginId, Table};
 use es_core::store::implement::RowChange;
-use es_core::{Position, StoreError};
+use es_core::{EventId, Position, StoreError};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// The identity of a replica.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +55,8 @@ pub(crate) struct Known {
     pub(crate) through: NonZeroU64,
     /// The hybrid time of the last event that was stored.
     pub(crate) time: HybridTime,
+    /// The id of the event with the sequence `through`; `None` if it was removed before it arrived.
+    pub(crate) id: Option<EventId>,
 }
 
 pub(crate) const IDENTITY: &[u8] = b"s";
@@ -133,13 +136,18 @@ impl Head {
 
 impl Known {
     pub(crate) fn encode(self) -> Bytes {
-        pair(self.through.get(), self.time.to_bits())
+        let id = self.id.map_or([0; 16], |id| id.as_uuid().into_bytes());
+        [&self.through.get().to_be_bytes()[..], &self.time.to_bits().to_be_bytes(), &id].concat().into()
     }
 
     pub(crate) fn decode(value: &[u8]) -> Result<Self, StoreError> {
-        let numbers = two_numbers(value).and_then(|(through, time)| Some((NonZeroU64::new(through)?, time)));
-        let (through, time) = numbers.ok_or_else(|| damaged("o", value))?;
-        Ok(Self { through, time: HybridTime::from_bits(time) })
+        let parse = || {
+            let (numbers, id) = value.split_last_chunk::<16>()?;
+            let (through, time) = two_numbers(numbers)?;
+            let id = Some(Uuid::from_bytes(*id)).filter(|id| !id.is_nil()).map(EventId::from_uuid);
+            Some(Self { through: NonZeroU64::new(through)?, time: HybridTime::from_bits(time), id })
+        };
+        parse().ok_or_else(|| damaged("o", value))
     }
 }
 

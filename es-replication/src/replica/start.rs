@@ -188,7 +188,8 @@ impl Adoption {
                 return Err(StartError::TwoGeneses { stream: event.stream, position: event.position });
             }
             let sequence = self.last.map_or(NonZeroU64::MIN, |last| last.through.saturating_add(1));
-            self.last = Some(Known { through: sequence, time: HybridTime::at(event.recorded_at) });
+            let time = HybridTime::at(event.recorded_at);
+            self.last = Some(Known { through: sequence, time, id: Some(event.data.id) });
             self.position = self.position.max(Some(event.position));
             let dot = Dot { origin: OriginId::GENESIS, sequence };
             let (position, number) = (event.position.get().to_be_bytes(), sequence.get().to_be_bytes());

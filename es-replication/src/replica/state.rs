@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use es_core::model::{Category, CommandDigest, CommandId, Dot, HybridTime, OriginId, Stamp, VectorClock};
-use es_core::{StreamId, Timestamp};
+use es_core::{EventId, StreamId, Timestamp};
 
 use crate::error::Refusal;
 use crate::replica::rows::{Head, Known};
@@ -108,15 +108,19 @@ impl State {
     }
 
     /// Adds an event.
-    pub(crate) fn record(&mut self, stamp: &Stamp) {
-        self.origins.insert(stamp.dot.origin, Known { through: stamp.dot.sequence, time: stamp.time });
+    pub(crate) fn record(&mut self, stamp: &Stamp, id: EventId) {
+        let known = Known { through: stamp.dot.sequence, time: stamp.time, id: Some(id) };
+        self.origins.insert(stamp.dot.origin, known);
         self.head.time = self.head.time.max(stamp.time);
     }
 
     /// Accounts for the events of an origin up to a sequence, of which the last ones were removed.
     pub(crate) fn skip(&mut self, origin: OriginId, through: NonZeroU64) {
-        let known = self.origins.entry(origin).or_insert(Known { through, time: HybridTime::from_bits(0) });
-        known.through = known.through.max(through);
+        let nothing = Known { through, time: HybridTime::from_bits(0), id: None };
+        let known = self.origins.entry(origin).or_insert(nothing);
+        if known.through < through {
+            *known = Known { through, id: None, ..*known };
+        }
     }
 }
 
