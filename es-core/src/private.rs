@@ -3,9 +3,9 @@
 
 use std::fmt;
 
+pub use crate::aggregate::repository::foreign_results;
 pub use crate::model::entropy::event_id_at;
 pub use crate::model::event::to_stored_precision;
-pub use crate::aggregate::repository::foreign_results;
 pub use crate::model::reserved::{PROCESSES, REPLICA};
 pub use crate::projection::inspect::{StoredGeneration, StoredProjection, partition_of};
 pub use crate::schema::SampleError;

@@ -14,8 +14,18 @@ use crate::failure::Failure;
 use crate::workspace::Workspace;
 
 /// The crates that can be published, dependencies first.
-const CRATES: [&str; 9] =
-    ["es-macros", "es-core", "es-log", "es-personal", "es-saga", "es-rocksdb", "es-tool", "es-http", "es-cli"];
+const CRATES: [&str; 10] = [
+    "es-macros",
+    "es-core",
+    "es-log",
+    "es-personal",
+    "es-saga",
+    "es-rocksdb",
+    "es-replication",
+    "es-tool",
+    "es-http",
+    "es-cli",
+];
 
 /// The version of all crates of the workspace.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
