@@ -1,0 +1,326 @@
+//! [`Group`]: three nodes, the network between them, and what clients know.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use es_core::model::Entropy;
+use es_core::testing::SeededEntropy;
+use es_replication::TestCa;
+use serde::Serialize;
+
+use crate::message::{Answer, Request, Start};
+use crate::order::{LineId, Order, OrderId};
+use crate::process::NodeProcess;
+use crate::proxy::Proxy;
+
+/// The number of nodes.
+pub const NODES: usize = 3;
+/// The number of orders to which lines are added.
+const ORDERS: u64 = 40;
+/// How long the nodes may take to become equal after all links are healed.
+const CONVERGENCE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Three nodes in three processes.
+pub struct Group {
+    directory: PathBuf,
+    /// `None` while a node is down.
+    nodes: Vec<Option<NodeProcess>>,
+    /// The link of each pair of nodes, by the node that connects and the node that answers.
+    proxies: BTreeMap<(usize, usize), Proxy>,
+    cut: BTreeSet<(usize, usize)>,
+    random: SeededEntropy,
+    next_line: LineId,
+    /// The lines that a node confirmed, with their orders.
+    acknowledged: BTreeMap<LineId, OrderId>,
+    /// The lines of which no client knows whether they are stored.
+    unknown: Vec<(LineId, OrderId)>,
+    counts: Counts,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Default, Serialize)]
+struct Counts {
+    cuts: u64,
+    kills: u64,
+    /// Lines that were sent again to another node, because the first one did not answer.
+    repeated: u64,
+    /// Lines that were added while at least one link was cut.
+    added_while_cut: u64,
+    new_origins: u64,
+}
+
+/// The result of a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    seed: u64,
+    seconds: f64,
+    /// The number of lines that a node confirmed.
+    acknowledged: usize,
+    /// The number of confirmed lines that a node does not have.
+    lost: usize,
+    /// The number of lines that a node has more than once.
+    doubled: usize,
+    /// The number of events that a node has before the one that their client had seen.
+    order_violations: usize,
+    /// Whether all nodes have equal orders.
+    converged: bool,
+    /// The number of lines that two nodes added without knowing of each other.
+    concurrent: u64,
+    /// The number of events on each node.
+    events: usize,
+    #[serde(flatten)]
+    counts: Counts,
+}
+
+impl Report {
+    /// Returns whether the nodes kept every promise.
+    #[must_use]
+    pub const fn is_correct(&self) -> bool {
+        self.lost == 0 && self.doubled == 0 && self.order_violations == 0 && self.converged
+    }
+}
+
+fn name(node: usize) -> String {
+    format!("node-{}.example", node + 1)
+}
+
+impl Group {
+    /// Starts the nodes on stores in a directory.
+    ///
+    /// # Errors
+    /// If a node does not start.
+    pub async fn start(directory: &Path, seed: u64) -> Result<Self, Box<dyn Error>> {
+        let authority = TestCa::create(directory)?;
+        let mut proxies = BTreeMap::new();
+        for from in 0..NODES {
+            authority.issue(&name(from))?;
+            for to in (0..NODES).filter(|to| *to != from) {
+                proxies.insert((from, to), Proxy::start().await?);
+            }
+        }
+        let mut group = Self {
+            directory: directory.to_owned(),
+            nodes: Vec::new(),
+            proxies,
+            cut: BTreeSet::new(),
+            random: SeededEntropy::new(seed),
+            next_line: 1,
+            acknowledged: BTreeMap::new(),
+            unknown: Vec::new(),
+            counts: Counts::default(),
+        };
+        for number in 0..NODES {
+            group.nodes.push(None);
+            group.start_node(number).await?;
+        }
+        Ok(group)
+    }
+
+    async fn start_node(&mut self, number: usize) -> Result<(), Box<dyn Error>> {
+        let others = (0..NODES).filter(|to| *to != number);
+        let peers = others.filter_map(|to| Some((name(to), self.proxies.get(&(number, to))?.address().to_string())));
+        let start = Start {
+            name: name(number),
+            directory: self.directory.join(name(number)),
+            certificates: self.directory.clone(),
+            peers: peers.collect(),
+        };
+        let node = NodeProcess::start(&start).await?;
+        for ((_, _), proxy) in self.proxies.iter().filter(|((_, to), _)| *to == number) {
+            proxy.set(|route| route.port = node.port);
+        }
+        if let Some(slot) = self.nodes.get_mut(number) {
+            *slot = Some(node);
+        }
+        Ok(())
+    }
+
+    fn below(&self, limit: u64) -> u64 {
+        self.random.next_u64() % limit
+    }
+
+    fn random_node(&self) -> usize {
+        usize::try_from(self.below(NODES as u64)).unwrap_or_default()
+    }
+
+    /// Adds lines, cuts and heals links, and kills nodes, until the time is over.
+    ///
+    /// # Errors
+    /// If a node fails otherwise than by being killed.
+    pub async fn run(&mut self, time: Duration, mut progress: impl FnMut(String)) -> Result<(), Box<dyn Error>> {
+        let start = Instant::now();
+        let (mut next_fault, mut next_line) = (Duration::from_millis(500), Duration::ZERO);
+        while start.elapsed() < time {
+            self.add_line().await?;
+            if start.elapsed() >= next_fault {
+                self.fault().await?;
+                next_fault = start.elapsed() + Duration::from_millis(200 + self.below(800));
+            }
+            if start.elapsed() >= next_line {
+                progress(self.status_line().await);
+                next_line += Duration::from_secs(1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a line on a random node. If the node does not answer, the client repeats the command on another one.
+    async fn add_line(&mut self) -> Result<(), Box<dyn Error>> {
+        let (line, order) = match self.unknown.pop() {
+            Some(unknown) => {
+                self.counts.repeated += 1;
+                unknown
+            }
+            None => {
+                self.next_line += 1;
+                (self.next_line - 1, self.below(ORDERS))
+            }
+        };
+        let request = Request::Add { order, line, quantity: u32::try_from(line % 9).unwrap_or_default() + 1 };
+        let number = self.random_node();
+        let kills = self.below(150) == 0;
+        let Some(Some(node)) = self.nodes.get_mut(number) else {
+            self.unknown.push((line, order));
+            return self.restart_one().await;
+        };
+        if kills {
+            // The node is killed while it executes the command, so its outcome is unknown.
+            let _ = tokio::time::timeout(Duration::from_micros(300), node.request(request)).await;
+            self.unknown.push((line, order));
+            return self.kill(number).await;
+        }
+        node.request(request).await?;
+        self.acknowledged.insert(line, order);
+        self.counts.added_while_cut += u64::from(!self.cut.is_empty());
+        Ok(())
+    }
+
+    /// Cuts or heals a link, or kills or restarts a node.
+    async fn fault(&mut self) -> Result<(), Box<dyn Error>> {
+        match self.below(10) {
+            0..=4 => {
+                let (one, other) = (self.random_node(), self.random_node());
+                if one != other {
+                    self.set_cut((one.min(other), one.max(other)));
+                }
+                Ok(())
+            }
+            5 | 6 => {
+                let number = self.random_node();
+                if self.nodes.get(number).is_some_and(Option::is_some) { self.kill(number).await } else { Ok(()) }
+            }
+            _ => self.restart_one().await,
+        }
+    }
+
+    /// Cuts a link in both directions, or heals it if it is cut.
+    fn set_cut(&mut self, (one, other): (usize, usize)) {
+        let is_cut = !self.cut.remove(&(one, other));
+        if is_cut {
+            self.cut.insert((one, other));
+            self.counts.cuts += 1;
+        }
+        for pair in [(one, other), (other, one)] {
+            if let Some(proxy) = self.proxies.get(&pair) {
+                proxy.set(|route| route.is_cut = is_cut);
+            }
+        }
+    }
+
+    async fn kill(&mut self, number: usize) -> Result<(), Box<dyn Error>> {
+        if let Some(node) = self.nodes.get_mut(number).and_then(Option::take) {
+            let origin = node.origin.clone();
+            node.kill().await?;
+            self.counts.kills += 1;
+            self.start_node(number).await?;
+            let now = self.nodes.get(number).and_then(Option::as_ref);
+            self.counts.new_origins += u64::from(now.is_some_and(|now| now.origin != origin));
+        }
+        Ok(())
+    }
+
+    /// Starts a node that is down.
+    async fn restart_one(&mut self) -> Result<(), Box<dyn Error>> {
+        match self.nodes.iter().position(Option::is_none) {
+            Some(number) => self.start_node(number).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn knowledge(&mut self) -> Result<Vec<BTreeMap<String, u64>>, Box<dyn Error>> {
+        let mut all = Vec::new();
+        for node in self.nodes.iter_mut().flatten() {
+            if let Answer::Status { knowledge } = node.request(Request::Status).await? {
+                all.push(knowledge);
+            }
+        }
+        Ok(all)
+    }
+
+    async fn status_line(&mut self) -> String {
+        let knowledge = self.knowledge().await.unwrap_or_default();
+        let events = |known: &BTreeMap<String, u64>| known.values().sum::<u64>().to_string();
+        let events: Vec<String> = knowledge.iter().map(events).collect();
+        let cut: Vec<String> = self.cut.iter().map(|(one, other)| format!("{}-{}", one + 1, other + 1)).collect();
+        let cut = if cut.is_empty() { "none".to_owned() } else { cut.join(", ") };
+        format!("events on the nodes: {:<24} links cut: {cut:<14} kills: {}", events.join(", "), self.counts.kills)
+    }
+
+    /// Heals all links, waits until the nodes are equal, and checks what they have.
+    ///
+    /// # Errors
+    /// If a node fails.
+    pub async fn finish(mut self, seed: u64, started: Instant) -> Result<Report, Box<dyn Error>> {
+        for pair in self.cut.clone() {
+            self.set_cut(pair);
+        }
+        while !self.unknown.is_empty() {
+            self.add_line().await?;
+        }
+        let healed = Instant::now();
+        let mut is_equal = false;
+        while !is_equal && healed.elapsed() < CONVERGENCE_TIMEOUT {
+            let knowledge = self.knowledge().await?;
+            is_equal = knowledge.windows(2).all(|pair| matches!(pair, [one, other] if one == other));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let mut report = Report {
+            seed,
+            seconds: started.elapsed().as_secs_f64(),
+            acknowledged: self.acknowledged.len(),
+            lost: 0,
+            doubled: 0,
+            order_violations: 0,
+            converged: is_equal,
+            concurrent: 0,
+            events: 0,
+            counts: self.counts.clone(),
+        };
+        let mut first: Option<BTreeMap<OrderId, Order>> = None;
+        for node in self.nodes.iter_mut().flatten() {
+            if let Answer::Checked { events, violations } = node.request(Request::Check).await? {
+                report.order_violations += violations.len();
+                report.events = events;
+            }
+            if let Answer::Orders(orders) = node.request(Request::Orders).await? {
+                self.acknowledged.iter().for_each(|(line, order)| count(&mut report, orders.get(order), *line));
+                report.converged &= first.as_ref().is_none_or(|first| *first == orders);
+                report.concurrent = orders.values().map(|order| u64::from(order.concurrent)).sum();
+                first.get_or_insert(orders);
+            }
+        }
+        Ok(report)
+    }
+}
+
+/// Counts a confirmed line that a node does not have, or has more than once.
+fn count(report: &mut Report, order: Option<&Order>, line: LineId) {
+    let times = order.map_or(0, |order| order.lines.iter().filter(|(found, _)| *found == line).count());
+    match times {
+        0 => report.lost += 1,
+        1 => {}
+        _ => report.doubled += 1,
+    }
+}

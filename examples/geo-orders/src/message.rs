@@ -1,0 +1,74 @@
+//! The messages between the program and its nodes: one JSON object in a line, over the standard streams of a node.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use es_core::EventId;
+use serde::{Deserialize, Serialize};
+
+use crate::order::{LineId, Order, OrderId};
+
+/// What a node needs to start; the first line that it reads.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Start {
+    /// The name of the node.
+    pub name: String,
+    /// The directory of its store.
+    pub directory: PathBuf,
+    /// The directory with its certificate.
+    pub certificates: PathBuf,
+    /// The names and addresses of its peers.
+    pub peers: BTreeMap<String, String>,
+}
+
+/// A request to a node.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Add a line to an order.
+    Add {
+        /// The order.
+        order: OrderId,
+        /// The line.
+        line: LineId,
+        /// The number of pieces.
+        quantity: u32,
+    },
+    /// Return what the node has.
+    Status,
+    /// Return all orders.
+    Orders,
+    /// Read the log, and check that each event follows the one that its client had seen.
+    Check,
+}
+
+/// The answer of a node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// The node runs.
+    Started {
+        /// The port on which it answers the other nodes.
+        port: u16,
+        /// The origin of its events.
+        origin: String,
+    },
+    /// The line is stored.
+    Added,
+    /// What the node has.
+    Status {
+        /// For each origin, the last sequence.
+        knowledge: BTreeMap<String, u64>,
+    },
+    /// All orders.
+    Orders(BTreeMap<OrderId, Order>),
+    /// The result of the check.
+    Checked {
+        /// The number of events.
+        events: usize,
+        /// The events that are stored before the one that their client had seen.
+        violations: Vec<EventId>,
+    },
+    /// The node failed to do it.
+    Failed(String),
+}

@@ -1,0 +1,86 @@
+//! The domain: an order whose lines are added on any node.
+
+use std::collections::BTreeMap;
+
+use es_core::EventId;
+use es_core::prelude::*;
+use serde::{Deserialize, Serialize};
+
+/// The number of an order.
+pub type OrderId = u64;
+/// The number of a line. The client gives one to each line, and never uses it again.
+pub type LineId = u64;
+
+/// An event of an order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Event)]
+pub enum OrderEvent {
+    /// A line was added.
+    #[event(name = "line-added")]
+    LineAdded {
+        /// The number of the line.
+        line: LineId,
+        /// The number of pieces.
+        quantity: u32,
+        /// The last event that the client had seen on the node. Every node must have it before this event: the check of
+        /// the demonstration does not rely on the vector clocks.
+        after: Option<EventId>,
+    },
+}
+
+/// An order. Each node accepts lines; after a partition, all nodes have all of them in the same order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Aggregate)]
+#[aggregate(category = "order", id = OrderId, event = OrderEvent, consistency = "causal", snapshot(every = 50))]
+pub struct Order {
+    /// The lines in the order of the fold, each with its quantity.
+    pub lines: Vec<(LineId, u32)>,
+    /// The number of lines that two nodes added without knowing of each other.
+    pub concurrent: u32,
+}
+
+impl Evolve for Order {
+    fn initial(_: &OrderId) -> Self {
+        Self::default()
+    }
+
+    fn evolve(&mut self, event: &OrderEvent, at: &EventContext<'_>) {
+        let OrderEvent::LineAdded { line, quantity, .. } = event;
+        self.lines.push((*line, *quantity));
+        self.concurrent += u32::from(at.is_concurrent());
+    }
+}
+
+impl Order {
+    /// Returns how often each line is in the order.
+    #[must_use]
+    pub fn counts(&self) -> BTreeMap<LineId, usize> {
+        let mut counts = BTreeMap::new();
+        for (line, _) in &self.lines {
+            *counts.entry(*line).or_default() += 1;
+        }
+        counts
+    }
+}
+
+/// Adds a line.
+#[derive(Clone, Debug, Serialize)]
+pub struct AddLine {
+    /// The number of the line.
+    pub line: LineId,
+    /// The number of pieces.
+    pub quantity: u32,
+    /// The last event that the client had seen. Not part of the identity of the command: a repeat may have seen more.
+    #[serde(skip)]
+    pub after: Option<EventId>,
+}
+
+impl Decide<AddLine> for Order {
+    type Rejection = std::convert::Infallible;
+
+    fn decide(
+        &self,
+        AddLine { line, quantity, after }: AddLine,
+        _: &CommandContext<'_, Self>,
+    ) -> Result<Decision<Self>, Self::Rejection> {
+        Ok(OrderEvent::LineAdded { line, quantity, after }.into())
+    }
+}
