@@ -299,36 +299,37 @@ async fn a_state_that_is_decoded_differently_is_not_stored() {
 }
 
 /// The events of a replicated stream arrive in any order of their canonical keys.
-#[tokio::test]
-async fn a_snapshot_stores_the_greatest_canonical_key_of_its_events() {
-    let store: Store = Arc::new(MemoryStore::new());
-    let origin = OriginId::new(3);
-    let keys = [10, 30, 20].map(|bits| CanonicalKey { time: HybridTime::from_bits(bits), origin });
-    for (sequence, key) in (1..).zip(keys) {
-        let mut event = NewEvent::json(EventType::new("account-closed").expect("a name"), "null");
-        let dot = Dot { origin, sequence: NonZeroU64::new(sequence).expect("from 1") };
-        event.data.stamp = Some(Box::new(Stamp { dot, time: key.time, seen: None, command: None }));
-        let stream = StreamId::new("account-7").expect("a name");
-        store.commit(Commit::to(&stream, ExpectedRevision::Any, [event])).await.expect("written");
-    }
-    let every = SnapshotPolicy::load_cost(Duration::ZERO);
-    let accounts = Repository::<Account>::new(Arc::clone(&store)).with_snapshot_policy(every);
-    accounts.load(&id()).await.expect("loaded");
-    accounts.settle().await;
-    let header = async || {
-        let rows = store.rows(RowScan::new(snapshot::table(), "", 10)).await.expect("scanned");
-        SnapshotHeader::read(&rows.last().expect("a snapshot").value).expect("a header").0
-    };
-    assert_eq!(header().await.last, Some(keys[1]));
-    let reopened = Repository::<Account>::new(Arc::clone(&store)).with_snapshot_policy(SnapshotPolicy::every(1));
-    reopened.execute(&id(), Deposit { cents: 1 }).await.expect_err("the account is closed");
-    reopened.execute(&id(), Open { owner: "ada".into() }).await.expect("opened");
-    reopened.settle().await;
-    assert_eq!(
-        (header().await.position.get(), header().await.last),
-        (4, Some(keys[1])),
-        "the greatest key is kept from the snapshot"
-    );
+#[test]
+fn a_snapshot_stores_the_greatest_canonical_key_of_its_events() {
+    on_every_store(async |store| {
+        let origin = OriginId::new(3);
+        let keys = [10, 30, 20].map(|bits| CanonicalKey { time: HybridTime::from_bits(bits), origin });
+        for (sequence, key) in (1..).zip(keys) {
+            let mut event = NewEvent::json(EventType::new("account-closed").expect("a name"), "null");
+            let dot = Dot { origin, sequence: NonZeroU64::new(sequence).expect("from 1") };
+            event.data.stamp = Some(Box::new(Stamp { dot, time: key.time, seen: None, command: None }));
+            let stream = StreamId::new("account-7").expect("a name");
+            store.commit(Commit::to(&stream, ExpectedRevision::Any, [event])).await.expect("written");
+        }
+        let every = SnapshotPolicy::load_cost(Duration::ZERO);
+        let accounts = Repository::<Account>::new(Arc::clone(&store)).with_snapshot_policy(every);
+        accounts.load(&id()).await.expect("loaded");
+        accounts.settle().await;
+        let header = async || {
+            let rows = store.rows(RowScan::new(snapshot::table(), "", 10)).await.expect("scanned");
+            SnapshotHeader::read(&rows.last().expect("a snapshot").value).expect("a header").0
+        };
+        assert_eq!(header().await.last, Some(keys[1]));
+        let reopened = Repository::<Account>::new(Arc::clone(&store)).with_snapshot_policy(SnapshotPolicy::every(1));
+        reopened.execute(&id(), Deposit { cents: 1 }).await.expect_err("the account is closed");
+        reopened.execute(&id(), Open { owner: "ada".into() }).await.expect("opened");
+        reopened.settle().await;
+        assert_eq!(
+            (header().await.position.get(), header().await.last),
+            (4, Some(keys[1])),
+            "the greatest key is kept from the snapshot"
+        );
+    });
 }
 
 #[tokio::test]
