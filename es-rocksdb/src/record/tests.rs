@@ -517,7 +517,9 @@ proptest! {
     }
 
     #[test]
-    fn random_bytes_as_extensions_do_not_panic(area in proptest::collection::vec(prop_oneof![0u8..9, any::<u8>()], 0..200)) {
+    fn random_bytes_as_extensions_do_not_panic(
+        area in proptest::collection::vec(prop_oneof![0u8..9, any::<u8>()], 0..200),
+    ) {
         let _ = decoded(&with_extensions(encoded(&without_extensions()), &area));
     }
 }
