@@ -167,8 +167,8 @@ Examples:
     ///
     /// The file is text in UTF-8, also compressed by gzip or zstd. Creates the store if it does not exist. A line has
     /// "stream", "type" and "data", and optionally "id", "version", "recorded_at", "occurred_at", "tags", "metadata",
-    /// "keys", "correlation_id" and "causation_id". A payload that is not JSON has "content_type" and "data_base64" in
-    /// place of "data". "revision" and "position" are accepted; the store assigns new ones.
+    /// "keys", "correlation_id", "causation_id" and "stamp". A payload that is not JSON has "content_type" and
+    /// "data_base64" in place of "data". "revision" and "position" are accepted; the store assigns new ones.
     ///
     /// Times are in the format of RFC 3339. They are truncated to microseconds, and a leap second becomes the beginning
     /// of the next second, because other programs write such times.

@@ -3,19 +3,10 @@
 //! The committing task creates drafts, so that the single writer only has to complete them.
 
 use es_core::model::CommitPart;
-use es_core::store::InvalidCommit;
 use es_core::store::implement::ValidCommit;
-use es_core::{Commit, CommitError, RecordedEvent, StoreError};
+use es_core::{RecordedEvent, StoreError};
 
 use crate::record;
-
-/// Refuses a commit with a stamped event, because records do not store stamps.
-pub(crate) fn refuse_stamps(commit: &Commit) -> Result<(), InvalidCommit> {
-    match commit.events().iter().find(|(_, event)| event.data.stamp.is_some()) {
-        Some((_, event)) => Err(InvalidCommit::Stamped { id: event.data.id }),
-        None => Ok(()),
-    }
-}
 
 /// A commit and the drafts of its records.
 #[derive(Debug)]
@@ -44,10 +35,9 @@ impl Draft {
     /// Drafts the records of a commit whose events a hook has changed.
     ///
     /// # Errors
-    /// [`CommitError`]: the hook added stamps, or an event cannot be stored as a record.
-    pub(crate) fn reencode(commit: &ValidCommit) -> Result<EncodedRecords, CommitError> {
-        refuse_stamps(commit)?;
-        Ok(EncodedRecords::draft(commit)?)
+    /// [`StoreError`]: an event cannot be stored as a record.
+    pub(crate) fn reencode(commit: &ValidCommit) -> Result<EncodedRecords, StoreError> {
+        EncodedRecords::draft(commit)
     }
 }
 

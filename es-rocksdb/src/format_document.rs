@@ -1,12 +1,15 @@
 //! Renders the tables of `docs/storage-format.md` from the constants, and compares them with the file.
 
 use std::fmt::Write as _;
+use std::num::NonZeroU64;
 use std::path::Path;
 
 use bytes::Bytes;
 use chrono::DateTime;
 use es_core::model::KeyChange;
+use es_core::model::{CommandDigest, CommandId, Dot, HybridTime, OriginId, Stamp};
 use es_core::model::{CommitPart, ContentType, CorrelationId, Metadata, Table, Tag, UniqueKey};
+use es_core::store::MAX_ORIGINS;
 use es_core::store::implement::KeySecret;
 use es_core::{EventData, EventId, EventType, Position, RecordedEvent, Revision, StreamId};
 use uuid::Uuid;
@@ -14,10 +17,11 @@ use uuid::Uuid;
 use crate::acknowledged;
 use crate::key;
 use crate::record::layout::{
-    CHECKED_FROM, CHECKSUM_AT, CONTENT_JSON, CONTENT_MESSAGE_PACK, CONTENT_OTHER, EXTENSION_HEAD_LEN, FIXED, FIXED_LEN,
-    FLAG_CAUSATION, FLAG_CORRELATION, RECORD_VERSION, TOMBSTONE_FIELDS, TOMBSTONE_VERSION, VARIABLE,
+    CHECKED_FROM, CHECKSUM_AT, COMMAND_TAG, CONTENT_JSON, CONTENT_MESSAGE_PACK, CONTENT_OTHER, EXTENSION_HEAD_LEN,
+    FIXED, FIXED_LEN, FLAG_CAUSATION, FLAG_CORRELATION, KEYS_TAG, RECORD_VERSION, SEEN_TAG, STAMP_TAG,
+    TOMBSTONE_FIELDS, TOMBSTONE_VERSION, VARIABLE,
 };
-use crate::record::{self, Decoder, keys};
+use crate::record::{self, Decoder, keys, stamp};
 use crate::schema::{Cf, FORMAT_VERSION, META_ROWS};
 
 /// Set to write the tables instead of comparing them.
@@ -128,12 +132,33 @@ fn extension() -> String {
     )
 }
 
+fn replication_stamp() -> String {
+    let mut table = format!("The value of tag `{}` has\n\n| offset | length | field |\n|---:|---:|---|\n", STAMP_TAG);
+    let mut offset = 0;
+    for (name, length) in stamp::FIELDS {
+        let _ = writeln!(table, "| {offset} | {length} | {name} |");
+        offset += length;
+    }
+    let _ = write!(
+        table,
+        "\nThe value of tag `{}` has the number of origins as a varint, at most {MAX_ORIGINS}, and for each, in \
+         ascending order,\n\n| length | field |\n|---|---|\n| {} | origin |\n| varint | sequence number |\n\n\
+         The value of tag `{}` has\n\n| length | field |\n|---:|---|\n| {} | digest of the command |\n\
+         | given | command id |\n",
+        SEEN_TAG,
+        stamp::ORIGIN_LEN,
+        COMMAND_TAG,
+        stamp::DIGEST_LEN
+    );
+    table
+}
+
 fn unique_keys() -> String {
     format!(
         "The tag is `{}`. The value has one or more keys, each of\n\n| length | field |\n|---:|---|\n\
          | 1 | `{}` for a claim, `{}` for a release |\n| 2 | length of the scope |\n| given | scope |\n\
          | 2 | length of the value |\n| given | value |\n",
-        keys::TAG,
+        KEYS_TAG,
         keys::CLAIM,
         keys::RELEASE
     )
@@ -141,6 +166,10 @@ fn unique_keys() -> String {
 
 fn unique_key() -> UniqueKey {
     UniqueKey::new("email", "ada@example.org").unwrap()
+}
+
+fn dot(origin: u64, sequence: u64) -> Dot {
+    Dot { origin: OriginId::new(origin), sequence: NonZeroU64::new(sequence).unwrap() }
 }
 
 /// Returns an event with every field set to a different value.
@@ -164,7 +193,12 @@ fn sample() -> RecordedEvent {
             correlation_id: Some(CorrelationId::from_uuid(uuid(0xc0))),
             causation_id: Some(EventId::from_uuid(uuid(0xca))),
             keys: [KeyChange::Claim(unique_key())].into_iter().collect(),
-            stamp: None,
+            stamp: Some(Box::new(Stamp {
+                dot: dot(0xa1, 7),
+                time: HybridTime::from_bits(0x0006_0a24_181e_4001),
+                seen: Some([dot(0xa2, 300), dot(0xa3, 1)].into_iter().collect()),
+                command: Some((CommandId::new("request-7").unwrap(), CommandDigest::from_bits(9))),
+            })),
         },
     }
 }
@@ -192,7 +226,7 @@ fn parts_of_sample(checksum: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         short(2),
         long(14),
         long(5),
-        long(31),
+        long(110),
     ];
     let variable = [
         vec![0xc0; 16],
@@ -204,7 +238,14 @@ fn parts_of_sample(checksum: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         br#"{"user":"ada"}"#.to_vec(),
         b"hello".to_vec(),
     ];
-    let extensions = b"\x00\x05\x00\x00\x00\x19\x01\x00\x05email\x00\x0fada@example.org".to_vec();
+    let extensions = [
+        &b"\x00\x01\x00\x00\x00\x18\x00\x00\x00\x00\x00\x00\x00\xa1\x00\x00\x00\x00\x00\x00\x00\x07"[..],
+        b"\x00\x06\x0a\x24\x18\x1e\x40\x01",
+        b"\x00\x02\x00\x00\x00\x14\x02\x00\x00\x00\x00\x00\x00\x00\xa2\xac\x02\x00\x00\x00\x00\x00\x00\x00\xa3\x01",
+        b"\x00\x03\x00\x00\x00\x11\x00\x00\x00\x00\x00\x00\x00\x09request-7",
+        b"\x00\x05\x00\x00\x00\x19\x01\x00\x05email\x00\x0fada@example.org",
+    ];
+    let extensions = extensions.concat();
     let fixed = FIXED.iter().zip(fixed).map(|((name, length), bytes)| {
         assert_eq!(bytes.len(), *length, "length of {name}");
         (*name, bytes)
@@ -245,6 +286,7 @@ fn rendered(mut document: String) -> String {
         ("removed", removed()),
         ("content", content()),
         ("extension", extension()),
+        ("stamp", replication_stamp()),
         ("keys", unique_keys()),
         ("example", example()),
     ];

@@ -55,10 +55,10 @@ impl ReadOnlyStore {
     /// # }
     /// ```
     ///
-    /// The copy is that of an export and an import: positions, revisions, ids, times, keys and metadata are kept,
-    /// hidden events become tombstones, and the copy has an id of its own. Rows are not copied: views are built again,
-    /// snapshots are taken again, and a command id can run again. Stop the service first, so that no event is appended
-    /// to the source afterwards.
+    /// The copy is that of an export and an import: positions, revisions, ids, times, keys, metadata and stamps are
+    /// kept, hidden events become tombstones, and the copy has an id of its own. Rows are not copied: views are built
+    /// again, snapshots are taken again, and a command id can run again. Stop the service first, so that no event is
+    /// appended to the source afterwards.
     ///
     /// # Errors
     /// - [`RetagError::NotEmpty`] if the target has events. Nothing is copied.

@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use crate::acknowledged::{Mark, MarkFile};
 use crate::database::Database;
-use crate::draft::{Draft, refuse_stamps};
+use crate::draft::Draft;
 use crate::error::{OpenError, of_rocksdb};
 use crate::group::Closed;
 use crate::listing::Described;
@@ -271,7 +271,6 @@ impl RocksDbStore {
     async fn draft(&self, commit: Commit) -> Result<(Draft, Reservation), CommitError> {
         // ORDER: the limits are checked before the reservation; the draft uses memory, and is made after it.
         let commit = commit.validated()?;
-        refuse_stamps(&commit)?;
         let room = self.inner.queue.room(queued_bytes(&commit)).await.map_err(|Closed| self.inner.refusal())?;
         Ok((Draft::new(commit)?, room))
     }
@@ -489,8 +488,7 @@ impl EventStore for RocksDbStore {
         let (mut valid, mut waiting) = (VecDeque::with_capacity(commits.len()), VecDeque::with_capacity(commits.len()));
         for commit in commits {
             // The answer to a valid commit is filled in below.
-            let checked = commit.validated().and_then(|commit| refuse_stamps(&commit).map(|()| commit));
-            answers.push(checked.map(|commit| valid.push_back(commit)));
+            answers.push(commit.validated().map(|commit| valid.push_back(commit)));
         }
         while !valid.is_empty() {
             match self.queue_next(&mut valid).await {

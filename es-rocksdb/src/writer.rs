@@ -164,7 +164,7 @@ impl Writer {
         if commit.has_changed_events() {
             records = match Draft::reencode(&commit) {
                 Ok(records) => records,
-                Err(error) => return Answer::Other(Err(error)),
+                Err(error) => return Answer::Other(Err(error.into())),
             };
         }
         *changing += u64::from(!(committed.events.is_empty() && commit.rows().is_empty()));

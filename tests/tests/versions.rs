@@ -1,12 +1,12 @@
 //! Versions of aggregates with causal consistency: equal on all nodes that have the same events.
 
+use std::cell::RefCell;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use es_core::model::{Dot, HybridTime, OriginId, Stamp};
+use es_core::model::{Dot, HybridTime, OriginId, Stamp, Version};
 use es_core::prelude::*;
 use es_core::store::FailedCheck;
-use es_core::store::memory::MemoryStore;
 use es_core::{Commit, NewEvent, StreamId};
 use es_tests::account::{Account, AccountEvent, Deposit};
 use es_tests::stores::on_every_store;
@@ -58,52 +58,77 @@ fn stamped(origin: u64, sequence: u64, cents: u64) -> NewEvent {
     event
 }
 
-#[tokio::test]
-async fn the_version_of_a_causal_aggregate_is_the_same_on_every_node() {
-    let store_with = async |events: &[(u64, u64, u64)]| {
-        let store: Store = Arc::new(MemoryStore::new());
-        for (origin, sequence, cents) in events {
-            let commit = Commit::to(&stream(), ExpectedRevision::Any, [stamped(*origin, *sequence, *cents)]);
-            store.commit(commit).await.expect("written");
-        }
-        store
-    };
-    let version = async |store: &Store| {
-        let deposits = Repository::<Deposits>::new(Arc::clone(store));
-        let loaded = deposits.load(&id()).await.expect("loaded");
-        deposits.settle().await;
-        let cached = deposits.load(&id()).await.expect("loaded");
-        let snapshotted = deposits.without_cache().load(&id()).await.expect("loaded");
-        assert_eq!([cached.version(), snapshotted.version()], [loaded.version(); 2]);
-        loaded.version().expect("the aggregate has events")
-    };
-    let one = store_with(&[(1, 1, 1), (1, 2, 10), (2, 1, 100)]).await;
-    let other = store_with(&[(2, 1, 100), (1, 1, 1), (1, 2, 10)]).await;
-    let incomplete = store_with(&[(1, 1, 1), (2, 1, 100)]).await;
-    let expected = version(&one).await;
-    assert_eq!(expected, version(&other).await, "the version is independent of the order of arrival");
-    assert_ne!(expected, version(&incomplete).await);
-    assert_eq!(expected.to_string().parse(), Ok(expected));
-    let local = Repository::<Account>::new(Arc::clone(&one)).load(&id()).await.expect("loaded");
-    assert_eq!(
-        local.version(),
-        Some(Revision::new(2).into()),
-        "without causal consistency, the version is the revision"
-    );
+/// Writes deposits, each the origin, the sequence number and the cents.
+async fn write(store: &Store, events: &[(u64, u64, u64)]) {
+    for (origin, sequence, cents) in events {
+        let commit = Commit::to(&stream(), ExpectedRevision::Any, [stamped(*origin, *sequence, *cents)]);
+        store.commit(commit).await.expect("written");
+    }
+}
 
-    let deposits = Repository::<Deposits>::new(Arc::clone(&other));
-    let executed =
-        deposits.execute(&id(), Deposit { cents: 1_000 }).at_version(expected).await.expect("the version is current");
-    assert_eq!(executed.version(), Some(version(&other).await));
-    let stale = deposits.execute(&id(), Deposit { cents: 1_000 }).at_version(expected).await;
-    let stale = stale.expect_err("the version is stale");
-    let conflict = stale.conflict().expect("a conflict");
-    let is_version =
-        matches!(&conflict.failed[..], [FailedCheck::Version { expected: found, .. }] if *found == expected);
-    assert!(is_version, "{conflict}");
-    let none = deposits.execute(&"8".to_owned(), Deposit { cents: 1 }).at_version(expected).await;
-    let none = none.expect_err("the stream does not exist");
-    assert!(none.to_string().ends_with("found no stream; nothing was written: reload and decide again"), "{none}");
+/// Returns the version of the aggregate, which is the same from events, from the cache and from a snapshot.
+async fn version(store: &Store) -> Version {
+    let deposits = Repository::<Deposits>::new(Arc::clone(store));
+    let loaded = deposits.load(&id()).await.expect("loaded");
+    deposits.settle().await;
+    let cached = deposits.load(&id()).await.expect("loaded");
+    let snapshotted = deposits.without_cache().load(&id()).await.expect("loaded");
+    assert_eq!([cached.version(), snapshotted.version()], [loaded.version(); 2]);
+    loaded.version().expect("the aggregate has events")
+}
+
+/// Returns the version of the aggregate after these deposits, on every store.
+fn versions_after(events: &[(u64, u64, u64)]) -> Vec<Version> {
+    let versions = RefCell::new(Vec::new());
+    on_every_store(async |store| {
+        write(&store, events).await;
+        let version = version(&store).await;
+        versions.borrow_mut().push(version);
+    });
+    versions.into_inner()
+}
+
+#[test]
+fn the_version_of_a_causal_aggregate_is_the_same_on_every_node() {
+    let versions = versions_after(&[(1, 1, 1), (1, 2, 10), (2, 1, 100)]);
+    let expected = versions[0];
+    assert!(versions.iter().all(|version| *version == expected), "{versions:?}");
+    let other = versions_after(&[(2, 1, 100), (1, 1, 1), (1, 2, 10)]);
+    assert_eq!(other, versions, "the version is independent of the order of arrival");
+    let incomplete = versions_after(&[(1, 1, 1), (2, 1, 100)]);
+    assert!(incomplete.iter().all(|version| *version != expected), "{incomplete:?}");
+    assert_eq!(expected.to_string().parse(), Ok(expected));
+}
+
+#[test]
+fn a_command_at_a_version_runs_only_if_the_version_is_current() {
+    on_every_store(async |store| {
+        write(&store, &[(2, 1, 100), (1, 1, 1), (1, 2, 10)]).await;
+        let expected = version(&store).await;
+        let local = Repository::<Account>::new(Arc::clone(&store)).load(&id()).await.expect("loaded");
+        assert_eq!(
+            local.version(),
+            Some(Revision::new(2).into()),
+            "without causal consistency, the version is the revision"
+        );
+
+        let deposits = Repository::<Deposits>::new(Arc::clone(&store));
+        let executed = deposits
+            .execute(&id(), Deposit { cents: 1_000 })
+            .at_version(expected)
+            .await
+            .expect("the version is current");
+        assert_eq!(executed.version(), Some(version(&store).await));
+        let stale = deposits.execute(&id(), Deposit { cents: 1_000 }).at_version(expected).await;
+        let stale = stale.expect_err("the version is stale");
+        let conflict = stale.conflict().expect("a conflict");
+        let is_version =
+            matches!(&conflict.failed[..], [FailedCheck::Version { expected: found, .. }] if *found == expected);
+        assert!(is_version, "{conflict}");
+        let none = deposits.execute(&"8".to_owned(), Deposit { cents: 1 }).at_version(expected).await;
+        let none = none.expect_err("the stream does not exist");
+        assert!(none.to_string().ends_with("found no stream; nothing was written: reload and decide again"), "{none}");
+    });
 }
 
 #[test]

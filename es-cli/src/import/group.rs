@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use es_core::model::{Clock, SystemClock};
 use es_core::retention::REMOVED;
 use es_core::store::{
-    InvalidCommit, MAX_COMMIT_BYTES, MAX_COMMIT_EVENTS, MAX_KEYS, MAX_METADATA_BYTES, MAX_METADATA_DEPTH,
+    InvalidCommit, MAX_COMMIT_BYTES, MAX_COMMIT_EVENTS, MAX_KEYS, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_ORIGINS,
     MAX_PAYLOAD_BYTES, MAX_TAGS,
 };
 use es_core::{Commit, EventId, NewEvent, StreamId, Timestamp};
@@ -55,6 +55,9 @@ fn fault(invalid: &InvalidCommit) -> LineFault {
         }
         InvalidCommit::TooManyTags { found, .. } => format!("expected at most {MAX_TAGS} tags, found {found}"),
         InvalidCommit::TooManyKeys { found, .. } => format!("expected at most {MAX_KEYS} unique keys, found {found}"),
+        InvalidCommit::TooManyOrigins { found, .. } => {
+            format!("expected at most {MAX_ORIGINS} origins in the vector clock of the stamp, found {found}")
+        }
         InvalidCommit::VersionZero { .. } => "expected a version from 1, found 0".to_owned(),
         InvalidCommit::ContentTypeLength { found, .. } => {
             format!("expected a content_type of 1 to 255 bytes, found {found}")

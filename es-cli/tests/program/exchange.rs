@@ -1,5 +1,8 @@
 //! An export that is imported into an empty store gives an identical export.
 
+use std::num::NonZeroU64;
+
+use es_core::model::{CommandDigest, CommandId, Dot, HybridTime, OriginId, Stamp, VectorClock};
 use es_core::model::{ContentType, CorrelationId, Keys, Metadata, Tag, UniqueKey};
 use es_core::{Commit, EventData, EventId, EventType, NewEvent};
 use serde_json::{Value, json};
@@ -12,6 +15,16 @@ fn key(value: &str) -> UniqueKey {
 
 fn event(payload: &'static [u8], content_type: ContentType) -> NewEvent {
     NewEvent::new(EventType::new("type with spaces / äöü").unwrap(), 3, content_type, payload)
+}
+
+fn dot(origin: u64, sequence: u64) -> Dot {
+    Dot { origin: OriginId::new(origin), sequence: NonZeroU64::new(sequence).unwrap() }
+}
+
+/// Returns a stamp with a command.
+fn stamp(seen: Option<VectorClock>) -> Stamp {
+    let command = (CommandId::new("request/é").unwrap(), CommandDigest::from_bits(u64::MAX));
+    Stamp { dot: dot(1, 7), time: HybridTime::from_bits(u64::MAX), seen, command: Some(command) }
 }
 
 /// Returns events with all fields, in commits of one, three and two events.
@@ -29,16 +42,17 @@ fn sample() -> Vec<Commit> {
         correlation_id: Some(CorrelationId::new()),
         causation_id: Some(EventId::new()),
         keys: Keys::default(),
-        // es-rocksdb refuses a stamped event.
-        stamp: None,
+        stamp: Some(Box::new(stamp(Some([dot(2, 300), dot(3, u64::MAX)].into_iter().collect())))),
     };
     let mut full = NewEvent::from(data);
     full.occurred_at = Some("1969-12-31T23:59:59.999999Z".parse().unwrap());
     let full = full.claiming(key("é@example.org")).releasing(key("old@example.org"));
+    let mut event_with_empty_clock = json_event(b"{\n}");
+    event_with_empty_clock.data.stamp = Some(Box::new(Stamp { command: None, ..stamp(Some(VectorClock::new())) }));
     vec![
         Commit::new().append(stream("a-1"), full),
         Commit::new()
-            .append(stream("a-1"), json_event(b"{\n}"))
+            .append(stream("a-1"), event_with_empty_clock)
             .append(stream("b-1"), json_event(b" 5 "))
             .append(stream("a-1"), json_event(b"\"no\r\x20line\"")),
         Commit::new()
@@ -94,6 +108,25 @@ fn an_imported_export_gives_an_identical_export() {
     assert_eq!(old.done(&["export", "-"]), export);
     assert!(!old.path("-").exists());
     old.refused(&["export", "store"], 1, "error: expected a file to write to, found a directory: store");
+}
+
+/// Metadata, unique keys and stamps, with vector clocks and commands, are in every copy of a log.
+#[test]
+fn an_export_of_a_restored_backup_has_all_fields() {
+    let (old, new) = (TestDir::with(sample()), TestDir::new());
+    let events = old.events();
+    assert_eq!(events.iter().filter(|event| event.data.stamp.is_some()).count(), 2);
+    old.done(&["backup", "bk"]);
+    old.done(&["restore", "bk", "--to", "restored"]);
+    let export = old.done(&["--store", "restored", "export"]);
+    assert_eq!(export, old.done(&["export"]));
+    new.write("export.jsonl", &export);
+    new.done(&["import", "export.jsonl"]);
+    assert_eq!(new.events(), events);
+    let stamp = &new.lines(&["read", "a-1"])[0]["stamp"];
+    assert_eq!(stamp["dot"], "0000000000000001.7");
+    assert_eq!(stamp["seen"], json!({ "0000000000000002": 300, "0000000000000003": u64::MAX }));
+    assert_eq!(stamp["command"], json!(["request/é", "ffffffffffffffff"]));
 }
 
 /// An import claims the keys of its lines, as a commit does.

@@ -326,15 +326,6 @@ pub enum InvalidCommit {
         /// The number of origins.
         found: usize,
     },
-    /// An event has a [`Stamp`](crate::model::Stamp), but this store does not store stamps. Use a store that does.
-    #[error(
-        "this store does not keep the stamps of replicated events, found one on event {id}; use a store that keeps \
-         stamps, or copy the events with `es export` and `es import` into one"
-    )]
-    Stamped {
-        /// The event.
-        id: EventId,
-    },
     /// The metadata of an event is too large or nested too deeply, has a key that serde_json reserves, or has a float
     /// that is NaN or infinite.
     #[error(

@@ -88,6 +88,7 @@ impl Decoder {
             return self.tombstone(record);
         }
         let fields = Fields::read(record)?;
+        let (keys, stamp) = fields.keys_and_stamp()?;
         let data = EventData {
             id: fields.id,
             event_type: self.types.get("event type", fields.event_type)?,
@@ -98,8 +99,8 @@ impl Decoder {
             metadata: fields.metadata()?,
             correlation_id: fields.correlation_id,
             causation_id: fields.causation_id,
-            keys: fields.keys()?,
-            stamp: None,
+            keys,
+            stamp,
         };
         Ok(RecordedEvent {
             position: fields.position,
@@ -145,7 +146,7 @@ impl Decoder {
             stamp,
         } = data;
         (*position, *revision, *part) = (fields.position, fields.revision, fields.part);
-        (*id, *version, *stamp) = (fields.id, fields.version, None);
+        (*id, *version) = (fields.id, fields.version);
         (*correlation_id, *causation_id) = (fields.correlation_id, fields.causation_id);
         *recorded_at = self.time("recorded at", fields.recorded_at)?;
         *occurred_at = self.time("occurred at", fields.occurred_at)?;
@@ -167,7 +168,7 @@ impl Decoder {
             *metadata = fields.metadata()?;
         }
         if before.is_none_or(|before| before.extensions != fields.extensions) {
-            *keys = fields.keys()?;
+            (*keys, *stamp) = fields.keys_and_stamp()?;
         }
         Ok(Some(fields))
     }

@@ -11,7 +11,7 @@ use super::layout::{
     OCCURRED_AT, POSITION_AT, RECORD_VERSION, RECORDED_AT, REVISION_AT, TOMBSTONE_NUMBERS_AT, TOMBSTONE_VERSION,
 };
 use super::primitive::{length_u16, length_u32};
-use super::{keys, tombstone};
+use super::{keys, stamp, tombstone};
 
 /// Appends the draft of a record to `out`: an event without position, revision, times and checksum. [`number`]
 /// completes it.
@@ -37,16 +37,18 @@ pub(crate) fn draft(
         keys,
         stamp,
     } = event;
-    if stamp.is_some() {
-        return Err(RecordError::Stamped);
-    }
     if *event_type == retention::REMOVED {
+        if stamp.is_some() {
+            return Err(RecordError::StampedTombstone);
+        }
         return tombstone::draft(stream, *id, part, out);
     }
     let metadata = encode_metadata(metadata)?;
+    let stamp = stamp.as_deref();
+    let extensions = stamp::length(stamp) + keys::length(keys);
     let flags = flag(correlation_id.is_some(), FLAG_CORRELATION) | flag(causation_id.is_some(), FLAG_CAUSATION);
 
-    out.reserve(FIXED_LEN + 256 + metadata.len() + payload.len());
+    out.reserve(FIXED_LEN + 256 + metadata.len() + payload.len() + extensions);
     out.push(RECORD_VERSION);
     out.extend_from_slice(&[0; 4]);
     out.push(flags);
@@ -62,7 +64,7 @@ pub(crate) fn draft(
     out.extend_from_slice(&length_u16("number of tags", tags.len())?);
     out.extend_from_slice(&length_u32("length of metadata", metadata.len())?);
     out.extend_from_slice(&length_u32("length of payload", payload.len())?);
-    out.extend_from_slice(&length_u32("length of extensions", keys::length(keys))?);
+    out.extend_from_slice(&length_u32("length of extensions", extensions)?);
 
     if let Some(id) = *correlation_id {
         out.extend_from_slice(id.as_uuid().as_bytes());
@@ -88,6 +90,7 @@ pub(crate) fn draft(
     }
     out.extend_from_slice(&metadata);
     out.extend_from_slice(payload);
+    stamp::encode(stamp, out)?;
     keys::encode(keys, out)
 }
 

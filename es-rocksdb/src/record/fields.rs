@@ -1,18 +1,19 @@
 //! [`Fields`]: the fields of a record as slices.
 
-use es_core::model::{CommitPart, ContentType, CorrelationId, Keys, Metadata};
+use es_core::model::{CommitPart, ContentType, CorrelationId, Keys, Metadata, Stamp};
 use es_core::{EventId, Position, Revision};
 use uuid::Uuid;
 
 use super::checked::Checked;
 use super::error::RecordError;
-use super::keys;
+use super::extensions::Extensions;
 use super::layout::{
     CONTENT, CONTENT_JSON, CONTENT_MESSAGE_PACK, CONTENT_OTHER, EVENT_ID, EXTENSIONS_LEN, FIXED_LEN, FLAG_CAUSATION,
     FLAG_CORRELATION, FLAGS, METADATA_LEN, OCCURRED, PART_INDEX, PART_SIZE, PAYLOAD_LEN, POSITION, RECORDED, REVISION,
     SCHEMA_VERSION, STREAM_LEN, TAG_COUNT, TYPE_LEN, field,
 };
 use super::primitive::{FieldReader, length, position, revision};
+use super::{keys, stamp};
 
 /// The fields of a record. Names, tags, media type, metadata and extensions are slices of the record, not decoded yet.
 pub(crate) struct Fields<'a> {
@@ -117,8 +118,11 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn keys(&self) -> Result<Keys, RecordError> {
-        keys::find(self.extensions)
+    /// Decodes the unique keys and the stamp from the extensions.
+    pub(super) fn keys_and_stamp(&self) -> Result<(Keys, Option<Box<Stamp>>), RecordError> {
+        let extensions = Extensions::read(self.extensions)?;
+        let keys = extensions.keys.map(keys::decode).transpose()?.unwrap_or_default();
+        Ok((keys, stamp::decode(&extensions)?.map(Box::new)))
     }
 }
 

@@ -3,11 +3,10 @@
 use es_core::model::{KeyChange, Keys, UniqueKey};
 
 use super::error::RecordError;
-use super::layout::EXTENSION_HEAD_LEN;
-use super::primitive::{FieldReader, length_u16, length_u32};
+use super::extensions::encode_head;
+use super::layout::{EXTENSION_HEAD_LEN, KEYS_TAG};
+use super::primitive::{FieldReader, length_u16};
 
-/// The tag of the extension. The tags 1 to 4 are reserved for stamps.
-pub(crate) const TAG: u16 = 5;
 /// The first byte of a claimed key.
 pub(crate) const CLAIM: u8 = 1;
 /// The first byte of a released key.
@@ -29,8 +28,7 @@ pub(super) fn encode(keys: &Keys, out: &mut Vec<u8>) -> Result<(), RecordError> 
     if keys.is_empty() {
         return Ok(());
     }
-    out.extend_from_slice(&TAG.to_be_bytes());
-    out.extend_from_slice(&length_u32("length of an extension", value_length(keys))?);
+    encode_head(KEYS_TAG, value_length(keys), out)?;
     for change in keys {
         let (code, key) = match change {
             KeyChange::Claim(key) => (CLAIM, key),
@@ -45,23 +43,8 @@ pub(super) fn encode(keys: &Keys, out: &mut Vec<u8>) -> Result<(), RecordError> 
     Ok(())
 }
 
-/// Returns the unique keys in the extensions of a record. Skips unknown extensions by their lengths.
-pub(super) fn find(extensions: &[u8]) -> Result<Keys, RecordError> {
-    let mut reader = FieldReader { record: extensions, at: 0 };
-    let mut keys = None;
-    while reader.at < extensions.len() {
-        let tag = reader.u16("tag of an extension")?;
-        let length = reader.length("length of an extension")?;
-        let value = reader.take("extension", length)?;
-        if tag == TAG && keys.replace(decode(value)?).is_some() {
-            return Err(RecordError::KeysTwice);
-        }
-    }
-    Ok(keys.unwrap_or_default())
-}
-
 /// Decodes the value of the extension.
-fn decode(value: &[u8]) -> Result<Keys, RecordError> {
+pub(super) fn decode(value: &[u8]) -> Result<Keys, RecordError> {
     let mut reader = FieldReader { record: value, at: 0 };
     let mut keys = Keys::new();
     while keys.is_empty() || reader.at < value.len() {

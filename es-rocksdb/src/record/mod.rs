@@ -14,11 +14,13 @@ mod checked;
 mod decode;
 mod encode;
 mod error;
+mod extensions;
 mod fields;
 pub(crate) mod keys;
 pub(crate) mod layout;
 mod names;
 mod primitive;
+pub(crate) mod stamp;
 mod tombstone;
 
 pub(crate) use checked::Checked;

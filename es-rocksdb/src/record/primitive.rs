@@ -83,6 +83,25 @@ impl<'a> FieldReader<'a> {
         self.array(field).map(i64::from_be_bytes)
     }
 
+    /// Reads a number in LEB128. Accepts only its shortest encoding, so that a value has one encoding.
+    pub(super) fn varint(&mut self, field: &'static str) -> Result<u64, RecordError> {
+        let mut number = 0u64;
+        for shift in (0..u64::BITS).step_by(7) {
+            let byte = self.u8(field)?;
+            let bits = u64::from(byte & 0x7f);
+            let is_in_range = bits << shift >> shift == bits;
+            let is_shortest = byte != 0 || shift == 0;
+            if !is_in_range || !is_shortest {
+                return Err(RecordError::Varint { field });
+            }
+            number |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Ok(number);
+            }
+        }
+        Err(RecordError::Varint { field })
+    }
+
     pub(super) fn text(&mut self, field: &'static str, length: usize) -> Result<&'a str, RecordError> {
         std::str::from_utf8(self.take(field, length)?).map_err(|_| RecordError::NotUtf8 { field })
     }
@@ -94,6 +113,20 @@ impl<'a> FieldReader<'a> {
             found => Err(RecordError::Trailing { found }),
         }
     }
+}
+
+/// Appends a number in LEB128 to `out`: seven bits per byte, the lowest first.
+pub(super) fn encode_varint(mut number: u64, out: &mut Vec<u8>) {
+    while number >= 0x80 {
+        out.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+/// Returns the length of a number in LEB128.
+pub(super) fn varint_len(number: u64) -> usize {
+    (u64::BITS - (number | 1).leading_zeros()).div_ceil(7) as usize
 }
 
 /// Encodes a length in two bytes.

@@ -1,14 +1,16 @@
 //! Cases: appended events are stored completely and in order.
 
 use std::num::NonZeroU64;
+use std::ops::ControlFlow;
 
 use chrono::{TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::tools::*;
 use crate::model::{
-    CommandDigest, CommandId, CommitPart, ContentType, CorrelationId, Dot, EventData, EventId, HybridTime, KeyChange,
-    MAX_NAME_BYTES, Metadata, MetadataValue, NewEvent, OriginId, Stamp, to_stored_precision,
+    CommandDigest, CommandId, CommitPart, ContentType, CorrelationId, Dot, EventData, EventId, EventView, HybridTime,
+    KeyChange, MAX_NAME_BYTES, Metadata, MetadataValue, NewEvent, OriginId, RecordedEvent, Stamp, VectorClock,
+    to_stored_precision,
 };
 use crate::store::{
     Commit, CommitError, InvalidCommit, LogRead, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_PAYLOAD_BYTES,
@@ -84,8 +86,8 @@ pub(super) async fn an_event_is_read_as_it_was_written(harness: &dyn Harness) {
     assert_eq!(store.find(written.data.id).await.expect("found").as_ref(), Some(&recorded));
 }
 
-/// A store stores the stamp of an event unchanged, or rejects the commit and writes nothing.
-pub(super) async fn a_stamp_is_stored_or_rejected(harness: &dyn Harness) {
+/// Every kind of read returns the stamp of an event as it was written, also after a restart.
+pub(super) async fn a_stamp_is_stored(harness: &dyn Harness) {
     let store = harness.open().await;
     let dot = |origin, sequence| Dot { origin: OriginId::new(origin), sequence };
     let stamp = Stamp {
@@ -94,26 +96,38 @@ pub(super) async fn a_stamp_is_stored_or_rejected(harness: &dyn Harness) {
         seen: Some([dot(1, NonZeroU64::MAX)].into_iter().collect()),
         command: Some((CommandId::new("request/é").expect("a name"), CommandDigest::from_bits(7))),
     };
-    let mut stamped = event("stamped");
-    stamped.data.stamp = Some(Box::new(stamp));
-    let id = stamped.data.id;
+    let without_clock = Stamp { seen: None, ..stamp.clone() };
+    let with_empty_clock = Stamp { seen: Some(VectorClock::new()), command: None, ..stamp.clone() };
+    let stamps = [None, Some(stamp), None, Some(without_clock), Some(with_empty_clock)];
+    let given = stamps.map(|stamp| {
+        let mut event = event("x").tagged(tag("t"));
+        event.data.stamp = stamp.map(Box::new);
+        event
+    });
     let name = stream("a-1");
-    let both = Commit::to(&name, Any, [event("local"), stamped.clone()]).put_row(table("t"), "k", "v");
-    match store.commit(both.clone()).await {
-        Ok(committed) => {
-            assert_eq!(committed.events[1].data, stamped.data);
-            assert_eq!(committed.events[0].data.stamp, None);
-            assert_eq!(log(&store).await, committed.events);
-            assert_eq!(store.find(id).await.expect("found").as_ref(), committed.events.get(1));
-            assert!(commit(&store, both).await.repeated, "the stamp is the same");
-        }
-        Err(error) => {
-            let expected = InvalidCommit::Stamped { id };
-            assert!(matches!(&error, CommitError::Invalid(found) if *found == expected), "{error:?}");
-            assert_eq!(store.head().await.expect("read"), None);
-            assert_eq!(store.find(id).await.expect("read"), None);
-            assert_eq!(store.row(&table("t"), b"k").await.expect("read"), None);
-        }
+    let all = Commit::to(&name, Any, given.clone());
+    let committed = commit(&store, all.clone()).await;
+    assert!(committed.events.iter().map(|event| &event.data).eq(given.iter().map(|event| &event.data)));
+    check_reads(&store, &committed.events).await;
+    let Some(store) = harness.reopen(store).await else { return };
+    check_reads(&store, &committed.events).await;
+    assert!(commit(&store, all).await.repeated, "the stamps are the same");
+}
+
+/// Checks that every kind of read returns these events of the stream `a-1` with the tag `t`.
+async fn check_reads(store: &Store, expected: &[RecordedEvent]) {
+    assert_eq!(log(store).await, expected);
+    assert_eq!(read(store, LogRead::tag(tag("t"))).await, expected);
+    assert_eq!(read_stream(store, StreamRead::new(stream("a-1"))).await, expected);
+    let mut visited = Vec::new();
+    let mut visit = |event: EventView<'_>| {
+        visited.push(event.to_recorded());
+        ControlFlow::Continue(())
+    };
+    store.visit_stream(StreamRead::new(stream("a-1")), &mut visit).await.expect("the stream is read");
+    assert_eq!(visited, expected);
+    for event in expected {
+        assert_eq!(store.find(event.data.id).await.expect("the event is read").as_ref(), Some(event));
     }
 }
 

@@ -7,7 +7,7 @@ use crate::Commit;
 use crate::model::{Dot, HybridTime, NewEvent, OriginId, RecordedEvent, Stamp, Timestamp};
 use crate::retention::{DeleteKind, Note, Scavenge};
 use crate::store::QueryItem;
-use crate::store::{CommitError, Committed, FailedCheck, InvalidCommit, LogRead, StreamRead, delete_stream};
+use crate::store::{CommitError, FailedCheck, InvalidCommit, LogRead, StreamRead, delete_stream};
 
 fn time(seconds: i64) -> Timestamp {
     Timestamp::from_timestamp(seconds, 0).expect("a time")
@@ -19,14 +19,6 @@ fn foreign_event(sequence: u64) -> NewEvent {
     let dot = Dot { origin: OriginId::new(7), sequence: NonZeroU64::new(sequence).expect("sequences start at 1") };
     event.data.stamp = Some(Box::new(Stamp { dot, time: HybridTime::at(time(1000)), seen: None, command: None }));
     event
-}
-
-/// Writes a foreign commit; `None` if the store has no stamps and rejects it.
-async fn write_foreign(store: &Store, commit: Commit) -> Option<Committed> {
-    match store.commit(commit).await {
-        Err(CommitError::Invalid(InvalidCommit::Stamped { .. })) => None,
-        result => Some(result.expect("the commit is written")),
-    }
 }
 
 /// A commit is recorded at its given time, or at the last recorded time of the log if that is later.
@@ -102,16 +94,13 @@ pub(super) async fn a_foreign_commit_has_no_conditions(harness: &dyn Harness) {
         assert!(matches!(reserved, Err(CommitError::Invalid(InvalidCommit::Reserved { .. }))), "{reserved:?}");
     }
     let fact = foreign().put_row(table("t"), "k", "v").recorded_at(time(1000));
-    let Some(committed) = write_foreign(&store, fact.clone()).await else {
-        return assert_eq!(store.head().await.expect("the value is read"), None);
-    };
+    let committed = commit(&store, fact.clone()).await;
     assert_eq!((numbers(&committed.events), committed.events[0].recorded_at), (vec![1], time(1000)));
     assert!(store.commit(fact).await.expect("the same ids").repeated);
 }
 
-/// A store either writes a foreign commit completely, with its stamps, or rejects it and writes nothing. The result is
-/// the same after a restart.
-pub(super) async fn a_foreign_commit_is_written_or_rejected_as_a_whole(harness: &dyn Harness) {
+/// A foreign commit is written as a whole, with its stamps, also after a restart.
+pub(super) async fn a_foreign_commit_is_written_as_a_whole(harness: &dyn Harness) {
     let store = harness.open().await;
     append(&store, "a-1", &["x"]).await;
     let foreign = Commit::foreign()
@@ -119,26 +108,23 @@ pub(super) async fn a_foreign_commit_is_written_or_rejected_as_a_whole(harness: 
         .append(stream("b-1"), foreign_event(2))
         .put_row(table("t"), "k", "v");
     let given: Vec<NewEvent> = foreign.events().iter().map(|(_, event)| event.clone()).collect();
-    let committed = write_foreign(&store, foreign.clone()).await;
-    check_foreign(&store, committed.as_ref(), &given).await;
+    let written = commit(&store, foreign.clone()).await.events;
+    check_foreign(&store, &written, &given).await;
     let Some(store) = harness.reopen(store).await else { return };
-    check_foreign(&store, committed.as_ref(), &given).await;
-    let repeat = write_foreign(&store, foreign).await;
-    assert_eq!(repeat.is_some(), committed.is_some());
-    assert!(repeat.is_none_or(|repeat| repeat.repeated), "a written commit is recognized");
-    check_foreign(&store, committed.as_ref(), &given).await;
+    check_foreign(&store, &written, &given).await;
+    assert!(commit(&store, foreign).await.repeated, "a written commit is recognized");
+    check_foreign(&store, &written, &given).await;
 }
 
-/// Checks that the store has one event of its own and the whole foreign commit, or nothing of it.
-async fn check_foreign(store: &Store, committed: Option<&Committed>, given: &[NewEvent]) {
-    let written: &[RecordedEvent] = committed.map_or(&[], |committed| &committed.events);
+/// Checks that the store has one event of its own and the whole foreign commit.
+async fn check_foreign(store: &Store, written: &[RecordedEvent], given: &[NewEvent]) {
     assert_eq!(log(store).await[1..], *written);
-    assert_eq!(read_stream(store, StreamRead::new(stream("b-1"))).await, written.get(1..).unwrap_or_default());
-    assert_eq!(row(store, "t", "k").await.as_deref(), committed.map(|_| &b"v"[..]));
-    for (index, event) in given.iter().enumerate() {
+    assert_eq!(read_stream(store, StreamRead::new(stream("b-1"))).await, written[1..]);
+    assert_eq!(row(store, "t", "k").await.as_deref(), Some(&b"v"[..]));
+    for (event, recorded) in given.iter().zip(written) {
         let found = store.find(event.data.id).await.expect("the lookup succeeds");
-        assert_eq!(found.as_ref(), written.get(index));
-        assert!(found.is_none_or(|found| found.data == event.data), "the stamp is unchanged");
+        assert_eq!(found.as_ref(), Some(recorded));
+        assert_eq!(recorded.data, event.data, "the stamp is unchanged");
     }
 }
 
@@ -149,11 +135,11 @@ pub(super) async fn a_foreign_event_of_a_hard_deleted_stream_stays_hidden(harnes
     delete_stream(&*store, &stream("a-1"), DeleteKind::Hard, Any, Note::default())
         .await
         .expect("the stream is deleted");
-    let commit = Commit::foreign().append(stream("a-1"), foreign_event(1));
-    let Some(committed) = write_foreign(&store, commit.clone()).await else { return };
+    let foreign = Commit::foreign().append(stream("a-1"), foreign_event(1));
+    let committed = commit(&store, foreign.clone()).await;
     assert_eq!((numbers(&committed.events), committed.events[0].revision), (vec![4], rev(2)));
     check_hidden(&store, &committed.events[0]).await;
-    assert!(store.commit(commit).await.expect("the same ids").repeated);
+    assert!(commit(&store, foreign).await.repeated);
     let local = conflict(&store, Commit::to(&stream("a-1"), Any, events(1))).await;
     assert!(matches!(local[..], [FailedCheck::Deleted { .. }]), "{local:?}");
     let removed = store.scavenge(&Scavenge::default()).await.expect("the store is scavenged").events;
@@ -182,8 +168,7 @@ pub(super) async fn a_foreign_event_does_not_revive_a_soft_deleted_stream(harnes
     delete_stream(&*store, &stream("a-1"), DeleteKind::Soft, Any, Note::default())
         .await
         .expect("the stream is deleted");
-    let commit = Commit::foreign().append(stream("a-1"), foreign_event(1));
-    let Some(committed) = write_foreign(&store, commit).await else { return };
+    let committed = commit(&store, Commit::foreign().append(stream("a-1"), foreign_event(1))).await;
     assert_eq!(committed.events[0].revision, rev(2));
     assert_eq!(read_stream(&store, StreamRead::new(stream("a-1"))).await, committed.events);
 }

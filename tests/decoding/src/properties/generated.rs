@@ -125,7 +125,7 @@ pub(crate) fn event(from: &mut Unstructured<'_>) -> Result<RecordedEvent> {
             metadata: metadata(from)?,
             correlation_id: from.arbitrary::<bool>()?.then(|| id(from)).transpose()?.map(CorrelationId::from_uuid),
             causation_id: from.arbitrary::<bool>()?.then(|| id(from)).transpose()?.map(EventId::from_uuid),
-            stamp: None,
+            stamp: from.arbitrary::<bool>()?.then(|| stamp(from)).transpose()?.map(Box::new),
             payload: match from.int_in_range(0..=2)? {
                 0 => Bytes::from(value(from, 3)?.to_string()),
                 _ => Bytes::copy_from_slice(from.arbitrary::<&[u8]>()?),
@@ -138,15 +138,6 @@ pub(crate) fn event(from: &mut Unstructured<'_>) -> Result<RecordedEvent> {
         return Err(arbitrary::Error::IncorrectFormat);
     }
     Ok(if from.ratio(1, 8)? { event.without_content() } else { event })
-}
-
-/// A recorded event of a store with stamps.
-pub(crate) fn stamped_event(from: &mut Unstructured<'_>) -> Result<RecordedEvent> {
-    let mut event = event(from)?;
-    if !event.is_removed() && from.arbitrary()? {
-        event.data.stamp = Some(Box::new(stamp(from)?));
-    }
-    Ok(event)
 }
 
 fn stamp(from: &mut Unstructured<'_>) -> Result<Stamp> {

@@ -187,7 +187,7 @@ fn generate_commits(from: &mut Unstructured<'_>) -> Result<Vec<Vec<RecordedEvent
         let mut events = Vec::new();
         for index in 0..size {
             number += 1;
-            let event = generated::stamped_event(from)?;
+            let event = generated::event(from)?;
             let part = CommitPart { index, size };
             let (id, position) =
                 (EventId::from_uuid(Uuid::from_u128(number.into())), Position::new(number).expect("from 1"));

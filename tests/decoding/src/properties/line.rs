@@ -28,7 +28,7 @@ pub fn lines(data: &[u8]) {
             }
         }
     }
-    let Ok(event) = generated::stamped_event(&mut Unstructured::new(data)) else { return };
+    let Ok(event) = generated::event(&mut Unstructured::new(data)) else { return };
     let text = written(&event);
     let line = line::parse(&text).unwrap_or_else(|fault| panic!("{}: {fault:?}", String::from_utf8_lossy(&text)));
     assert_eq!(line, as_line(&event), "{}", String::from_utf8_lossy(&text));

@@ -5,7 +5,8 @@ use es_core::RecordedEvent;
 
 use super::generated;
 use crate::record::layout::{
-    CHECKED_FROM, CHECKSUM_AT, EXTENSION_HEAD_LEN, FIXED_LEN, RECORD_VERSION, TOMBSTONE_LEN, TOMBSTONE_VERSION,
+    CHECKED_FROM, CHECKSUM_AT, COMMAND_TAG, EXTENSION_HEAD_LEN, FIXED_LEN, KEYS_TAG, RECORD_VERSION, SEEN_TAG,
+    STAMP_TAG, TOMBSTONE_LEN, TOMBSTONE_VERSION,
 };
 use crate::record::{Decoder, RecordError, draft, number};
 
@@ -82,9 +83,18 @@ fn is_encoded_differently(record: &[u8], event: &RecordedEvent) -> bool {
     } else {
         serde_json::to_vec(&event.data.metadata).expect("JSON")
     };
-    let keys = &event.data.keys;
-    let known = if keys.is_empty() { 0 } else { EXTENSION_HEAD_LEN + 5 * keys.len() + keys.bytes() };
-    extensions != known || text != canonical
+    has_unknown_extension(&record[record.len() - extensions..]) || text != canonical
+}
+
+fn has_unknown_extension(mut extensions: &[u8]) -> bool {
+    while let Some((head, rest)) = extensions.split_first_chunk::<EXTENSION_HEAD_LEN>() {
+        let [tag_0, tag_1, length @ ..] = *head;
+        if ![STAMP_TAG, SEEN_TAG, COMMAND_TAG, KEYS_TAG].contains(&u16::from_be_bytes([tag_0, tag_1])) {
+            return true;
+        }
+        extensions = &rest[u32::from_be_bytes(length) as usize..];
+    }
+    false
 }
 
 fn check_decoded(record: &[u8]) {
