@@ -85,7 +85,7 @@ impl Driver {
     /// done, otherwise one that is due, so that the saga continues after a crash.
     pub(super) fn timer_after(&self, current: &Current, has_more: bool, now: Timestamp) -> Option<Timer> {
         let calls = self.in_flight.len() > self.finished.len();
-        if current.state.phase().is_final() || !(has_more || calls || !current.state.next(now).is_empty()) {
+        if current.state.phase().is_final() || !(has_more || calls || current.state.has_next(now)) {
             return idle_timer(&self.stream, &current.state);
         }
         let due = current.timer.clone().filter(|timer| timer.due <= now);
