@@ -10,7 +10,7 @@ use crate::coordinator::error::CreateError;
 use crate::coordinator::wake::Slot;
 use crate::graph::Definition;
 use crate::id::SagaId;
-use crate::instance::{SagaEvent, SagaInstance, Transition};
+use crate::instance::{SagaEvent, SagaInstance};
 use crate::record::EventStamp;
 
 /// The instance to whose stream events are added, at this time.
@@ -42,11 +42,9 @@ impl NewInstance<'_> {
         let deadline = definition.deadline.and_then(|deadline| {
             chrono::TimeDelta::from_std(deadline).ok().and_then(|deadline| now.checked_add_signed(deadline))
         });
-        let shape = definition.shape.clone();
+        let (shape, fingerprint) = (definition.shape.clone(), definition.fingerprint);
         let mut state = SagaInstance::initial(id);
-        let created = state.transition(Transition::Create { shape, input, deadline, parent }, now);
-        // The instance is new, so the transition fits.
-        let events = created.unwrap_or_default();
+        let events = state.record(SagaEvent::Created { shape, fingerprint, input, deadline, parent }, now);
         let recorder = Recorder { id, stream, revision: None, now, entropy, metadata };
         let commit = recorder.add(commit, &events)?;
         // A graph without nodes is completed at once.
