@@ -1,7 +1,7 @@
 //! Commits of the events of a saga.
 
 use es_core::consumer::timer::Timer;
-use es_core::model::{Context, Entropy, Metadata};
+use es_core::model::{Context, CorrelationId, Entropy, Metadata};
 use es_core::schema::EncodeEventError;
 use es_core::{Commit, Evolve, Revision, StreamId, Timestamp};
 use serde_json::Value;
@@ -15,7 +15,7 @@ use crate::record::EventStamp;
 
 /// The instance to whose stream events are added, at this time.
 pub(super) struct Recorder<'a> {
-    pub(super) id: &'a SagaId,
+    pub(super) correlation: CorrelationId,
     pub(super) stream: &'a StreamId,
     pub(super) revision: Option<Revision>,
     pub(super) now: Timestamp,
@@ -45,7 +45,7 @@ impl NewInstance<'_> {
         let (shape, fingerprint) = (definition.shape.clone(), definition.fingerprint);
         let mut state = SagaInstance::initial(id);
         let events = state.record(SagaEvent::Created { shape, fingerprint, input, deadline, parent }, now);
-        let recorder = Recorder { id, stream, revision: None, now, entropy, metadata };
+        let recorder = Recorder { correlation: id.correlation(), stream, revision: None, now, entropy, metadata };
         let commit = recorder.add(commit, &events)?;
         // A graph without nodes is completed at once.
         let timer = (!state.phase().is_final()).then(|| Timer::new(stream.clone(), now));
@@ -58,7 +58,7 @@ impl Recorder<'_> {
     /// Adds the events to a commit, on the condition that the instance is unchanged.
     pub(super) fn add(&self, commit: Commit, events: &[SagaEvent]) -> Result<Commit, EncodeEventError> {
         let Self { now, entropy, .. } = *self;
-        let context = Context::with_correlation(self.id.correlation());
+        let context = Context::with_correlation(self.correlation);
         let stamp = EventStamp { now, context, metadata: self.metadata.clone(), entropy };
         stamp.append(commit, self.stream, self.revision, events)
     }

@@ -1,6 +1,7 @@
 //! The commits of a driver: events, timer and conditions.
 
 use es_core::consumer::timer::Timer;
+use es_core::model::CorrelationId;
 use es_core::store::Committed;
 use es_core::{Commit, CommitError, StoreError, Timestamp};
 use tracing::Instrument;
@@ -71,8 +72,9 @@ impl Driver {
         timer: Option<&Timer>,
     ) -> Result<Commit, CommitError> {
         let (now, entropy) = (stored_now(&*self.shared.clock), &*self.shared.entropy);
-        let (id, stream, metadata) = (&self.id, &self.stream, &current.state.metadata);
-        let recorder = Recorder { id, stream, revision: current.revision, now, entropy, metadata };
+        let correlation = CorrelationId::from_uuid(self.namespace);
+        let (stream, revision, metadata) = (&self.stream, current.revision, &current.state.metadata);
+        let recorder = Recorder { correlation, stream, revision, now, entropy, metadata };
         let commit = recorder.add(commit, events).map_err(|error| CommitError::Rejected(error.into()))?;
         let commit = self.lease.expect(commit);
         if timer == current.timer.as_ref() {
