@@ -56,9 +56,14 @@ impl SagaId {
         &self.instance
     }
 
+    /// Returns the namespace of the step keys of the instance, which is also its correlation id.
+    pub(crate) fn namespace(&self) -> Uuid {
+        Uuid::new_v5(&KEYS, self.to_string().as_bytes())
+    }
+
     /// Returns the correlation id of all events and commands of the instance.
     pub(crate) fn correlation(&self) -> CorrelationId {
-        CorrelationId::from_uuid(Uuid::new_v5(&KEYS, self.to_string().as_bytes()))
+        CorrelationId::from_uuid(self.namespace())
     }
 }
 
@@ -121,13 +126,17 @@ impl StepKey {
     /// Returns the key of an item of a node, in the given run of the node.
     #[must_use]
     pub fn of(saga: &SagaId, node: &str, item: u32, run: u32, direction: Direction) -> Self {
-        let namespace = Uuid::new_v5(&KEYS, saga.to_string().as_bytes());
+        Self::in_namespace(&saga.namespace(), node, item, run, direction)
+    }
+
+    /// Returns the key of an item of a node of the instance with this [namespace](SagaId::namespace).
+    pub(crate) fn in_namespace(namespace: &Uuid, node: &str, item: u32, run: u32, direction: Direction) -> Self {
         let direction = match direction {
             Direction::Forward => b'f',
             Direction::Backward => b'b',
         };
         let place = [&item.to_be_bytes()[..], &run.to_be_bytes(), &[direction], node.as_bytes()].concat();
-        Self(Uuid::new_v5(&namespace, &place))
+        Self(Uuid::new_v5(namespace, &place))
     }
 
     /// Returns the UUID.

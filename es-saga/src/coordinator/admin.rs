@@ -163,8 +163,8 @@ impl SagaAdmin {
         if state.phase() == Phase::Killed {
             commit = self.kill_children(commit, &state, &note, now).await?;
         }
-        let (revision, metadata) = (loaded.revision, &state.metadata);
-        let recorder = Recorder { id, stream: &stream, revision, now, entropy: &*self.entropy, metadata };
+        let (revision, entropy, metadata) = (loaded.revision, &*self.entropy, &state.metadata);
+        let recorder = Recorder { correlation: id.correlation(), stream: &stream, revision, now, entropy, metadata };
         commit = recorder.add(commit, &events)?;
         let is_idle = state.next(now).is_empty();
         let next = if is_idle { idle_timer(&stream, &state) } else { Some(Timer::new(stream.clone(), now)) };
@@ -200,7 +200,8 @@ impl SagaAdmin {
         }
         for (id, stream, timer, revision, state, events) in killed.iter().rev() {
             let (entropy, metadata) = (&*self.entropy, &state.metadata);
-            let recorder = Recorder { id, stream, revision: *revision, now, entropy, metadata };
+            let (correlation, revision) = (id.correlation(), *revision);
+            let recorder = Recorder { correlation, stream, revision, now, entropy, metadata };
             commit = recorder.add(commit, events)?;
             let queue = Slot::of(stream).queue();
             commit = queue.replace(commit, stream, timer.as_ref(), None).map_err(CommitError::Store)?;
@@ -224,7 +225,8 @@ impl SagaAdmin {
         // It may be unreadable: then the saga of which it is a step is not known.
         let loaded = self.repository.load(id).await.ok().map(|loaded| loaded.state);
         let metadata = loaded.as_ref().map_or_else(Metadata::new, |state| state.metadata().clone());
-        let recorder = Recorder { id, stream, revision, now, entropy: &*self.entropy, metadata: &metadata };
+        let (correlation, entropy, metadata) = (id.correlation(), &*self.entropy, &metadata);
+        let recorder = Recorder { correlation, stream, revision, now, entropy, metadata };
         let commit = recorder.add(Commit::new(), &[SagaEvent::Abandoned(note)])?;
         let commit = Slot::of(stream).queue().replace(commit, stream, timer.as_ref(), None);
         let mut commit = commit.map_err(CommitError::Store)?;

@@ -3,8 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use es_core::Commit;
-use es_core::model::Context;
+use es_core::model::{Context, CorrelationId};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
@@ -14,7 +13,7 @@ use tracing::Instrument;
 
 use crate::coordinator::metrics::StepMetrics;
 use crate::failure::{ErrorClass, StepFailure};
-use crate::graph::{Executed, NodeCode, Recorded, StepInstance};
+use crate::graph::{NodeCode, Recorded, Returned, StepInstance};
 use crate::hooks::HookAction;
 use crate::id::Direction;
 use crate::instance::{SagaInstance, Unit};
@@ -30,15 +29,6 @@ pub(super) struct Finished {
     pub(super) is_last: bool,
 }
 
-/// What a call returned.
-#[derive(Debug, Clone)]
-pub(super) struct Returned {
-    /// The output; null for an undo.
-    pub(super) output: Value,
-    /// The effect of a local step.
-    pub(super) commit: Option<Commit>,
-}
-
 /// A call to be made.
 pub(super) struct Call<'a> {
     pub(super) code: &'a dyn NodeCode,
@@ -48,6 +38,7 @@ pub(super) struct Call<'a> {
     pub(super) unit: Unit,
     pub(super) effect: Effect,
     pub(super) context: StepContext,
+    pub(super) correlation: CorrelationId,
     pub(super) hook: HookAction,
     pub(super) metrics: Option<Arc<StepMetrics>>,
 }
@@ -55,23 +46,21 @@ pub(super) struct Call<'a> {
 impl Call<'_> {
     /// Returns the call as a future. A panic and a timeout are failures.
     pub(super) fn start(self) -> BoxFuture<'static, Finished> {
-        let (unit, direction) = (self.unit, self.context.direction);
+        let span = self.span();
+        let Self { code, step, permits, instance, unit, effect, context, correlation, hook, metrics } = self;
+        let direction = context.direction;
         let finished = move |result| Finished { unit, direction, result, is_last: false };
         // An effect outside of the store may exist after a call without a result. A local effect does not.
-        let lost = if self.effect == Effect::External { ErrorClass::Ambiguous } else { ErrorClass::Transient };
-        let (first, second) = match &self.hook {
-            HookAction::Fail(failure) => {
-                let failure = failure.clone();
-                return async move { finished(Err(failure)) }.boxed();
-            }
-            HookAction::Repeat => (self.attempt(), Some(self.attempt())),
-            _ => (self.attempt(), None),
+        let lost = if effect == Effect::External { ErrorClass::Ambiguous } else { ErrorClass::Transient };
+        let is_discarded = hook == HookAction::TimeOutAfterCall;
+        let attempt = |context| attempt(code, step, instance, unit, context);
+        let second = match hook {
+            HookAction::Fail(failure) => return async move { finished(Err(failure)) }.boxed(),
+            HookAction::Repeat => Some(attempt(context.clone())),
+            _ => None,
         };
-        let is_discarded = self.hook == HookAction::TimeOutAfterCall;
-        let span = self.span();
-        let metrics = self.metrics;
-        let (permits, context) = (self.permits, Context::with_correlation(self.context.saga.correlation()));
-        let timeout = self.code.options().timeout;
+        let first = attempt(context);
+        let (context, timeout) = (Context::with_correlation(correlation), code.options().timeout);
         let call = async move {
             // A closed semaphore does not occur; without a permit the call would only be less limited.
             let _permit = match permits {
@@ -107,23 +96,25 @@ impl Call<'_> {
         let (step, traceparent) = (self.code.step(), self.context.traceparent().unwrap_or_default());
         tracing::info_span!("saga_step", %saga, step, node = &**node, item, direction, attempt, %key, traceparent)
     }
+}
 
-    fn attempt(&self) -> BoxFuture<'static, Result<Returned, StepFailure>> {
-        let context = self.context.clone();
-        match context.direction {
-            Direction::Forward => {
-                let executed = self.code.execute(self.step, self.instance, context);
-                executed.map(|it| it.map(|Executed { output, commit }| Returned { output, commit })).boxed()
-            }
-            Direction::Backward => {
-                let state = self.instance.unit(self.unit);
-                let recorded = state.map_or_else(Recorded::default, |state| Recorded {
-                    compensation: state.compensation.clone(),
-                    output: state.output.clone(),
-                });
-                let undone = self.code.undo(self.step, self.instance, recorded, context);
-                undone.map(|it| it.map(|commit| Returned { output: Value::Null, commit })).boxed()
-            }
+fn attempt(
+    code: &dyn NodeCode,
+    step: &StepInstance,
+    instance: &SagaInstance,
+    unit: Unit,
+    context: StepContext,
+) -> BoxFuture<'static, Result<Returned, StepFailure>> {
+    match context.direction {
+        Direction::Forward => code.execute(step, instance, context),
+        Direction::Backward => {
+            let state = instance.unit(unit);
+            let recorded = state.map_or_else(Recorded::default, |state| Recorded {
+                compensation: state.compensation.clone(),
+                output: state.output.clone(),
+            });
+            let undone = code.undo(step, instance, recorded, context);
+            undone.map(|it| it.map(|commit| Returned { output: Value::Null, commit })).boxed()
         }
     }
 }

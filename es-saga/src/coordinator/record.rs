@@ -1,7 +1,7 @@
 //! Commits of the events of a saga.
 
 use es_core::consumer::timer::Timer;
-use es_core::model::{Context, Entropy, Metadata};
+use es_core::model::{Context, CorrelationId, Entropy, Metadata};
 use es_core::schema::EncodeEventError;
 use es_core::{Commit, Evolve, Revision, StreamId, Timestamp};
 use serde_json::Value;
@@ -10,12 +10,12 @@ use crate::coordinator::error::CreateError;
 use crate::coordinator::wake::Slot;
 use crate::graph::Definition;
 use crate::id::SagaId;
-use crate::instance::{SagaEvent, SagaInstance, Transition};
+use crate::instance::{SagaEvent, SagaInstance};
 use crate::record::EventStamp;
 
 /// The instance to whose stream events are added, at this time.
 pub(super) struct Recorder<'a> {
-    pub(super) id: &'a SagaId,
+    pub(super) correlation: CorrelationId,
     pub(super) stream: &'a StreamId,
     pub(super) revision: Option<Revision>,
     pub(super) now: Timestamp,
@@ -42,12 +42,10 @@ impl NewInstance<'_> {
         let deadline = definition.deadline.and_then(|deadline| {
             chrono::TimeDelta::from_std(deadline).ok().and_then(|deadline| now.checked_add_signed(deadline))
         });
-        let shape = definition.shape.clone();
+        let (shape, fingerprint) = (definition.shape.clone(), definition.fingerprint);
         let mut state = SagaInstance::initial(id);
-        let created = state.transition(Transition::Create { shape, input, deadline, parent }, now);
-        // The instance is new, so the transition fits.
-        let events = created.unwrap_or_default();
-        let recorder = Recorder { id, stream, revision: None, now, entropy, metadata };
+        let events = state.record(SagaEvent::Created { shape, fingerprint, input, deadline, parent }, now);
+        let recorder = Recorder { correlation: id.correlation(), stream, revision: None, now, entropy, metadata };
         let commit = recorder.add(commit, &events)?;
         // A graph without nodes is completed at once.
         let timer = (!state.phase().is_final()).then(|| Timer::new(stream.clone(), now));
@@ -60,7 +58,7 @@ impl Recorder<'_> {
     /// Adds the events to a commit, on the condition that the instance is unchanged.
     pub(super) fn add(&self, commit: Commit, events: &[SagaEvent]) -> Result<Commit, EncodeEventError> {
         let Self { now, entropy, .. } = *self;
-        let context = Context::with_correlation(self.id.correlation());
+        let context = Context::with_correlation(self.correlation);
         let stamp = EventStamp { now, context, metadata: self.metadata.clone(), entropy };
         stamp.append(commit, self.stream, self.revision, events)
     }

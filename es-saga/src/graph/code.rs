@@ -21,8 +21,10 @@ use crate::step::{DeclaredStep, LocalStep, SagaStep, StepContext, StepOptions, S
 /// A registered step.
 pub(crate) type StepInstance = Arc<dyn Any + Send + Sync>;
 
-/// The result of an executed step.
-pub(crate) struct Executed {
+/// What a call returned.
+#[derive(Debug, Clone)]
+pub(crate) struct Returned {
+    /// The output; null for an undo.
     pub(crate) output: Value,
     /// The effect of a local step.
     pub(crate) commit: Option<Commit>,
@@ -66,7 +68,7 @@ pub(crate) trait NodeCode: Send + Sync {
         _step: &StepInstance,
         _instance: &SagaInstance,
         _context: StepContext,
-    ) -> BoxFuture<'static, Result<Executed, StepFailure>> {
+    ) -> BoxFuture<'static, Result<Returned, StepFailure>> {
         let failure = not_callable(self.step());
         async { Err(failure) }.boxed()
     }
@@ -120,9 +122,6 @@ pub(super) struct TypedNode<S, K: StepKind<S>> {
     pub(super) wiring: Wiring<K::Input>,
 }
 
-/// A call that returns an output, and the effect of a local step.
-pub(super) type ExecuteCall<O> = BoxFuture<'static, Result<(O, Option<Commit>), StepFailure>>;
-
 /// Calls a step of type `S` as an external or as a local one.
 pub(super) trait StepKind<S>: 'static {
     const EFFECT: Effect;
@@ -131,7 +130,12 @@ pub(super) trait StepKind<S>: 'static {
 
     fn compensation(step: &S, input: &Self::Input, key: StepKey) -> Result<Value, StepFailure>;
 
-    fn execute(step: Arc<S>, input: Self::Input, context: StepContext) -> ExecuteCall<Self::Output>;
+    /// Returns the output, and the effect of a local step.
+    fn execute(
+        step: Arc<S>,
+        input: Self::Input,
+        context: StepContext,
+    ) -> impl Future<Output = Result<(Self::Output, Option<Commit>), StepFailure>> + Send + 'static;
 
     fn undo(
         step: Arc<S>,
@@ -153,12 +157,13 @@ impl<S: SagaStep> StepKind<S> for External {
         encode("compensation", &step.compensation(input, key), ErrorClass::Terminal)
     }
 
-    fn execute(step: Arc<S>, input: S::Input, context: StepContext) -> ExecuteCall<S::Output> {
-        async move {
-            let output = step.execute(input, &context).await;
-            output.map(|output| (output, None)).map_err(|error| StepFailure::of(&error))
-        }
-        .boxed()
+    async fn execute(
+        step: Arc<S>,
+        input: S::Input,
+        context: StepContext,
+    ) -> Result<(S::Output, Option<Commit>), StepFailure> {
+        let output = step.execute(input, &context).await;
+        output.map(|output| (output, None)).map_err(|error| StepFailure::of(&error))
     }
 
     fn undo(
@@ -189,12 +194,13 @@ impl<S: LocalStep> StepKind<S> for InStore {
         Ok(Value::Null)
     }
 
-    fn execute(step: Arc<S>, input: S::Input, context: StepContext) -> ExecuteCall<S::Output> {
-        async move {
-            let decided = step.execute(input, &context).await;
-            decided.map(|(output, commit)| (output, Some(commit))).map_err(|error| certain(&error))
-        }
-        .boxed()
+    async fn execute(
+        step: Arc<S>,
+        input: S::Input,
+        context: StepContext,
+    ) -> Result<(S::Output, Option<Commit>), StepFailure> {
+        let decided = step.execute(input, &context).await;
+        decided.map(|(output, commit)| (output, Some(commit))).map_err(|error| certain(&error))
     }
 
     fn undo(
@@ -393,14 +399,14 @@ impl<S: DeclaredStep, K: StepKind<S>> NodeCode for TypedNode<S, K> {
         step: &StepInstance,
         instance: &SagaInstance,
         context: StepContext,
-    ) -> BoxFuture<'static, Result<Executed, StepFailure>> {
+    ) -> BoxFuture<'static, Result<Returned, StepFailure>> {
         let input = self.wiring.input(&self.sources, instance, context.item).map_err(|error| unreadable(&error));
         let step = Self::typed(step);
         // The effect of an external step remains even if its output cannot be stored.
         let class = if K::EFFECT == Effect::External { ErrorClass::Ambiguous } else { ErrorClass::Terminal };
         async move {
             let (output, commit) = K::execute(step?, input?, context).await?;
-            Ok(Executed { output: encode("output", &output, class)?, commit })
+            Ok(Returned { output: encode("output", &output, class)?, commit })
         }
         .boxed()
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 pub use builder::{DefineError, NodeBuilder, SagaGraph};
-pub(crate) use code::{Executed, NodeCode, Recorded, StepInstance};
+pub(crate) use code::{NodeCode, Recorded, Returned, StepInstance};
 pub use input::{DecodeInputError, InputReader, MaybeOut, NodeOut, Provides};
 pub use migration::SagaMigration;
 

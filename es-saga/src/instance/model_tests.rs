@@ -330,6 +330,7 @@ impl Simulation {
     fn run(&mut self) {
         for _ in 0..100_000 {
             let acts = self.state.next(self.now);
+            assert_eq!(self.state.has_next(self.now), !acts.is_empty());
             let is_waiting = acts.is_empty() && self.calls.is_empty();
             if is_waiting && !matches!(self.state.phase, Phase::Running | Phase::Compensating) {
                 return;

@@ -1,9 +1,11 @@
 //! What a saga does next, and when.
 
+use std::ops::ControlFlow;
+
 use es_core::Timestamp;
 
 use crate::instance::event::Unit;
-use crate::instance::state::{NodeState, Phase, SagaInstance, UnitState, UnitStatus};
+use crate::instance::state::{Phase, SagaInstance, UnitState, UnitStatus};
 use crate::shape::{Effect, Undo};
 
 /// Something that a saga is to do now.
@@ -35,10 +37,26 @@ impl SagaInstance {
         }
         match self.phase {
             Phase::Running if self.is_expired(now) => vec![Act::Expire],
-            Phase::Running => self.forward(now),
+            Phase::Running => {
+                let mut acts = Vec::new();
+                // Every act is wanted, so the search does not end early.
+                let _ = self.forward(now, |act| {
+                    acts.push(act);
+                    ControlFlow::Continue(())
+                });
+                acts
+            }
             Phase::Compensating => self.backward(now),
             _ => Vec::new(),
         }
+    }
+
+    /// Returns whether [`next`](Self::next) returns an act. Going forward, the search ends at the first one.
+    pub(crate) fn has_next(&self, now: Timestamp) -> bool {
+        if self.phase != Phase::Running || self.is_paused || self.defect.is_some() {
+            return !self.next(now).is_empty();
+        }
+        self.is_expired(now) || self.forward(now, |_| ControlFlow::Break(())).is_break()
     }
 
     /// Returns the time at which there is something to do if nothing happens before, or `None`.
@@ -68,17 +86,19 @@ impl SagaInstance {
         self.deadline.is_some_and(|deadline| deadline <= now) && !self.is_past_pivot()
     }
 
-    /// Returns the steps whose predecessors are done.
-    fn forward(&self, now: Timestamp) -> Vec<Act> {
-        let done: Vec<bool> = self.nodes.iter().map(NodeState::is_done).collect();
-        let mut acts = Vec::new();
+    /// Visits the steps whose predecessors are done, until `visit` breaks.
+    fn forward(&self, now: Timestamp, mut visit: impl FnMut(Act) -> ControlFlow<()>) -> ControlFlow<()> {
+        // A node comes after all nodes on which it depends, so their values are known when it is visited.
+        let mut done = Vec::with_capacity(self.nodes.len());
         for ((index, node), shape) in (0..).zip(&self.nodes).zip(&self.shape.nodes) {
-            let is_ready = shape.after.iter().all(|before| done.get(*before as usize) == Some(&true));
-            if !is_ready || done.get(index as usize) == Some(&true) {
+            let is_done = node.is_done();
+            let is_ready = !is_done && shape.after.iter().all(|before| done.get(*before as usize) == Some(&true));
+            done.push(is_done);
+            if !is_ready {
                 continue;
             }
             if node.is_unlisted {
-                acts.push(Act::List(index));
+                visit(Act::List(index))?;
                 continue;
             }
             let due = |unit: &UnitState| match unit.status {
@@ -87,17 +107,16 @@ impl SagaInstance {
                 _ => false,
             };
             let is_delay = matches!(shape.effect, Effect::Delay { .. });
-            let units = (0..).zip(&node.units).filter(|(_, unit)| due(unit));
-            acts.extend(units.map(|(item, state)| {
+            for (item, state) in (0..).zip(&node.units).filter(|(_, unit)| due(unit)) {
                 let unit = Unit { node: index, item };
-                match state.status {
+                visit(match state.status {
                     UnitStatus::Delayed(_) => Act::EndDelay(unit),
                     _ if is_delay => Act::Delay(unit),
                     _ => Act::Execute(unit),
-                }
-            }));
+                })?;
+            }
         }
-        acts
+        ControlFlow::Continue(())
     }
 
     /// Returns the steps to undo whose successors have no effect any more, last first.

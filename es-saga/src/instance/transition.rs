@@ -158,10 +158,15 @@ impl SagaInstance {
     /// [`StaleTransition`] if the transition does not fit the state, which is then unchanged.
     pub fn transition(&mut self, transition: Transition, now: Timestamp) -> Result<Vec<SagaEvent>, StaleTransition> {
         let first = self.first_event(transition, now)?;
+        Ok(self.record(first, now))
+    }
+
+    /// Applies an event and its consequences at this time. Returns all of them, which must be committed together.
+    pub(crate) fn record(&mut self, first: SagaEvent, now: Timestamp) -> Vec<SagaEvent> {
         let mut events = Vec::with_capacity(2);
         self.apply(first, now, &mut events);
         self.apply_consequences(now, &mut events);
-        Ok(events)
+        events
     }
 
     /// Applies an event, and appends it to `events`.

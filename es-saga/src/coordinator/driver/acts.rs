@@ -1,8 +1,15 @@
 //! The acts of a saga: intents are recorded, then the calls start.
 
-use es_core::{Commit, StoreError, Timestamp};
+use std::future::poll_fn;
+use std::task::Poll;
 
-use crate::coordinator::call::Call;
+use es_core::model::CorrelationId;
+use es_core::{Commit, StoreError, Timestamp};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::task::coop::consume_budget;
+
+use crate::coordinator::call::{Call, Finished};
 use crate::coordinator::driver::{Crashed, Current, DriveEnd, Driver, Progress};
 use crate::failure::{ErrorClass, StepFailure, StepRetry};
 use crate::hooks::{HookAction, HookPlace};
@@ -66,10 +73,19 @@ impl Driver {
             }
         }
         for (unit, direction) in started {
-            if self.start(current, unit, direction).is_err() {
+            let Ok(call) = self.start(current, unit, direction) else {
                 return Ok(Progress::End(DriveEnd::Stopped));
+            };
+            let Some(mut call) = call else { continue };
+            self.in_flight.insert(unit);
+            // Most local steps end when they are first polled. Their outcome is recorded next, without a wait.
+            match poll_fn(|context| Poll::Ready(call.poll_unpin(context))).await {
+                Poll::Ready(finished) => self.finished.push_back(finished),
+                Poll::Pending => self.calls.push(call),
             }
         }
+        // Without a wait, only the budget of the task lets other tasks run between the steps.
+        consume_budget().await;
         Ok(Progress::Continue)
     }
 
@@ -184,10 +200,15 @@ impl Driver {
         Ok(Some(Transition::StartUndo { unit, key: context.key }))
     }
 
-    /// Starts a call whose intent is recorded.
-    fn start(&mut self, current: &Current, unit: Unit, direction: Direction) -> Result<(), Crashed> {
-        let Some((code, shape)) = self.node(current, unit) else { return Ok(()) };
-        let Some(state) = current.state.unit(unit) else { return Ok(()) };
+    /// Returns a call whose intent is recorded, or `None` if there is nothing to call.
+    fn start(
+        &self,
+        current: &Current,
+        unit: Unit,
+        direction: Direction,
+    ) -> Result<Option<BoxFuture<'static, Finished>>, Crashed> {
+        let Some((code, shape)) = self.node(current, unit) else { return Ok(None) };
+        let Some(state) = current.state.unit(unit) else { return Ok(None) };
         let attempts = if direction == Direction::Forward { state.attempts } else { state.undo_attempts };
         // The intent of an external step has counted the attempt already.
         let attempt = attempts.saturating_add(u32::from(shape.effect == Effect::Local));
@@ -197,7 +218,7 @@ impl Driver {
             return Err(Crashed);
         }
         let context = self.context(current, unit, direction, attempt);
-        let Some(step) = self.shared.steps.get(code.step()) else { return Ok(()) };
+        let Some(step) = self.shared.steps.get(code.step()) else { return Ok(None) };
         let metrics = self.shared.metrics.get(self.id.saga()).and_then(|saga| saga.step(code.step(), direction));
         let call = Call {
             code,
@@ -207,12 +228,11 @@ impl Driver {
             unit,
             effect: shape.effect,
             context,
+            correlation: CorrelationId::from_uuid(self.namespace),
             hook,
             metrics,
         };
-        self.calls.push(call.start());
-        self.in_flight.insert(unit);
-        Ok(())
+        Ok(Some(call.start()))
     }
 }
 

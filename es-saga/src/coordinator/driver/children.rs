@@ -201,7 +201,8 @@ impl Driver {
             return Ok((vec![start], Commit::new()));
         };
         let metadata = &state.metadata;
-        let recorder = Recorder { id, stream, revision, now, entropy: &*self.shared.entropy, metadata };
+        let (correlation, entropy) = (id.correlation(), &*self.shared.entropy);
+        let recorder = Recorder { correlation, stream, revision, now, entropy, metadata };
         let commit =
             recorder.add(Commit::new(), &events).map_err(|error| StoreError::io("cancel a child saga", error))?;
         let next = (!state.phase().is_final()).then(|| Timer::new(stream.clone(), now));

@@ -1,6 +1,7 @@
 //! The commits of a driver: events, timer and conditions.
 
 use es_core::consumer::timer::Timer;
+use es_core::model::CorrelationId;
 use es_core::store::Committed;
 use es_core::{Commit, CommitError, StoreError, Timestamp};
 use tracing::Instrument;
@@ -71,8 +72,9 @@ impl Driver {
         timer: Option<&Timer>,
     ) -> Result<Commit, CommitError> {
         let (now, entropy) = (stored_now(&*self.shared.clock), &*self.shared.entropy);
-        let (id, stream, metadata) = (&self.id, &self.stream, &current.state.metadata);
-        let recorder = Recorder { id, stream, revision: current.revision, now, entropy, metadata };
+        let correlation = CorrelationId::from_uuid(self.namespace);
+        let (stream, revision, metadata) = (&self.stream, current.revision, &current.state.metadata);
+        let recorder = Recorder { correlation, stream, revision, now, entropy, metadata };
         let commit = recorder.add(commit, events).map_err(|error| CommitError::Rejected(error.into()))?;
         let commit = self.lease.expect(commit);
         if timer == current.timer.as_ref() {
@@ -85,7 +87,7 @@ impl Driver {
     /// done, otherwise one that is due, so that the saga continues after a crash.
     pub(super) fn timer_after(&self, current: &Current, has_more: bool, now: Timestamp) -> Option<Timer> {
         let calls = self.in_flight.len() > self.finished.len();
-        if current.state.phase().is_final() || !(has_more || calls || !current.state.next(now).is_empty()) {
+        if current.state.phase().is_final() || !(has_more || calls || current.state.has_next(now)) {
             return idle_timer(&self.stream, &current.state);
         }
         let due = current.timer.clone().filter(|timer| timer.due <= now);

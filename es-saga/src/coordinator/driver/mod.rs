@@ -25,6 +25,7 @@ use es_core::{Commit, CommitError, Revision, StoreError, StreamId, Timestamp};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
+use uuid::Uuid;
 
 use crate::coordinator::call::Finished;
 use crate::coordinator::shared::Shared;
@@ -75,6 +76,8 @@ pub(super) struct Driver {
     stream: StreamId,
     slot: Slot,
     id: SagaId,
+    /// The [namespace](SagaId::namespace) of the keys and the correlation id of the saga.
+    namespace: Uuid,
     calls: FuturesUnordered<BoxFuture<'static, Finished>>,
     in_flight: BTreeSet<Unit>,
     /// Outcomes that are not recorded yet.
@@ -88,13 +91,14 @@ impl Driver {
     /// Returns a driver of the saga in this stream, or `None` if the stream has no saga.
     pub(super) fn new(shared: Arc<Shared>, lease: HeldLease, stream: StreamId) -> Option<Self> {
         let id = SagaInstance::id_of(&stream)?;
-        let slot = Slot::of(&stream);
+        let (slot, namespace) = (Slot::of(&stream), id.namespace());
         Some(Self {
             shared,
             lease,
             stream,
             slot,
             id,
+            namespace,
             calls: FuturesUnordered::new(),
             in_flight: BTreeSet::new(),
             finished: VecDeque::new(),
@@ -239,7 +243,6 @@ impl Driver {
         let until = current.state.wake_at().and_then(|at| (at - now).to_std().ok());
         let pause = until.unwrap_or(self.shared.poll).clamp(Duration::from_millis(1), self.shared.poll);
         tokio::select! {
-            // Most local steps end when they are first polled. No timer is registered then.
             biased;
             finished = self.calls.next() => self.finished.extend(finished),
             () = tokio::time::sleep(pause) => {
@@ -282,7 +285,7 @@ impl Driver {
     fn context(&self, current: &Current, unit: Unit, direction: Direction, attempt: u32) -> StepContext {
         let name = current.state.node_name(unit.node);
         let run = current.state.nodes().get(unit.node as usize).map_or(0, |node| node.run);
-        let key = StepKey::of(&self.id, name, unit.item, run, direction);
+        let key = StepKey::in_namespace(&self.namespace, name, unit.item, run, direction);
         let metadata = Arc::clone(&current.state.metadata);
         StepContext { saga: self.id.clone(), node: name.into(), item: unit.item, attempt, direction, key, metadata }
     }

@@ -4,9 +4,10 @@ use es_core::consumer::timer::Timer;
 use es_core::store::{Conflict, FailedCheck};
 use es_core::{Commit, CommitError, StoreError};
 
-use crate::coordinator::call::{Finished, Returned};
+use crate::coordinator::call::Finished;
 use crate::coordinator::driver::{Current, DriveEnd, Driver, MAX_CALLS, Progress};
 use crate::failure::{ErrorClass, StepFailure, StepRetry};
+use crate::graph::Returned;
 use crate::hooks::{HookAction, HookPlace};
 use crate::id::Direction;
 use crate::instance::{SagaEvent, Transition, Unit};
@@ -54,7 +55,8 @@ impl Driver {
             }
         }
         self.batch = MAX_CALLS;
-        for Finished { unit, direction, .. } in self.finished.drain(..count).collect::<Vec<_>>() {
+        for _ in 0..count {
+            let Some(Finished { unit, direction, .. }) = self.finished.pop_front() else { break };
             self.in_flight.remove(&unit);
             self.conflicts.remove(&unit);
             if self.hook(current, unit, direction, HookPlace::AfterOutcome) == HookAction::Crash {
