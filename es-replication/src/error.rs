@@ -162,8 +162,8 @@ pub enum StartError {
         /// The format in the store.
         found: u32,
     },
-    /// The store has events from before the replication, and events of that kind were already received from another
-    /// node. Only one store of a group may begin with events. Export one of them, and import it through commands.
+    /// The store has events from before the replication, and such events were already received from another node. Only
+    /// one store of a group may begin with events. Export one of them, and import it through commands.
     #[error(
         "stream {stream:?} has events from before the replication (position {position}), and another node has \
          replicated such events, too; only one store of a group may begin with events"

@@ -198,8 +198,8 @@ impl Source {
     /// # Errors
     /// [`CommitError`] if the store fails.
     pub async fn confirm(&self, claim: Claim) -> Result<Confirmation, CommitError> {
-        // ORDER: the count before the end of the origin. A page that is stored before the count is part of the answer; one
-        // that is stored after it fails on its expectation of the count.
+        // ORDER: the count before the end of the origin. A page that is stored before the count is part of the answer;
+        // one that is stored after it fails on its expectation of the count.
         let count = confirmations(&*self.store, &self.table).await?;
         let next = count.as_deref().map(rows::number_of).transpose()?.map_or(1, |count| count.get() + 1);
         let row = Commit::new().put_row(self.table.clone(), rows::CONFIRMATIONS, next.to_be_bytes().to_vec());

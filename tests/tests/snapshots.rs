@@ -2,17 +2,16 @@
 //! snapshots.
 
 use std::collections::{HashMap, HashSet};
-use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
 use es_core::aggregate::SnapshotPolicy;
-use es_core::aggregate::snapshot::{self, SnapshotHeader};
+use es_core::aggregate::snapshot;
 use es_core::prelude::*;
 use es_core::store::memory::MemoryStore;
 use es_core::store::{RowScan, StreamRead};
 use es_core::testing::{Fault, FaultyStore};
-use es_core::{Commit, EventType, NewEvent, StreamId};
+use es_core::{Commit, StreamId};
 use es_tests::account::{Account, AccountEvent, Close, Deposit, Open, Withdraw};
 use es_tests::stores::on_every_store;
 use proptest::prelude::*;

@@ -14,6 +14,7 @@
 
 mod context;
 pub(crate) mod decision;
+pub(crate) mod history;
 pub mod repository;
 pub mod snapshot;
 mod snapshot_list;

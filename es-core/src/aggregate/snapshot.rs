@@ -41,7 +41,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use crate::aggregate::Aggregate;
-use crate::aggregate::repository::history::History;
+use crate::aggregate::history::History;
 use crate::model::ContentType;
 use crate::model::digest::Fnv;
 use crate::model::reserved::{SNAPSHOTS, stream_prefix};
@@ -190,8 +190,8 @@ pub struct SnapshotHeader {
     pub digest: u64,
     /// The position of the last event in the state.
     pub position: Position,
-    /// The greatest canonical key of the events in the state. The snapshot is stale if an event after its revision has a
-    /// lower key. `None` if the level of the aggregate has one order.
+    /// The greatest canonical key of the events in the state. The snapshot is stale if an event after its revision has
+    /// a lower key. `None` if the level of the aggregate has one order.
     pub last: Option<CanonicalKey>,
     /// The last event of each origin in the state. Empty if no event was replicated.
     pub origins: VectorClock,

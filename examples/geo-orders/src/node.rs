@@ -37,7 +37,8 @@ pub async fn run() -> Result<(), Box<dyn Error>> {
     let (certificate, key) = (format!("{}.pem", start.name), format!("{}.key", start.name));
     let tls = TlsConfig::load(files(&certificate), files(&key), files("ca.pem"))?;
 
-    let mut options = ReplicaOptions::new(start.name.clone()).aggregate::<Order>()?.with_confirm_timeout(CONFIRM_TIMEOUT);
+    let options = ReplicaOptions::new(start.name.clone()).with_confirm_timeout(CONFIRM_TIMEOUT);
+    let mut options = options.aggregate::<Order>()?;
     let mut peers: Vec<Arc<dyn Peer>> = Vec::new();
     for (name, address) in &start.peers {
         let peer: Arc<dyn Peer> = Arc::new(TlsPeer::new(name, address, tls.clone())?);

@@ -47,6 +47,7 @@ fn crates_depend_on_each_other_as_the_map_draws() {
         ("es-macros", vec![]),
         ("es-log", vec!["es-core"]),
         ("es-rocksdb", vec!["es-core"]),
+        ("es-replication", vec!["es-core"]),
         ("es-personal", vec!["es-core"]),
         ("es-saga", vec!["es-core", "es-macros"]),
         ("es-cli", vec!["es-core", "es-rocksdb", "es-tool"]),
@@ -63,6 +64,7 @@ fn crates_depend_on_each_other_as_the_map_draws() {
         ("order-service", vec!["es-core", "es-http", "es-rocksdb", "es-saga", "es-tool"]),
         ("outbox", vec!["es-core", "es-rocksdb", "order-service"]),
         ("sqlite-projection", vec!["es-core", "es-rocksdb", "order-service"]),
+        ("geo-orders", vec!["es-core", "es-replication", "es-rocksdb"]),
         ("xtask", vec![]),
     ];
     let expected: BTreeMap<String, BTreeSet<String>> = expected

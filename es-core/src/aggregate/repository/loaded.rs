@@ -1,7 +1,7 @@
 //! [`Loaded`]: the state of an aggregate, and how events extend it.
 
+use crate::aggregate::history::History;
 use crate::aggregate::repository::error::LoadError;
-use crate::aggregate::repository::history::History;
 use crate::aggregate::{EventContext, Evolve};
 use crate::model::{CanonicalKey, EventView, Position, RecordedEvent, Revision, Version};
 use crate::schema::Events;

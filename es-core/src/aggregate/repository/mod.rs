@@ -11,7 +11,6 @@
 //! - `turns`: commands to one aggregate in one process wait for each other.
 //! - `cache`: the most recently used states.
 //! - `load`: snapshot or cached state, then the events after it. `loaded`: the state, and how events extend it.
-//! - `history`: the origins and the commands of the events in a replicated state.
 //! - `plan`: decides and encodes without committing, so that several plans can share one commit.
 //! - `unit`: one or several commands in one commit, with retry. `execute` is a unit of one command.
 //! - `command_id`: the first result of a command, stored with its events.
@@ -23,7 +22,6 @@ mod cache;
 mod command_id;
 mod error;
 mod execute;
-pub(crate) mod history;
 mod load;
 mod loaded;
 mod metrics;

@@ -44,13 +44,13 @@ impl History {
         &self.commands
     }
 
-    pub(super) fn version(&self) -> Version {
+    pub(crate) fn version(&self) -> Version {
         Version::of_origins(&self.origins)
     }
 
     /// Returns the last event of each origin that precedes `event` in canonical order, and that the node of `event` had
     /// not recorded when it decided.
-    pub(super) fn concurrent_with(&self, event: EventView<'_>) -> Vec<Dot> {
+    pub(crate) fn concurrent_with(&self, event: EventView<'_>) -> Vec<Dot> {
         let Some(stamp) = event.stamp() else { return Vec::new() };
         let seen = stamp.seen.as_ref().or_else(|| self.clocks.get(&stamp.dot.origin));
         let is_concurrent = |dot: &Dot| {
@@ -62,14 +62,14 @@ impl History {
 
     /// Returns `false` if the event belongs to a command that was executed under the same id on another node, whose
     /// events precede this one.
-    pub(super) fn counts(&self, event: EventView<'_>) -> bool {
+    pub(crate) fn counts(&self, event: EventView<'_>) -> bool {
         let Some(stamp) = event.stamp() else { return true };
         let Some((command, _)) = &stamp.command else { return true };
         self.commands.get(&command_key(command)).is_none_or(|first| *first == stamp.dot.origin)
     }
 
     /// Adds an event to the history of a state with `folded` events.
-    pub(super) fn record(history: &mut Option<Box<Self>>, event: EventView<'_>, folded: u64) {
+    pub(crate) fn record(history: &mut Option<Box<Self>>, event: EventView<'_>, folded: u64) {
         let stamp = event.stamp().filter(|stamp| stamp.dot.origin != OriginId::GENESIS);
         match (stamp, history) {
             // Nothing was replicated so far: the revision identifies the events.
