@@ -292,8 +292,10 @@ async fn a_node_from_an_old_backup_takes_a_new_origin() {
     a.add(1, 10).await;
     b.pull(&a).await;
     let origin = a.origin().await;
-    let restored = start("a", backup, options("a").member(Arc::new(b.as_peer()))).await;
-    assert_ne!(restored.origin().await, origin);
+    let copied = start("a", backup.copy(a.store.log_id()), options("a").member(Arc::new(b.as_peer()))).await;
+    assert_ne!(copied.origin().await, origin, "B knows an event that the copy of the directory has not");
+    let restored = start("a", backup, options("a")).await;
+    assert_ne!(restored.origin().await, origin, "a restored backup has another log id");
     restored.add(1, 100).await;
     restored.pull(&b).await;
     b.pull(&restored).await;
@@ -596,7 +598,7 @@ async fn a_local_event_of_a_replicated_stream_has_no_stamp_and_no_unique_key() {
 async fn two_nodes_with_one_origin_are_detected() {
     let a = node("a").await;
     a.add(1, 1).await;
-    let copy = start("a", a.store.copy(LogId::new()), options("a")).await;
+    let copy = start("a", a.store.copy(a.store.log_id()), options("a")).await;
     a.add(1, 2).await;
     copy.add(1, 3).await;
     let b = node("b").await;
@@ -652,11 +654,14 @@ async fn an_event_far_ahead_of_the_clock_waits() {
     a.add(1, 1).await;
     a_clock.advance(Duration::from_secs(61));
     a.add(1, 2).await;
+    let c = start("c", MemoryStore::with_clock(b_clock.clone()), options("c").with_clock(b_clock.clone())).await;
+    c.add(2, 1).await;
+    a.pull(&c).await;
     let error = b.try_pull(&a).await.expect_err("ahead");
     assert!(matches!(error, PullError::Refused(Refusal::ClockAhead { .. })), "{error:?}");
-    assert_eq!(b.state(1).await.sum, 1, "the event before it is stored");
+    assert_eq!((b.state(1).await.sum, b.events().await), (1, 1), "the event before it is stored, and none after it");
     b_clock.advance(Duration::from_secs(1));
-    assert_eq!(b.pull(&a).await.events, 1);
+    assert_eq!(b.pull(&a).await.events, 2);
     // The events of B follow those that it has received, although its clock does not.
     b.add(1, 4).await;
     assert!(b_clock.now() < a_clock.now());

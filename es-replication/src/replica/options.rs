@@ -57,7 +57,7 @@ impl ReplicaOptions {
 
     /// Adds another member of the group. When the store opens, every member is asked how it knows the end of this
     /// node's events. If a member does not answer, or knows more than this node, the node takes a new origin, so that
-    /// it never gives an id to two events.
+    /// it never gives an id to two events. A store that was restored from a backup always gets a new origin.
     #[must_use]
     pub fn member(mut self, peer: Arc<dyn Peer>) -> Self {
         self.members.push(peer);

@@ -2,7 +2,7 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `s` | identity: name and origin of the node, as JSON |
+//! | `s` | identity: name, origin and log of the node, as JSON |
 //! | `h` | generation of the state 8, greatest hybrid time 8, position of the last replicated event 8 |
 //! | `o` origin 8 | last sequence that is accounted for 8, hybrid time of the last event 8, its id 16; 0 if removed |
 //! | `d` origin 8, sequence 8 | position of the event 8 |
@@ -15,7 +15,7 @@
 use std::num::NonZeroU64;
 
 use bytes::Bytes;
-use es_core::model::{Category, Dot, HybridTime, LogPosition, OriginId, Table};
+use es_core::model::{Category, Dot, HybridTime, LogId, LogPosition, OriginId, Table};
 use es_core::store::implement::RowChange;
 use es_core::{EventId, Position, StoreError};
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,8 @@ pub(crate) struct Identity {
     pub(crate) name: String,
     /// The origin of the events that the node decides.
     pub(crate) origin: OriginId,
+    /// The log in which the origin began or was continued. A restored backup has another one.
+    pub(crate) log_id: LogId,
 }
 
 impl Identity {

@@ -33,12 +33,19 @@ pub(crate) async fn start(store: &dyn EventStore, options: &ReplicaOptions) -> R
         check_identity(identity, options)?;
     }
     let origin = match &identity {
-        Some(identity) if is_confirmed(store, &table, identity.origin, options).await? => identity.origin,
+        // A restored backup has another log id. No answer of a member is enough then: a lost event may return with a
+        // backup of another node.
+        Some(identity)
+            if identity.log_id == store.log_id() && is_confirmed(store, &table, identity.origin, options).await? =>
+        {
+            identity.origin
+        }
         _ => new_origin(options),
     };
     if identity.as_ref().is_none_or(|identity| identity.origin != origin) {
         tracing::info!(node = options.name, %origin, before = ?identity.map(|before| before.origin), "new origin");
-        let identity = Identity { format: Identity::FORMAT, name: options.name.clone(), origin };
+        let (format, log_id) = (Identity::FORMAT, store.log_id());
+        let identity = Identity { format, name: options.name.clone(), origin, log_id };
         let value = serde_json::to_vec(&identity).map_err(|error| StoreError::io("write the identity", error))?;
         store.commit(Commit::new().put_row(table.clone(), rows::IDENTITY, value)).await?;
     }

@@ -35,6 +35,8 @@ pub(crate) struct Setup {
     pub(crate) network: Arc<Network>,
     pub(crate) random: Arc<SeededEntropy>,
     pub(crate) nodes: usize,
+    /// Whether backups are copies of the directory, instead of backups that are restored.
+    pub(crate) copies_directories: bool,
 }
 
 impl Node {
@@ -65,11 +67,18 @@ impl Node {
     }
 
     /// Returns the node after a crash and a restart: with its store if `backup` is `None`.
-    pub(crate) async fn restart(self, setup: &Setup, backup: Option<usize>) -> Self {
+    ///
+    /// A copy of the directory has the log id of the store, so the node asks the other ones whether it lost events. They
+    /// cannot know of an event that only a newer copy of another node has, so no node returns to a newer copy.
+    pub(crate) async fn restart(mut self, setup: &Setup, backup: Option<usize>) -> Self {
         setup.network.stop(self.number);
         self.traces.settle().await;
         let store = match backup {
             None => self.store.copy(self.store.log_id()),
+            Some(index) if setup.copies_directories => {
+                self.backups.truncate(index + 1);
+                self.backups[index].copy(self.store.log_id())
+            }
             Some(index) => self.backups[index].copy(LogId::new()),
         };
         Self::start(setup, self.number, store, self.clock, self.backups).await

@@ -65,7 +65,8 @@ impl World {
         let random = Arc::new(SeededEntropy::new(seed));
         let network = Arc::new(Network::new(Arc::clone(&random), faults.sends_by_origin));
         let nodes = 3 + (random.next_u64() % 5) as usize;
-        let setup = Setup { network, random, nodes };
+        let copies_directories = random.next_u64().is_multiple_of(2);
+        let setup = Setup { network, random, nodes, copies_directories };
         let links = topology(&setup.random, nodes);
         let mut world = Self {
             setup,
