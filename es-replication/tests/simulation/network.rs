@@ -48,11 +48,12 @@ impl Network {
         self.state().sources.insert(node, source);
     }
 
-    /// Stops a node. A new process receives no answer to a request of the old one.
+    /// Stops a node. A new process neither receives answers to requests of the old one nor repeats answers that the old
+    /// one gave. An answer of the old one that is under way still arrives.
     pub(crate) fn stop(&self, node: usize) {
         let mut state = self.state();
         state.sources.remove(&node);
-        state.last.retain(|(from, _), _| *from != node);
+        state.last.retain(|(from, to), _| *from != node && *to != node);
     }
 
     pub(crate) fn cut(&self, one: usize, other: usize) {
