@@ -71,6 +71,9 @@ mod peer;
 mod replica;
 mod source;
 mod target;
+#[cfg(feature = "tls")]
+#[allow(dead_code, unused_imports, reason = "the transport uses it")]
+mod wire;
 
 pub use error::{PeerError, PullError, Refusal, StaleReplica, StartError};
 pub use page::{Claim, Confirmation, ForeignEvent, Item, Page, Pull};
