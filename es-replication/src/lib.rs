@@ -71,8 +71,11 @@ mod peer;
 mod replica;
 mod source;
 mod target;
+#[cfg(feature = "test-ca")]
+mod test_ca;
 #[cfg(feature = "tls")]
-#[allow(dead_code, unused_imports, reason = "the transport uses it")]
+mod transport;
+#[cfg(feature = "tls")]
 mod wire;
 
 pub use error::{PeerError, PullError, Refusal, StaleReplica, StartError};
@@ -80,3 +83,7 @@ pub use page::{Claim, Confirmation, ForeignEvent, Item, Page, Pull};
 pub use peer::{LocalPeer, Peer};
 pub use replica::{Pulled, Replica, ReplicaOptions, Token, WaitError};
 pub use source::Source;
+#[cfg(feature = "test-ca")]
+pub use test_ca::{NodeFiles, TestCa, TestCaError};
+#[cfg(feature = "tls")]
+pub use transport::{Server, ServerOptions, TlsConfig, TlsError, TlsPeer};
