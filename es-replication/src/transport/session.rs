@@ -57,7 +57,12 @@ impl Answerer {
         let _ = stream.set_nodelay(true);
         let certificates = self.tls.current().await;
         let handshake = TlsAcceptor::from(Arc::clone(&certificates.server)).accept(stream);
-        let stream = match timeout(self.options.timeout, handshake).await {
+        let mut stopped = self.stopped.clone();
+        let accepted = tokio::select! {
+            () = until_stopped(&mut stopped) => return,
+            accepted = timeout(self.options.timeout, handshake) => accepted,
+        };
+        let stream = match accepted {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return refusal::record(refusal::HANDSHAKE, address, &error),
             Err(_) => return refusal::record(refusal::TIMEOUT, address, &ConnectionError::Timeout),
@@ -90,7 +95,12 @@ impl Answerer {
         client: &str,
         node: &str,
     ) -> Result<(), ConnectionError> {
-        match connection.receive(MAX_REQUEST_BYTES).await? {
+        let mut stopped = self.stopped.clone();
+        let hello = tokio::select! {
+            () = until_stopped(&mut stopped) => return Ok(()),
+            hello = connection.receive(MAX_REQUEST_BYTES) => hello?,
+        };
+        match hello {
             Message::Hello { .. } if !self.peers.contains(client) => {
                 return Err(ConnectionError::UnknownPeer { found: client.to_owned() });
             }
@@ -103,7 +113,6 @@ impl Answerer {
         let answer = Message::HelloAnswer { node: node.to_owned() };
         connection.send(&answer.encode(MAX_REQUEST_BYTES)?).await?;
         tracing::debug!(client, "a peer connected");
-        let mut stopped = self.stopped.clone();
         loop {
             let request = tokio::select! {
                 () = until_stopped(&mut stopped) => return Ok(()),
