@@ -72,6 +72,12 @@ mod peer;
 mod replica;
 mod source;
 mod target;
+#[cfg(feature = "test-ca")]
+mod test_ca;
+#[cfg(feature = "tls")]
+mod transport;
+#[cfg(feature = "tls")]
+mod wire;
 
 pub use error::{PeerError, PullError, Refusal, StaleReplica, StartError};
 pub use link::{Link, LinkState, LinkStatus};
@@ -79,3 +85,7 @@ pub use page::{Claim, Confirmation, ForeignEvent, Item, Page, Pull};
 pub use peer::{LocalPeer, Peer};
 pub use replica::{Pulled, Replica, ReplicaOptions, Token, WaitError};
 pub use source::Source;
+#[cfg(feature = "test-ca")]
+pub use test_ca::{NodeFiles, TestCa, TestCaError};
+#[cfg(feature = "tls")]
+pub use transport::{Server, ServerOptions, TlsConfig, TlsError, TlsPeer};

@@ -79,7 +79,15 @@ impl ForeignEvent {
     /// Returns the approximate size of the event in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.data.payload.len() + self.stream.as_str().len() + self.data.event_type.as_str().len() + 100
+        /// The size of ids, times and lengths.
+        const FIXED: usize = 150;
+        let EventData { payload, event_type, tags, metadata, stamp, .. } = &self.data;
+        let names = self.stream.as_str().len() + event_type.as_str().len();
+        let tags: usize = tags.iter().map(|tag| tag.as_str().len()).sum();
+        let clock = stamp.as_ref().and_then(|stamp| stamp.seen.as_ref()).map_or(0, |seen| seen.iter().len() * 16);
+        // Metadata that the store has accepted can be serialized.
+        let metadata = if metadata.is_empty() { 0 } else { serde_json::to_vec(metadata).map_or(0, |json| json.len()) };
+        payload.len() + names + tags + clock + metadata + FIXED
     }
 }
 

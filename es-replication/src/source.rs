@@ -93,7 +93,7 @@ impl Source {
             let mut events = self.store.read_log(LogRead::matching(query.clone()).after(cursor).limit(BATCH)).await?;
             let before = count;
             while let Some(event) = events.next().await? {
-                let is_full = page.bytes >= pull.max_bytes as usize || count >= MAX_READ;
+                let is_full = !page.items.is_empty() && page.bytes >= pull.max_bytes as usize || count >= MAX_READ;
                 // A page ends between two commits.
                 if is_full && page.commit != Some(start_of_commit(&event)) {
                     return Ok(Some(page.finish(self.cursor(cursor), knowledge, false)));

@@ -1,0 +1,192 @@
+//! [`Message`]: what a frame carries.
+
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use es_core::EventId;
+use es_core::model::{Dot, OriginId};
+use prost::Message as _;
+
+use crate::page::{Claim, Confirmation, Item, Page, Pull};
+use crate::wire::error::{DecodeError, EncodeError};
+use crate::wire::event::{decode_uuid, encode_event, encode_uuid};
+use crate::wire::frame::{FrameBuilder, Header, Kind};
+use crate::wire::proto;
+
+/// A message of the protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Message {
+    /// The first message of a client, with its name.
+    Hello {
+        node: String,
+    },
+    /// The answer of the server, with its name.
+    HelloAnswer {
+        node: String,
+    },
+    Pull(Pull),
+    Page(Page),
+    Confirm(Claim),
+    Confirmation(Confirmation),
+    /// A request failed, or the connection is refused.
+    Error(String),
+    /// The server still works on the answer.
+    Heartbeat,
+}
+
+impl Message {
+    pub(crate) const fn kind(&self) -> Kind {
+        match self {
+            Self::Hello { .. } => Kind::Hello,
+            Self::HelloAnswer { .. } => Kind::HelloAnswer,
+            Self::Pull(_) => Kind::Pull,
+            Self::Page(_) => Kind::Page,
+            Self::Confirm(_) => Kind::Confirm,
+            Self::Confirmation(_) => Kind::Confirmation,
+            Self::Error(_) => Kind::Error,
+            Self::Heartbeat => Kind::Heartbeat,
+        }
+    }
+
+    /// Returns the frame with this message. Its payload has at most `max_bytes`, also before the compression.
+    pub(crate) fn encode(self, max_bytes: u32) -> Result<Vec<u8>, EncodeError> {
+        let kind = self.kind();
+        let mut frame = FrameBuilder::new(max_bytes);
+        match self {
+            Self::Hello { node } | Self::HelloAnswer { node } => frame.push(&proto::WireHello { node }),
+            Self::Pull(pull) => frame.push(&proto::WirePull::from(pull)),
+            Self::Page(page) => encode_page(page, &mut frame),
+            Self::Confirm(Claim { origin }) => frame.push(&proto::WireClaim { origin: origin.get() }),
+            Self::Confirmation(confirmation) => frame.push(&proto::WireConfirmation::from(confirmation)),
+            Self::Error(message) => frame.push(&proto::WireFailure { message }),
+            Self::Heartbeat => frame.push(&proto::WireHeartbeat {}),
+        }?;
+        frame.finish(kind)
+    }
+
+    /// Decodes the payload of a frame, which has at most `max_bytes` after the decompression.
+    pub(crate) fn decode(header: &Header, payload: Vec<u8>, max_bytes: u32) -> Result<Self, DecodeError> {
+        let payload = header.open(payload, max_bytes)?;
+        Ok(match header.kind {
+            Kind::Hello => Self::Hello { node: proto::WireHello::decode(payload)?.node },
+            Kind::HelloAnswer => Self::HelloAnswer { node: proto::WireHello::decode(payload)?.node },
+            Kind::Pull => Self::Pull(proto::WirePull::decode(payload)?.try_into()?),
+            Kind::Page => Self::Page(decode_page(payload)?),
+            Kind::Confirm => Self::Confirm(Claim { origin: OriginId::new(proto::WireClaim::decode(payload)?.origin) }),
+            Kind::Confirmation => Self::Confirmation(proto::WireConfirmation::decode(payload)?.try_into()?),
+            Kind::Error => Self::Error(proto::WireFailure::decode(payload)?.message),
+            Kind::Heartbeat => {
+                proto::WireHeartbeat::decode(payload)?;
+                Self::Heartbeat
+            }
+        })
+    }
+}
+
+impl From<Pull> for proto::WirePull {
+    fn from(pull: Pull) -> Self {
+        let Pull { knowledge, cursor, max_bytes, wait } = pull;
+        Self {
+            knowledge: Some((&knowledge).into()),
+            cursor: cursor.map(Into::into),
+            max_bytes,
+            wait_seconds: wait.as_secs(),
+            wait_nanos: wait.subsec_nanos(),
+        }
+    }
+}
+
+impl TryFrom<proto::WirePull> for Pull {
+    type Error = DecodeError;
+
+    fn try_from(pull: proto::WirePull) -> Result<Self, DecodeError> {
+        if pull.wait_nanos >= 1_000_000_000 {
+            return Err(DecodeError::field("the wait of a pull", "less than a second in nanoseconds", pull.wait_nanos));
+        }
+        Ok(Self {
+            knowledge: pull.knowledge.unwrap_or_default().try_into()?,
+            cursor: pull.cursor.map(TryInto::try_into).transpose()?,
+            max_bytes: pull.max_bytes,
+            wait: Duration::new(pull.wait_seconds, pull.wait_nanos),
+        })
+    }
+}
+
+impl From<Confirmation> for proto::WireConfirmation {
+    fn from(confirmation: Confirmation) -> Self {
+        let Confirmation { last } = confirmation;
+        let id = last.and_then(|(_, id)| id).map(|id| encode_uuid(id.as_uuid()));
+        Self { last: last.map(|(dot, _)| dot.into()), id }
+    }
+}
+
+impl TryFrom<proto::WireConfirmation> for Confirmation {
+    type Error = DecodeError;
+
+    fn try_from(confirmation: proto::WireConfirmation) -> Result<Self, DecodeError> {
+        let id = confirmation.id.map(|id| decode_uuid("an event id", &id)).transpose()?.map(EventId::from_uuid);
+        match confirmation.last {
+            Some(last) => Ok(Self { last: Some((last.try_into()?, id)) }),
+            None if id.is_some() => Err(DecodeError::field("a confirmation", "an id with its dot", "an id only")),
+            None => Ok(Self { last: None }),
+        }
+    }
+}
+
+fn encode_page(page: Page, frame: &mut FrameBuilder) -> Result<(), EncodeError> {
+    let Page { items, cursor, knowledge, is_last, ids } = page;
+    let (cursor, knowledge) = (Some(cursor.into()), Some((&knowledge).into()));
+    let id = |(dot, id): (Dot, EventId)| proto::WireEventId { dot: Some(dot.into()), id: encode_uuid(id.as_uuid()) };
+    let ids = ids.into_iter().map(id).collect();
+    frame.push_delimited(&proto::WirePageStart { cursor, knowledge, is_last, ids })?;
+    for item in items {
+        match item {
+            Item::Commit(events) if events.is_empty() => return Err(EncodeError::EmptyCommit),
+            Item::Commit(events) => {
+                for (index, event) in events.into_iter().enumerate() {
+                    let event = proto::WireEntryKind::Event(encode_event(event, index == 0)?);
+                    frame.push_delimited(&proto::WireEntry { kind: Some(event) })?;
+                }
+            }
+            Item::Gap { origin, from, through } => {
+                let gap = proto::WireGap { origin: origin.get(), from: from.get(), through: through.get() };
+                frame.push_delimited(&proto::WireEntry { kind: Some(proto::WireEntryKind::Gap(gap)) })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn decode_page(mut payload: Bytes) -> Result<Page, DecodeError> {
+    let start = proto::WirePageStart::decode_length_delimited(&mut payload)?;
+    let cursor = start.cursor.ok_or_else(|| DecodeError::field("the cursor of a page", "a position", "none"))?;
+    let mut items = Vec::new();
+    while payload.has_remaining() {
+        match proto::WireEntry::decode_length_delimited(&mut payload)?.kind {
+            Some(proto::WireEntryKind::Gap(gap)) => items.push(gap.try_into()?),
+            Some(proto::WireEntryKind::Event(event)) => {
+                let starts_commit = event.starts_commit;
+                let event = event.try_into()?;
+                match items.last_mut() {
+                    _ if starts_commit => items.push(Item::Commit(vec![event])),
+                    Some(Item::Commit(events)) => events.push(event),
+                    _ => return Err(DecodeError::field("an event", "the start of a commit", "a later event")),
+                }
+            }
+            None => return Err(DecodeError::field("an entry of a page", "an event or a gap", "another entry")),
+        }
+    }
+    Ok(Page {
+        items,
+        cursor: cursor.try_into()?,
+        knowledge: start.knowledge.unwrap_or_default().try_into()?,
+        is_last: start.is_last,
+        ids: start.ids.into_iter().map(decode_event_id).collect::<Result<_, _>>()?,
+    })
+}
+
+fn decode_event_id(event: proto::WireEventId) -> Result<(Dot, EventId), DecodeError> {
+    let proto::WireEventId { dot, id } = event;
+    let dot = dot.ok_or_else(|| DecodeError::field("the id of an event", "a dot", "none"))?;
+    Ok((dot.try_into()?, EventId::from_uuid(decode_uuid("an event id", &id)?)))
+}

@@ -1,0 +1,170 @@
+//! The structs that are encoded. A field keeps its tag forever; a new field gets a new tag.
+
+use bytes::Bytes;
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct WireHello {
+    #[prost(string, tag = "1")]
+    pub(super) node: String,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct WireFailure {
+    #[prost(string, tag = "1")]
+    pub(super) message: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub(super) struct WireHeartbeat {}
+
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub(super) struct WireDot {
+    #[prost(fixed64, tag = "1")]
+    pub(super) origin: u64,
+    #[prost(uint64, tag = "2")]
+    pub(super) sequence: u64,
+}
+
+/// A vector clock: origin, sequence, origin, sequence, and so on, in the order of the origins.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct WireClock {
+    #[prost(fixed64, repeated, tag = "1")]
+    pub(super) pairs: Vec<u64>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct WireLogPosition {
+    #[prost(bytes = "bytes", optional, tag = "1")]
+    pub(super) log_id: Option<Bytes>,
+    /// 0 for the position before the first event.
+    #[prost(uint64, tag = "2")]
+    pub(super) position: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct WirePull {
+    #[prost(message, optional, tag = "1")]
+    pub(super) knowledge: Option<WireClock>,
+    #[prost(message, optional, tag = "2")]
+    pub(super) cursor: Option<WireLogPosition>,
+    #[prost(uint32, tag = "3")]
+    pub(super) max_bytes: u32,
+    #[prost(uint64, tag = "4")]
+    pub(super) wait_seconds: u64,
+    #[prost(uint32, tag = "5")]
+    pub(super) wait_nanos: u32,
+}
+
+/// The first message of a page. The entries follow it.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct WirePageStart {
+    #[prost(message, optional, tag = "1")]
+    pub(super) cursor: Option<WireLogPosition>,
+    #[prost(message, optional, tag = "2")]
+    pub(super) knowledge: Option<WireClock>,
+    #[prost(bool, tag = "3")]
+    pub(super) is_last: bool,
+    #[prost(message, repeated, tag = "4")]
+    pub(super) ids: Vec<WireEventId>,
+}
+
+/// The id of the event with a dot.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct WireEventId {
+    #[prost(message, optional, tag = "1")]
+    pub(super) dot: Option<WireDot>,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(super) id: Bytes,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct WireEntry {
+    #[prost(oneof = "WireEntryKind", tags = "1, 2")]
+    pub(super) kind: Option<WireEntryKind>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Oneof)]
+#[expect(clippy::large_enum_variant, reason = "almost all entries are events, and one is decoded at a time")]
+pub(super) enum WireEntryKind {
+    #[prost(message, tag = "1")]
+    Event(WireEvent),
+    #[prost(message, tag = "2")]
+    Gap(WireGap),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub(super) struct WireGap {
+    #[prost(fixed64, tag = "1")]
+    pub(super) origin: u64,
+    #[prost(uint64, tag = "2")]
+    pub(super) from: u64,
+    #[prost(uint64, tag = "3")]
+    pub(super) through: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct WireEvent {
+    /// Whether the event is the first one of its commit.
+    #[prost(bool, tag = "1")]
+    pub(super) starts_commit: bool,
+    #[prost(string, tag = "2")]
+    pub(super) stream: String,
+    /// In microseconds since 1970.
+    #[prost(sint64, tag = "3")]
+    pub(super) occurred_at: i64,
+    #[prost(bytes = "bytes", tag = "4")]
+    pub(super) id: Bytes,
+    #[prost(string, tag = "5")]
+    pub(super) event_type: String,
+    #[prost(uint32, tag = "6")]
+    pub(super) version: u32,
+    #[prost(string, tag = "7")]
+    pub(super) content_type: String,
+    #[prost(bytes = "bytes", tag = "8")]
+    pub(super) payload: Bytes,
+    #[prost(string, repeated, tag = "9")]
+    pub(super) tags: Vec<String>,
+    /// A JSON object; empty if there is no metadata.
+    #[prost(string, tag = "10")]
+    pub(super) metadata: String,
+    #[prost(bytes = "bytes", optional, tag = "11")]
+    pub(super) correlation_id: Option<Bytes>,
+    #[prost(bytes = "bytes", optional, tag = "12")]
+    pub(super) causation_id: Option<Bytes>,
+    #[prost(message, optional, tag = "13")]
+    pub(super) stamp: Option<WireStamp>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct WireStamp {
+    #[prost(message, optional, tag = "1")]
+    pub(super) dot: Option<WireDot>,
+    #[prost(fixed64, tag = "2")]
+    pub(super) time: u64,
+    #[prost(message, optional, tag = "3")]
+    pub(super) seen: Option<WireClock>,
+    #[prost(message, optional, tag = "4")]
+    pub(super) command: Option<WireCommand>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct WireCommand {
+    #[prost(string, tag = "1")]
+    pub(super) id: String,
+    #[prost(fixed64, tag = "2")]
+    pub(super) digest: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub(super) struct WireClaim {
+    #[prost(fixed64, tag = "1")]
+    pub(super) origin: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct WireConfirmation {
+    #[prost(message, optional, tag = "1")]
+    pub(super) last: Option<WireDot>,
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    pub(super) id: Option<Bytes>,
+}

@@ -1,0 +1,298 @@
+//! Any message round-trips, and anything else is refused.
+
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use chrono::DateTime;
+use es_core::model::{
+    CommandDigest, CommandId, ContentType, CorrelationId, Dot, HybridTime, KeyChange, LogId, LogPosition, Metadata,
+    OriginId, Stamp, Tag, UniqueKey, VectorClock,
+};
+use es_core::{EventData, EventId, EventType, Position, StreamId};
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::frame::{Kind, decompress};
+use super::{DecodeError, EncodeError, HEADER_BYTES, Header, Message};
+use crate::page::{Claim, Confirmation, ForeignEvent, Item, Page, Pull};
+
+const MAX_BYTES: u32 = 1024 * 1024;
+
+fn uuid() -> impl Strategy<Value = Uuid> {
+    any::<u128>().prop_map(Uuid::from_u128)
+}
+
+fn dot() -> impl Strategy<Value = Dot> {
+    (any::<u64>(), any::<NonZeroU64>()).prop_map(|(origin, sequence)| Dot { origin: OriginId::new(origin), sequence })
+}
+
+fn clock() -> impl Strategy<Value = VectorClock> {
+    vec(dot(), 0..6).prop_map(|dots| dots.into_iter().collect())
+}
+
+fn position() -> impl Strategy<Value = LogPosition> {
+    (option::of(uuid()), option::of(1..u64::MAX / 4)).prop_map(|(log_id, position)| LogPosition {
+        log_id: log_id.map(LogId::from_uuid),
+        position: position.and_then(Position::new),
+    })
+}
+
+fn name() -> impl Strategy<Value = String> {
+    "[a-zA-Z0-9_:/ é-]{0,20}[a-z]"
+}
+
+fn metadata() -> impl Strategy<Value = Metadata> {
+    let value = prop_oneof![
+        any::<i64>().prop_map(serde_json::Value::from),
+        ".{0,20}".prop_map(serde_json::Value::from),
+        Just(serde_json::json!({"list": [1, 2.5, null, {"deep": "ü\u{0}"}]})),
+    ];
+    btree_map(".{0,10}", value, 0..4).prop_map(Metadata::from_iter)
+}
+
+fn stamp() -> impl Strategy<Value = Stamp> {
+    (dot(), any::<u64>(), option::of(clock()), option::of((name(), any::<u64>()))).prop_map(
+        |(dot, time, seen, command)| Stamp {
+            dot,
+            time: HybridTime::from_bits(time),
+            seen,
+            command: command
+                .map(|(id, digest)| (CommandId::new(id).expect("a name"), CommandDigest::from_bits(digest))),
+        },
+    )
+}
+
+prop_compose! {
+    fn data()(
+        (id, correlation_id, causation_id) in (uuid(), option::of(uuid()), option::of(uuid())),
+        (event_type, version, tags) in (name(), 1_u32.., vec(name(), 0..4)),
+        content_type in prop_oneof![
+            Just(ContentType::Json),
+            Just(ContentType::MessagePack),
+            "image/[a-z]{1,9}".prop_map(ContentType::from),
+        ],
+        (payload, metadata, stamp) in (vec(any::<u8>(), 0..300), metadata(), stamp()),
+    ) -> EventData {
+        let event_type = EventType::new(event_type).expect("a name");
+        EventData {
+            id: EventId::from_uuid(id),
+            tags: tags.iter().map(|tag| Tag::new(tag).expect("a name")).collect(),
+            metadata,
+            correlation_id: correlation_id.map(CorrelationId::from_uuid),
+            causation_id: causation_id.map(EventId::from_uuid),
+            stamp: Some(Box::new(stamp)),
+            ..EventData::new(event_type, version, content_type, payload)
+        }
+    }
+}
+
+fn event() -> impl Strategy<Value = ForeignEvent> {
+    (name(), data(), -1_000_000_000_000_000_i64..4_000_000_000_000_000).prop_map(|(stream, data, micros)| {
+        ForeignEvent {
+            stream: StreamId::new(stream).expect("a name"),
+            data,
+            occurred_at: DateTime::from_timestamp_micros(micros).expect("a time"),
+        }
+    })
+}
+
+fn item() -> impl Strategy<Value = Item> {
+    let gap = (any::<u64>(), any::<NonZeroU64>(), any::<NonZeroU64>()).prop_map(|(origin, one, other)| Item::Gap {
+        origin: OriginId::new(origin),
+        from: one.min(other),
+        through: one.max(other),
+    });
+    prop_oneof![4 => vec(event(), 1..5).prop_map(Item::Commit), 1 => gap]
+}
+
+fn page() -> impl Strategy<Value = Page> {
+    let ids = vec((dot(), uuid().prop_map(EventId::from_uuid)), 0..4);
+    let parts = (vec(item(), 0..8), position(), clock(), any::<bool>(), ids);
+    parts.prop_map(|(items, cursor, knowledge, is_last, ids)| Page { items, cursor, knowledge, is_last, ids })
+}
+
+fn message() -> impl Strategy<Value = Message> {
+    let pull = (clock(), option::of(position()), any::<u32>(), any::<Duration>());
+    let pull = pull.prop_map(|(knowledge, cursor, max_bytes, wait)| Pull { knowledge, cursor, max_bytes, wait });
+    let last = option::of((dot(), option::of(uuid().prop_map(EventId::from_uuid))));
+    prop_oneof![
+        1 => ".*".prop_map(|node| Message::Hello { node }),
+        1 => ".*".prop_map(|node| Message::HelloAnswer { node }),
+        3 => pull.prop_map(Message::Pull),
+        6 => page().prop_map(Message::Page),
+        1 => any::<u64>().prop_map(|origin| Message::Confirm(Claim { origin: OriginId::new(origin) })),
+        1 => last.prop_map(|last| Message::Confirmation(Confirmation { last })),
+        1 => ".*".prop_map(Message::Error),
+        1 => Just(Message::Heartbeat),
+    ]
+}
+
+/// Decodes the bytes of one frame.
+fn decode(frame: &[u8]) -> Result<Message, DecodeError> {
+    let Some((header, payload)) = frame.split_first_chunk::<HEADER_BYTES>() else {
+        return Err(DecodeError::Truncated { expected: 0, found: frame.len() });
+    };
+    let header = Header::decode(*header, MAX_BYTES)?;
+    Message::decode(&header, payload.to_vec(), MAX_BYTES)
+}
+
+/// Returns a frame with any payload and a valid checksum.
+fn frame_of(kind: Kind, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = Message::Heartbeat.encode(MAX_BYTES).expect("a frame");
+    frame[6..8].copy_from_slice(&[kind as u8, flags]);
+    frame[8..12].copy_from_slice(&u32::try_from(payload.len()).expect("short").to_le_bytes());
+    let checksum = crc32c::crc32c_append(crc32c::crc32c(&frame[..12]), payload);
+    frame[12..].copy_from_slice(&checksum.to_le_bytes());
+    [&frame[..], payload].concat()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_message_round_trips(message in message()) {
+        let frame = message.clone().encode(MAX_BYTES).expect("a frame");
+        prop_assert_eq!(decode(&frame).expect("a message"), message);
+    }
+
+    #[test]
+    fn a_flipped_bit_is_detected(message in message(), place in any::<proptest::sample::Index>(), bit in 0_u8..8) {
+        let mut frame = message.encode(MAX_BYTES).expect("a frame");
+        let place = place.index(frame.len());
+        frame[place] ^= 1 << bit;
+        prop_assert!(decode(&frame).is_err());
+    }
+
+    #[test]
+    fn a_truncated_frame_is_refused(message in message(), length in any::<proptest::sample::Index>()) {
+        let frame = message.encode(MAX_BYTES).expect("a frame");
+        prop_assert!(decode(&frame[..length.index(frame.len())]).is_err());
+    }
+
+    #[test]
+    fn random_bytes_are_refused(bytes in vec(any::<u8>(), 0..200)) {
+        prop_assert!(decode(&bytes).is_err());
+    }
+
+    /// A peer that computes the checksum of what it sends cannot cause a panic, either.
+    #[test]
+    fn any_payload_is_decoded_or_refused(
+        kind in proptest::sample::select(&Kind::ALL[..]),
+        flags in 0_u8..2,
+        payload in vec(any::<u8>(), 0..200),
+    ) {
+        let _ = decode(&frame_of(kind, flags, &payload));
+    }
+
+    #[test]
+    fn a_changed_payload_with_a_valid_checksum_is_decoded_or_refused(
+        message in message(),
+        changes in vec((any::<proptest::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let kind = message.kind();
+        let mut frame = message.encode(MAX_BYTES).expect("a frame");
+        let flags = frame[7];
+        let payload = &mut frame[HEADER_BYTES..];
+        if !payload.is_empty() {
+            for (place, byte) in &changes {
+                payload[place.index(payload.len())] = *byte;
+            }
+        }
+        let _ = decode(&frame_of(kind, flags, payload));
+    }
+}
+
+fn page_of(payload: Vec<u8>) -> Page {
+    let stamp = Stamp {
+        dot: Dot { origin: OriginId::new(1), sequence: NonZeroU64::MIN },
+        time: HybridTime::from_bits(1),
+        seen: None,
+        command: None,
+    };
+    let mut data = EventData::new(EventType::new("x").expect("a name"), 1, ContentType::Json, payload);
+    data.stamp = Some(Box::new(stamp));
+    let stream = StreamId::new("x-1").expect("a name");
+    let event = ForeignEvent { stream, data, occurred_at: DateTime::UNIX_EPOCH };
+    let cursor = LogPosition { log_id: None, position: None };
+    let items = vec![Item::Commit(vec![event])];
+    Page { items, cursor, knowledge: VectorClock::new(), is_last: true, ids: Vec::new() }
+}
+
+/// Returns the event of a page with one event.
+fn event_of(page: &mut Page) -> &mut EventData {
+    match &mut page.items[0] {
+        Item::Commit(events) => &mut events[0].data,
+        Item::Gap { .. } => unreachable!("the page has a commit"),
+    }
+}
+
+#[test]
+fn a_long_page_is_compressed_if_that_makes_it_shorter() {
+    let random = || {
+        let mut state = 1_u64;
+        let next = move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 56) as u8
+        };
+        std::iter::repeat_with(next).take(100_000).collect::<Vec<_>>()
+    };
+    for (payload, is_compressed) in [(vec![7; 100_000], true), (vec![7; 1_000], false), (random(), false)] {
+        let length = payload.len();
+        let message = Message::Page(page_of(payload));
+        let frame = message.clone().encode(MAX_BYTES).expect("a frame");
+        assert_eq!(frame[7], u8::from(is_compressed), "{length} bytes");
+        assert_eq!(frame.len() < length, is_compressed);
+        assert_eq!(decode(&frame).expect("a message"), message);
+    }
+}
+
+#[test]
+fn a_frame_over_the_limit_is_refused_on_both_sides() {
+    let message = Message::Page(page_of(vec![7; 100_000]));
+    assert_eq!(message.clone().encode(100_000), Err(EncodeError::TooLong { max: 100_000 }));
+    let frame = message.encode(MAX_BYTES).expect("a frame");
+    let (header, payload) = frame.split_first_chunk::<HEADER_BYTES>().expect("a header");
+    assert!(matches!(Header::decode(*header, 10), Err(DecodeError::TooLong { max: 10, .. })));
+    // The compressed payload is short, and its content is too long.
+    let header = Header::decode(*header, 10_000).expect("a header");
+    let error = Message::decode(&header, payload.to_vec(), 10_000).expect_err("too long");
+    assert!(matches!(error, DecodeError::TooLong { max: 10_000, .. }), "{error}");
+}
+
+#[test]
+fn a_bomb_and_a_great_window_are_refused_without_their_memory() {
+    let zeros =
+        ruzstd::encoding::compress_to_vec(&vec![0; 50 * 1024 * 1024][..], ruzstd::encoding::CompressionLevel::Fastest);
+    assert!(zeros.len() < 50_000, "{}", zeros.len());
+    assert!(matches!(decompress(&zeros, MAX_BYTES), Err(DecodeError::TooLong { .. })));
+    // The magic of zstd, a descriptor without a size, and a window of 2^41 bytes.
+    let great_window = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xf8, 0x01, 0x00, 0x00];
+    assert!(matches!(decompress(&great_window, MAX_BYTES), Err(DecodeError::Compression)));
+}
+
+#[test]
+fn an_event_with_a_unique_key_or_without_a_stamp_is_not_sent() {
+    let mut page = page_of(vec![1]);
+    let id = event_of(&mut page).id;
+    let key = UniqueKey::new("email", "a@example.com").expect("a key");
+    event_of(&mut page).keys.push(KeyChange::Claim(key));
+    assert_eq!(Message::Page(page).encode(MAX_BYTES), Err(EncodeError::UniqueKey(id)));
+
+    let mut page = page_of(vec![1]);
+    let id = event_of(&mut page).id;
+    event_of(&mut page).stamp = None;
+    assert_eq!(Message::Page(page).encode(MAX_BYTES), Err(EncodeError::NoStamp(id)));
+
+    let empty = Page { items: vec![Item::Commit(Vec::new())], ..page_of(vec![1]) };
+    assert_eq!(Message::Page(empty).encode(MAX_BYTES), Err(EncodeError::EmptyCommit));
+}
+
+#[test]
+fn another_version_is_named() {
+    let mut frame = Message::Heartbeat.encode(MAX_BYTES).expect("a frame");
+    frame[4] = 9;
+    let error = decode(&frame).expect_err("another version");
+    assert_eq!(error.to_string(), "expected version 1 of the replication protocol, found version 9");
+}
