@@ -42,12 +42,14 @@ const SERVICE_KILLS: u32 = 25;
 const FULFILMENTS: u32 = 10_000;
 /// The number of idle connections in the load test of the HTTP edge.
 const IDLE_CONNECTIONS: u32 = 9_000;
+/// The duration of the three replicas that are cut off and killed.
+const GEO_SECONDS: u32 = 600;
 /// The number of simulated groups of replicas.
 const REPLICA_SEEDS: u32 = 2_000;
 /// The number of streams for the test of memory.
 const STREAMS: u32 = 400_000;
 
-fn stages(args: &SoakArgs) -> [LongTest; 23] {
+fn stages(args: &SoakArgs) -> [LongTest; 24] {
     let stage = |name, [program, filter]: [&'static str; 2], variable, rounds, unit| LongTest {
         name,
         program,
@@ -79,6 +81,7 @@ fn stages(args: &SoakArgs) -> [LongTest; 23] {
         stage("flipped bits of the log", ["log", "flips::"], "ES_FLIPS", args.inputs, "flips"),
         stage("schedules of the log", ["group_commit", ""], "ES_SCHEDULES", args.schedules, "schedules each"),
         stage("simulated replicas", ["simulation", ""], "ES_SEEDS", REPLICA_SEEDS, "groups"),
+        stage("killed replicas", ["run", "three_processes"], "ES_GEO_SECONDS", GEO_SECONDS, "seconds"),
         stage("killed backups", ["program", "backup_kill"], "ES_BACKUP_KILLS", args.backups, "kills each"),
     ]
 }

@@ -16,14 +16,14 @@ use crate::process::NodeProcess;
 use crate::proxy::Proxy;
 
 /// The number of nodes.
-pub const NODES: usize = 3;
+pub(crate) const NODES: usize = 3;
 /// The number of orders to which lines are added.
 const ORDERS: u64 = 40;
 /// How long the nodes may take to become equal after all links are healed.
 const CONVERGENCE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Three nodes in three processes.
-pub struct Group {
+pub(crate) struct Group {
     directory: PathBuf,
     /// `None` while a node is down.
     nodes: Vec<Option<NodeProcess>>,
@@ -53,7 +53,7 @@ struct Counts {
 
 /// The result of a run.
 #[derive(Debug, Clone, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     seed: u64,
     seconds: f64,
     /// The number of lines that a node confirmed.
@@ -77,7 +77,7 @@ pub struct Report {
 impl Report {
     /// Returns whether the nodes kept every promise.
     #[must_use]
-    pub const fn is_correct(&self) -> bool {
+    pub(crate) const fn is_correct(&self) -> bool {
         self.lost == 0 && self.doubled == 0 && self.order_violations == 0 && self.converged
     }
 }
@@ -91,7 +91,7 @@ impl Group {
     ///
     /// # Errors
     /// If a node does not start.
-    pub async fn start(directory: &Path, seed: u64) -> Result<Self, Box<dyn Error>> {
+    pub(crate) async fn start(directory: &Path, seed: u64) -> Result<Self, Box<dyn Error>> {
         let authority = TestCa::create(directory)?;
         let mut proxies = BTreeMap::new();
         for from in 0..NODES {
@@ -149,7 +149,7 @@ impl Group {
     ///
     /// # Errors
     /// If a node fails otherwise than by being killed.
-    pub async fn run(&mut self, time: Duration, mut progress: impl FnMut(String)) -> Result<(), Box<dyn Error>> {
+    pub(crate) async fn run(&mut self, time: Duration, mut progress: impl FnMut(String)) -> Result<(), Box<dyn Error>> {
         let start = Instant::now();
         let (mut next_fault, mut next_line) = (Duration::from_millis(500), Duration::ZERO);
         while start.elapsed() < time {
@@ -272,7 +272,7 @@ impl Group {
     ///
     /// # Errors
     /// If a node fails.
-    pub async fn finish(mut self, seed: u64, started: Instant) -> Result<Report, Box<dyn Error>> {
+    pub(crate) async fn finish(mut self, seed: u64, started: Instant) -> Result<Report, Box<dyn Error>> {
         for pair in self.cut.clone() {
             self.set_cut(pair);
         }

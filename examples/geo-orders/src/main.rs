@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run -p geo-orders                              # for ten seconds, with a line of progress each second
-//! cargo run -p geo-orders -- --seconds 60 --seed 7     # the same faults again
+//! cargo run -p geo-orders -- --seconds 60 --seed 7     # longer, with other choices
 //! cargo run -p geo-orders -- --json                    # one JSON object at the end
 //! ```
 //!

@@ -10,21 +10,21 @@ use crate::order::{LineId, Order, OrderId};
 
 /// What a node needs to start; the first line that it reads.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Start {
+pub(crate) struct Start {
     /// The name of the node.
-    pub name: String,
+    pub(crate) name: String,
     /// The directory of its store.
-    pub directory: PathBuf,
+    pub(crate) directory: PathBuf,
     /// The directory with its certificate.
-    pub certificates: PathBuf,
+    pub(crate) certificates: PathBuf,
     /// The names and addresses of its peers.
-    pub peers: BTreeMap<String, String>,
+    pub(crate) peers: BTreeMap<String, String>,
 }
 
 /// A request to a node.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Request {
+pub(crate) enum Request {
     /// Add a line to an order.
     Add {
         /// The order.
@@ -45,7 +45,7 @@ pub enum Request {
 /// The answer of a node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Answer {
+pub(crate) enum Answer {
     /// The node runs.
     Started {
         /// The port on which it answers the other nodes.

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use es_core::model::ErrorChain;
 use es_core::prelude::*;
-use es_core::schema::Event as _;
 use es_core::{EventId, LogRead};
 use es_replication::{Link, Peer, Replica, ReplicaOptions, Server, ServerOptions, TlsConfig, TlsPeer};
 use es_rocksdb::{Options, RocksDbStore};
@@ -29,7 +28,7 @@ struct Node {
 ///
 /// # Errors
 /// If the node cannot start, or its standard streams break.
-pub async fn run() -> Result<(), Box<dyn Error>> {
+pub(crate) async fn run() -> Result<(), Box<dyn Error>> {
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     let Some(start) = lines.next_line().await? else { return Ok(()) };
     let start: Start = serde_json::from_str(&start)?;

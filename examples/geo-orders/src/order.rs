@@ -1,19 +1,17 @@
 //! The domain: an order whose lines are added on any node.
 
-use std::collections::BTreeMap;
-
 use es_core::EventId;
 use es_core::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// The number of an order.
-pub type OrderId = u64;
+pub(crate) type OrderId = u64;
 /// The number of a line. The client gives one to each line, and never uses it again.
-pub type LineId = u64;
+pub(crate) type LineId = u64;
 
 /// An event of an order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Event)]
-pub enum OrderEvent {
+pub(crate) enum OrderEvent {
     /// A line was added.
     #[event(name = "line-added")]
     LineAdded {
@@ -30,11 +28,11 @@ pub enum OrderEvent {
 /// An order. Each node accepts lines; after a partition, all nodes have all of them in the same order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Aggregate)]
 #[aggregate(category = "order", id = OrderId, event = OrderEvent, consistency = "causal", snapshot(every = 50))]
-pub struct Order {
+pub(crate) struct Order {
     /// The lines in the order of the fold, each with its quantity.
-    pub lines: Vec<(LineId, u32)>,
+    pub(crate) lines: Vec<(LineId, u32)>,
     /// The number of lines that two nodes added without knowing of each other.
-    pub concurrent: u32,
+    pub(crate) concurrent: u32,
 }
 
 impl Evolve for Order {
@@ -49,28 +47,16 @@ impl Evolve for Order {
     }
 }
 
-impl Order {
-    /// Returns how often each line is in the order.
-    #[must_use]
-    pub fn counts(&self) -> BTreeMap<LineId, usize> {
-        let mut counts = BTreeMap::new();
-        for (line, _) in &self.lines {
-            *counts.entry(*line).or_default() += 1;
-        }
-        counts
-    }
-}
-
 /// Adds a line.
 #[derive(Clone, Debug, Serialize)]
-pub struct AddLine {
+pub(crate) struct AddLine {
     /// The number of the line.
-    pub line: LineId,
+    pub(crate) line: LineId,
     /// The number of pieces.
-    pub quantity: u32,
+    pub(crate) quantity: u32,
     /// The last event that the client had seen. Not part of the identity of the command: a repeat may have seen more.
     #[serde(skip)]
-    pub after: Option<EventId>,
+    pub(crate) after: Option<EventId>,
 }
 
 impl Decide<AddLine> for Order {

@@ -14,14 +14,14 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A node in a process of its own. The process is killed when this is dropped.
 #[derive(Debug)]
-pub struct NodeProcess {
+pub(crate) struct NodeProcess {
     child: Child,
     requests: ChildStdin,
     answers: Lines<BufReader<ChildStdout>>,
     /// The port on which it answers the other nodes.
-    pub port: u16,
+    pub(crate) port: u16,
     /// The origin of its events.
-    pub origin: String,
+    pub(crate) origin: String,
 }
 
 impl NodeProcess {
@@ -29,7 +29,7 @@ impl NodeProcess {
     ///
     /// # Errors
     /// If the process does not start, or reports a failure.
-    pub async fn start(start: &Start) -> Result<Self, Box<dyn Error>> {
+    pub(crate) async fn start(start: &Start) -> Result<Self, Box<dyn Error>> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("node").stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn()?;
@@ -48,7 +48,7 @@ impl NodeProcess {
     ///
     /// # Errors
     /// If the process has ended, does not answer in time, or reports a failure. The request may have been executed.
-    pub async fn request(&mut self, request: Request) -> Result<Answer, Box<dyn Error>> {
+    pub(crate) async fn request(&mut self, request: Request) -> Result<Answer, Box<dyn Error>> {
         self.send(&serde_json::to_string(&request)?).await?;
         match self.receive().await? {
             Answer::Failed(reason) => Err(reason.into()),
@@ -60,7 +60,7 @@ impl NodeProcess {
     ///
     /// # Errors
     /// If the process cannot be killed.
-    pub async fn kill(mut self) -> Result<(), Box<dyn Error>> {
+    pub(crate) async fn kill(mut self) -> Result<(), Box<dyn Error>> {
         Ok(self.child.kill().await?)
     }
 

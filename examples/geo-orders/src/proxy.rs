@@ -8,16 +8,16 @@ use tokio::sync::watch;
 
 /// Where a proxy forwards to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Route {
+pub(crate) struct Route {
     /// The port of the node, which changes with each start.
-    pub port: u16,
+    pub(crate) port: u16,
     /// Whether the link is cut: connections are broken, and no new one is accepted.
-    pub is_cut: bool,
+    pub(crate) is_cut: bool,
 }
 
 /// Forwards TCP connections from one node to another.
 #[derive(Debug)]
-pub struct Proxy {
+pub(crate) struct Proxy {
     address: SocketAddr,
     route: watch::Sender<Route>,
 }
@@ -27,7 +27,7 @@ impl Proxy {
     ///
     /// # Errors
     /// [`io::Error`] if it cannot listen.
-    pub async fn start() -> io::Result<Self> {
+    pub(crate) async fn start() -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let (route, routes) = watch::channel(Route { port: 0, is_cut: false });
         let address = listener.local_addr()?;
@@ -41,12 +41,12 @@ impl Proxy {
 
     /// Returns the address on which the proxy listens.
     #[must_use]
-    pub const fn address(&self) -> SocketAddr {
+    pub(crate) const fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Changes the route. Connections of another route are broken.
-    pub fn set(&self, change: impl FnOnce(&mut Route)) {
+    pub(crate) fn set(&self, change: impl FnOnce(&mut Route)) {
         self.route.send_modify(change);
     }
 }
