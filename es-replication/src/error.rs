@@ -143,7 +143,8 @@ pub enum PeerError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The store was opened without the hook of a replica. Open it with [`ReplicaOptions::hook`](crate::ReplicaOptions).
+    /// The store was opened without the hook of a replica. Open it with
+    /// [`ReplicaOptions::hook`](crate::ReplicaOptions::hook).
     #[error("the store was opened without the hook of a replica; open it with `ReplicaOptions::hook`")]
     NoHook,
     /// The store belongs to a node with another name.

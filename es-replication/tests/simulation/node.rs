@@ -68,8 +68,8 @@ impl Node {
 
     /// Returns the node after a crash and a restart: with its store if `backup` is `None`.
     ///
-    /// A copy of the directory has the log id of the store, so the node asks the other ones whether it lost events. They
-    /// cannot know of an event that only a newer copy of another node has, so no node returns to a newer copy.
+    /// A copy of the directory has the log id of the store, so the node asks the other ones whether it lost events.
+    /// They cannot know of an event that only a newer copy of another node has, so no node returns to a newer copy.
     pub(crate) async fn restart(mut self, setup: &Setup, backup: Option<usize>) -> Self {
         setup.network.stop(self.number);
         self.traces.settle().await;
