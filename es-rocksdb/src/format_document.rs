@@ -133,7 +133,7 @@ fn extension() -> String {
 }
 
 fn replication_stamp() -> String {
-    let mut table = format!("The value of tag `{}` has\n\n| offset | length | field |\n|---:|---:|---|\n", STAMP_TAG);
+    let mut table = format!("The value of tag `{STAMP_TAG}` has\n\n| offset | length | field |\n|---:|---:|---|\n");
     let mut offset = 0;
     for (name, length) in stamp::FIELDS {
         let _ = writeln!(table, "| {offset} | {length} | {name} |");
