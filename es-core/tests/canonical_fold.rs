@@ -10,7 +10,7 @@ use es_core::prelude::*;
 use es_core::store::RowScan;
 use es_core::store::memory::MemoryStore;
 use es_core::testing::SeededEntropy;
-use es_core::{Commit, LoadError, NewEvent, StreamId, StreamRead, Timestamp};
+use es_core::{Commit, LoadError, NewEvent, StreamId, StreamRead, Timestamp, UnitOfWork};
 use serde::{Deserialize, Serialize};
 
 type Store = Arc<dyn EventStore>;
@@ -32,6 +32,16 @@ impl Evolve for Trace {
         assert_eq!(at.is_concurrent(), !at.concurrent_with().is_empty());
         let concurrent = at.concurrent_with().iter().map(ToString::to_string).collect();
         self.0.push((*number, at.revision().get(), at.recorded_at(), concurrent));
+    }
+}
+
+#[derive(Clone, Serialize)]
+struct Note(u64);
+
+impl Decide<Note> for Trace {
+    type Rejection = std::convert::Infallible;
+    fn decide(&self, Note(number): Note, _: &CommandContext<'_, Self>) -> Result<Decision<Self>, Self::Rejection> {
+        Ok(Noted(number).into())
     }
 }
 
@@ -64,8 +74,12 @@ fn event(number: u64, dot: Dot, micros: u64, seen: &[Dot]) -> NewEvent {
     event
 }
 
-fn of_command(mut event: NewEvent, command: &str) -> NewEvent {
-    let command = (CommandId::new(command).expect("a name"), CommandDigest::from_bits(1));
+fn of_command(event: NewEvent, command: &str) -> NewEvent {
+    with_digest(event, command, 1)
+}
+
+fn with_digest(mut event: NewEvent, command: &str, digest: u64) -> NewEvent {
+    let command = (CommandId::new(command).expect("a name"), CommandDigest::from_bits(digest));
     event.data.stamp.as_mut().expect("a stamp").command = Some(command);
     event
 }
@@ -165,6 +179,27 @@ async fn a_command_that_two_nodes_executed_counts_once() {
         }
         assert_eq!(folded(&store).await.numbers(), [1, 2, 4]);
     }
+}
+
+/// Two clients gave one id to different commands, on two nodes that did not know of each other. Both were acknowledged.
+#[tokio::test]
+async fn different_commands_under_one_id_both_count() {
+    let one = with_digest(event(1, dot(0xa, 1), 10, &[]), "request-1", 1);
+    let other = with_digest(event(2, dot(0xb, 1), 20, &[]), "request-1", 2);
+    assert_eq!(folded(&store_with(&[&one, &other]).await).await.numbers(), [1, 2]);
+}
+
+/// A snapshot within a commit would not have the vector clock of the commit.
+#[tokio::test]
+async fn a_snapshot_contains_whole_commits() {
+    let store: Store = Arc::new(MemoryStore::new());
+    let traces = Repository::<Trace>::new(Arc::clone(&store)).with_snapshot_policy(SnapshotPolicy::every(1));
+    UnitOfWork::new(&store).execute(&traces, 7, Note(1)).execute(&traces, 7, Note(2)).await.expect("executed");
+    traces.settle().await;
+    let rows = store.rows(RowScan::new(snapshot::table(), "", 10)).await.expect("scanned");
+    let revisions: Vec<u64> =
+        rows.iter().map(|row| u64::from_be_bytes(*row.key.last_chunk().expect("a revision"))).collect();
+    assert_eq!(revisions, [1]);
 }
 
 /// A store became a replica after two events, which have no stamp there. Other nodes have copies with a stamp.

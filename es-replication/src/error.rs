@@ -43,9 +43,13 @@ pub enum Refusal {
         /// The event.
         dot: Dot,
     },
-    /// The hybrid time of an event is too far ahead of the clock of this node. Set the clocks of both nodes; the link
-    /// waits and loses nothing.
-    #[error("event {dot} has the time {time}, which is ahead of the clock of this node ({now}); set the clocks")]
+    /// The hybrid time of an event is too far ahead of the clock of this node. The link waits until the clock has
+    /// reached it, and loses nothing. Set the clock of this node if it is wrong. If that of the other node was wrong, its
+    /// events keep their times: raise [the limit](crate::ReplicaOptions::with_max_clock_ahead) until they have passed.
+    #[error(
+        "event {dot} has the time {time}, which is ahead of the clock of this node ({now}); set the clocks, or raise \
+         the limit"
+    )]
     ClockAhead {
         /// The event.
         dot: Dot,
@@ -67,7 +71,7 @@ pub enum Refusal {
         id: EventId,
     },
     /// A rule or a deletion names a replicated stream or category. It would hide events on one node only.
-    #[error("the retention of {scope:?} cannot be changed on one node, because it is replicated")]
+    #[error("the retention of {scope} cannot be changed on one node, because it is replicated")]
     Retention {
         /// The stream or the category.
         scope: String,
@@ -94,9 +98,11 @@ pub enum PullError {
     /// The peer did not answer. The link tries again.
     #[error("could not pull from the peer")]
     Peer(#[from] PeerError),
-    /// While the page was under way, a member asked for the end of its origin, so that the page may be from before it
-    /// lost events. Nothing of it was stored. Pull again.
-    #[error("the page is from before a member opened its store again; pull it again")]
+    /// After the request, a member reopened its store and asked for its last event, so the page may have an event that
+    /// the member has lost; or another pull from the same peer has stored the page. Pull again.
+    #[error(
+        "the page is outdated: a member reopened its store after the request, or another pull stored it; pull again"
+    )]
     Outdated,
     /// The page was rejected.
     #[error("could not store a page of the peer")]
@@ -139,7 +145,8 @@ pub enum PeerError {
     Invalid(String),
 }
 
-/// The replica could not start.
+/// The replica could not start. An aggregate that is replicated for the first time may have events already: see
+/// [`ReplicaOptions::aggregate`](crate::ReplicaOptions::aggregate).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -155,8 +162,8 @@ pub enum StartError {
         /// The name in the store.
         found: String,
     },
-    /// The rows of the replica have a format that this version does not know.
-    #[error("expected format {expected} of the replica's rows, found {found}; open the store with a newer version")]
+    /// The rows of the replica have the format of another version.
+    #[error("expected format {expected} of the replica's rows, found {found}; open the store with its version")]
     Format {
         /// The format of this version.
         expected: u32,
@@ -171,6 +178,38 @@ pub enum StartError {
     )]
     TwoGeneses {
         /// The first stream with such events.
+        stream: StreamId,
+        /// The position of the event.
+        position: Position,
+    },
+    /// An event has no stamp, and follows none of the events from before the replication: its aggregate was declared
+    /// later than another one, or another node has written to it. Its number would not be in the order of the log.
+    /// Declare all aggregates that have events when the replication begins.
+    #[error(
+        "stream {stream:?} has an event without a stamp at position {position}, before events that are replicated; \
+         declare all aggregates that have events when the replication begins"
+    )]
+    LateAdoption {
+        /// The stream.
+        stream: StreamId,
+        /// The position of the event.
+        position: Position,
+    },
+    /// An aggregate has a rule, or a stream of it was deleted, before it is replicated. The rule or the deletion would
+    /// hide events on this node only.
+    #[error("{scope} has a rule or was deleted; an aggregate that is replicated must have neither")]
+    Retention {
+        /// The category or the stream.
+        scope: String,
+    },
+    /// The store has copies of replicated events that were imported, so the replica has no rows for them. Start the node
+    /// on an empty store; it pulls the events from its peers.
+    #[error(
+        "stream {stream:?} has an imported event with a stamp at position {position}; start the node on an empty \
+         store, which pulls the events from its peers"
+    )]
+    Imported {
+        /// The stream.
         stream: StreamId,
         /// The position of the event.
         position: Position,

@@ -27,16 +27,17 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 pub enum LinkState {
     /// The peer has not answered yet, or no longer answers.
     Disconnected,
-    /// This node has events of the peer to catch up.
+    /// The peer has events that this node has not stored.
     CatchingUp,
     /// This node has everything that the peer had when it answered last.
     Current,
-    /// The peer has an event whose time is too far ahead of this node's clock. Set the clocks; the link continues then.
+    /// The peer has an event whose time is too far ahead of this node's clock; see
+    /// [`Refusal::ClockAhead`](crate::Refusal::ClockAhead). The link continues when the clock has reached it.
     ClockAhead,
     /// Two nodes use one origin, or a peer has events that this node has lost. An operator must act; the message of the
     /// status says what to do.
     Forked,
-    /// This node could not store a page.
+    /// This node could not store a page: its store failed, or the page is invalid. The message of the status says which.
     Failed,
 }
 
@@ -117,7 +118,7 @@ async fn run(replica: &Replica, peer: &dyn Peer, status: &watch::Sender<LinkStat
                 succeeded(replica, pulled, status).await;
             }
             // The page was requested before a member asked for the end of its origin: it is requested again at once.
-            Err(PullError::Outdated) => {}
+            Err(PullError::Outdated) => tokio::time::sleep(PAUSES.0).await,
             Err(error) => {
                 failed(&error, status);
                 tokio::time::sleep(pauses.next().unwrap_or(PAUSES.1)).await;

@@ -8,8 +8,8 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use es_core::model::{Dot, HybridTime, LogPosition, OriginId, Stamp, Table, VectorClock};
-use es_core::store::{LogRead, Query, QueryItem};
+use es_core::model::{Dot, HybridTime, Keys, LogPosition, OriginId, Stamp, Table, VectorClock};
+use es_core::store::{LogRead, Query, QueryItem, RowScan};
 use es_core::{Commit, CommitError, EventId, EventStore, Position, RecordedEvent, StoreError};
 
 use crate::page::{Claim, Confirmation, ForeignEvent, Item, Page, Pull};
@@ -84,41 +84,38 @@ impl Source {
 
     /// Builds a page from the events after a position. Returns `None` if the target lacks an event before it.
     async fn build(&self, pull: &Pull, start: Option<Position>) -> Result<Option<Page>, StoreError> {
-        // ORDER: the knowledge before the events, so that the events cover it.
+        // ORDER: the knowledge, then the end of the page, then the categories. So the page covers the knowledge, and
+        // the query selects every replicated event of the page: an event and the row of its category are one commit.
         let knowledge = knowledge(&*self.store, &self.table).await?;
+        let end = self.store.watch_head().current();
+        let query = self.query().await?;
         let mut page = PageBuilder::new(&pull.knowledge);
         let (mut cursor, mut count, mut is_last) = (start, 0, false);
-        let query = self.query().await?;
         while !is_last {
             let mut events = self.store.read_log(LogRead::matching(query.clone()).after(cursor).limit(BATCH)).await?;
             let before = count;
-            while let Some(event) = events.next().await? {
+            while let Some(event) = events.next().await?.filter(|event| Some(event.position) <= end) {
                 let is_full = !page.items.is_empty() && page.bytes >= pull.max_bytes as usize || count >= MAX_READ;
                 // A page ends between two commits.
                 if is_full && page.commit != Some(start_of_commit(&event)) {
                     return Ok(Some(page.finish(self.cursor(cursor), knowledge, false)));
                 }
-                let stamp = self.stamp(&event).await?;
+                cursor = Some(event.position);
+                count += 1;
+                let Some(stamp) = self.stamp(&event).await? else { continue };
                 if !self.add_gaps_before(&mut page, &stamp, start).await? {
                     return Ok(None);
                 }
-                cursor = Some(event.position);
                 page.push(event, stamp);
-                count += 1;
             }
             is_last = count - before < BATCH;
-            if is_last {
-                cursor = cursor.max(events.scanned());
+        }
+        for dot in knowledge.iter() {
+            if !self.add_gap_through(&mut page, dot, start).await? {
+                return Ok(None);
             }
         }
-        if is_last {
-            for dot in knowledge.iter() {
-                if !self.add_gap_through(&mut page, dot, start).await? {
-                    return Ok(None);
-                }
-            }
-        }
-        Ok(Some(page.finish(self.cursor(cursor), knowledge, is_last)))
+        Ok(Some(page.finish(self.cursor(cursor.max(end)), knowledge, true)))
     }
 
     /// Returns the query of all replicated events.
@@ -133,16 +130,18 @@ impl Source {
         LogPosition::in_log(self.store.log_id(), position)
     }
 
-    /// Returns the stamp of a replicated event. An event that was recorded before the replication gets one here.
-    async fn stamp(&self, event: &RecordedEvent) -> Result<Stamp, StoreError> {
+    /// Returns the stamp of a replicated event. An event that was recorded before the replication gets one here, unless
+    /// this node has not adopted it: it has received the category from another node, and does not declare it.
+    async fn stamp(&self, event: &RecordedEvent) -> Result<Option<Stamp>, StoreError> {
         if let Some(stamp) = &event.data.stamp {
-            return Ok(Stamp::clone(stamp));
+            return Ok(Some(Stamp::clone(stamp)));
         }
         let row = self.store.row(&self.table, &rows::genesis_key(event.position)).await?;
-        let sequence = rows::number_of(&row.unwrap_or_default())?;
+        let Some(row) = row else { return Ok(None) };
+        let sequence = rows::number_of(&row)?;
         let dot = Dot { origin: OriginId::GENESIS, sequence };
         let time = HybridTime::at(event.recorded_at);
-        Ok(Stamp { dot, time, seen: Some(VectorClock::new()), command: None })
+        Ok(Some(Stamp { dot, time, seen: Some(VectorClock::new()), command: None }))
     }
 
     /// Adds the gaps before an event. The log has the earlier events of its origin, and those that its node had seen,
@@ -177,14 +176,8 @@ impl Source {
             return Ok(true);
         }
         let from = NonZeroU64::MIN.saturating_add(sent);
-        for sequence in from.get()..=through.get() {
-            let Some(sequence) = NonZeroU64::new(sequence) else { continue };
-            let row = self.store.row(&self.table, &rows::dot_key(Dot { origin, sequence })).await?;
-            // Without a row, the event was removed before this node received it.
-            let Some(row) = row else { continue };
-            if start.is_some() && Position::new(rows::number_of(&row)?.get()) <= start {
-                return Ok(false);
-            }
+        if start.is_some() && self.first_position(Dot { origin, sequence: from }, through).await? <= start {
+            return Ok(false);
         }
         page.items.push(Item::Gap { origin, from, through });
         page.sent.insert(origin, through.get());
@@ -192,7 +185,20 @@ impl Source {
         Ok(true)
     }
 
-    /// Answers the question of a member how an origin ends here. Pages that this node has requested but not yet stored
+    /// Returns the position of the first event of an origin from `first` up to the sequence `through`, or the last
+    /// position if none has a row: an event without a row was removed before this node received it. The positions of an
+    /// origin ascend with its sequences.
+    async fn first_position(&self, first: Dot, through: NonZeroU64) -> Result<Option<Position>, StoreError> {
+        let (prefix, last) = (rows::dots_of(first.origin), rows::dot_key(Dot { sequence: through, ..first }));
+        let before = NonZeroU64::new(first.sequence.get() - 1).map(|sequence| rows::dot_key(Dot { sequence, ..first }));
+        let scan = RowScan { after: before, ..RowScan::new(self.table.clone(), prefix, 1) };
+        match self.store.rows(scan).await?.pop().filter(|row| row.key <= last) {
+            Some(row) => Ok(Position::new(rows::number_of(&row.value)?.get())),
+            None => Ok(Position::new(u64::MAX)),
+        }
+    }
+
+    /// Returns the last event of an origin that this node has, for the member that wants to continue it. Pages that this node has requested but not yet stored
     /// are discarded: they may have an event of the member that the member has lost, and that the answer does not name.
     ///
     /// # Errors
@@ -245,6 +251,10 @@ impl PageBuilder {
         self.sent.insert(origin, sequence.get());
         let commit = start_of_commit(&event);
         let mut data = event.data;
+        if data.stamp.is_none() {
+            // Unique keys of events from before the replication stay on this node.
+            data.keys = Keys::default();
+        }
         data.stamp = Some(Box::new(stamp));
         let foreign = ForeignEvent { stream: event.stream, data, occurred_at: event.occurred_at };
         self.bytes += foreign.bytes();

@@ -6,11 +6,13 @@ use std::time::Duration;
 use es_core::aggregate::{InfrastructureError, Outcome};
 use es_core::model::{Clock, Dot, LogId, OriginId, UniqueKey, VectorClock};
 use es_core::prelude::*;
-use es_core::retention::{DeleteKind, Note, Rule, Scavenge, Scope};
+use es_core::retention::{self, DeleteKind, Rule, Scavenge, Scope};
 use es_core::store::memory::MemoryStore;
 use es_core::store::{StartHookError, delete_stream};
 use es_core::testing::{Fault, FaultyStore, ManualClock};
-use es_core::{Commit, CommitError, EventType, ExecuteError, NewEvent, RecordedEvent, StreamId, StreamRead};
+use es_core::{
+    Commit, CommitError, EventType, ExecuteError, NewEvent, RecordedEvent, StreamId, StreamRead, UnitOfWork,
+};
 use es_replication::{
     Claim, Confirmation, Link, LinkState, LocalPeer, Page, Peer, PeerError, Pull, PullError, Pulled, Refusal, Replica,
     ReplicaOptions, Token, WaitError,
@@ -399,8 +401,15 @@ async fn links_deliver_every_event_once() {
         let current = tokio::time::timeout(Duration::from_secs(30), current).await.expect("in time");
         assert_eq!((current.expect("runs").lag_events, link.status().failure), (0, None));
     }
-    let stored: u64 = links.iter().map(|link| link.status().events).sum();
-    assert_eq!(stored, 2 * 90, "each event was stored once on each of the two other nodes");
+    // A link counts events after they are visible.
+    let stored = || links.iter().map(|link| link.status().events).sum::<u64>();
+    let counted = async {
+        while stored() < 2 * 90 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), counted).await.expect("in time");
+    assert_eq!(stored(), 2 * 90, "each event was stored once on each of the two other nodes");
     for link in links {
         link.stop().await;
     }
@@ -531,7 +540,7 @@ async fn removed_events_are_gaps() {
     // The hook refuses the deletion of a replicated stream, so an older program deletes it.
     let without_hook = a.store.copy(a.store.log_id());
     let stream = StreamId::new("account-1").expect("a name");
-    delete_stream(&without_hook, &stream, DeleteKind::Hard, ExpectedRevision::Any, Note::default())
+    delete_stream(&without_hook, &stream, DeleteKind::Hard, ExpectedRevision::Any, retention::Note::default())
         .await
         .expect("deleted");
     without_hook.scavenge(&Scavenge::default()).await.expect("scavenged");
@@ -555,13 +564,15 @@ async fn the_retention_of_replicated_streams_cannot_be_changed_on_one_node() {
     let rule = Rule { max_count: Some(1), ..Rule::default() };
     let stream = StreamId::new("account-1").expect("a name");
     for scope in [Scope::Stream(stream.clone()), Scope::Category(stream.category())] {
-        let error = a.store.commit(Commit::set_rule(scope, rule, Note::default())).await.expect_err("refused");
+        let error =
+            a.store.commit(Commit::set_rule(scope, rule, retention::Note::default())).await.expect_err("refused");
         assert!(matches!(refusal(error), Refusal::Retention { .. }));
     }
-    let deleted = delete_stream(&a.store, &stream, DeleteKind::Soft, ExpectedRevision::Any, Note::default()).await;
+    let deleted =
+        delete_stream(&a.store, &stream, DeleteKind::Soft, ExpectedRevision::Any, retention::Note::default()).await;
     assert!(matches!(refusal(deleted.expect_err("refused")), Refusal::Retention { .. }));
     let other = Scope::Stream(StreamId::new("draft-1").expect("a name"));
-    a.store.commit(Commit::set_rule(other, rule, Note::default())).await.expect("a local stream");
+    a.store.commit(Commit::set_rule(other, rule, retention::Note::default())).await.expect("a local stream");
 }
 
 fn refusal(error: CommitError) -> Refusal {
@@ -711,9 +722,13 @@ async fn a_hostile_page_is_refused_whole() {
     assert!(matches!(error, PullError::Refused(Refusal::Dependency { .. })), "{error:?}");
     let mut gap = page.clone();
     let sequence = |n| std::num::NonZeroU64::new(n).expect("from 1");
-    gap.items = vec![es_replication::Item::Gap { origin: a.origin().await, from: sequence(7), through: sequence(9) }];
-    let error = b.replica.pull(&OnePage(gap), Duration::ZERO).await.expect_err("a gap after missing events");
+    gap.items = vec![es_replication::Item::Gap { origin: a.origin().await, from: sequence(2), through: sequence(2) }];
+    let error = b.replica.pull(&OnePage(gap.clone()), Duration::ZERO).await.expect_err("a gap after missing events");
     assert!(matches!(error, PullError::Refused(Refusal::Gap { .. })), "{error:?}");
+    let through = std::num::NonZeroU64::MAX;
+    gap.items = vec![es_replication::Item::Gap { origin: OriginId::new(9), from: sequence(1), through }];
+    let error = b.replica.pull(&OnePage(gap), Duration::ZERO).await.expect_err("a gap that the peer cannot know");
+    assert!(matches!(error, PullError::Peer(PeerError::Invalid(_))), "{error:?}");
     let backwards = {
         let mut page = page.clone();
         let Some(es_replication::Item::Commit(events)) = page.items.last_mut() else { panic!("a commit") };
@@ -726,4 +741,131 @@ async fn a_hostile_page_is_refused_whole() {
     assert!(matches!(error, PullError::Refused(Refusal::TimeOrder { .. })), "{error:?}");
     assert_eq!(b.events().await, 1, "the valid commit before it is stored");
     assert_eq!(b.pull(&a).await.events, 1, "a correct peer continues");
+}
+
+/// Returns the error with which a replica on this store does not start.
+async fn start_error(store: MemoryStore, options: ReplicaOptions) -> String {
+    match store.with_hook(options.hook()).await.expect_err("refused") {
+        StartHookError::Prepare { source, .. } => source.to_string(),
+        error => panic!("{error}"),
+    }
+}
+
+/// The sequences of adopted events follow the order of the log. If an aggregate were adopted later, its older events
+/// would follow newer ones, and a new node would take the events in between for removed.
+#[tokio::test]
+async fn an_aggregate_with_older_events_is_not_adopted_later() {
+    let store = MemoryStore::new();
+    let event = || NewEvent::json(EventType::new("added").expect("a name"), "5");
+    for name in ["note-1", "account-1"] {
+        let stream = StreamId::new(name).expect("a name");
+        store.commit(Commit::to(&stream, ExpectedRevision::Any, [event()])).await.expect("written");
+    }
+    let a = start("a", store.copy(store.log_id()), options("a")).await;
+    let both = options("a").aggregate::<Note>().expect("a category");
+    let error = start_error(a.store.copy(a.store.log_id()), both.clone()).await;
+    assert!(error.starts_with("stream \"note-1\" has an event without a stamp at position 1"), "{error}");
+    let (a, b) = (start("a", store, both).await, node("b").await);
+    assert_eq!(b.pull(&a).await.events, 2, "all aggregates were declared at once");
+}
+
+/// An aggregate that not every node declares.
+#[derive(Clone, Debug, Aggregate)]
+#[aggregate(category = "note", id = u64, event = AccountEvent, consistency = "eventual")]
+struct Note;
+
+impl Evolve for Note {
+    fn initial(_: &u64) -> Self {
+        Self
+    }
+    fn evolve(&mut self, _: &AccountEvent, _: &EventContext<'_>) {}
+}
+
+/// A node has local events of an aggregate that another node replicates. It forwards the events of the other node, and
+/// adopts its own when it declares the aggregate.
+#[tokio::test]
+async fn local_events_of_a_received_aggregate_are_adopted_when_it_is_declared() {
+    let stream = |id: u64| StreamId::new(format!("note-{id}")).expect("a name");
+    let event = || NewEvent::json(EventType::new("added").expect("a name"), "5");
+    let b = node("b").await;
+    b.store.commit(Commit::to(&stream(1), ExpectedRevision::Any, [event()])).await.expect("written");
+    let a = start("a", MemoryStore::new(), options("a").aggregate::<Note>().expect("a category")).await;
+    a.store.commit(Commit::to(&stream(2), ExpectedRevision::Any, [event()])).await.expect("written");
+    b.pull(&a).await;
+    let c = node("c").await;
+    assert_eq!(c.pull(&b).await.events, 1, "only the event of A");
+    let b = b.restart(options("b").aggregate::<Note>().expect("a category")).await;
+    assert_eq!(c.pull(&b).await.events, 1, "the event of B");
+    assert_eq!(c.replica.knowledge().await.expect("read"), b.replica.knowledge().await.expect("read"));
+}
+
+#[tokio::test]
+async fn a_store_with_rules_or_imported_events_does_not_become_a_replica() {
+    let stream = StreamId::new("account-1").expect("a name");
+    let rule = Rule { max_count: Some(1), ..Rule::default() };
+    for scope in [Scope::Stream(stream.clone()), Scope::Category(stream.category())] {
+        let store = MemoryStore::new();
+        store.commit(Commit::set_rule(scope, rule, retention::Note::default())).await.expect("written");
+        let error = start_error(store, options("a")).await;
+        assert!(error.ends_with("an aggregate that is replicated must have neither"), "{error}");
+    }
+    let a = node("a").await;
+    a.add(1, 5).await;
+    let import = MemoryStore::new();
+    let read = a.store.read_stream(StreamRead::new(stream.clone())).await.expect("read").collect().await.expect("read");
+    let copy = NewEvent { data: read[0].data.clone(), occurred_at: None };
+    import.commit(Commit::to(&stream, ExpectedRevision::Any, [copy])).await.expect("imported");
+    let error = start_error(import, options("b")).await;
+    assert!(error.contains("an imported event with a stamp at position 1"), "{error}");
+    let cleared = a.store.commit(Commit::clear_rule(Scope::Stream(stream), retention::Note::default())).await;
+    assert!(matches!(refusal(cleared.expect_err("refused")), Refusal::Retention { .. }));
+}
+
+/// Unique keys are checked on one node. Those of adopted events stay there.
+#[tokio::test]
+async fn adopted_events_are_replicated_without_their_unique_keys() {
+    let store = MemoryStore::new();
+    let key = UniqueKey::new("email", "ada@example.org").expect("a key");
+    let event = NewEvent::json(EventType::new("added").expect("a name"), "5").claiming(key.clone());
+    let stream = StreamId::new("account-1").expect("a name");
+    store.commit(Commit::to(&stream, ExpectedRevision::Any, [event])).await.expect("written");
+    let (a, b) = (start("a", store, options("a")).await, node("b").await);
+    assert_eq!(b.pull(&a).await.events, 1);
+    assert_eq!(
+        (a.store.owner(&key).await.expect("read"), b.store.owner(&key).await.expect("read")),
+        (Some(stream), None)
+    );
+}
+
+/// The events of a unit of work do not name its commands, so its id is known on one node only.
+#[tokio::test]
+async fn a_unit_of_work_can_be_repeated_on_another_node() {
+    let (a, b) = (node("a").await, node("b").await);
+    for node in [&a, &b] {
+        let unit = UnitOfWork::new(node.replica.store()).execute(&node.accounts, 1, add(1)).execute(
+            &node.accounts,
+            1,
+            add(10),
+        );
+        unit.with_id(CommandId::new("request-1").expect("a name")).await.expect("executed");
+        b.pull(&a).await;
+    }
+    assert_eq!(b.state(1).await.sum, 22);
+}
+
+/// A stamp on an event of any local commit would change what the node knows of the origin.
+#[tokio::test]
+async fn a_copied_stamp_is_refused_in_every_stream() {
+    let a = node("a").await;
+    for _ in 0..3 {
+        a.add(1, 1).await;
+    }
+    let stream = StreamRead::new(StreamId::new("account-1").expect("a name"));
+    let read = a.store.read_stream(stream).await.expect("read").collect().await.expect("read");
+    let mut copy = NewEvent::json(EventType::new("audited").expect("a name"), "5");
+    copy.data.stamp.clone_from(&read[0].data.stamp);
+    let audit = StreamId::new("audit-1").expect("a name");
+    let error = a.store.commit(Commit::to(&audit, ExpectedRevision::Any, [copy])).await.expect_err("refused");
+    assert!(matches!(refusal(error), Refusal::Stamped { .. }));
+    assert_eq!(a.replica.knowledge().await.expect("read").iter().next().map(|dot| dot.sequence.get()), Some(3));
 }

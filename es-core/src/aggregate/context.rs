@@ -60,7 +60,8 @@ impl<'a> EventContext<'a> {
     /// event did not know of it either. The later event in canonical order, which is the same on every node, gets
     /// `true`; the earlier one was applied before.
     ///
-    /// Always `false` for an aggregate whose level has [one order](crate::model::OneOrder).
+    /// Always `false` for an aggregate whose level has [one order](crate::model::OneOrder), and for events from before
+    /// the replication.
     #[must_use]
     pub const fn is_concurrent(&self) -> bool {
         !self.concurrent.is_empty()

@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 
 use uuid::Uuid;
 
-use crate::model::{CommandId, Dot, EventView, OriginId, VectorClock, Version};
+use crate::model::{CommandDigest, CommandId, Dot, EventView, OriginId, VectorClock, Version};
 
 /// The origins and the commands of the events that a fold of a replicated stream has applied so far.
 ///
@@ -25,9 +25,11 @@ pub(crate) struct History {
 /// The UUID namespace of command keys, chosen at random.
 const NAMESPACE: Uuid = Uuid::from_u128(0xd6b0_0fd1_55f7_4a2b_9f0c_7c52_3c3a_8e11);
 
-/// Returns the digest of a command id, which is the key of its command in a history.
-fn command_key(command: &CommandId) -> Uuid {
-    Uuid::new_v5(&NAMESPACE, command.as_str().as_bytes())
+/// Returns the key of a command in a history: a digest of its id and its content. Two nodes may execute different
+/// commands under one id before they know of each other; both count.
+fn command_key((id, digest): &(CommandId, CommandDigest)) -> Uuid {
+    let bytes = [id.as_str().as_bytes(), &digest.to_bits().to_be_bytes()].concat();
+    Uuid::new_v5(&NAMESPACE, &bytes)
 }
 
 impl History {
@@ -49,7 +51,7 @@ impl History {
     }
 
     /// Returns the last event of each origin that precedes `event` in canonical order, and that the node of `event` had
-    /// not recorded when it decided.
+    /// not recorded when it decided. Events from before the replication are concurrent with none.
     pub(crate) fn concurrent_with(&self, event: EventView<'_>) -> Vec<Dot> {
         let Some(stamp) = event.stamp() else { return Vec::new() };
         let seen = stamp.seen.as_ref().or_else(|| self.clocks.get(&stamp.dot.origin));
@@ -64,7 +66,7 @@ impl History {
     /// events precede this one.
     pub(crate) fn counts(&self, event: EventView<'_>) -> bool {
         let Some(stamp) = event.stamp() else { return true };
-        let Some((command, _)) = &stamp.command else { return true };
+        let Some(command) = &stamp.command else { return true };
         self.commands.get(&command_key(command)).is_none_or(|first| *first == stamp.dot.origin)
     }
 
@@ -84,7 +86,7 @@ impl History {
                     Box::new(Self { origins, ..Self::default() })
                 });
                 history.origins.extend([stamp.dot]);
-                if let Some((command, _)) = &stamp.command {
+                if let Some(command) = &stamp.command {
                     history.commands.entry(command_key(command)).or_insert(stamp.dot.origin);
                 }
                 if let Some(seen) = &stamp.seen {

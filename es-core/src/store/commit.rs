@@ -120,7 +120,7 @@ impl Commit {
         self.is_foreign
     }
 
-    /// Returns the id and the digest of the command that wrote the events, if it was executed with an id.
+    /// Returns the id and the digest of the command that wrote the events, if it was executed with an id and alone.
     #[must_use]
     pub const fn command(&self) -> Option<&(CommandId, CommandDigest)> {
         self.command.as_ref()

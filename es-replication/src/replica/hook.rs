@@ -69,6 +69,9 @@ impl ReplicaHook {
     fn before_local(&self, state: &State, commit: &mut ValidCommit, view: &mut dyn LogView) -> Result<(), CommitError> {
         for (stream, event) in commit.events() {
             check_retention(state, stream, event)?;
+            if event.data.stamp.is_some() {
+                return Err(rejected(Refusal::Stamped { id: event.data.id }));
+            }
         }
         let Some((_, first)) = commit.events().iter().find(|(stream, _)| state.replicates(stream)) else {
             return Ok(());
@@ -77,8 +80,9 @@ impl ReplicaHook {
         if view.position_of(first.data.id)?.is_some() {
             return Ok(());
         }
-        for (_, event) in commit.events().iter().filter(|(stream, _)| state.replicates(stream)) {
-            check_local(event)?;
+        let mut replicated = commit.events().iter().filter(|(stream, _)| state.replicates(stream));
+        if let Some((_, event)) = replicated.find(|(_, event)| !event.data.keys.is_empty()) {
+            return Err(rejected(Refusal::UniqueKey { id: event.data.id }));
         }
         let streams: Vec<&StreamId> = commit.events().iter().map(|(stream, _)| stream).collect();
         let mut stamps = state.stamps(&streams, self.clock.now(), commit.command()).into_iter();
@@ -132,8 +136,8 @@ impl ReplicaHook {
         let origins = after.origins.iter().filter(|(origin, known)| before.origins.get(origin) != Some(known));
         changes
             .extend(origins.map(|(origin, known)| rows::put(&self.table, rows::origin_key(*origin), known.encode())));
-        let categories = after.categories.difference(&before.categories);
-        changes.extend(categories.map(|category| rows::put(&self.table, rows::category_key(category.as_str()), "")));
+        let received = after.categories.difference(&before.categories);
+        changes.extend(received.map(|category| rows::put(&self.table, rows::category_key(category.as_str()), "")));
         changes
     }
 }
@@ -199,16 +203,7 @@ fn check_gap(state: &State, gap: Gap) -> Result<(), CommitError> {
     let known = state.origins.get(&gap.origin).map_or(0, |known| known.through.get());
     let through = Dot { origin: gap.origin, sequence: gap.through };
     let is_own = gap.origin == state.own;
-    if gap.from.get() <= known + 1 && !is_own { Ok(()) } else { Err(rejected(Refusal::Gap { through })) }
-}
-
-/// Checks that a local event may be replicated.
-fn check_local(event: &NewEvent) -> Result<(), CommitError> {
-    let id = event.data.id;
-    if event.data.stamp.is_some() {
-        return Err(rejected(Refusal::Stamped { id }));
-    }
-    if event.data.keys.is_empty() { Ok(()) } else { Err(rejected(Refusal::UniqueKey { id })) }
+    if gap.from.get() <= known.saturating_add(1) && !is_own { Ok(()) } else { Err(rejected(Refusal::Gap { through })) }
 }
 
 /// Refuses a rule or a deletion that hides events of a replicated category on this node only.
@@ -217,15 +212,15 @@ fn check_retention(state: &State, stream: &StreamId, event: &NewEvent) -> Result
         return Ok(());
     }
     let scope = match OperatorEvent::read(stream, &event.data.event_type, &event.data.payload) {
-        Ok(
-            OperatorEvent::RuleSet { scope: Scope::Stream(stream), .. } | OperatorEvent::StreamDeleted { stream, .. },
-        ) if state.replicates(&stream) => stream.as_str().to_owned(),
-        Ok(OperatorEvent::RuleSet { scope: Scope::Category(category), .. }) if state.categories.contains(&category) => {
-            category.as_str().to_owned()
-        }
+        Ok(OperatorEvent::RuleSet { scope, .. } | OperatorEvent::RuleCleared { scope, .. }) => scope,
+        Ok(OperatorEvent::StreamDeleted { stream, .. }) => Scope::Stream(stream),
         _ => return Ok(()),
     };
-    Err(rejected(Refusal::Retention { scope }))
+    let is_replicated = match &scope {
+        Scope::Stream(stream) => state.replicates(stream),
+        Scope::Category(category) => state.categories.contains(category),
+    };
+    if is_replicated { Err(rejected(Refusal::Retention { scope: scope.to_string() })) } else { Ok(()) }
 }
 
 fn rejected(refusal: Refusal) -> CommitError {

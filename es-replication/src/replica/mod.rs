@@ -24,8 +24,8 @@ use es_core::{Commit, CommitError, EventReader, EventStore, StoreError};
 pub use options::ReplicaOptions;
 pub use session::{Token, WaitError};
 
-use crate::error::{PullError, Refusal, StartError};
-use crate::page::{Page, Pull};
+use crate::error::{PeerError, PullError, Refusal, StartError};
+use crate::page::{Item, Page, Pull};
 use crate::peer::Peer;
 use crate::replica::rows::Progress;
 use crate::source::{Source, confirmations, event_id};
@@ -127,6 +127,7 @@ impl Replica {
         let cursor = progress.map(|progress| progress.cursor);
         let pull = Pull { knowledge: self.knowledge().await?, cursor, max_bytes: self.max_page_bytes, wait };
         let page = peer.pull(pull).await?;
+        check_gaps(&page)?;
         self.check_ids(&page).await?;
         let (is_last, knowledge, received) = (page.is_last, page.knowledge.clone(), page.events());
         let start = cursor.unwrap_or_else(|| None.into());
@@ -161,9 +162,26 @@ impl Replica {
         let mut events = 0;
         for result in self.store.commit_all(commits).await {
             let committed = result.map_err(|error: CommitError| PullError::from(error))?;
-            events += if committed.repeated { 0 } else { committed.events.len() };
+            if committed.repeated {
+                return Err(StoreError::damaged("table es.replica", "a stored event has no row").into());
+            }
+            events += committed.events.len();
         }
         Ok(events)
+    }
+}
+
+/// Checks that a peer declares gaps only up to what it knows.
+fn check_gaps(page: &Page) -> Result<(), PeerError> {
+    let is_unknown = |item: &&Item| match **item {
+        Item::Gap { origin, from, through } => {
+            from > through || !page.knowledge.includes(Dot { origin, sequence: through })
+        }
+        Item::Commit(_) => false,
+    };
+    match page.items.iter().find(is_unknown) {
+        Some(gap) => Err(PeerError::Invalid(format!("a gap of events that the peer does not know: {gap:?}"))),
+        None => Ok(()),
     }
 }
 

@@ -25,8 +25,7 @@ pub struct ReplicaOptions {
 }
 
 impl ReplicaOptions {
-    /// Returns the options of the node with this name. The name is stored with the store, and identifies the node to
-    /// people.
+    /// Returns the options of the node with this name. The name is stored in the store, and appears in logs and errors.
     #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
         Self {
@@ -44,7 +43,8 @@ impl ReplicaOptions {
     /// other levels stay on this node.
     ///
     /// Events that the store has of the aggregate already are replicated, too. Only one store of a group may have such
-    /// events.
+    /// events, and all aggregates that have some must be declared when the replication begins. They may have neither
+    /// rules nor deleted streams.
     ///
     /// # Errors
     /// [`NameError`] if the category is invalid, which the derive rejects.
@@ -55,8 +55,8 @@ impl ReplicaOptions {
         Ok(self)
     }
 
-    /// Adds another member of the group. When the store opens, every member is asked how it knows the end of this
-    /// node's events. If a member does not answer, or knows more than this node, the node takes a new origin, so that
+    /// Adds another member of the group. When the store opens, every member is asked for the last event of this node
+    /// that it has. If a member does not answer, or knows more than this node, the node takes a new origin, so that
     /// it never gives an id to two events. A store that was restored from a backup always gets a new origin.
     #[must_use]
     pub fn member(mut self, peer: Arc<dyn Peer>) -> Self {

@@ -8,7 +8,7 @@
 //! | `d` origin 8, sequence 8 | position of the event 8 |
 //! | `g` position 8 | sequence of an event that was recorded before the replication began 8 |
 //! | `x` origin 8 | the last gap: first and last sequence of events that were removed before they arrived, 16 |
-//! | `c` category | nothing; a replicated category |
+//! | `c` category | [`DECLARED`] for a category that this node declares; nothing for one that it only received |
 //! | `e` | number of questions that were answered about the end of an origin 8 |
 //! | `l` link | [`Progress`] of the link, as text |
 
@@ -50,7 +50,7 @@ pub(crate) struct Head {
     pub(crate) position: Option<Position>,
 }
 
-/// What a node knows of the events of an origin.
+/// The last event of an origin that a node has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Known {
     /// Every event up to this sequence is stored, or was removed.
@@ -67,6 +67,8 @@ pub(crate) const CONFIRMATIONS: &[u8] = b"e";
 pub(crate) const ORIGINS: u8 = b'o';
 const GAPS: u8 = b'x';
 pub(crate) const CATEGORIES: u8 = b'c';
+/// The value of the row of a category that this node declares, and whose older events it has adopted.
+pub(crate) const DECLARED: &[u8] = &[1];
 
 /// Returns the table of replicas.
 pub(crate) fn table() -> Result<Table, StoreError> {
@@ -103,6 +105,11 @@ impl Gap {
 
 pub(crate) fn dot_key(dot: Dot) -> Bytes {
     [b"d", &dot.origin.get().to_be_bytes()[..], &dot.sequence.get().to_be_bytes()].concat().into()
+}
+
+/// Returns the prefix of the rows `d` of an origin.
+pub(crate) fn dots_of(origin: OriginId) -> Bytes {
+    [b"d", &origin.get().to_be_bytes()[..]].concat().into()
 }
 
 pub(crate) fn genesis_key(position: Position) -> Bytes {
@@ -171,7 +178,7 @@ pub(crate) fn number_of(value: &[u8]) -> Result<NonZeroU64, StoreError> {
     number.ok_or_else(|| damaged("d", value))
 }
 
-/// How far the log of a peer was read.
+/// The progress of a link in the log of its peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Progress {
     /// The position up to which all pages were stored.

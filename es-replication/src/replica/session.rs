@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::StaleReplica;
 use crate::replica::{Replica, rows};
 
+/// The period in which a wait checks the knowledge even if no event arrives.
+const POLL: Duration = Duration::from_millis(100);
+
 /// The events that a session has read and written: for each origin, the last one.
 ///
 /// A client sends the token of its last answer with its next request. A node that waits for the token before it answers
@@ -37,7 +40,7 @@ impl Token {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WaitError {
-    /// The time is over. Ask another node, or try again.
+    /// The timeout expired. Retry, or use another node.
     #[error(transparent)]
     Stale(#[from] StaleReplica),
     /// The store failed.
@@ -69,7 +72,10 @@ impl Replica {
                 if self.missing(token).await?.is_empty() {
                     return Ok(());
                 }
-                head.wait_after(seen).await?;
+                // Events that were removed at their node arrive as a gap, which does not move the head.
+                if let Ok(moved) = tokio::time::timeout(POLL, head.wait_after(seen)).await {
+                    moved?;
+                }
             }
         };
         match tokio::time::timeout(timeout, wait).await {

@@ -6,9 +6,10 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use es_core::model::{Category, Dot, HybridTime, OriginId, Table};
+use es_core::retention::{self, OperatorEvent, Scope};
 use es_core::store::implement::PreparedHook;
 use es_core::store::{LogRead, QueryItem};
-use es_core::{Commit, EventReader, EventStore, Position, StoreError};
+use es_core::{Commit, EventReader, EventStore, Position, RecordedEvent, StoreError};
 use futures_util::future::join_all;
 
 use crate::error::StartError;
@@ -132,11 +133,19 @@ async fn adopt(
     state: &mut State,
     declared: &BTreeSet<Category>,
 ) -> Result<(), StartError> {
-    let new: BTreeSet<Category> = declared.difference(&state.categories).cloned().collect();
+    let mut new = BTreeSet::new();
+    for category in declared {
+        let row = store.row(table, &rows::category_key(category.as_str())).await?;
+        if row.as_deref() != Some(rows::DECLARED) {
+            new.insert(category.clone());
+        }
+    }
+    check_retention(store, &new).await?;
     let since = state.head.position;
-    let mut adopted = Adoption::new(state);
+    let mut adopted = Adoption::new(store, table, state).await?;
     adopted.read(store, table, new.clone(), None).await?;
-    adopted.read(store, table, state.categories.clone(), since).await?;
+    let known = state.categories.difference(&new).cloned().collect();
+    adopted.read(store, table, known, since).await?;
     let Adoption { last, position, mut commit, .. } = adopted;
     if let Some(known) = last.filter(|last| state.origins.get(&OriginId::GENESIS) != Some(last)) {
         commit = commit.put_row(table.clone(), rows::origin_key(OriginId::GENESIS), known.encode());
@@ -146,10 +155,34 @@ async fn adopt(
     state.head = Head { generation: state.head.generation + 1, position: since.max(position), ..state.head };
     commit = commit.put_row(table.clone(), rows::HEAD, state.head.encode());
     for category in new {
-        commit = commit.put_row(table.clone(), rows::category_key(category.as_str()), "");
+        commit = commit.put_row(table.clone(), rows::category_key(category.as_str()), rows::DECLARED);
         state.categories.insert(category);
     }
     store.commit(commit).await?;
+    Ok(())
+}
+
+/// Refuses categories with rules or deleted streams, which would hide events on this node only.
+async fn check_retention(store: &dyn EventStore, categories: &BTreeSet<Category>) -> Result<(), StartError> {
+    if categories.is_empty() {
+        return Ok(());
+    }
+    let category = Category::new(retention::CATEGORY).map_err(|error| StoreError::io("name a category", error))?;
+    let mut events = store.read_log(LogRead::category(category)).await?;
+    while let Some(event) = events.next().await? {
+        let scope = match OperatorEvent::read(&event.stream, &event.data.event_type, &event.data.payload) {
+            Ok(OperatorEvent::RuleSet { scope, .. }) => scope,
+            Ok(OperatorEvent::StreamDeleted { stream, .. }) => Scope::Stream(stream),
+            _ => continue,
+        };
+        let is_replicated = match &scope {
+            Scope::Stream(stream) => categories.contains(stream.category_str()),
+            Scope::Category(category) => categories.contains(category),
+        };
+        if is_replicated {
+            return Err(StartError::Retention { scope: scope.to_string() });
+        }
+    }
     Ok(())
 }
 
@@ -157,16 +190,22 @@ async fn adopt(
 struct Adoption {
     /// The last adopted event.
     last: Option<Known>,
+    /// The position of the last adopted event. `None` if another node has adopted events, so that this one must not.
+    last_position: Option<Position>,
+    /// The position of the last event that this start has adopted.
     position: Option<Position>,
-    /// Whether another node has adopted events, so that this one must not.
-    is_of_other_node: bool,
     commit: Commit,
 }
 
 impl Adoption {
-    fn new(state: &State) -> Self {
+    async fn new(store: &dyn EventStore, table: &Table, state: &State) -> Result<Self, StoreError> {
         let last = state.origins.get(&OriginId::GENESIS).copied();
-        Self { last, position: None, is_of_other_node: false, commit: Commit::new() }
+        let mut last_position = None;
+        if let Some(known) = last {
+            let dot = Dot { origin: OriginId::GENESIS, sequence: known.through };
+            last_position = adopted_position(store, table, dot).await?;
+        }
+        Ok(Self { last, last_position, position: None, commit: Commit::new() })
     }
 
     /// Adopts the events without a stamp of these categories after a position.
@@ -184,16 +223,20 @@ impl Adoption {
         let mut events = store.read_log(LogRead::matching(query).after(after)).await?;
         while let Some(event) = events.next().await? {
             if event.data.stamp.is_some() {
+                self.check_row(store, table, &event).await?;
                 continue;
             }
-            if self.last.is_some() && self.position.is_none() {
-                // The sequences continue only if the earlier ones were adopted here, too.
-                let first = Dot { origin: OriginId::GENESIS, sequence: NonZeroU64::MIN };
-                self.is_of_other_node = !is_adopted_here(store, table, first).await?;
-            }
-            if self.is_of_other_node {
+            if self.last.is_some() && self.last_position.is_none() {
                 return Err(StartError::TwoGeneses { stream: event.stream, position: event.position });
             }
+            // The sequences follow the order of the log, as those of every origin.
+            if self.last_position >= Some(event.position) {
+                if adopted_here(store, table, event.position).await? {
+                    continue;
+                }
+                return Err(StartError::LateAdoption { stream: event.stream, position: event.position });
+            }
+            self.last_position = Some(event.position);
             let sequence = self.last.map_or(NonZeroU64::MIN, |last| last.through.saturating_add(1));
             let time = HybridTime::at(event.recorded_at);
             self.last = Some(Known { through: sequence, time, id: Some(event.data.id) });
@@ -210,11 +253,25 @@ impl Adoption {
         }
         Ok(())
     }
+
+    /// Checks that a stamped event has a row. It has none if it was imported without the replica.
+    async fn check_row(&self, store: &dyn EventStore, table: &Table, event: &RecordedEvent) -> Result<(), StartError> {
+        let Some(stamp) = &event.data.stamp else { return Ok(()) };
+        match store.row(table, &rows::dot_key(stamp.dot)).await? {
+            Some(_) => Ok(()),
+            None => Err(StartError::Imported { stream: event.stream.clone(), position: event.position }),
+        }
+    }
 }
 
-/// Returns `true` if an event of the genesis origin was adopted from the log of this store.
-async fn is_adopted_here(store: &dyn EventStore, table: &Table, dot: Dot) -> Result<bool, StoreError> {
-    let Some(position) = store.row(table, &rows::dot_key(dot)).await? else { return Ok(false) };
-    let Some(position) = Position::new(rows::number_of(&position)?.get()) else { return Ok(false) };
+/// Returns the position of an event of the genesis origin that was adopted from the log of this store.
+async fn adopted_position(store: &dyn EventStore, table: &Table, dot: Dot) -> Result<Option<Position>, StoreError> {
+    let Some(position) = store.row(table, &rows::dot_key(dot)).await? else { return Ok(None) };
+    let Some(position) = Position::new(rows::number_of(&position)?.get()) else { return Ok(None) };
+    Ok(adopted_here(store, table, position).await?.then_some(position))
+}
+
+/// Returns `true` if the event at a position was adopted.
+async fn adopted_here(store: &dyn EventStore, table: &Table, position: Position) -> Result<bool, StoreError> {
     Ok(store.row(table, &rows::genesis_key(position)).await?.is_some())
 }

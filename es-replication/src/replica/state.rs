@@ -79,8 +79,9 @@ impl State {
         if origin == self.own {
             return Err(Refusal::OwnOrigin { dot: stamp.dot, through });
         }
-        if sequence.get() != through + 1 {
-            let missing = Dot { origin, sequence: NonZeroU64::MIN.saturating_add(through) };
+        let next = NonZeroU64::MIN.saturating_add(through);
+        if sequence != next {
+            let missing = Dot { origin, sequence: next };
             return Err(Refusal::Dependency { dot: stamp.dot, missing });
         }
         self.check_causes(stamp)?;
@@ -110,7 +111,10 @@ impl State {
     /// Adds an event.
     pub(crate) fn record(&mut self, stamp: &Stamp, id: EventId) {
         let known = Known { through: stamp.dot.sequence, time: stamp.time, id: Some(id) };
-        self.origins.insert(stamp.dot.origin, known);
+        let last = self.origins.entry(stamp.dot.origin).or_insert(known);
+        if last.through < known.through {
+            *last = known;
+        }
         self.head.time = self.head.time.max(stamp.time);
     }
 

@@ -27,6 +27,8 @@ pub(crate) struct Group {
     directory: PathBuf,
     /// `None` while a node is down.
     nodes: Vec<Option<NodeProcess>>,
+    /// The origins of all nodes so far.
+    origins: BTreeSet<String>,
     /// The link of each pair of nodes, by the node that connects and the node that answers.
     proxies: BTreeMap<(usize, usize), Proxy>,
     cut: BTreeSet<(usize, usize)>,
@@ -48,7 +50,8 @@ struct Counts {
     repeated: u64,
     /// Lines that were added while at least one link was cut.
     added_while_cut: u64,
-    new_origins: u64,
+    /// The number of origins that the nodes took.
+    origins_taken: u64,
 }
 
 /// The result of a run.
@@ -103,6 +106,7 @@ impl Group {
         let mut group = Self {
             directory: directory.to_owned(),
             nodes: Vec::new(),
+            origins: BTreeSet::new(),
             proxies,
             cut: BTreeSet::new(),
             random: SeededEntropy::new(seed),
@@ -131,6 +135,7 @@ impl Group {
         for ((_, _), proxy) in self.proxies.iter().filter(|((_, to), _)| *to == number) {
             proxy.set(|route| route.port = node.port);
         }
+        self.counts.origins_taken += u64::from(self.origins.insert(node.origin.clone()));
         if let Some(slot) = self.nodes.get_mut(number) {
             *slot = Some(node);
         }
@@ -168,23 +173,20 @@ impl Group {
 
     /// Adds a line on a random node. If the node does not answer, the client repeats the command on another one.
     async fn add_line(&mut self) -> Result<(), Box<dyn Error>> {
-        let (line, order) = match self.unknown.pop() {
-            Some(unknown) => {
-                self.counts.repeated += 1;
-                unknown
-            }
-            None => {
-                self.next_line += 1;
-                (self.next_line - 1, self.below(ORDERS))
-            }
-        };
+        let unknown = self.unknown.pop();
+        let (line, order) = unknown.unwrap_or_else(|| {
+            self.next_line += 1;
+            (self.next_line - 1, self.below(ORDERS))
+        });
         let request = Request::Add { order, line, quantity: u32::try_from(line % 9).unwrap_or_default() + 1 };
         let number = self.random_node();
-        let kills = self.below(150) == 0;
+        let kills = self.below(400) == 0;
         let Some(Some(node)) = self.nodes.get_mut(number) else {
+            // The client cannot connect, and tries another node.
             self.unknown.push((line, order));
-            return self.restart_one().await;
+            return if self.nodes.iter().all(Option::is_none) { self.restart_one().await } else { Ok(()) };
         };
+        self.counts.repeated += u64::from(unknown.is_some());
         if kills {
             // The node is killed while it executes the command, so its outcome is unknown.
             let _ = tokio::time::timeout(Duration::from_micros(300), node.request(request)).await;
@@ -200,18 +202,15 @@ impl Group {
     /// Cuts or heals a link, or kills or restarts a node.
     async fn fault(&mut self) -> Result<(), Box<dyn Error>> {
         match self.below(10) {
-            0..=4 => {
+            _ if self.nodes.iter().any(Option::is_none) && self.below(2) == 0 => self.restart_one().await,
+            0..=5 => {
                 let (one, other) = (self.random_node(), self.random_node());
                 if one != other {
                     self.set_cut((one.min(other), one.max(other)));
                 }
                 Ok(())
             }
-            5 | 6 => {
-                let number = self.random_node();
-                if self.nodes.get(number).is_some_and(Option::is_some) { self.kill(number).await } else { Ok(()) }
-            }
-            _ => self.restart_one().await,
+            _ => self.kill(self.random_node()).await,
         }
     }
 
@@ -231,12 +230,8 @@ impl Group {
 
     async fn kill(&mut self, number: usize) -> Result<(), Box<dyn Error>> {
         if let Some(node) = self.nodes.get_mut(number).and_then(Option::take) {
-            let origin = node.origin.clone();
             node.kill().await?;
             self.counts.kills += 1;
-            self.start_node(number).await?;
-            let now = self.nodes.get(number).and_then(Option::as_ref);
-            self.counts.new_origins += u64::from(now.is_some_and(|now| now.origin != origin));
         }
         Ok(())
     }
@@ -262,7 +257,12 @@ impl Group {
     async fn status_line(&mut self) -> String {
         let knowledge = self.knowledge().await.unwrap_or_default();
         let events = |known: &BTreeMap<String, u64>| known.values().sum::<u64>().to_string();
-        let events: Vec<String> = knowledge.iter().map(events).collect();
+        let mut known = knowledge.iter();
+        let events: Vec<String> = self
+            .nodes
+            .iter()
+            .map(|node| node.as_ref().and_then(|_| known.next()).map_or_else(|| "down".to_owned(), events))
+            .collect();
         let cut: Vec<String> = self.cut.iter().map(|(one, other)| format!("{}-{}", one + 1, other + 1)).collect();
         let cut = if cut.is_empty() { "none".to_owned() } else { cut.join(", ") };
         format!("events on the nodes: {:<24} links cut: {cut:<14} kills: {}", events.join(", "), self.counts.kills)
@@ -276,8 +276,12 @@ impl Group {
         for pair in self.cut.clone() {
             self.set_cut(pair);
         }
+        while self.nodes.iter().any(Option::is_none) {
+            self.restart_one().await?;
+        }
         while !self.unknown.is_empty() {
             self.add_line().await?;
+            self.restart_one().await?;
         }
         let healed = Instant::now();
         let mut is_equal = false;

@@ -279,19 +279,12 @@ impl ResultRow {
         let encoded = encode_and_decode::<Json, _>(&stored);
         let (value, _) = encoded.map_err(|error| StoreError::io("write a command result", error))?;
         let commit = commit.expect_row(table(), self.key.clone(), None).put_row(table(), self.key.clone(), value);
-        Ok(Commit { command: Some((self.id.clone(), self.digest())), ..commit })
-    }
-
-    /// Returns the digest of the command, or of all commands that share the row.
-    fn digest(&self) -> CommandDigest {
-        match &self.commands[..] {
-            [(_, command)] => command.digest,
-            commands => {
-                let mut digest = Fnv::new();
-                commands.iter().for_each(|(_, command)| digest.write(&command.digest.to_bits().to_be_bytes()));
-                CommandDigest::from_bits(digest.value())
-            }
-        }
+        // The id of a unit of several commands is known on this node only: the events do not name their commands.
+        let command = match &self.commands[..] {
+            [(_, command)] => Some((self.id.clone(), command.digest)),
+            _ => None,
+        };
+        Ok(Commit { command, ..commit })
     }
 
     /// Returns the error for a row that cannot be decoded.

@@ -121,7 +121,7 @@ impl<A: Evolve> Loaded<A> {
         let concurrent = self.history.as_ref().map(|history| history.concurrent_with(view)).unwrap_or_default();
         let counts = self.history.as_ref().is_none_or(|history| history.counts(view));
         if counts {
-            let context = EventContext::in_fold(view, self.next(), &concurrent);
+            let context = EventContext::in_fold(view, Revision::new(folded), &concurrent);
             for event in events {
                 self.state.evolve(event, &context);
             }

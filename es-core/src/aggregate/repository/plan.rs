@@ -75,7 +75,10 @@ impl<A: Evolve> Plan<'_, A> {
         let Self { repository, stream, stored: mut loaded, decision, decoded, last, .. } = self;
         if let Some(last) = last {
             fold(&mut loaded, &stream, &decoded, last, committed)?;
-            repository.snapshot_if_due(&stream, &mut loaded, Duration::ZERO);
+            // A snapshot contains whole commits. A later command of the commit may have more events of the stream.
+            if loaded.revision == committed.revision(&stream) {
+                repository.snapshot_if_due(&stream, &mut loaded, Duration::ZERO);
+            }
             repository.loader.cache(&stream, &loaded);
         }
         let outcome = if decision.is_unchanged() { Outcome::Unchanged } else { Outcome::Done };
