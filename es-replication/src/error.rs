@@ -44,8 +44,9 @@ pub enum Refusal {
         dot: Dot,
     },
     /// The hybrid time of an event is too far ahead of the clock of this node. The link waits until the clock has
-    /// reached it, and loses nothing. Set the clock of this node if it is wrong. If that of the other node was wrong, its
-    /// events keep their times: raise [the limit](crate::ReplicaOptions::with_max_clock_ahead) until they have passed.
+    /// reached it, and loses nothing. Set the clock of this node if it is wrong. If that of the other node was wrong,
+    /// its events keep their times: raise [the limit](crate::ReplicaOptions::with_max_clock_ahead) until they have
+    /// passed.
     #[error(
         "event {dot} has the time {time}, which is ahead of the clock of this node ({now}); set the clocks, or raise \
          the limit"
@@ -202,8 +203,8 @@ pub enum StartError {
         /// The category or the stream.
         scope: String,
     },
-    /// The store has copies of replicated events that were imported, so the replica has no rows for them. Start the node
-    /// on an empty store; it pulls the events from its peers.
+    /// The store has copies of replicated events that were imported, so the replica has no rows for them. Start the
+    /// node on an empty store; it pulls the events from its peers.
     #[error(
         "stream {stream:?} has an imported event with a stamp at position {position}; start the node on an empty \
          store, which pulls the events from its peers"

@@ -37,7 +37,8 @@ pub enum LinkState {
     /// Two nodes use one origin, or a peer has events that this node has lost. An operator must act; the message of the
     /// status says what to do.
     Forked,
-    /// This node could not store a page: its store failed, or the page is invalid. The message of the status says which.
+    /// This node could not store a page: its store failed, or the page is invalid. The message of the status says
+    /// which.
     Failed,
 }
 
