@@ -198,9 +198,9 @@ impl Source {
         }
     }
 
-    /// Returns the last event of an origin that this node has, for the member that wants to continue it. Pages that this
-    /// node has requested but not yet stored are discarded: they may have an event that the member has lost, and that
-    /// the answer does not name.
+    /// Returns the last event of an origin that this node has, for the member that wants to continue it. Pages that
+    /// this node has requested but not yet stored are discarded: they may have an event that the member has lost, and
+    /// that the answer does not name.
     ///
     /// # Errors
     /// [`CommitError`] if the store fails.
