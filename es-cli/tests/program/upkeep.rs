@@ -91,8 +91,8 @@ fn verify_lists_damage_and_exits_with_4() {
 fn snapshots_are_listed_and_deleted() {
     let key = |name: &str, revision: u64| [name.as_bytes(), &[0], &revision.to_be_bytes()].concat();
     let numbers = [7u64, 9, 42].map(u64::to_be_bytes).concat();
-    let (no_canonical_key, no_origins) = ([0], [0; 4]);
-    let value = [[2].as_slice(), &numbers, &no_canonical_key, &no_origins, b"state"].concat();
+    let (no_canonical_key, no_origins, no_commands) = ([0], [0; 4], [0; 4]);
+    let value = [[3].as_slice(), &numbers, &no_canonical_key, &no_origins, &no_commands, b"state"].concat();
     let keys = [("a-1", 3), ("a-1", 9), ("a-10", 1), ("ab-1", 2), ("b-1", 5)];
     let commit = keys.into_iter().fold(Commit::new(), |commit, (name, revision)| {
         commit.put_row(snapshot::table(), key(name, revision), value.clone())
