@@ -66,7 +66,7 @@ pub enum Refusal {
         id: EventId,
     },
     /// A local event of a replicated category claims or releases a unique key. Keys are checked on one node only.
-    #[error("event {id} changes a unique key, which no replicated stream may; use a stream that is not replicated")]
+    #[error("event {id} changes a unique key in a replicated stream; use a stream that is not replicated")]
     UniqueKey {
         /// The id of the event.
         id: EventId,
@@ -77,8 +77,8 @@ pub enum Refusal {
         /// The stream or the category.
         scope: String,
     },
-    /// A foreign commit accounts for events after the first one that is missing.
-    #[error("a gap up to event {through} begins after an event that is not stored")]
+    /// A gap does not begin at the first event that is missing, or concerns the origin of this node.
+    #[error("the gap up to event {through} does not begin at the first missing event; pull the events before it")]
     Gap {
         /// The last event of the gap.
         through: Dot,

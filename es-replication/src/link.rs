@@ -118,7 +118,7 @@ async fn run(replica: &Replica, peer: &dyn Peer, status: &watch::Sender<LinkStat
                 pauses = self::pauses();
                 succeeded(replica, pulled, status).await;
             }
-            // The page was requested before a member asked for the end of its origin: it is requested again at once.
+            // The page is requested again, after a short pause.
             Err(PullError::Outdated) => tokio::time::sleep(PAUSES.0).await,
             Err(error) => {
                 failed(&error, status);

@@ -91,14 +91,14 @@ impl ForeignEvent {
     }
 }
 
-/// A question to a member: what it knows of the end of an origin that a node wants to continue.
+/// A question to a member: the last event that it has of an origin that a node wants to continue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
     /// The origin.
     pub origin: OriginId,
 }
 
-/// What a member knows of the end of an origin.
+/// The answer to a [`Claim`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Confirmation {
     /// The last event of the origin that the member has, with its id; `None` if it has none. The id is `None` if the

@@ -20,7 +20,7 @@ pub trait Peer: fmt::Debug + Send + Sync + 'static {
     /// [`PeerError`] if the peer does not answer.
     async fn pull(&self, pull: Pull) -> Result<Page, PeerError>;
 
-    /// Returns what the peer knows of the end of an origin; see [`Source::confirm`].
+    /// Returns the last event of an origin that the peer has; see [`Source::confirm`].
     ///
     /// # Errors
     /// [`PeerError`] if the peer does not answer.

@@ -68,10 +68,10 @@ impl Source {
 
     /// Returns for each origin the last event that is both here and in `other`, with its id.
     async fn common_ids(&self, other: &VectorClock) -> Result<Vec<(Dot, EventId)>, StoreError> {
-        let mut ids = Vec::new();
+        let (mut ids, own) = (Vec::new(), knowledge(&*self.store, &self.table).await?);
         for Dot { origin, sequence } in other.iter() {
-            let Some(known) = self.store.row(&self.table, &rows::origin_key(origin)).await? else { continue };
-            let last = Dot { origin, sequence: rows::Known::decode(&known)?.through.min(sequence) };
+            let Some(through) = own.get(origin) else { continue };
+            let last = Dot { origin, sequence: through.min(sequence) };
             ids.extend(event_id(&*self.store, &self.table, last).await?.map(|id| (last, id)));
         }
         Ok(ids)
@@ -193,7 +193,7 @@ impl Source {
         let before = NonZeroU64::new(first.sequence.get() - 1).map(|sequence| rows::dot_key(Dot { sequence, ..first }));
         let scan = RowScan { after: before, ..RowScan::new(self.table.clone(), prefix, 1) };
         match self.store.rows(scan).await?.pop().filter(|row| row.key <= last) {
-            Some(row) => Ok(Position::new(rows::number_of(&row.value)?.get())),
+            Some(row) => rows::position_of(&row.value).map(Some),
             None => Ok(Position::new(u64::MAX)),
         }
     }
@@ -205,8 +205,8 @@ impl Source {
     /// # Errors
     /// [`CommitError`] if the store fails.
     pub async fn confirm(&self, claim: Claim) -> Result<Confirmation, CommitError> {
-        // ORDER: the count before the end of the origin. A page that is stored before the count is part of the answer;
-        // one that is stored after it fails on its expectation of the count.
+        // ORDER: the count before the last event of the origin. A page that is stored before the count is part of the
+        // answer; one that is stored after it fails on its expectation of the count.
         let count = confirmations(&*self.store, &self.table).await?;
         let next = count.as_deref().map(rows::number_of).transpose()?.map_or(1, |count| count.get() + 1);
         let row = Commit::new().put_row(self.table.clone(), rows::CONFIRMATIONS, next.to_be_bytes().to_vec());
@@ -231,7 +231,7 @@ pub(crate) async fn event_id(store: &dyn EventStore, table: &Table, dot: Dot) ->
         return Ok(known.id);
     }
     let Some(row) = store.row(table, &rows::dot_key(dot)).await? else { return Ok(None) };
-    let position = Position::new(rows::number_of(&row)?.get());
+    let position = Some(rows::position_of(&row)?);
     let read = LogRead { from: position, ..LogRead::all().limit(1) };
     let event = store.read_log(read).await?.next().await?;
     Ok(event.filter(|event| Some(event.position) == position).map(|event| event.data.id))

@@ -19,7 +19,7 @@ pub(crate) struct Before {
 /// Returns the commits that store a page: one for each commit of the origin and for each gap.
 ///
 /// Each commit expects the progress that the one before it wrote, so a refused commit is not skipped. No commit is
-/// written if a member has asked for the end of its origin since the page was requested.
+/// written if this node has answered a [`Claim`](crate::Claim) since the page was requested.
 pub(crate) fn commits(page: Page, table: &Table, link: &str, cursor: LogPosition, before: Before) -> Vec<Commit> {
     let last = page.items.len().saturating_sub(1);
     let items: Vec<Option<Item>> = match page.items {

@@ -1,18 +1,20 @@
 //! [`TestCa`]: an authority that issues certificates for tests.
 
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
+use tempfile::NamedTempFile;
 
 /// An authority that issues certificates for tests and first steps. Its own key exists in memory only, and its
 /// certificates do not expire.
 #[derive(Debug)]
 pub struct TestCa {
     directory: PathBuf,
+    /// The file with the certificate of the authority.
+    authorities: PathBuf,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -57,8 +59,8 @@ impl TestCa {
         params.distinguished_name.push(DnType::CommonName, "es-replication test authority");
         let key = KeyPair::generate()?;
         let certificate = params.self_signed(&key)?;
-        replace(&directory.join("ca.pem"), &certificate.pem())?;
-        Ok(Self { directory, issuer: Issuer::new(params, key) })
+        let authorities = replace(&directory, "ca.pem", &certificate.pem())?;
+        Ok(Self { directory, authorities, issuer: Issuer::new(params, key) })
     }
 
     /// Issues a certificate for a node with a new key, and writes both to `NODE.pem` and `NODE.key`. Former files of
@@ -72,39 +74,24 @@ impl TestCa {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
-        let files = NodeFiles {
-            certificates: self.directory.join(format!("{node}.pem")),
-            key: self.directory.join(format!("{node}.key")),
-            authorities: self.directory.join("ca.pem"),
-        };
-        replace(&files.key, &key.serialize_pem())?;
-        replace(&files.certificates, &certificate.pem())?;
-        Ok(files)
+        Ok(NodeFiles {
+            key: replace(&self.directory, &format!("{node}.key"), &key.serialize_pem())?,
+            certificates: replace(&self.directory, &format!("{node}.pem"), &certificate.pem())?,
+            authorities: self.authorities.clone(),
+        })
     }
 }
 
 /// Writes a file that only its owner can read. A former file is replaced when the new one is complete.
-fn replace(path: &Path, content: &str) -> Result<(), TestCaError> {
-    let failed = |source| TestCaError::Write { path: path.to_owned(), source };
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".new");
-    let temporary = PathBuf::from(temporary);
+fn replace(directory: &Path, name: &str, content: &str) -> Result<PathBuf, TestCaError> {
+    let path = directory.join(name);
     let write = || {
-        create_private(&temporary)?.write_all(content.as_bytes())?;
-        fs::rename(&temporary, path)
+        let mut file = NamedTempFile::new_in(directory)?;
+        file.write_all(content.as_bytes())?;
+        file.persist(&path).map_err(|error| error.error)
     };
-    write().map_err(failed)
-}
-
-fn create_private(path: &Path) -> io::Result<File> {
-    // A file that an interrupted call left could have another mode.
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    match write() {
+        Ok(_) => Ok(path),
+        Err(source) => Err(TestCaError::Write { path, source }),
     }
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
 }

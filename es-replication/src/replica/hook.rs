@@ -9,10 +9,10 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use es_core::model::{Clock, Dot, Stamp, Table};
+use es_core::model::{Category, Clock, Dot, Stamp, Table};
 use es_core::retention::{OperatorEvent, Scope};
 use es_core::store::implement::{DecisionHook, LogView, RowChange, ValidCommit, is_retention_stream};
-use es_core::{CommitError, EventId, NewEvent, Position, RecordedEvent, StoreError, StreamId};
+use es_core::{CommitError, EventData, EventId, RecordedEvent, StoreError, StreamId};
 
 use crate::error::Refusal;
 use crate::replica::NAME;
@@ -68,7 +68,9 @@ impl ReplicaHook {
     /// Stamps the events of replicated categories.
     fn before_local(&self, state: &State, commit: &mut ValidCommit, view: &mut dyn LogView) -> Result<(), CommitError> {
         for (stream, event) in commit.events() {
-            check_retention(state, stream, event)?;
+            if let Some(scope) = changed_scope(stream, &event.data, &state.categories) {
+                return Err(rejected(Refusal::Retention { scope: scope.to_string() }));
+            }
             if event.data.stamp.is_some() {
                 return Err(rejected(Refusal::Stamped { id: event.data.id }));
             }
@@ -121,8 +123,7 @@ impl ReplicaHook {
     fn check_same(&self, dot: Dot, found: EventId, view: &mut dyn LogView) -> Result<(), CommitError> {
         // A dot without a row was removed at the source before this node received it.
         let Some(position) = view.row(&self.table, &rows::dot_key(dot))? else { return Ok(()) };
-        let position = Position::new(rows::number_of(&position)?.get()).ok_or_else(|| rows::damaged("d", &position))?;
-        let expected = view.event(position)?.data.id;
+        let expected = view.event(rows::position_of(&position)?)?.data.id;
         if expected == found { Ok(()) } else { Err(rejected(Refusal::Forked { dot, expected, found })) }
     }
 
@@ -148,6 +149,10 @@ impl DecisionHook for ReplicaHook {
     }
 
     fn before(&self, commit: &mut ValidCommit, view: &mut dyn LogView) -> Result<(), CommitError> {
+        // A local commit of rows only, such as that of a view, does not concern the replica.
+        if commit.events().is_empty() && !commit.is_foreign() {
+            return Ok(());
+        }
         let head = self.head(view)?;
         let mut memory = self.memory();
         let state = memory.at(head)?;
@@ -170,9 +175,9 @@ impl DecisionHook for ReplicaHook {
         if stamped.is_empty() && gaps.is_empty() {
             return Ok(());
         }
-        let head = self.head(view)?;
         let mut memory = self.memory();
-        let before = memory.at(head)?;
+        // `before` has run for this commit, so this is the state before it.
+        let before = &memory.current;
         let mut next = before.clone();
         for gap in gaps {
             next.skip(gap.origin, gap.through);
@@ -206,21 +211,22 @@ fn check_gap(state: &State, gap: Gap) -> Result<(), CommitError> {
     if gap.from.get() <= known.saturating_add(1) && !is_own { Ok(()) } else { Err(rejected(Refusal::Gap { through })) }
 }
 
-/// Refuses a rule or a deletion that hides events of a replicated category on this node only.
-fn check_retention(state: &State, stream: &StreamId, event: &NewEvent) -> Result<(), CommitError> {
+/// Returns the stream or the category whose retention an event changes, if it is one of these categories or belongs to
+/// one. The change would hide events on this node only.
+pub(crate) fn changed_scope(stream: &StreamId, event: &EventData, categories: &BTreeSet<Category>) -> Option<Scope> {
     if !is_retention_stream(stream) {
-        return Ok(());
+        return None;
     }
-    let scope = match OperatorEvent::read(stream, &event.data.event_type, &event.data.payload) {
+    let scope = match OperatorEvent::read(stream, &event.event_type, &event.payload) {
         Ok(OperatorEvent::RuleSet { scope, .. } | OperatorEvent::RuleCleared { scope, .. }) => scope,
         Ok(OperatorEvent::StreamDeleted { stream, .. }) => Scope::Stream(stream),
-        _ => return Ok(()),
+        _ => return None,
     };
-    let is_replicated = match &scope {
-        Scope::Stream(stream) => state.replicates(stream),
-        Scope::Category(category) => state.categories.contains(category),
+    let category = match &scope {
+        Scope::Stream(stream) => stream.category_str(),
+        Scope::Category(category) => category.as_str(),
     };
-    if is_replicated { Err(rejected(Refusal::Retention { scope: scope.to_string() })) } else { Ok(()) }
+    categories.contains(category).then_some(scope)
 }
 
 fn rejected(refusal: Refusal) -> CommitError {

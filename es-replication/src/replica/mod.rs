@@ -13,7 +13,7 @@ mod session;
 mod start;
 pub(crate) mod state;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -114,7 +114,7 @@ impl Replica {
     ///
     /// # Errors
     /// - [`PullError::Peer`] if the peer does not answer.
-    /// - [`PullError::Outdated`] if a member asked for the end of its origin in the meantime. Pull again.
+    /// - [`PullError::Outdated`] if a member reopened its store in the meantime. Pull again.
     /// - [`PullError::Refused`] if an event must not be stored; see [`Refusal`](crate::Refusal).
     /// - [`PullError::Commit`] and [`PullError::Store`] if the store fails.
     pub async fn pull(&self, peer: &dyn Peer, wait: std::time::Duration) -> Result<Pulled, PullError> {
@@ -187,12 +187,16 @@ fn check_gaps(page: &Page) -> Result<(), PeerError> {
 
 /// Returns for each origin the last event that a store has.
 pub(crate) async fn knowledge(store: &dyn EventReader, table: &Table) -> Result<VectorClock, StoreError> {
-    let mut clock = VectorClock::new();
-    for row in scan(store, table, rows::ORIGINS).await? {
-        let (origin, known) = (rows::origin_of(&row.key)?, rows::Known::decode(&row.value)?);
-        clock.extend([Dot { origin, sequence: known.through }]);
-    }
-    Ok(clock)
+    Ok(rows::clock(&origins(store, table).await?))
+}
+
+/// Returns what a store knows of each origin.
+pub(crate) async fn origins(
+    store: &dyn EventReader,
+    table: &Table,
+) -> Result<BTreeMap<OriginId, rows::Known>, StoreError> {
+    let rows = scan(store, table, rows::ORIGINS).await?;
+    rows.iter().map(|row| Ok((rows::origin_of(&row.key)?, rows::Known::decode(&row.value)?))).collect()
 }
 
 /// Returns the replicated categories of a store.
@@ -202,11 +206,7 @@ pub(crate) async fn categories(store: &dyn EventReader, table: &Table) -> Result
 }
 
 /// Returns all rows whose key begins with a letter.
-pub(crate) async fn scan(
-    store: &dyn EventReader,
-    table: &Table,
-    letter: u8,
-) -> Result<Vec<es_core::store::Row>, StoreError> {
+async fn scan(store: &dyn EventReader, table: &Table, letter: u8) -> Result<Vec<es_core::store::Row>, StoreError> {
     let prefix = Bytes::copy_from_slice(&[letter]);
     store.rows(RowScan::new(table.clone(), prefix, usize::MAX)).await
 }

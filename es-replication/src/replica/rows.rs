@@ -9,13 +9,14 @@
 //! | `g` position 8 | sequence of an event that was recorded before the replication began 8 |
 //! | `x` origin 8 | the last gap: first and last sequence of events that were removed before they arrived, 16 |
 //! | `c` category | [`DECLARED`] for a category that this node declares; nothing for one that it only received |
-//! | `e` | number of questions that were answered about the end of an origin 8 |
+//! | `e` | number of [`Claim`](crate::Claim)s that were answered 8 |
 //! | `l` link | [`Progress`] of the link, as text |
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 
 use bytes::Bytes;
-use es_core::model::{Category, Dot, HybridTime, LogId, LogPosition, OriginId, Table};
+use es_core::model::{Category, Dot, HybridTime, LogId, LogPosition, OriginId, Table, VectorClock};
 use es_core::store::implement::RowChange;
 use es_core::{EventId, Position, StoreError};
 use serde::{Deserialize, Serialize};
@@ -160,6 +161,11 @@ impl Known {
     }
 }
 
+/// Returns the last event of each origin as a vector clock.
+pub(crate) fn clock(origins: &BTreeMap<OriginId, Known>) -> VectorClock {
+    origins.iter().map(|(origin, known)| Dot { origin: *origin, sequence: known.through }).collect()
+}
+
 /// Returns the origin of a row `o`.
 pub(crate) fn origin_of(key: &[u8]) -> Result<OriginId, StoreError> {
     let number = key.strip_prefix(&[ORIGINS]).and_then(|rest| rest.try_into().ok());
@@ -172,7 +178,12 @@ pub(crate) fn category_of(key: &[u8]) -> Result<Category, StoreError> {
     text.and_then(|text| Category::new(text).ok()).ok_or_else(|| damaged("c", key))
 }
 
-/// Returns the value of a row `d` or `g`.
+/// Returns the position in a row `d`.
+pub(crate) fn position_of(value: &[u8]) -> Result<Position, StoreError> {
+    Position::new(number_of(value)?.get()).ok_or_else(|| damaged("d", value))
+}
+
+/// Returns the number in a row `g` or `e`.
 pub(crate) fn number_of(value: &[u8]) -> Result<NonZeroU64, StoreError> {
     let number = value.try_into().ok().map(u64::from_be_bytes).and_then(NonZeroU64::new);
     number.ok_or_else(|| damaged("d", value))

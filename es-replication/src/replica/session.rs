@@ -105,7 +105,7 @@ impl Replica {
         for dot in token.0.iter() {
             // A dot without a row was removed before it arrived.
             if let Some(row) = self.store.row(&self.table, &rows::dot_key(dot)).await? {
-                last = last.max(Position::new(rows::number_of(&row)?.get()));
+                last = last.max(Some(rows::position_of(&row)?));
             }
         }
         Ok(last)

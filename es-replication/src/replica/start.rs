@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use es_core::model::{Category, Dot, HybridTime, OriginId, Table};
-use es_core::retention::{self, OperatorEvent, Scope};
+use es_core::retention;
 use es_core::store::implement::PreparedHook;
 use es_core::store::{LogRead, QueryItem};
 use es_core::{Commit, EventReader, EventStore, Position, RecordedEvent, StoreError};
@@ -14,11 +14,11 @@ use futures_util::future::join_all;
 
 use crate::error::StartError;
 use crate::page::{Claim, Confirmation};
-use crate::replica::hook::ReplicaHook;
+use crate::replica::hook::{ReplicaHook, changed_scope};
 use crate::replica::options::ReplicaOptions;
 use crate::replica::rows::{self, Head, Identity, Known};
 use crate::replica::state::State;
-use crate::replica::{categories, scan};
+use crate::replica::{categories, origins};
 use crate::source::event_id;
 
 /// The number of adopted events whose rows are written in one commit.
@@ -73,8 +73,8 @@ fn check_identity(identity: &Identity, options: &ReplicaOptions) -> Result<(), S
 }
 
 fn new_origin(options: &ReplicaOptions) -> OriginId {
-    let numbers = std::iter::repeat_with(|| OriginId::new(options.entropy.next_u64()));
-    numbers.into_iter().find(|origin| *origin != OriginId::GENESIS).unwrap_or(OriginId::new(1))
+    // 0 is the number of `GENESIS`.
+    OriginId::new(options.entropy.next_u64().max(1))
 }
 
 /// Returns `true` if every member confirms that this node has all events of an origin. One answer is not enough: a
@@ -91,11 +91,14 @@ async fn is_confirmed(
         .map(|member| async { tokio::time::timeout(options.confirm_timeout, member.confirm(Claim { origin })).await });
     for (member, answer) in options.members.iter().zip(join_all(questions).await) {
         let Ok(Ok(confirmation)) = answer else {
-            tracing::info!(member = member.name(), "a member does not confirm the end of this node's events");
+            tracing::info!(member = member.name(), "a member did not answer; this node takes a new origin");
             return Ok(false);
         };
         if !confirms(store, table, confirmation).await? {
-            tracing::warn!(member = member.name(), "a member has events of this node that the node has not");
+            tracing::warn!(
+                member = member.name(),
+                "a member has an event of this node that is not stored here; this node takes a new origin"
+            );
             return Ok(false);
         }
     }
@@ -118,11 +121,7 @@ async fn confirms(store: &dyn EventStore, table: &Table, confirmation: Confirmat
 async fn read_state(store: &dyn EventReader, table: &Table, own: OriginId) -> Result<State, StoreError> {
     let head = store.row(table, rows::HEAD).await?.map(|value| Head::decode(&value)).transpose()?;
     let head = head.unwrap_or(Head { generation: 0, time: HybridTime::from_bits(0), position: None });
-    let mut state = State { own, head, origins: Default::default(), categories: categories(store, table).await? };
-    for row in scan(store, table, rows::ORIGINS).await? {
-        state.origins.insert(rows::origin_of(&row.key)?, Known::decode(&row.value)?);
-    }
-    Ok(state)
+    Ok(State { own, head, origins: origins(store, table).await?, categories: categories(store, table).await? })
 }
 
 /// Adopts the events of replicated categories that have no stamp: all events of a category that was not replicated
@@ -146,13 +145,13 @@ async fn adopt(
     adopted.read(store, table, new.clone(), None).await?;
     let known = state.categories.difference(&new).cloned().collect();
     adopted.read(store, table, known, since).await?;
-    let Adoption { last, position, mut commit, .. } = adopted;
+    let Adoption { last, last_position, mut commit } = adopted;
     if let Some(known) = last.filter(|last| state.origins.get(&OriginId::GENESIS) != Some(last)) {
         commit = commit.put_row(table.clone(), rows::origin_key(OriginId::GENESIS), known.encode());
         state.origins.insert(OriginId::GENESIS, known);
         state.head.time = state.head.time.max(known.time);
     }
-    state.head = Head { generation: state.head.generation + 1, position: since.max(position), ..state.head };
+    state.head = Head { generation: state.head.generation + 1, position: since.max(last_position), ..state.head };
     commit = commit.put_row(table.clone(), rows::HEAD, state.head.encode());
     for category in new {
         commit = commit.put_row(table.clone(), rows::category_key(category.as_str()), rows::DECLARED);
@@ -170,16 +169,7 @@ async fn check_retention(store: &dyn EventStore, categories: &BTreeSet<Category>
     let category = Category::new(retention::CATEGORY).map_err(|error| StoreError::io("name a category", error))?;
     let mut events = store.read_log(LogRead::category(category)).await?;
     while let Some(event) = events.next().await? {
-        let scope = match OperatorEvent::read(&event.stream, &event.data.event_type, &event.data.payload) {
-            Ok(OperatorEvent::RuleSet { scope, .. }) => scope,
-            Ok(OperatorEvent::StreamDeleted { stream, .. }) => Scope::Stream(stream),
-            _ => continue,
-        };
-        let is_replicated = match &scope {
-            Scope::Stream(stream) => categories.contains(stream.category_str()),
-            Scope::Category(category) => categories.contains(category),
-        };
-        if is_replicated {
+        if let Some(scope) = changed_scope(&event.stream, &event.data, categories) {
             return Err(StartError::Retention { scope: scope.to_string() });
         }
     }
@@ -192,8 +182,6 @@ struct Adoption {
     last: Option<Known>,
     /// The position of the last adopted event. `None` if another node has adopted events, so that this one must not.
     last_position: Option<Position>,
-    /// The position of the last event that this start has adopted.
-    position: Option<Position>,
     commit: Commit,
 }
 
@@ -205,7 +193,7 @@ impl Adoption {
             let dot = Dot { origin: OriginId::GENESIS, sequence: known.through };
             last_position = adopted_position(store, table, dot).await?;
         }
-        Ok(Self { last, last_position, position: None, commit: Commit::new() })
+        Ok(Self { last, last_position, commit: Commit::new() })
     }
 
     /// Adopts the events without a stamp of these categories after a position.
@@ -240,7 +228,6 @@ impl Adoption {
             let sequence = self.last.map_or(NonZeroU64::MIN, |last| last.through.saturating_add(1));
             let time = HybridTime::at(event.recorded_at);
             self.last = Some(Known { through: sequence, time, id: Some(event.data.id) });
-            self.position = self.position.max(Some(event.position));
             let dot = Dot { origin: OriginId::GENESIS, sequence };
             let (position, number) = (event.position.get().to_be_bytes(), sequence.get().to_be_bytes());
             let commit = std::mem::take(&mut self.commit)
@@ -266,8 +253,8 @@ impl Adoption {
 
 /// Returns the position of an event of the genesis origin that was adopted from the log of this store.
 async fn adopted_position(store: &dyn EventStore, table: &Table, dot: Dot) -> Result<Option<Position>, StoreError> {
-    let Some(position) = store.row(table, &rows::dot_key(dot)).await? else { return Ok(None) };
-    let Some(position) = Position::new(rows::number_of(&position)?.get()) else { return Ok(None) };
+    let Some(row) = store.row(table, &rows::dot_key(dot)).await? else { return Ok(None) };
+    let position = rows::position_of(&row)?;
     Ok(adopted_here(store, table, position).await?.then_some(position))
 }
 

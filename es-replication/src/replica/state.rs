@@ -8,7 +8,7 @@ use es_core::model::{Category, CommandDigest, CommandId, Dot, HybridTime, Origin
 use es_core::{EventId, StreamId, Timestamp};
 
 use crate::error::Refusal;
-use crate::replica::rows::{Head, Known};
+use crate::replica::rows::{self, Head, Known};
 
 /// What a replica knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,11 +31,6 @@ pub(crate) enum Admission {
 }
 
 impl State {
-    /// Returns what this node knows as a vector clock.
-    pub(crate) fn knowledge(&self) -> VectorClock {
-        self.origins.iter().map(|(origin, known)| Dot { origin: *origin, sequence: known.through }).collect()
-    }
-
     pub(crate) fn replicates(&self, stream: &StreamId) -> bool {
         self.categories.contains(stream.category_str())
     }
@@ -50,7 +45,7 @@ impl State {
     ) -> Vec<Option<Stamp>> {
         let mut sequence = self.origins.get(&self.own).map(|known| known.through);
         let mut time = self.head.time;
-        let seen: VectorClock = self.knowledge().iter().filter(|dot| dot.origin != self.own).collect();
+        let seen: VectorClock = rows::clock(&self.origins).iter().filter(|dot| dot.origin != self.own).collect();
         let mut clocked = BTreeSet::new();
         let mut stamp = |stream: &StreamId| {
             if !self.replicates(stream) {

@@ -179,8 +179,7 @@ impl Answerer {
 
     /// Returns the frame with the page that answers a pull.
     async fn page(&self, pull: Pull) -> Result<Vec<u8>, RequestError> {
-        // A page for 0 bytes would have no commit.
-        let max_bytes = pull.max_bytes.clamp(1, MAX_PAGE_BYTES);
+        let max_bytes = pull.max_bytes.min(MAX_PAGE_BYTES);
         let pull = Pull { max_bytes, wait: pull.wait.min(self.options.max_wait), ..pull };
         match self.encoded_page(&pull).await {
             // The size of a page does not count everything that is sent. One commit may fit.

@@ -82,12 +82,9 @@ impl Oracle {
         assert_eq!(from_snapshot.state, folded.state, "node {}: the snapshot of {id}", node.number);
         assert_eq!([cached.version(), from_snapshot.version()], [folded.version(); 2]);
         let stream = Trace::stream(&id).expect("a name");
-        let arrival: Vec<EventId> =
-            node.events(None).await.iter().filter(|event| event.stream == stream).map(|event| event.data.id).collect();
-        let mut canonical: Vec<_> =
-            node.events(None).await.into_iter().filter(|event| event.stream == stream).collect();
-        canonical.sort_by_key(RecordedEvent::canonical_key);
-        coverage.late_events += u64::from(!canonical.iter().map(|event| event.data.id).eq(arrival));
+        let arrival: Vec<_> = node.events(None).await.into_iter().filter(|event| event.stream == stream).collect();
+        let is_late = !arrival.is_sorted_by_key(RecordedEvent::canonical_key);
+        coverage.late_events += u64::from(is_late);
         coverage.concurrent_events +=
             folded.state.applied.iter().filter(|(.., others)| !others.is_empty()).count() as u64;
         folded.state
