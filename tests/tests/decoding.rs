@@ -10,7 +10,12 @@ use proptest::prelude::*;
 
 /// Checks a property on all seeds and on `ES_DECODING` mutated inputs.
 fn check(target: Target, property: fn(&[u8])) {
-    let (seed, mutations) = (seed(), number("ES_DECODING", 3_000));
+    check_one_in(1, target, property);
+}
+
+/// Checks a slow property on a part of the mutated inputs.
+fn check_one_in(share: u64, target: Target, property: fn(&[u8])) {
+    let (seed, mutations) = (seed(), number("ES_DECODING", 3_000) / share);
     let mut random = Random::new(seed);
     let inputs = seeds(target);
     inputs.iter().for_each(|input| property(input));
@@ -84,6 +89,17 @@ fn records_of_the_log_have_the_decoding_properties() {
     check(Target::LogRecords, properties::log_records);
 }
 
+#[test]
+fn frames_of_the_replication_have_the_decoding_properties() {
+    check(Target::WireFrames, properties::wire_frames);
+}
+
+/// A peer with a valid certificate that sends anything.
+#[test]
+fn a_hostile_session_harms_no_data() {
+    check_one_in(10, Target::Sessions, properties::sessions);
+}
+
 /// Flips each bit of the first records, not only a random one.
 #[test]
 fn every_flipped_bit_of_a_record_is_an_error_or_changes_nothing() {
@@ -102,5 +118,7 @@ proptest! {
         properties::imports(&data);
         properties::frames(&data);
         properties::log_records(&data);
+        properties::wire_frames(&data);
+        properties::sessions(&data);
     }
 }

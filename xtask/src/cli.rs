@@ -59,7 +59,7 @@ pub(crate) enum Command {
     /// in a copy under the target directory.
     Mutants(MutantsArgs),
 
-    /// Fuzz the decoders of records, keys, lines, imports and frames
+    /// Fuzz the decoders of records, keys, lines, imports and frames, and sessions of a replica
     ///
     /// Installs cargo-fuzz into the target directory if it is missing.
     Fuzz {

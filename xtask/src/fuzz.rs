@@ -30,11 +30,23 @@ pub(crate) enum Target {
     Frames,
     /// Records of es-log.
     LogRecords,
+    /// Frames of es-replication.
+    ReplicationFrames,
+    /// Sessions of a replica with a hostile peer.
+    ReplicationSessions,
 }
 
 impl Target {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Records, Self::Keys, Self::Lines, Self::Imports, Self::Frames, Self::LogRecords];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Records,
+        Self::Keys,
+        Self::Lines,
+        Self::Imports,
+        Self::Frames,
+        Self::LogRecords,
+        Self::ReplicationFrames,
+        Self::ReplicationSessions,
+    ];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -44,6 +56,8 @@ impl Target {
             Self::Imports => "imports",
             Self::Frames => "frames",
             Self::LogRecords => "log-records",
+            Self::ReplicationFrames => "replication-frames",
+            Self::ReplicationSessions => "replication-sessions",
         }
     }
 
@@ -55,6 +69,8 @@ impl Target {
             Self::Imports => "fuzzed imports",
             Self::Frames => "fuzzed frames",
             Self::LogRecords => "fuzzed log records",
+            Self::ReplicationFrames => "fuzzed frames of the replication",
+            Self::ReplicationSessions => "fuzzed sessions of a replica",
         }
     }
 }

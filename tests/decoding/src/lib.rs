@@ -1,10 +1,11 @@
 //! The decoders without RocksDB, and the properties that they must have for any bytes. They decode records and keys of
-//! the store, the lines and files that `es` imports, and frames and records of es-log.
+//! the store, the lines and files that `es` imports, frames and records of es-log, and frames of es-replication. One
+//! property is about a whole session of a replica with a hostile peer.
 //!
 //! - [`properties`]: the properties. Each is a function of bytes that panics if the property does not hold;
 //! - [`seeds`]: generated inputs.
 //!
-//! The sources are those of `es-rocksdb` and `es-cli`, included by their paths. There they stay private, and a fuzzer
+//! The sources are those of `es-rocksdb`, `es-cli` and `es-replication`, included by their paths. There they stay private, and a fuzzer
 //! instruments them without a build of RocksDB. `tests/tests/decoding.rs` checks the properties on seeds, mutated seeds
 //! and random bytes. The targets in `fuzz/` check them with libFuzzer.
 
@@ -19,6 +20,10 @@ mod key;
 #[path = "../../../es-cli/src/import/lines.rs"]
 #[allow(dead_code, reason = "the properties do not use everything")]
 mod lines;
+mod page {
+    //! What the included source `wire` imports from its crate.
+    pub(crate) use es_replication::{Claim, Confirmation, ForeignEvent, Item, Page, Pull};
+}
 pub mod properties;
 #[path = "../../../es-rocksdb/src/record/mod.rs"]
 #[allow(dead_code, unused_imports, unreachable_pub, reason = "the properties do not use everything")]
@@ -27,6 +32,9 @@ mod record;
 #[allow(dead_code, unreachable_pub, reason = "the properties do not use everything")]
 mod schema;
 pub mod seeds;
+#[path = "../../../es-replication/src/wire/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the properties do not use everything")]
+mod wire;
 
 /// The version of the storage format that the sources write.
 pub const FORMAT_VERSION: u32 = schema::FORMAT_VERSION;

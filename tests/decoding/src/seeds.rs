@@ -5,7 +5,7 @@ use es_core::RecordedEvent;
 use es_core::model::ContentType;
 
 use crate::properties::record::written;
-use crate::properties::{frame_of, generated};
+use crate::properties::{frame_of, generated, wire_frame_of};
 use es_core::schema::line;
 
 /// The property that an input is for.
@@ -23,6 +23,10 @@ pub enum Target {
     Frames,
     /// [`log_records`](crate::properties::log_records)
     LogRecords,
+    /// [`wire_frames`](crate::properties::wire_frames)
+    WireFrames,
+    /// [`sessions`](crate::properties::sessions)
+    Sessions,
 }
 
 /// Returns some dozens of inputs.
@@ -38,6 +42,12 @@ pub fn seeds(target: Target) -> Vec<Vec<u8>> {
         Target::Records => choices.chain(events().iter().map(written)).collect(),
         Target::Imports => choices.chain(files()).collect(),
         Target::LogRecords => choices.collect(),
+        Target::WireFrames => {
+            let frames: Vec<_> = (0..24).map(|seed| wire_frame_of(&self::choices(seed))).collect();
+            choices.chain(frames).collect()
+        }
+        // A session needs more choices than a value.
+        Target::Sessions => (0..24).map(|seed| self::choices(seed).repeat(3)).collect(),
         Target::Frames => {
             let frames: Vec<_> = (0..24).map(|seed| frame_of(&self::choices(seed))).collect();
             choices.chain(frames).collect()

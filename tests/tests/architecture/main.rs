@@ -55,7 +55,7 @@ fn crates_depend_on_each_other_as_the_map_draws() {
         ("es-tool", vec![]),
         ("es-bench", vec!["es-core", "es-log", "es-rocksdb", "es-saga", "es-tool"]),
         ("es-tests", vec!["es-core", "es-rocksdb", "es-saga"]),
-        ("es-decoding", vec!["es-core", "es-log"]),
+        ("es-decoding", vec!["es-core", "es-log", "es-replication"]),
         ("es-schedules", vec!["es-core"]),
         ("es-log-schedules", vec!["es-core"]),
         ("es-load", vec![]),

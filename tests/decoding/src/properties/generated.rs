@@ -140,7 +140,7 @@ pub(crate) fn event(from: &mut Unstructured<'_>) -> Result<RecordedEvent> {
     Ok(if from.ratio(1, 8)? { event.without_content() } else { event })
 }
 
-fn stamp(from: &mut Unstructured<'_>) -> Result<Stamp> {
+pub(crate) fn stamp(from: &mut Unstructured<'_>) -> Result<Stamp> {
     let dot =
         |from: &mut Unstructured<'_>| Ok(Dot { origin: OriginId::new(from.arbitrary()?), sequence: from.arbitrary()? });
     let command = |from: &mut Unstructured<'_>| {

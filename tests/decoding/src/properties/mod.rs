@@ -9,9 +9,13 @@ mod key;
 mod line;
 mod log;
 pub(crate) mod record;
+mod session;
+mod wire;
 
 pub use import::imports;
 pub use key::keys;
 pub use line::lines;
 pub use log::{frame_of, frames, log_records};
 pub use record::{every_bit, records, sealed};
+pub use session::sessions;
+pub use wire::{wire_frame_of, wire_frames};

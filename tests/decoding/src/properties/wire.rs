@@ -1,0 +1,156 @@
+//! Frames of es-replication: a decoder accepts only what the encoder writes.
+
+use std::time::Duration;
+
+use arbitrary::{Result, Unstructured};
+use es_core::EventId;
+use es_core::model::{Dot, LogId, LogPosition, OriginId, VectorClock};
+use es_replication::{Claim, Confirmation, ForeignEvent, Item, Page, Pull};
+use uuid::Uuid;
+
+use super::generated;
+use crate::wire::{HEADER_BYTES, Header, Message};
+
+/// The maximum length of a payload, in bytes.
+const MAX_BYTES: u32 = 1024 * 1024;
+/// The kinds of frames, and one that does not exist.
+const KINDS: std::ops::RangeInclusive<u8> = 1..=9;
+
+/// The properties of frames, for bytes that are a frame, and for bytes that become the payload of one:
+///
+/// - decoding does not panic;
+/// - a decoded message is encoded and decoded as the same message;
+/// - a generated message is decoded as the same message; its frame with a flipped bit, or shortened, is rejected.
+pub fn wire_frames(data: &[u8]) {
+    check_decoded(data);
+    // A fuzzer does not find checksums by chance. With the correct ones, the rest is decoded.
+    for kind in KINDS {
+        check_decoded(&frame(kind, 0, data));
+        check_decoded(&frame(kind, 1, data));
+    }
+    let Ok(message) = message(&mut Unstructured::new(data)) else { return };
+    let Ok(frame) = message.clone().encode(MAX_BYTES) else { return };
+    assert_eq!(decode(&frame).as_ref(), Some(&message), "a message is decoded as another one");
+    check_changed(&frame, data);
+}
+
+/// Returns the frame with the message that is generated from the bytes.
+#[must_use]
+pub fn wire_frame_of(data: &[u8]) -> Vec<u8> {
+    let message = message(&mut Unstructured::new(data)).unwrap_or(Message::Heartbeat);
+    message.encode(MAX_BYTES).unwrap_or_default()
+}
+
+/// Returns the message as the peer receives it, or `None` if it cannot be sent.
+pub(crate) fn transferred(message: Message) -> Option<Message> {
+    decode(&message.encode(MAX_BYTES).ok()?)
+}
+
+/// Returns a frame with a valid checksum.
+fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("a short payload");
+    let mut frame = [b"ESRP".as_slice(), &1_u16.to_le_bytes(), &[kind, flags], &length.to_le_bytes()].concat();
+    let checksum = crc32c::crc32c_append(crc32c::crc32c(&frame), payload);
+    frame.extend(checksum.to_le_bytes());
+    frame.extend(payload);
+    frame
+}
+
+pub(crate) fn decode(frame: &[u8]) -> Option<Message> {
+    let (header, payload) = frame.split_first_chunk::<HEADER_BYTES>()?;
+    let header = Header::decode(*header, MAX_BYTES).ok()?;
+    Message::decode(&header, payload.to_vec(), MAX_BYTES).ok()
+}
+
+fn check_decoded(frame: &[u8]) {
+    let Some(message) = decode(frame) else { return };
+    // The text of metadata may become longer.
+    let Ok(again) = message.clone().encode(MAX_BYTES) else { return };
+    assert_eq!(decode(&again), Some(message), "a decoded message is encoded as another one");
+}
+
+/// Flips a bit and cuts the frame, both chosen by `data`.
+fn check_changed(frame: &[u8], data: &[u8]) {
+    let choice = data.iter().fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)));
+    let (byte, bit) = (choice / 8 % frame.len(), choice % 8);
+    let mut flipped = frame.to_vec();
+    flipped[byte] ^= 1 << bit;
+    assert_eq!(decode(&flipped), None, "bit {bit} of byte {byte} is not detected");
+    let end = choice % frame.len();
+    assert_eq!(decode(&frame[..end]), None, "a frame of {end} bytes is accepted");
+}
+
+fn dot(from: &mut Unstructured<'_>) -> Result<Dot> {
+    Ok(Dot { origin: OriginId::new(from.arbitrary()?), sequence: from.arbitrary()? })
+}
+
+fn clock(from: &mut Unstructured<'_>) -> Result<VectorClock> {
+    (0..from.int_in_range(0..=3)?).map(|_| dot(from)).collect()
+}
+
+fn event_id(from: &mut Unstructured<'_>) -> Result<EventId> {
+    from.arbitrary().map(Uuid::from_u128).map(EventId::from_uuid)
+}
+
+pub(crate) fn log_position(from: &mut Unstructured<'_>) -> Result<LogPosition> {
+    let log_id = from.arbitrary::<bool>()?.then(|| from.arbitrary()).transpose()?;
+    Ok(LogPosition {
+        log_id: log_id.map(Uuid::from_u128).map(LogId::from_uuid),
+        position: from.arbitrary::<bool>()?.then(|| generated::position(from)).transpose()?,
+    })
+}
+
+pub(crate) fn pull(from: &mut Unstructured<'_>) -> Result<Pull> {
+    Ok(Pull {
+        knowledge: clock(from)?,
+        cursor: from.arbitrary::<bool>()?.then(|| log_position(from)).transpose()?,
+        max_bytes: from.arbitrary()?,
+        wait: Duration::new(from.arbitrary()?, from.int_in_range(0..=999_999_999)?),
+    })
+}
+
+fn foreign_event(from: &mut Unstructured<'_>) -> Result<ForeignEvent> {
+    let event = generated::event(from)?;
+    let mut data = event.data;
+    data.keys = es_core::model::Keys::new();
+    if data.stamp.is_none() {
+        data.stamp = Some(Box::new(generated::stamp(from)?));
+    }
+    Ok(ForeignEvent { stream: event.stream, data, occurred_at: event.occurred_at })
+}
+
+fn item(from: &mut Unstructured<'_>) -> Result<Item> {
+    if from.ratio(1, 4)? {
+        let (one, other): (std::num::NonZeroU64, _) = (from.arbitrary()?, from.arbitrary()?);
+        let (from, through, origin) = (one.min(other), one.max(other), OriginId::new(from.arbitrary()?));
+        return Ok(Item::Gap { origin, from, through });
+    }
+    (0..from.int_in_range(1..=3)?).map(|_| foreign_event(from)).collect::<Result<_>>().map(Item::Commit)
+}
+
+fn page(from: &mut Unstructured<'_>) -> Result<Page> {
+    Ok(Page {
+        items: (0..from.int_in_range(0..=3)?).map(|_| item(from)).collect::<Result<_>>()?,
+        cursor: log_position(from)?,
+        knowledge: clock(from)?,
+        is_last: from.arbitrary()?,
+        ids: (0..from.int_in_range(0..=2)?).map(|_| Ok((dot(from)?, event_id(from)?))).collect::<Result<_>>()?,
+    })
+}
+
+fn message(from: &mut Unstructured<'_>) -> Result<Message> {
+    Ok(match from.int_in_range(0..=9)? {
+        0 => Message::Hello { node: from.arbitrary()? },
+        1 => Message::HelloAnswer { node: from.arbitrary()? },
+        2 => Message::Pull(pull(from)?),
+        3 => Message::Confirm(Claim { origin: OriginId::new(from.arbitrary()?) }),
+        4 => {
+            let last = from.arbitrary::<bool>()?.then(|| dot(from)).transpose()?;
+            let id = from.arbitrary::<bool>()?.then(|| event_id(from)).transpose()?;
+            Message::Confirmation(Confirmation { last: last.map(|dot| (dot, id)) })
+        }
+        5 => Message::Error(from.arbitrary()?),
+        6 => Message::Heartbeat,
+        _ => Message::Page(page(from)?),
+    })
+}
