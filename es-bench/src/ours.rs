@@ -107,7 +107,7 @@ pub(crate) async fn shape(dir: &Path, payload: usize) -> Result<Shape, Failure> 
     Ok(Shape { event, commit: bytes[0].saturating_sub(event) })
 }
 
-struct OpenedStore {
+pub(crate) struct OpenedStore {
     store: Arc<dyn EventStore>,
     durable: Option<RocksDbStore>,
     plain: Repository<Order>,
@@ -117,7 +117,7 @@ struct OpenedStore {
 }
 
 impl OpenedStore {
-    fn new(store: Arc<dyn EventStore>, durable: Option<RocksDbStore>) -> Self {
+    pub(crate) fn new(store: Arc<dyn EventStore>, durable: Option<RocksDbStore>) -> Self {
         // Without the cache of the repository, so that each load reads its events or its snapshot.
         let plain = Repository::new(Arc::clone(&store)).without_snapshots().without_cache();
         let with_snapshots = Repository::new(Arc::clone(&store)).without_cache();

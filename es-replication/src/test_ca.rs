@@ -47,7 +47,7 @@ pub enum TestCaError {
 }
 
 impl TestCa {
-    /// Creates an authority, and writes its certificate to `ca.pem` in a directory.
+    /// Creates an authority, and writes its certificate to `ca.pem` in a directory, which is created if it is missing.
     ///
     /// # Errors
     /// [`TestCaError`] if the certificate cannot be created or written.
@@ -59,6 +59,7 @@ impl TestCa {
         params.distinguished_name.push(DnType::CommonName, "es-replication test authority");
         let key = KeyPair::generate()?;
         let certificate = params.self_signed(&key)?;
+        std::fs::create_dir_all(&directory).map_err(|source| TestCaError::Write { path: directory.clone(), source })?;
         let authorities = replace(&directory, "ca.pem", &certificate.pem())?;
         Ok(Self { directory, authorities, issuer: Issuer::new(params, key) })
     }

@@ -166,6 +166,7 @@ fn heading(workload: &str) -> String {
         "scale" => "One store that grows",
         "catch-up" => "Building views",
         "view-latency" => "Command to view",
+        "replication" => "Replication to another node",
         other => other,
     };
     text.to_owned()

@@ -5,7 +5,7 @@ use crate::limits::{ROCKSDB_EACH, ROCKSDB_ONE};
 use crate::ours::ES_ROCKSDB;
 use crate::report::stats::Unit;
 use crate::report::{Figure, Report, Verdict};
-use crate::workload::{self, append, latency, load, read, sagas, scale};
+use crate::workload::{self, append, latency, load, read, replication, sagas, scale};
 
 /// Why a goal is missed: reasons that are known, each used only if its goal is missed.
 const REASONS: &[(&str, &str)] = &[
@@ -37,6 +37,7 @@ const FLAT: &str = "cost stays flat while one store grows, lowest ratio of last 
 /// From which ratio on cost counts as flat.
 const FLAT_FROM: f64 = 0.8;
 const STEP: &str = "durable append, to a durable local step of a saga";
+const REPLICATED: &str = "append that another node has stored, too, to a local append, 16 writers";
 const READ: &str = "whole log, to a raw scan";
 const VISIT: &str = "visit of the whole log, to a read of owned events";
 const LOAD: &str = "typed load of 1,000 events, to a raw scan and decode";
@@ -65,6 +66,7 @@ pub(crate) fn verdicts(report: &Report) -> Vec<Verdict> {
     let mut verdicts: Vec<_> = ratios.iter().map(|goal| ratio(report, goal)).collect();
     verdicts.push(visit(report));
     verdicts.push(step(report));
+    verdicts.push(replicated(report));
     verdicts.push(subscriber(report));
     verdicts.push(flat(report));
     verdicts.extend(
@@ -91,6 +93,12 @@ fn visit(report: &Report) -> Verdict {
 fn step(report: &Report) -> Verdict {
     let time = |case| report.median(sagas::SAGAS, case, ES_ROCKSDB);
     at_least(STEP, 1.0 / 1.3, time(sagas::APPEND).zip(time(sagas::LOCAL)).map(|(append, step)| append / step))
+}
+
+/// The rate of events that the other node has stored, too, to the rate of local appends.
+fn replicated(report: &Report) -> Verdict {
+    let rate = |case| report.median(replication::REPLICATION, case, ES_ROCKSDB);
+    at_least(REPLICATED, 0.5, rate(replication::LIVE).zip(rate(replication::LOCAL)).map(|(live, local)| live / local))
 }
 
 fn at_least(goal: &str, wanted: f64, found: Option<f64>) -> Verdict {

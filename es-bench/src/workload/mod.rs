@@ -8,6 +8,7 @@ pub(crate) mod footprint;
 pub(crate) mod latency;
 pub(crate) mod load;
 pub(crate) mod read;
+pub(crate) mod replication;
 pub(crate) mod sagas;
 pub(crate) mod scale;
 pub(crate) mod view_latency;
@@ -53,5 +54,6 @@ pub(crate) fn all() -> Vec<Box<dyn Workload>> {
         Box::new(catch_up::CatchUp),
         Box::new(view_latency::ViewLatency),
         Box::new(sagas::Sagas),
+        Box::new(replication::Replication),
     ]
 }

@@ -238,7 +238,8 @@ fn the_name_of_a_peer_is_a_dns_name() {
 #[test]
 fn only_the_owner_can_read_a_key() {
     use std::os::unix::fs::PermissionsExt as _;
-    let ca = TestCa::create(nodes::directory()).expect("an authority");
+    // The directory is created.
+    let ca = TestCa::create(nodes::directory().join("certificates")).expect("an authority");
     for _ in 0..2 {
         let files = ca.issue("a").expect("a certificate");
         let mode = std::fs::metadata(files.key).expect("a file").permissions().mode();
