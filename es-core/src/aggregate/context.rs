@@ -1,6 +1,11 @@
 //! [`EventContext`]: the metadata of an event that [`Evolve::evolve`](crate::Evolve::evolve) can use.
 
-use crate::model::{CorrelationId, Dot, EventId, EventView, Metadata, Revision, StreamId, Tags, Timestamp};
+use std::num::NonZeroU64;
+
+use crate::model::{
+    CanonicalKey, CorrelationId, Dot, EventId, EventView, Metadata, OriginId, Revision, Stamp, StreamId, Tags,
+    Timestamp, VectorClock,
+};
 
 /// The context of an event in [`Evolve::evolve`](crate::Evolve::evolve).
 ///
@@ -13,6 +18,8 @@ pub struct EventContext<'a> {
     revision: Revision,
     recorded_at: Timestamp,
     concurrent: &'a [Dot],
+    /// What the node of the event had recorded; `None` if the event has no stamp.
+    seen: Option<&'a VectorClock>,
 }
 
 impl<'a> EventContext<'a> {
@@ -20,14 +27,25 @@ impl<'a> EventContext<'a> {
     #[must_use]
     pub fn new(event: impl Into<EventView<'a>>) -> Self {
         let event = event.into();
-        Self { event, revision: event.revision(), recorded_at: event.recorded_at(), concurrent: &[] }
+        let seen = event.stamp().and_then(|stamp| stamp.seen.as_ref());
+        Self { event, revision: event.revision(), recorded_at: event.recorded_at(), concurrent: &[], seen }
     }
 
     /// Returns the context of an event in a fold in canonical order: its index in the fold, and the events before it
-    /// that are concurrent with it.
-    pub(crate) fn in_fold(event: EventView<'a>, revision: Revision, concurrent: &'a [Dot]) -> Self {
+    /// that are concurrent with it. `seen` is what the node of the event had recorded.
+    pub(crate) fn in_fold(
+        event: EventView<'a>,
+        revision: Revision,
+        concurrent: &'a [Dot],
+        seen: Option<&'a VectorClock>,
+    ) -> Self {
         let recorded_at = event.stamp().map_or_else(|| event.recorded_at(), |stamp| stamp.time.physical());
-        Self { event, revision, recorded_at, concurrent }
+        Self { event, revision, recorded_at, concurrent, seen }
+    }
+
+    /// Returns the stamp, unless the event was recorded before its store became a replica.
+    fn stamp(&self) -> Option<&'a Stamp> {
+        self.event.stamp().filter(|stamp| stamp.dot.origin != OriginId::GENESIS)
     }
 
     /// Returns the id of the event.
@@ -72,6 +90,33 @@ impl<'a> EventContext<'a> {
     #[must_use]
     pub const fn concurrent_with(&self) -> &'a [Dot] {
         self.concurrent
+    }
+
+    /// Returns the dot of the event, which is the same on every node and unique in the stream. An event that was not
+    /// replicated, or was recorded before its store became a replica, has the origin [`OriginId::GENESIS`] and its
+    /// number in the fold.
+    #[must_use]
+    pub fn dot(&self) -> Dot {
+        let sequence = NonZeroU64::MIN.saturating_add(self.revision.get());
+        self.stamp().map_or(Dot { origin: OriginId::GENESIS, sequence }, |stamp| stamp.dot)
+    }
+
+    /// Returns `true` if the node of this event had recorded the event with a [dot](Self::dot) of the same stream when
+    /// it decided this one.
+    #[must_use]
+    pub fn follows(&self, dot: Dot) -> bool {
+        let Some(stamp) = self.stamp() else { return dot < self.dot() };
+        if dot.origin == stamp.dot.origin {
+            return dot.sequence < stamp.dot.sequence;
+        }
+        dot.origin == OriginId::GENESIS || self.seen.is_some_and(|seen| seen.includes(dot))
+    }
+
+    /// Returns the sort key of the canonical order, which is the same on every node and extends
+    /// [`follows`](Self::follows).
+    #[must_use]
+    pub fn canonical_key(&self) -> CanonicalKey {
+        self.event.canonical_key()
     }
 
     /// Returns the time at which the event happened in the domain.

@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 
 use uuid::Uuid;
 
-use crate::model::{CommandDigest, CommandId, Dot, EventView, OriginId, VectorClock, Version};
+use crate::model::{CommandDigest, CommandId, Dot, EventView, OriginId, Stamp, VectorClock, Version};
 
 /// The origins and the commands of the events that a fold of a replicated stream has applied so far.
 ///
@@ -54,12 +54,17 @@ impl History {
     /// not recorded when it decided. Events from before the replication are concurrent with none.
     pub(crate) fn concurrent_with(&self, event: EventView<'_>) -> Vec<Dot> {
         let Some(stamp) = event.stamp() else { return Vec::new() };
-        let seen = stamp.seen.as_ref().or_else(|| self.clocks.get(&stamp.dot.origin));
+        let seen = self.seen_by(stamp);
         let is_concurrent = |dot: &Dot| {
             let is_foreign = dot.origin != stamp.dot.origin && dot.origin != OriginId::GENESIS;
             is_foreign && !seen.is_some_and(|seen| seen.includes(*dot))
         };
         self.origins.iter().filter(is_concurrent).collect()
+    }
+
+    /// Returns what the node of an event had recorded: the clock of the event, or of the first event of its commit.
+    pub(crate) fn seen_by<'a>(&'a self, stamp: &'a Stamp) -> Option<&'a VectorClock> {
+        stamp.seen.as_ref().or_else(|| self.clocks.get(&stamp.dot.origin))
     }
 
     /// Returns `false` if the event belongs to a command that was executed under the same id on another node, whose

@@ -121,7 +121,9 @@ impl<A: Evolve> Loaded<A> {
         let concurrent = self.history.as_ref().map(|history| history.concurrent_with(view)).unwrap_or_default();
         let counts = self.history.as_ref().is_none_or(|history| history.counts(view));
         if counts {
-            let context = EventContext::in_fold(view, Revision::new(folded), &concurrent);
+            let seen = self.history.as_ref().and_then(|history| history.seen_by(view.stamp()?));
+            let seen = seen.or_else(|| view.stamp()?.seen.as_ref());
+            let context = EventContext::in_fold(view, Revision::new(folded), &concurrent, seen);
             for event in events {
                 self.state.evolve(event, &context);
             }

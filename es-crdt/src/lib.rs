@@ -1,0 +1,70 @@
+//! State types for replicated aggregates that do not depend on the order of concurrent events (conflict-free replicated
+//! data types, Shapiro et al. 2011).
+//!
+//! Every node folds the events of an aggregate in canonical order, so any state converges. These types add what the
+//! order alone does not give: a set in which an item that is added on one node survives its removal on another one, a
+//! register that keeps both values, a counter that no two nodes overdraw. And since their states do not depend on the
+//! order, a projection may apply the events as they arrive.
+//!
+//! | type | concurrent changes |
+//! |---|---|
+//! | [`GrowOnlyCounter`], [`Counter`] | all count |
+//! | [`BoundedCounter`] | all count; the value never falls below its minimum, because each site spends only its own rights |
+//! | [`LwwRegister`] | the value that is last in canonical order |
+//! | [`MvRegister`] | all values, until a write that has seen them |
+//! | [`Flag`] | enabled |
+//! | [`OrSet`] | an item that was added remains |
+//! | [`OrMap`] | an entry that was updated remains, with the updates that the removal has not seen |
+//!
+//! The methods that change a state are for [`Evolve::evolve`](es_core::Evolve::evolve): they take the
+//! [`EventContext`](es_core::EventContext), which says what the node of the event had seen. There is no separate
+//! operation to send: the events of the domain are the operations (pure operation-based CRDTs, Baquero et al. 2014).
+//!
+//! ```
+//! # use es_core::prelude::*;
+//! # use serde::{Deserialize, Serialize};
+//! # #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Event)]
+//! # enum CartEvent {
+//! #     #[event(name = "item-added")] ItemAdded(String),
+//! #     #[event(name = "item-removed")] ItemRemoved(String),
+//! # }
+//! use es_crdt::OrSet;
+//!
+//! #[derive(Clone, Aggregate)]
+//! #[aggregate(category = "cart", id = u64, event = CartEvent, consistency = "eventual")]
+//! struct Cart {
+//!     items: OrSet<String>,
+//! }
+//!
+//! impl Evolve for Cart {
+//!     fn initial(_: &u64) -> Self {
+//!         Self { items: OrSet::new() }
+//!     }
+//!
+//!     fn evolve(&mut self, event: &CartEvent, at: &EventContext<'_>) {
+//!         match event {
+//!             CartEvent::ItemAdded(item) => self.items.insert(item.clone(), at),
+//!             CartEvent::ItemRemoved(item) => self.items.remove(item, at),
+//!         }
+//!     }
+//! }
+//! ```
+//!
+//! One event may change several of these states, but each of them once: a second change by the same event counts as
+//! concurrent with the first.
+//!
+//! **Cost.** A state keeps the dots of the changes that no later change has replaced, 24 bytes each, and no tombstones.
+
+mod counter;
+mod dots;
+mod flag;
+mod map;
+mod pairs;
+mod register;
+mod set;
+
+pub use counter::{BoundedCounter, Counter, GrowOnlyCounter, InsufficientRights};
+pub use flag::Flag;
+pub use map::{ObservedReset, OrMap};
+pub use register::{LwwRegister, MvRegister};
+pub use set::OrSet;
