@@ -324,3 +324,46 @@ async fn equal_sets_of_events_give_equal_states_and_versions() {
         assert_eq!(results[0].1.numbers(), expected.iter().map(|noted| noted.0).collect::<Vec<_>>(), "seed {seed}");
     }
 }
+
+/// The dot of each event, with the dots of the earlier events that it follows.
+#[derive(Clone, Debug, PartialEq, Aggregate)]
+#[aggregate(category = "trace", id = u64, event = Noted, consistency = "eventual")]
+struct Causes(Vec<(Dot, Vec<Dot>)>);
+
+impl Evolve for Causes {
+    fn initial(_: &u64) -> Self {
+        Self(Vec::new())
+    }
+    fn evolve(&mut self, _: &Noted, at: &EventContext<'_>) {
+        assert!(!at.follows(at.dot()));
+        let seen = self.0.iter().map(|(dot, _)| *dot).filter(|dot| at.follows(*dot)).collect();
+        self.0.push((at.dot(), seen));
+    }
+}
+
+/// The second event of a commit has no clock of its own. An event from before the replication precedes all others.
+#[tokio::test]
+async fn an_event_follows_what_its_node_had_seen() {
+    let store: Store = Arc::new(MemoryStore::new());
+    let mut old = event(0, dot(0xa, 9), 1, &[]);
+    old.data.stamp = None;
+    let long_ago = HybridTime::from_bits(1 << 12).physical();
+    store.commit(Commit::new().append(stream(), old).recorded_at(long_ago)).await.expect("written");
+    append(&store, event(1, dot(0xa, 1), 100, &[])).await;
+    append(&store, event(2, dot(0xa, 2), 105, &[])).await;
+    let first = event(3, dot(0xb, 1), 110, &[dot(0xa, 1)]);
+    let mut second = event(4, dot(0xb, 2), 111, &[]);
+    second.data.stamp.as_mut().expect("a stamp").seen = None;
+    store.commit(Commit::foreign().append(stream(), first).append(stream(), second)).await.expect("written");
+
+    let genesis = Dot { origin: OriginId::GENESIS, sequence: NonZeroU64::MIN };
+    let Causes(causes) = Repository::<Causes>::new(store).load(&7).await.expect("loaded").state;
+    let expected = [
+        (genesis, vec![]),
+        (dot(0xa, 1), vec![genesis]),
+        (dot(0xa, 2), vec![genesis, dot(0xa, 1)]),
+        (dot(0xb, 1), vec![genesis, dot(0xa, 1)]),
+        (dot(0xb, 2), vec![genesis, dot(0xa, 1), dot(0xb, 1)]),
+    ];
+    assert_eq!(causes, expected);
+}

@@ -14,11 +14,12 @@ use crate::failure::Failure;
 use crate::workspace::Workspace;
 
 /// The crates that can be published, dependencies first.
-const CRATES: [&str; 10] = [
+const CRATES: [&str; 11] = [
     "es-macros",
     "es-core",
     "es-log",
     "es-personal",
+    "es-crdt",
     "es-saga",
     "es-rocksdb",
     "es-replication",

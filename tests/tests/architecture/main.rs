@@ -49,6 +49,7 @@ fn crates_depend_on_each_other_as_the_map_draws() {
         ("es-rocksdb", vec!["es-core"]),
         ("es-replication", vec!["es-core"]),
         ("es-personal", vec!["es-core"]),
+        ("es-crdt", vec!["es-core"]),
         ("es-saga", vec!["es-core", "es-macros"]),
         ("es-cli", vec!["es-core", "es-rocksdb", "es-tool"]),
         ("es-http", vec!["es-core"]),

@@ -194,8 +194,8 @@ async fn answer(node: &Node, from: &mut Unstructured<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What the hostile peer knows of a group.
-struct Group {
+/// What the hostile peer needs to invent a page.
+struct Forgery {
     /// The origins of events.
     origins: [OriginId; 4],
     /// What B has after the part of the page that is generated so far.
@@ -204,7 +204,7 @@ struct Group {
     ids: Vec<EventId>,
 }
 
-impl Group {
+impl Forgery {
     fn origin(&self, from: &mut Unstructured<'_>) -> Result<OriginId> {
         from.choose(&self.origins).copied()
     }
@@ -308,7 +308,7 @@ async fn page(from: &mut Unstructured<'_>, node: &Node, origins: &[OriginId; 4])
     }
     let ids = node.events().await.iter().map(|event| event.data.id).collect();
     let knowledge = node.knowledge().await;
-    let page = Group { origins: *origins, knowledge, ids }.page(from)?;
+    let page = Forgery { origins: *origins, knowledge, ids }.page(from)?;
     Ok(match transferred(Message::Page(page.clone())) {
         Some(Message::Page(page)) => page,
         _ => page,
