@@ -335,10 +335,10 @@ pub mod testing;
 pub mod __private;
 
 pub use aggregate::{
-    Aggregate, Command, CommandContext, Decide, Decision, EventContext, Evolve, ExecuteError, Executed, LoadError,
-    Loaded, Outcome, Repository, UnitOfWork,
+    Aggregate, Command, CommandContext, ConcurrentEvents, Decide, Decision, EventContext, Evolve, ExecuteError,
+    Executed, LoadError, Loaded, Outcome, Repository, Resolve, UnitOfWork,
 };
-pub use consumer::Subscription;
+pub use consumer::{Resolver, Subscription};
 pub use model::{
     CommandId, EventData, EventId, EventType, ExpectedRevision, NewEvent, Position, RecordedEvent, Revision, StreamId,
     Timestamp,

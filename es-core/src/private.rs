@@ -17,9 +17,9 @@ pub use serde;
 
 use serde::{Deserialize, Serialize};
 
-use crate::aggregate::Aggregate;
 use crate::aggregate::snapshot::{SnapshotPolicy, SnapshotSupport};
-use crate::model::{ContentType, EventType, NameError, Table, Tag, Tags};
+use crate::aggregate::{Aggregate, Resolve};
+use crate::model::{ConflictAnswer, ContentType, EventType, NameError, Table, Tag, Tags};
 use crate::schema::Events;
 use crate::schema::VariantSeed;
 use crate::schema::codec::{self, Codec, DecodeContentError, EncodeError};
@@ -133,6 +133,12 @@ pub fn snapshot_support<A: Aggregate + Serialize + for<'de> Deserialize<'de>>(
     declared: u64,
 ) -> SnapshotSupport<A> {
     SnapshotSupport::new(policy, declared)
+}
+
+/// Returns the answer to conflicts of an aggregate that declares `conflict = "resolve"`.
+#[must_use]
+pub const fn resolve_answer<A: Resolve>() -> ConflictAnswer {
+    ConflictAnswer::Resolve
 }
 
 /// Returns a table with any name, also one that belongs to the framework and that [`Table::new`] refuses: for the

@@ -21,7 +21,10 @@ struct Noted(u64);
 
 /// Every event that was applied, with all values of its context that may depend on the order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Aggregate)]
-#[aggregate(category = "trace", id = u64, event = Noted, consistency = "causal", snapshot(every = 3))]
+#[aggregate(
+    category = "trace", id = u64, event = Noted,
+    consistency = "causal", conflict = "canonical", snapshot(every = 3)
+)]
 struct Trace(Vec<(u64, u64, Timestamp, Vec<String>)>);
 
 impl Evolve for Trace {

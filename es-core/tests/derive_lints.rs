@@ -76,6 +76,7 @@ const fn shipped() -> OrderEvent {
     id = u64,
     event = OrderEvent,
     consistency = "causal",
+    conflict = "canonical",
     snapshot(every = 100_000, load_cost = "5ms", keep = 2)
 )]
 pub struct Order<T> {

@@ -5,7 +5,7 @@ use quote::quote;
 use syn::visit::Visit;
 use syn::{DeriveInput, Generics, Path, Type};
 
-use crate::ast::AggregateInput;
+use crate::ast::{AggregateInput, Declared};
 
 /// Returns the `where` clause of an implementation: the clause of the type and, for a generic type, the bounds.
 ///
@@ -54,7 +54,7 @@ pub(crate) fn mentions_parameter(ty: &Type, generics: &Generics) -> bool {
 pub(crate) fn level(input: &AggregateInput<'_>) -> TokenStream {
     let krate = &input.krate;
     match &input.consistency {
-        Some(level) => quote!(#krate::model::#level),
+        Some(Declared { name, .. }) => quote!(#krate::model::#name),
         None => quote!(#krate::model::Local),
     }
 }

@@ -271,7 +271,10 @@ fn aggregates_have_a_level_and_declared_snapshots() {
     );
     assert_eq!(member(expand::derive_aggregate(plain), "snapshots"), "");
     let full = quote! {
-        #[aggregate(category = "a", id = u8, event = E, consistency = "causal", snapshot(load_cost = "1500us"))]
+        #[aggregate(
+            category = "a", id = u8, event = E,
+            consistency = "causal", conflict = "canonical", snapshot(load_cost = "1500us")
+        )]
         struct S;
     };
     assert_tokens(

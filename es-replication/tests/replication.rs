@@ -30,7 +30,10 @@ enum AccountEvent {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Aggregate)]
-#[aggregate(category = "account", id = u64, event = AccountEvent, consistency = "causal", snapshot(every = 10))]
+#[aggregate(
+    category = "account", id = u64, event = AccountEvent,
+    consistency = "causal", conflict = "canonical", snapshot(every = 10)
+)]
 struct Account {
     sum: i64,
     name: String,

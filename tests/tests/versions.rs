@@ -24,7 +24,10 @@ fn stream() -> StreamId {
 
 /// The sum of the deposits of an account.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Aggregate)]
-#[aggregate(category = "account", id = String, event = AccountEvent, consistency = "causal", snapshot(every = 2))]
+#[aggregate(
+    category = "account", id = String, event = AccountEvent,
+    consistency = "causal", conflict = "canonical", snapshot(every = 2)
+)]
 struct Deposits(u64);
 
 impl Evolve for Deposits {

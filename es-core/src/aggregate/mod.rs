@@ -12,6 +12,7 @@
 //! `decide` and `evolve` are synchronous and have no access to I/O or clocks. Views and consumers of the log are in
 //! [`projection`](crate::projection) and [`consumer`](crate::consumer).
 
+pub(crate) mod conflict;
 mod context;
 pub(crate) mod decision;
 pub(crate) mod history;
@@ -20,6 +21,7 @@ pub mod snapshot;
 mod snapshot_list;
 pub mod source;
 
+pub use conflict::{ConcurrentEvents, Resolve};
 pub use context::EventContext;
 pub use decision::Decision;
 pub use repository::{
@@ -35,7 +37,7 @@ use std::hash::Hash;
 use std::str::FromStr;
 
 use crate::model::{Category, NameError, StreamId};
-use crate::model::{Consistency, Level};
+use crate::model::{ConflictAnswer, Consistency, Level};
 use crate::model::{Revision, Timestamp};
 use crate::schema::Event;
 
@@ -66,6 +68,10 @@ pub trait Aggregate: Clone + Send + Sync + Sized + 'static {
     const CATEGORY: &'static str;
     /// The consistency level as a value, derived from [`Level`](Self::Level).
     const CONSISTENCY: Consistency = <Self::Level as Level>::CONSISTENCY;
+    /// The answer to events that two nodes append without knowing of each other. The derive requires one for the level
+    /// [`Causal`](crate::model::Causal). `None` for a level with [one order](crate::model::OneOrder), which has no
+    /// conflicts.
+    const CONFLICT: Option<ConflictAnswer> = None;
 
     /// The type that identifies an aggregate within the category.
     type Id: AggregateId;

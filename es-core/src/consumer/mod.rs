@@ -11,6 +11,8 @@
 //! [`lease`] and [`timer`] are the durable parts from which background components are built: the exclusive right to a
 //! piece of work, and wake-ups that survive a restart.
 //!
+//! [`Resolver`] is a reactor of the framework: it answers the conflicts of a replicated aggregate.
+//!
 //! Every background component is used in the same way: a builder describes it, `start(store).await` returns its running
 //! handle, and the handle has `status`, `wait_for(position, timeout)` and `shutdown(deadline)`.
 //!
@@ -20,6 +22,7 @@ pub mod group;
 pub mod lease;
 mod lifecycle;
 pub mod reactor;
+mod resolver;
 pub(crate) mod selection;
 pub(crate) mod subscription;
 pub mod timer;
@@ -27,4 +30,5 @@ pub mod timer;
 pub use group::{Consumer, ConsumerGroup};
 pub use lifecycle::{ShutdownError, StartError, WaitError};
 pub use reactor::{Reactor, ReactorRunner};
+pub use resolver::Resolver;
 pub use subscription::Subscription;

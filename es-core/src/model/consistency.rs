@@ -1,4 +1,5 @@
-//! Consistency levels: the types that implement [`Level`], and the enum [`Consistency`] of their values.
+//! Consistency levels: the types that implement [`Level`], and the enum [`Consistency`] of their values. The answer of
+//! a level without one order to conflicts: [`ConflictAnswer`].
 
 use std::fmt;
 
@@ -51,6 +52,18 @@ impl fmt::Display for Consistency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// The answer of an aggregate to conflicts, as a value.
+///
+/// Two events of an aggregate conflict if two nodes appended them without knowing of each other. Both events stay, and
+/// every node folds them in canonical order. The declaration of a [`Causal`] aggregate states whether that is all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ConflictAnswer {
+    /// The state that follows from the events in canonical order is right, and nothing is appended.
+    Canonical,
+    /// [`Resolve`](crate::Resolve) answers each conflict with events or none.
+    Resolve,
 }
 
 /// A consistency level as a type, so that a bound can require it.

@@ -32,9 +32,10 @@ use futures_util::future::{BoxFuture, select_all};
 pub use error::{Component, ComponentFailure, ServiceError};
 pub use intake::StopSignal;
 
+use crate::aggregate::Resolve;
 use crate::consumer::group::{ConsumerGroup, GroupStatus, RunningGroup};
 use crate::consumer::reactor::{Reactor, ReactorRunner, RunningReactor};
-use crate::consumer::{StartError, WaitError};
+use crate::consumer::{Resolver, StartError, WaitError};
 use crate::model::{Clock, Entropy, ErrorChain, Position};
 use crate::projection::{
     Projection, ProjectionHandle, ProjectionOptions, ProjectionStatus, RunningProjections, Supervisor,
@@ -83,7 +84,7 @@ type StartReactor =
 pub struct Service {
     store: Arc<dyn EventStore>,
     supervisor: Supervisor,
-    reactors: Vec<(&'static str, StartReactor)>,
+    reactors: Vec<(String, StartReactor)>,
     groups: Vec<ConsumerGroup>,
     deadline: Duration,
 }
@@ -125,7 +126,15 @@ impl Service {
     /// Adds a reactor.
     #[must_use]
     pub fn reactor<R: Reactor>(mut self, reactor: ReactorRunner<R>) -> Self {
-        self.reactors.push((R::NAME, Box::new(move |store| reactor.start(store).boxed())));
+        self.reactors.push((R::NAME.to_owned(), Box::new(move |store| reactor.start(store).boxed())));
+        self
+    }
+
+    /// Adds a resolver, which is a reactor with the name `es.resolve.{category}`. Its repository must use the store of
+    /// the service.
+    #[must_use]
+    pub fn resolver<A: Resolve>(mut self, resolver: Resolver<A>) -> Self {
+        self.reactors.push((Resolver::<A>::name(), Box::new(move |_| resolver.start().boxed())));
         self
     }
 
@@ -165,7 +174,7 @@ impl Service {
     /// store stays open.
     pub async fn start(self) -> Result<RunningService, StartError> {
         let Self { store, supervisor, reactors, groups, deadline } = self;
-        reject_duplicates(reactors.iter().map(|(name, _)| *name))?;
+        reject_duplicates(reactors.iter().map(|(name, _)| name.as_str()))?;
         reject_duplicates(groups.iter().map(ConsumerGroup::name))?;
         let projections = supervisor.start(Arc::clone(&store)).await?;
         let mut running = RunningService {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use es_core::aggregate::SnapshotPolicy;
-use es_core::model::{Consistency, Level};
+use es_core::model::{ConflictAnswer, Consistency, Level};
 use es_core::{Aggregate, Event};
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ struct Plain;
 
 #[derive(Debug, Clone, Serialize, Deserialize, Aggregate)]
 #[aggregate(
-    category = "full", id = String, event = Counted<u8>, consistency = "causal",
+    category = "full", id = String, event = Counted<u8>, consistency = "causal", conflict = "canonical",
     snapshot(every = 100, load_cost = "250us", keep = 3, version = 2),
 )]
 enum Full {
@@ -43,12 +43,14 @@ fn undeclared_keys_have_defaults() {
     assert_eq!(Plain::CATEGORY, "plain");
     assert_eq!(Plain::CONSISTENCY, Consistency::Local);
     assert!(Plain::snapshots().is_none());
+    assert_eq!(Plain::CONFLICT, None);
     assert_eq!(Plain::stream(&7).expect("a stream"), "plain-7");
 }
 
 #[test]
 fn declared_keys_are_used() {
     assert_eq!(Full::CONSISTENCY, Consistency::Causal);
+    assert_eq!(Full::CONFLICT, Some(ConflictAnswer::Canonical));
     let policy = Full::snapshots().expect("declared").policy;
     let expected = SnapshotPolicy { every: Some(100), load_cost: Some(Duration::from_micros(250)), keep: 3 };
     assert_eq!(policy, expected);
@@ -65,13 +67,14 @@ fn a_state_can_be_generic() {
 fn has_level<A: Aggregate<Level = L>, L: Level>() {}
 
 macro_rules! level {
-    ($($name:ident $level:literal $expected:ident;)*) => {$(
+    ($($name:ident $level:literal $expected:ident $(, $conflict:literal $answer:ident)?;)*) => {$(
         #[derive(Debug, Clone, Aggregate)]
-        #[aggregate(category = "level", id = u64, event = Counted<u8>, consistency = $level)]
+        #[aggregate(category = "level", id = u64, event = Counted<u8>, consistency = $level $(, conflict = $conflict)?)]
         struct $name;
         has_level::<$name, es_core::model::$expected>();
         assert_eq!($name::CONSISTENCY, Consistency::$expected);
         assert_eq!($name::CONSISTENCY.as_str(), $level);
+        $(assert_eq!($name::CONFLICT, Some(ConflictAnswer::$answer));)?
     )*};
 }
 
@@ -79,8 +82,9 @@ macro_rules! level {
 fn each_level_of_consistency_can_be_declared() {
     level! {
         Local "local" Local;
-        Causal "causal" Causal;
+        Causal "causal" Causal, "canonical" Canonical;
         Eventual "eventual" Eventual;
+        EventualWithAnswer "eventual" Eventual, "canonical" Canonical;
         Sequential "sequential" Sequential;
         Linearizable "linearizable" Linearizable;
     }

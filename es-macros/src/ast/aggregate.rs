@@ -20,11 +20,17 @@ pub(crate) struct AggregateInput<'a> {
     pub(crate) category: Option<LitStr>,
     pub(crate) id: Option<Type>,
     pub(crate) event: Option<Type>,
-    /// The type of the consistency level, in `es_core::model`.
-    pub(crate) consistency: Option<Ident>,
+    pub(crate) consistency: Option<Declared>,
+    pub(crate) conflict: Option<Declared>,
     pub(crate) snapshot: Option<Snapshot>,
     /// The keys in the attribute, including those whose values cannot be parsed.
     pub(crate) mentioned: MentionedKeys,
+}
+
+/// A declared value: the text of the attribute, and the name that it stands for in `es_core::model`.
+pub(crate) struct Declared {
+    pub(crate) text: LitStr,
+    pub(crate) name: Ident,
 }
 
 /// The content of `snapshot(...)`.
@@ -47,6 +53,9 @@ const LEVELS: [(&str, &str); 5] = [
     ("linearizable", "Linearizable"),
 ];
 
+/// The answers of `conflict = "..."` and their variants of `es_core::model::ConflictAnswer`.
+const ANSWERS: [(&str, &str); 2] = [("canonical", "Canonical"), ("resolve", "Resolve")];
+
 impl<'a> AggregateInput<'a> {
     /// Parses the attributes and reports errors to `cx`.
     pub(crate) fn new(cx: &Ctxt, source: &'a DeriveInput) -> Self {
@@ -59,6 +68,7 @@ impl<'a> AggregateInput<'a> {
             id: None,
             event: None,
             consistency: None,
+            conflict: None,
             snapshot: None,
             mentioned,
         };
@@ -74,7 +84,8 @@ impl<'a> AggregateInput<'a> {
             "category" => self.category = reader.text(),
             "id" => self.id = reader.ty(),
             "event" => self.event = reader.ty(),
-            "consistency" => self.consistency = consistency(reader),
+            "consistency" => self.consistency = declared(reader, &LEVELS),
+            "conflict" => self.conflict = declared(reader, &ANSWERS),
             "snapshot" => self.snapshot = snapshot(reader),
             "crate" => read_crate(reader, &mut self.krate),
             _ => {}
@@ -82,15 +93,17 @@ impl<'a> AggregateInput<'a> {
     }
 }
 
-fn consistency(reader: Reader<'_>) -> Option<Ident> {
+/// Reads `key = "text"` with one of the texts of a table.
+fn declared(reader: Reader<'_>, table: &[(&str, &str)]) -> Option<Declared> {
     let text = reader.text()?;
     let found = text.value();
-    let names = || LEVELS.iter().map(|(name, _)| *name);
-    match LEVELS.iter().find(|(name, _)| *name == found) {
-        Some((_, level)) => Some(Ident::new(level, Span::call_site())),
+    let names = || table.iter().map(|(name, _)| *name);
+    match table.iter().find(|(name, _)| *name == found) {
+        Some((_, name)) => Some(Declared { text, name: Ident::new(name, Span::call_site()) }),
         None => {
             let (expected, hint) = (suggest::expected(names()), suggest::did_you_mean(&found, names()));
-            reader.cx.error_on(&text, format!("unknown consistency {found:?}: expected {expected}{hint}"));
+            let key = &reader.item.key;
+            reader.cx.error_on(&text, format!("unknown {key} {found:?}: expected {expected}{hint}"));
             None
         }
     }

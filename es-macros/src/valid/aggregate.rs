@@ -23,6 +23,7 @@ pub(crate) fn check_aggregate<'a>(cx: &Ctxt, input: &'a AggregateInput<'a>) -> O
     if let Some(category) = &input.category {
         names::category(cx, category);
     }
+    check_conflict(cx, input);
     if let Some(snapshot) = &input.snapshot {
         check_snapshot(cx, snapshot);
         fields::check_state_variants(cx, &input.source.data);
@@ -52,6 +53,34 @@ fn check_required(cx: &Ctxt, input: &AggregateInput<'_>) {
             Some(attribute) => cx.error_on(&attribute.meta, message),
             None => cx.error(input.source.ident.span(), message),
         }
+    }
+}
+
+/// The levels without one order of events: two nodes may append to one aggregate at the same time.
+const CONCURRENT_LEVELS: [&str; 2] = ["causal", "eventual"];
+
+/// Checks that a causal aggregate answers conflicts, and that an aggregate without conflicts does not.
+fn check_conflict(cx: &Ctxt, input: &AggregateInput<'_>) {
+    if input.consistency.is_none() && input.mentioned.has("consistency") {
+        // The level is unknown, which is reported.
+        return;
+    }
+    let level = input.consistency.as_ref().map_or_else(|| "local".to_owned(), |level| level.text.value());
+    match (&input.consistency, &input.conflict) {
+        (Some(consistency), None) if level == "causal" && !input.mentioned.has("conflict") => cx.error_on(
+            &consistency.text,
+            "missing `conflict`: two nodes can append to a causal aggregate without knowing of each other; add \
+             `conflict = \"canonical\"` if the state that `evolve` derives from their events in canonical order is \
+             right, or `conflict = \"resolve\"` to answer each pair of such events by `impl es_core::Resolve`",
+        ),
+        (_, Some(conflict)) if !CONCURRENT_LEVELS.contains(&level.as_str()) => cx.error_on(
+            &conflict.text,
+            format!(
+                "`conflict` is for the levels `causal` and `eventual`: the events of a `{level}` aggregate have one \
+                 order, so none of them conflict; remove `conflict`"
+            ),
+        ),
+        _ => {}
     }
 }
 

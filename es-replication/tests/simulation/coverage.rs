@@ -50,6 +50,10 @@ counters! {
     /// Loads of a state into which a late event was folded.
     late_events,
     concurrent_events,
+    /// Answers that a node wrote to conflicts.
+    answers_written,
+    /// Answers that the fold skips, because another node wrote one, too.
+    answers_skipped,
     sessions_waited,
     sessions_stale,
     refused_order,

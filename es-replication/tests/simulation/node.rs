@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use es_core::model::{Category, LogId, OriginId};
 use es_core::prelude::*;
 use es_core::store::memory::MemoryStore;
 use es_core::testing::{ManualClock, SeededEntropy};
-use es_core::{EventId, LogRead};
+use es_core::{EventId, LogRead, Resolver};
 use es_replication::{Replica, ReplicaOptions};
 
 use crate::domain::Trace;
@@ -19,7 +20,7 @@ pub(crate) struct Node {
     pub(crate) number: usize,
     pub(crate) store: MemoryStore,
     pub(crate) replica: Replica,
-    pub(crate) traces: Repository<Trace>,
+    pub(crate) traces: Arc<Repository<Trace>>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) origin: OriginId,
     pub(crate) backups: Vec<MemoryStore>,
@@ -63,7 +64,7 @@ impl Node {
         setup.network.start(number, replica.source());
         let origin = replica.origin().await.expect("an origin");
         let (checked, checked_to) = (BTreeSet::new(), None);
-        Self { number, store, replica, traces, clock, origin, backups, checked, checked_to }
+        Self { number, store, replica, traces: Arc::new(traces), clock, origin, backups, checked, checked_to }
     }
 
     /// Returns the node after a crash and a restart: with its store if `backup` is `None`.
@@ -82,6 +83,15 @@ impl Node {
             Some(index) => self.backups[index].copy(LogId::new()),
         };
         Self::start(setup, self.number, store, self.clock, self.backups).await
+    }
+
+    /// Runs the resolver until it has examined every event of the log, and stops it.
+    pub(crate) async fn resolve(&self) {
+        let resolver = Resolver::new(Arc::clone(&self.traces)).start().await.expect("started");
+        let head = self.store.head().await.expect("read");
+        resolver.wait_for(head, Duration::from_secs(60)).await.expect("every event is examined");
+        assert!(resolver.parked().is_empty(), "node {}: {:?}", self.number, resolver.parked());
+        resolver.shutdown(Duration::from_secs(60)).await.expect("stopped");
     }
 
     pub(crate) fn peer(&self, setup: &Setup, to: usize) -> SimulatedPeer {

@@ -8,7 +8,7 @@ use es_core::prelude::*;
 use es_core::{EventId, LogRead, RecordedEvent};
 
 use crate::coverage::Coverage;
-use crate::domain::Trace;
+use crate::domain::{Trace, TraceEvent, is_resolved};
 use crate::node::Node;
 
 /// The history of all clients.
@@ -81,6 +81,8 @@ impl Oracle {
         assert_eq!(cached.state, folded.state, "node {}: the cached state of {id}", node.number);
         assert_eq!(from_snapshot.state, folded.state, "node {}: the snapshot of {id}", node.number);
         assert_eq!([cached.version(), from_snapshot.version()], [folded.version(); 2]);
+        let answered: BTreeSet<_> = folded.state.answered.iter().copied().collect();
+        assert_eq!(answered.len(), folded.state.answered.len(), "node {}: a conflict is answered twice", node.number);
         let stream = Trace::stream(&id).expect("a name");
         let arrival: Vec<_> = node.events(None).await.into_iter().filter(|event| event.stream == stream).collect();
         let is_late = !arrival.is_sorted_by_key(RecordedEvent::canonical_key);
@@ -105,7 +107,39 @@ impl Oracle {
                 None => first = Some(states),
             }
         }
-        self.check_commands(&first.unwrap_or_default());
+        let states = first.unwrap_or_default();
+        self.check_commands(&states);
+        if let Some(node) = nodes.iter().flatten().next() {
+            self.check_conflicts(node, &states, coverage).await;
+        }
+    }
+
+    /// Checks that every conflict is answered once: two events of an aggregate, of which the node of neither had the
+    /// other when it was written.
+    async fn check_conflicts(&self, node: &Node, states: &[Trace], coverage: &mut Coverage) {
+        let (mut events, mut stored) = (BTreeMap::<u64, Vec<(u64, EventId)>>::new(), 0);
+        for event in node.events(None).await {
+            let id = Trace::id_of(&event.stream).expect("an id");
+            match TraceEvent::decode((&event).into()).expect("decoded").as_slice() {
+                [TraceEvent::Noted(number)] if is_resolved(*number) => {
+                    events.entry(id).or_default().push((*number, event.data.id));
+                }
+                [TraceEvent::Answered(..)] => stored += 1,
+                _ => {}
+            }
+        }
+        let knows = |one: EventId, other: EventId| self.causes[&one].contains(&other);
+        for (id, state) in (0..).zip(states) {
+            let events = events.remove(&id).unwrap_or_default();
+            let pairs = events.iter().flat_map(|one| events.iter().map(move |other| (one, other)));
+            let conflicts = pairs.filter(|((one, of_one), (other, of_other))| {
+                one < other && !knows(*of_one, *of_other) && !knows(*of_other, *of_one)
+            });
+            let conflicts: BTreeSet<(u64, u64)> = conflicts.map(|((one, _), (other, _))| (*one, *other)).collect();
+            assert_eq!(state.answered.iter().copied().collect::<BTreeSet<_>>(), conflicts, "the conflicts of {id}");
+            stored -= state.answered.len();
+        }
+        coverage.answers_skipped += stored as u64;
     }
 
     /// Checks that every acknowledged command has one effect, however many nodes executed it.

@@ -119,7 +119,7 @@ impl World {
     }
 
     async fn step(&mut self) {
-        match self.random() % 100 {
+        match self.random() % 105 {
             0..25 => self.write().await,
             25..30 => self.repeat_command().await,
             30..66 => self.pull().await,
@@ -130,6 +130,10 @@ impl World {
             83..87 => self.back_up(),
             87..91 => self.jump_clock(),
             91..97 => self.read_in_session().await,
+            97..102 => {
+                let number = self.random_node();
+                self.resolve(number).await;
+            }
             _ => {
                 let (number, id) = (self.random_node(), self.random() % AGGREGATES);
                 let node = self.nodes[number].as_ref().expect("the node runs");
@@ -185,6 +189,17 @@ impl World {
         let session = &mut self.sessions[0];
         session.seen.extend(&node.checked);
         session.token.merge(&node.replica.token().await.expect("a token"));
+    }
+
+    /// Answers the conflicts of a node.
+    async fn resolve(&mut self, number: usize) {
+        let Self { nodes, oracle, coverage, .. } = self;
+        let node = nodes[number].as_mut().expect("the node runs");
+        oracle.check_order(node).await;
+        let before = node.checked.len();
+        node.resolve().await;
+        oracle.record_write(node).await;
+        coverage.answers_written += (node.checked.len() - before) as u64;
     }
 
     async fn pull(&mut self) {
@@ -307,6 +322,26 @@ impl World {
         }
     }
 
+    /// Pulls over all links until no node receives anything new. Returns `false` if that does not happen.
+    async fn exchange(&mut self) -> bool {
+        let rounds = if self.faults.sends_by_origin { 20 } else { 400 };
+        for _ in 0..rounds {
+            let mut is_complete = true;
+            for (one, other) in self.links.clone() {
+                for (target, source) in [(one, other), (other, one)] {
+                    let node = self.nodes[target].as_ref().expect("the node runs");
+                    let result = node.replica.pull(&node.peer(&self.setup, source), Duration::ZERO).await;
+                    is_complete &= result.as_ref().is_ok_and(|pulled| pulled.events == 0 && pulled.is_last);
+                    self.pulled(target, result);
+                }
+            }
+            if is_complete {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Heals all links, pulls until no node receives anything new, and checks the result.
     pub(crate) async fn heal(&mut self) {
         self.setup.network.heal_all();
@@ -318,21 +353,12 @@ impl World {
         for node in self.nodes.iter().flatten() {
             node.clock.set("2026-01-31T14:00:00Z".parse().expect("a time"));
         }
-        let mut is_complete = false;
-        let rounds = if self.faults.sends_by_origin { 20 } else { 400 };
-        for _ in 0..rounds {
-            is_complete = true;
-            for (one, other) in self.links.clone() {
-                for (target, source) in [(one, other), (other, one)] {
-                    let node = self.nodes[target].as_ref().expect("the node runs");
-                    let result = node.replica.pull(&node.peer(&self.setup, source), Duration::ZERO).await;
-                    is_complete &= result.as_ref().is_ok_and(|pulled| pulled.events == 0 && pulled.is_last);
-                    self.pulled(target, result);
-                }
+        let mut is_complete = self.exchange().await;
+        if is_complete {
+            for number in 0..self.nodes.len() {
+                self.resolve(number).await;
             }
-            if is_complete {
-                break;
-            }
+            is_complete = self.exchange().await;
         }
         for node in self.nodes.iter_mut().flatten() {
             self.oracle.check_order(node).await;

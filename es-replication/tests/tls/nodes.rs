@@ -19,7 +19,7 @@ struct Noted(String);
 
 /// A list of texts.
 #[derive(Clone, Debug, Aggregate)]
-#[aggregate(category = "notes", id = u64, event = Noted, consistency = "causal")]
+#[aggregate(category = "notes", id = u64, event = Noted, consistency = "causal", conflict = "canonical")]
 struct Notes(Vec<String>);
 
 impl Evolve for Notes {

@@ -26,8 +26,14 @@ pub(crate) enum OrderEvent {
 }
 
 /// An order. Each node accepts lines; after a partition, all nodes have all of them in the same order.
+///
+/// `conflict = "canonical"`: two lines that were added at the same time are both wanted, so the fold of all lines in
+/// canonical order is the right order. It only counts them, to show how often it happens.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Aggregate)]
-#[aggregate(category = "order", id = OrderId, event = OrderEvent, consistency = "causal", snapshot(every = 50))]
+#[aggregate(
+    category = "order", id = OrderId, event = OrderEvent,
+    consistency = "causal", conflict = "canonical", snapshot(every = 50)
+)]
 pub(crate) struct Order {
     /// The lines in the order of the fold, each with its quantity.
     pub(crate) lines: Vec<(LineId, u32)>,

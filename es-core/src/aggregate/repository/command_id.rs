@@ -16,11 +16,15 @@ use crate::aggregate::repository::unit::Target;
 use crate::model::digest::Fnv;
 use crate::model::reserved;
 use crate::model::{
-    CommandDigest, CommandId, EventId, RecordedEvent, Revision, StreamId, Table, Timestamp, to_stored_precision,
+    CommandDigest, CommandId, Dot, EventId, NameError, RecordedEvent, Revision, StreamId, Table, Timestamp,
+    to_stored_precision,
 };
 use crate::schema::{Json, encode_and_decode, ordered_value_digest};
 use crate::store::implement::{LogView, RowChange};
 use crate::store::{Commit, CommitError, EventReader, EventStore, RowScan, StoreError};
+
+/// The type and the prefix of the ids of the commands that answer conflicts.
+const ANSWER: (&str, &str) = ("es.resolve", "resolve:");
 
 /// The format of result rows. A row of another format is an error.
 const FORMAT: u32 = 2;
@@ -75,6 +79,20 @@ impl Binding {
     /// Binds the id to commands of these types and to a content that the caller gives.
     pub(super) fn to_content(id: CommandId, types: &[&str], content: &(impl Serialize + ?Sized)) -> Self {
         Self { id, commands: types.iter().map(|name| CommandIdentity::new(name, content)).collect() }
+    }
+
+    /// Binds the id of an answer to the conflict of two events, of which the first precedes the second in canonical
+    /// order. The id and the identity of the command depend only on the dots, so that the answers of several nodes
+    /// count as one command, whatever their events.
+    pub(super) fn of_answer(earlier: Dot, later: Dot) -> Result<Self, NameError> {
+        let id = CommandId::new(format!("{}{earlier},{later}", ANSWER.1))?;
+        Ok(Self::to_content(id, &[ANSWER.0], &()))
+    }
+
+    /// Returns `true` if a command with this id and digest answers a conflict.
+    pub(super) fn is_of_answer((id, digest): &(CommandId, CommandDigest)) -> bool {
+        let is_answer = |answer: CommandIdentity| answer.digest == *digest;
+        id.as_str().starts_with(ANSWER.1) && CommandIdentity::new(ANSWER.0, &()).is_some_and(is_answer)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::aggregate::repository::loaded::Loaded;
 use crate::aggregate::repository::options::{Options, Precondition};
 use crate::aggregate::repository::unit::{Commands, Job, One, run};
 use crate::aggregate::{Aggregate, Command, Decide, Evolve};
-use crate::model::CommandId;
+use crate::model::{CommandId, Dot, NameError};
 use crate::model::{Context, ExpectedRevision, Metadata, OneOrder, Position, Revision, StreamId, Timestamp, Version};
 use crate::store::Query;
 
@@ -172,6 +172,14 @@ impl<'a, A: Aggregate, C> Execute<'a, A, C> {
     {
         self.options.conditions = self.options.conditions.append_if_none(query, after);
         self
+    }
+}
+
+impl<A: Aggregate, C> Execute<'_, A, C> {
+    /// Executes the command at most once for the conflict of two events, on all nodes together.
+    pub(super) fn answering(mut self, earlier: Dot, later: Dot) -> Result<Self, NameError> {
+        self.options.binding = Some(Binding::of_answer(earlier, later)?);
+        Ok(self)
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) enum Past {
 }
 
 /// The maximum number of events that a load sorts, because it holds all of them in memory.
-const MAX_SORTED_EVENTS: usize = 100_000;
+pub(super) const MAX_SORTED_EVENTS: usize = 100_000;
 
 /// Returns a read of the events after those of `loaded`, up to the revision `at`.
 fn tail<A: Evolve>(stream: &StreamId, loaded: &Loaded<A>, at: Option<Revision>) -> StreamRead {

@@ -14,12 +14,14 @@
 //! - `plan`: decides and encodes without committing, so that several plans can share one commit.
 //! - `unit`: one or several commands in one commit, with retry. `execute` is a unit of one command.
 //! - `command_id`: the first result of a command, stored with its events.
+//! - `conflicts`: finds the conflicts of an event of a replicated stream, and answers them.
 //! - `snapshotter`: takes snapshots in the background.
 //!
 //! The module uses the store for all I/O, and reads the time only through [`Clock`].
 
 mod cache;
 mod command_id;
+mod conflicts;
 mod error;
 mod execute;
 mod load;

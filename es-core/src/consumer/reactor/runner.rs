@@ -55,6 +55,12 @@ impl<R: Reactor> ReactorRunner<R> {
         Self { reactor, group, concurrency: NonZeroUsize::MIN.saturating_add(7), timeout: Duration::from_secs(30) }
     }
 
+    /// Sets the name under which the progress is stored.
+    pub(crate) fn named(mut self, name: String) -> Self {
+        self.group.name = name;
+        self
+    }
+
     /// Sets the first event at the first start. Later starts ignore it, because a reactor never moves backward.
     #[must_use]
     pub fn start_at(mut self, start_at: StartAt) -> Self {

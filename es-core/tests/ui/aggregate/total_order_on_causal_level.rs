@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 struct OrderPlaced;
 
 #[derive(Clone, Aggregate)]
-#[aggregate(category = "order", id = u64, event = OrderPlaced, consistency = "causal")]
+#[aggregate(category = "order", id = u64, event = OrderPlaced, consistency = "causal", conflict = "canonical")]
 struct Order;
 
 impl Evolve for Order {
