@@ -34,7 +34,10 @@ mod view;
 pub(crate) mod weight;
 
 pub use clock::{Clock, SystemClock};
-pub use consistency::{Causal, Consistency, Eventual, Level, Linearizable, Local, OneOrder, Sequential};
+pub use consistency::{
+    CanonicalOrder, Causal, Consistency, EventOrder, Eventual, Level, Linearizable, Local, OneOrder, Sequential,
+    SingleOrder,
+};
 pub use context::Context;
 pub(crate) use entropy::IdSource;
 pub use entropy::{Entropy, SystemEntropy};

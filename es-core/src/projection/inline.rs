@@ -18,10 +18,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::aggregate::source::OneOrderSource;
 use crate::consumer::selection::{Selection, ordering_key};
 use crate::model::Position;
 use crate::model::{EventId, RecordedEvent};
 use crate::model::{EventType, NameError, StreamId, Table};
+use crate::projection::states::NO_STATES;
 use crate::projection::{
     ApplyFailure, ApplyOutcome, BatchApplier, Build, Checkpoint, Generation, GenerationTables, Generations, Pass,
     Projection, Rows, checkpoint_key, checkpoint_prefix, checkpoints_table, generations, generations_table,
@@ -43,8 +45,9 @@ const ROWS_PER_REMOVAL: usize = 1024;
 pub struct Inline(Arc<dyn ErasedProjection>);
 
 impl Inline {
-    /// Creates the hook that runs a projection inline.
-    pub fn new<P: Projection>(projection: P) -> Self {
+    /// Creates the hook that runs a projection inline. Its source must have one order: a projection that fails would
+    /// refuse an event that has already happened on another node.
+    pub fn new<P: Projection<Source: OneOrderSource>>(projection: P) -> Self {
         let selection = Selection::new(projection.query());
         Self(Arc::new(TypedProjection { projection, selection }))
     }
@@ -201,9 +204,13 @@ impl<P: Projection> ErasedProjection for TypedProjection<P> {
         let outcomes = loop {
             match applier.run(&mut rows) {
                 Pass::Missing(missing) => {
-                    for (table, key) in missing {
+                    for (table, key) in missing.rows {
                         let value = log.row(&tables.table(&table)?, &key)?;
                         rows.learn(table, key, value);
+                    }
+                    // The type of an inline projection rules out a view of states.
+                    for stream in missing.states.into_keys() {
+                        rows.learn_state(stream, Err(NO_STATES.to_owned()));
                     }
                 }
                 Pass::Done(outcomes) => break outcomes,
