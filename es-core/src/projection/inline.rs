@@ -32,7 +32,7 @@ use crate::projection::{
 use crate::store::implement::RowChange;
 use crate::store::implement::{DecisionHook, LogView, PrepareHook, PreparedHook, ValidCommit};
 use crate::store::{
-    Commit, CommitError, EventReader, EventStore, InvalidCommit, LogRead, MAX_COMMIT_BYTES, RowScan, StoreError,
+    Commit, CommitError, EventReader, EventStore, InvalidCommit, LogRead, MAX_COMMIT_BYTES, Query, RowScan, StoreError,
 };
 
 /// The number of events per commit while a projection catches up.
@@ -158,6 +158,9 @@ struct TypedProjection<P> {
 trait ErasedProjection: Send + Sync {
     fn name(&self) -> &'static str;
 
+    /// Returns the query of the projection, without erasures.
+    fn query(&self) -> &Query;
+
     /// Applies the events of a commit that the query selects, and returns the changed rows; `None` if it selects none.
     fn apply(
         &self,
@@ -183,6 +186,10 @@ struct ReadyView {
 impl<P: Projection> ErasedProjection for TypedProjection<P> {
     fn name(&self) -> &'static str {
         P::NAME
+    }
+
+    fn query(&self) -> &Query {
+        self.selection.query()
     }
 
     fn apply(
@@ -496,6 +503,10 @@ impl PrepareHook for Inline {
 impl DecisionHook for InlineHook {
     fn name(&self) -> &str {
         self.inline.0.name()
+    }
+
+    fn vetoes(&self) -> Option<&Query> {
+        Some(self.inline.0.query())
     }
 
     fn after(
