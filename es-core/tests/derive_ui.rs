@@ -1,5 +1,6 @@
-//! Compiler output for invalid declarations: `ui/event`, `ui/aggregate` and `ui/view` have one file for each
-//! message, with the expected output in the `.stderr` file of the same name. The files in `ui/pass` must compile.
+//! Compiler output for invalid declarations: `ui/event`, `ui/aggregate`, `ui/view` and `ui/projection` have one file
+//! for each message, with the expected output in the `.stderr` file of the same name. The files in `ui/pass` must
+//! compile.
 //!
 //! Some messages are from the compiler and change with its version; the expected ones are from the `rust-version` of
 //! the workspace. `TRYBUILD=overwrite cargo test -p es-core --test derive_ui` rewrites them: review the diff.
@@ -57,6 +58,11 @@ fn errors_of_aggregates() {
 #[test]
 fn errors_of_views() {
     trybuild::TestCases::new().compile_fail("tests/ui/view/*.rs");
+}
+
+#[test]
+fn errors_of_projections() {
+    trybuild::TestCases::new().compile_fail("tests/ui/projection/*.rs");
 }
 
 #[test]

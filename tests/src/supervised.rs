@@ -6,7 +6,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use es_core::__private::{StoredGeneration, StoredProjection};
-use es_core::projection::{Projection, ProjectionHandle, ProjectionOptions, RunningProjections, Supervisor};
+use es_core::aggregate::OrderOf;
+use es_core::projection::{
+    AcceptsOrder, Projection, ProjectionHandle, ProjectionOptions, RunningProjections, Supervisor,
+};
 use es_core::{EventStore, StoreError};
 
 /// The maximum time that a test waits for a condition.
@@ -16,11 +19,14 @@ pub const TIMEOUT: Duration = Duration::from_secs(60);
 ///
 /// # Panics
 /// If the projection cannot be started, or the start is not immediate.
-pub fn start<P: Projection>(
+pub fn start<P>(
     store: &Arc<dyn EventStore>,
     projection: P,
     options: ProjectionOptions,
-) -> (RunningProjections, ProjectionHandle) {
+) -> (RunningProjections, ProjectionHandle)
+where
+    P: Projection + AcceptsOrder<OrderOf<P::Source>>,
+{
     let starting = pin!(Supervisor::new().projection(projection, options).start(Arc::clone(store)));
     let Poll::Ready(running) = starting.poll(&mut Context::from_waker(Waker::noop())) else {
         panic!("the start of a supervisor must not wait");

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use es_core::__private::partition_of;
-use es_core::aggregate::{RawEvents, RetryPolicy};
+use es_core::aggregate::{OrderOf, RawEvents, RetryPolicy};
 use es_core::consumer::group::{ConsumerGroup, GroupError, Nack, RunningGroup, SettleError, StartAt};
 use es_core::consumer::reactor::{ReactError, Reactor, ReactorContext, ReactorRunner};
 use es_core::model::Table;
 use es_core::prelude::*;
 use es_core::projection::inline::{Inline, InlineError};
 use es_core::projection::view::{View, Views};
-use es_core::projection::{ProjectionAdmin, ProjectionOptions, RunningProjections};
+use es_core::projection::{AcceptsOrder, ProjectionAdmin, ProjectionOptions, RunningProjections};
 use es_core::store::implement::StoreLayer;
 use es_core::store::memory::MemoryStore;
 use es_core::store::{Committed, InvalidCommit, MAX_COMMIT_BYTES, Query};
@@ -75,7 +75,10 @@ async fn append(store: &dyn EventStore, stream: &str, payload: impl Into<String>
     store.commit(commit).await.expect("committed").position().expect("an event")
 }
 
-async fn catch_up<P: Projection>(store: &Store, projection: P, options: ProjectionOptions) -> Vec<String> {
+async fn catch_up<P>(store: &Store, projection: P, options: ProjectionOptions) -> Vec<String>
+where
+    P: Projection + AcceptsOrder<OrderOf<P::Source>>,
+{
     let (running, handle) = supervised::start(store, projection, options);
     let head = store.head().await.expect("a head").expect("events");
     handle.wait_for(head, TIMEOUT).await.expect("the projection catches up");

@@ -30,7 +30,7 @@ pub use repository::{
 };
 pub use snapshot::{SnapshotPolicy, SnapshotSupport};
 pub use snapshot_list::{SnapshotPage, SnapshotSummary, snapshots};
-pub use source::{EventOf, RawEvents, Source};
+pub use source::{EventOf, OrderOf, RawEvents, Source};
 
 use std::fmt;
 use std::hash::Hash;

@@ -10,7 +10,7 @@
 //! ```
 
 use crate::aggregate::Aggregate;
-use crate::model::{EventType, OneOrder, RecordedEvent};
+use crate::model::{EventOrder, EventType, Level, OneOrder, RecordedEvent, SingleOrder};
 use crate::schema::{DecodeEventError, Event, EventSchema, Events, KnownNames, RawEvent};
 use crate::store::{Query, QueryItem};
 
@@ -102,6 +102,14 @@ pub trait Source: Send + Sync + 'static {
     /// [`RecordedEvent`] for [`RawEvents`].
     type Event: Send + Sync + 'static;
 
+    /// The order in which a consumer receives the events: [`SingleOrder`] if the streams of all aggregates have one
+    /// order, [`CanonicalOrder`](crate::model::CanonicalOrder) if events of one of them can arrive late. A projection
+    /// can be registered only if it [accepts](crate::projection::AcceptsOrder) this order.
+    ///
+    /// [`RawEvents`] has [`SingleOrder`]: that of the log of this node, in which replicated events are in the order of
+    /// their arrival.
+    type Order: 'static;
+
     /// Returns the query that selects the events of the source: for each aggregate its category and its wire names,
     /// including former names.
     fn query() -> Query;
@@ -118,16 +126,24 @@ pub trait Source: Send + Sync + 'static {
 /// aggregates.
 ///
 /// A consumer of any other source may receive late events, which precede events that it has already applied.
+/// [`RawEvents`] follows the log of this node, which has one order; a store with a replica checks its query when an
+/// inline projection starts.
 #[diagnostic::on_unimplemented(
     message = "the streams of the source `{Self}` have no single order of events",
-    note = "a consumer of such a source may receive late events"
+    label = "not available for this source",
+    note = "an inline projection of `{Self}` could refuse an event that has already happened on another node, or would \
+            have to load an aggregate in a commit: run it in the background with a `Supervisor`"
 )]
 pub trait OneOrderSource: Source {}
 
 impl<A: Aggregate<Level: OneOrder>> OneOrderSource for A {}
+impl OneOrderSource for RawEvents {}
 
 /// The event type of a [`Source`].
 pub type EventOf<S> = <S as Source>::Event;
+
+/// The order of the events of a [`Source`].
+pub type OrderOf<S> = <S as Source>::Order;
 
 /// The events that a [`Source`] decodes from one record: one event, or the events that its upcasters return.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,6 +167,7 @@ impl<E> SourceEvents<'_, E> {
 
 impl<A: Aggregate> Source for A {
     type Event = A::Event;
+    type Order = LevelOrder<A>;
 
     fn query() -> Query {
         Query::any_of(query_item::<A>())
@@ -173,6 +190,7 @@ pub struct RawEvents;
 
 impl Source for RawEvents {
     type Event = RecordedEvent;
+    type Order = SingleOrder;
 
     fn query() -> Query {
         Query::all()
@@ -273,6 +291,15 @@ const fn same_text(a: &str, b: &str) -> bool {
     a.len() == b.len()
 }
 
+/// The order of the streams of an aggregate.
+type LevelOrder<A> = <<A as Aggregate>::Level as Level>::Order;
+
+/// The order of several aggregates together.
+macro_rules! both_orders {
+    ($last:ident) => { LevelOrder<$last> };
+    ($first:ident, $($rest:ident),+) => { <LevelOrder<$first> as EventOrder>::And<both_orders!($($rest),+)> };
+}
+
 macro_rules! tuple_sources {
     ($($name:ident = $first:ident First $(, $aggregate:ident $variant:ident $ordinal:literal)+;)+) => {$(
         /// An event of a tuple of aggregates. The variants are in the order of the tuple.
@@ -288,6 +315,7 @@ macro_rules! tuple_sources {
 
         impl<$first: Aggregate, $($aggregate: Aggregate),+> Source for ($first, $($aggregate),+) {
             type Event = $name<$first::Event, $($aggregate::Event),+>;
+            type Order = both_orders!($first, $($aggregate),+);
 
             fn query() -> Query {
                 Query::any_of([query_item::<$first>(), $(query_item::<$aggregate>()),+].into_iter().flatten())

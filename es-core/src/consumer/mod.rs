@@ -16,6 +16,9 @@
 //! Every background component is used in the same way: a builder describes it, `start(store).await` returns its running
 //! handle, and the handle has `status`, `wait_for(position, timeout)` and `shutdown(deadline)`.
 //!
+//! Of the events of replicated streams, groups and reactors receive those that originated on their node: see
+//! [`DeliveryScope`]. A [`Subscription`] receives all.
+//!
 //! Not in this module: views, rebuilds, replays. A rebuild of a projection calls no reactor.
 
 pub mod group;
@@ -23,6 +26,7 @@ pub mod lease;
 mod lifecycle;
 pub mod reactor;
 mod resolver;
+mod scope;
 pub(crate) mod selection;
 pub(crate) mod subscription;
 pub mod timer;
@@ -31,4 +35,5 @@ pub use group::{Consumer, ConsumerGroup};
 pub use lifecycle::{ShutdownError, StartError, WaitError};
 pub use reactor::{Reactor, ReactorRunner};
 pub use resolver::Resolver;
+pub use scope::DeliveryScope;
 pub use subscription::Subscription;

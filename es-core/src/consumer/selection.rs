@@ -26,6 +26,11 @@ impl Selection {
         Self { with_erasures: query.clone().or(QueryItem::erasures()), query, categories }
     }
 
+    /// Returns the query without erasures.
+    pub(crate) const fn query(&self) -> &Query {
+        &self.query
+    }
+
     /// Returns the query for reads of the log. It also matches erasures that [`includes`](Self::includes) rejects.
     pub(crate) const fn log_query(&self) -> &Query {
         &self.with_erasures

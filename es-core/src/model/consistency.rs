@@ -73,6 +73,9 @@ pub enum ConflictAnswer {
 pub trait Level: sealed::Sealed + Send + Sync + 'static {
     /// The level as a value.
     const CONSISTENCY: Consistency;
+    /// The order in which a node receives the events of a stream: [`SingleOrder`] for a level with
+    /// [one order](OneOrder), otherwise [`CanonicalOrder`].
+    type Order: EventOrder;
 }
 
 /// A level whose streams have one order: revision 3 of a stream is the same event on every node.
@@ -89,12 +92,44 @@ pub trait Level: sealed::Sealed + Send + Sync + 'static {
 )]
 pub trait OneOrder: Level {}
 
+/// The order in which a consumer receives the events of a source, as a type. The trait is sealed: [`SingleOrder`] and
+/// [`CanonicalOrder`] implement it.
+#[diagnostic::on_unimplemented(
+    message = "the source of a view of states has no order of events",
+    label = "not available for a `StateView`",
+    note = "a `StateView` reads stored states: run it in the background with a `Supervisor`, or load the aggregate"
+)]
+pub trait EventOrder: sealed::Sealed + Send + Sync + 'static {
+    /// The order of the events of two sources together: [`SingleOrder`] only if both have it.
+    type And<O: EventOrder>: EventOrder;
+}
+
+/// No event arrives late: a consumer receives the events of each stream in the order in which they are folded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SingleOrder;
+
+/// Events can arrive late: they are folded in canonical order, and a consumer can receive an event after events that
+/// follow it in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CanonicalOrder;
+
+impl sealed::Sealed for SingleOrder {}
+impl sealed::Sealed for CanonicalOrder {}
+
+impl EventOrder for SingleOrder {
+    type And<O: EventOrder> = O;
+}
+
+impl EventOrder for CanonicalOrder {
+    type And<O: EventOrder> = Self;
+}
+
 mod sealed {
     pub trait Sealed {}
 }
 
 macro_rules! levels {
-    ($($(#[$doc:meta])* $level:ident;)*) => {$(
+    ($($(#[$doc:meta])* $level:ident, $order:ident;)*) => {$(
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub struct $level;
@@ -103,21 +138,22 @@ macro_rules! levels {
 
         impl Level for $level {
             const CONSISTENCY: Consistency = Consistency::$level;
+            type Order = $order;
         }
     )*};
 }
 
 levels! {
     /// One node decides, and only that node has the aggregate.
-    Local;
+    Local, SingleOrder;
     /// Every node decides. Each node sees effects after their causes, and all copies converge.
-    Causal;
+    Causal, CanonicalOrder;
     /// Every node decides. All copies converge; events may arrive in any order.
-    Eventual;
+    Eventual, CanonicalOrder;
     /// All nodes see the events in one order. A node may see them late.
-    Sequential;
+    Sequential, SingleOrder;
     /// All nodes see the events in one order, and a read sees every write that was acknowledged before the read began.
-    Linearizable;
+    Linearizable, SingleOrder;
 }
 
 impl OneOrder for Local {}

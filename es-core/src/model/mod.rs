@@ -35,7 +35,8 @@ pub(crate) mod weight;
 
 pub use clock::{Clock, SystemClock};
 pub use consistency::{
-    Causal, ConflictAnswer, Consistency, Eventual, Level, Linearizable, Local, OneOrder, Sequential,
+    CanonicalOrder, Causal, ConflictAnswer, Consistency, EventOrder, Eventual, Level, Linearizable, Local, OneOrder,
+    Sequential, SingleOrder,
 };
 pub use context::Context;
 pub(crate) use entropy::IdSource;

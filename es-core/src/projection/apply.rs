@@ -10,15 +10,13 @@
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use bytes::Bytes;
-
 use crate::aggregate::source::SourceEvents;
 use crate::aggregate::{EventOf, Source};
 use crate::consumer::selection::ordering_key;
+use crate::model::RecordedEvent;
 use crate::model::panic::panic_message;
-use crate::model::{RecordedEvent, Table};
 use crate::projection::ProjectedContext;
-use crate::projection::{ApplyError, Projection, Rows};
+use crate::projection::{ApplyError, Missing, Projection, Rows};
 use crate::retention::Erasure;
 use crate::schema::DecodeEventError;
 
@@ -83,8 +81,9 @@ impl ApplyOutcome {
 /// The result of one pass over the events.
 #[derive(Debug)]
 pub(crate) enum Pass {
-    /// These rows must be added with [`learn`](Rows::learn) before the next run.
-    Missing(BTreeSet<(Table, Bytes)>),
+    /// These rows and states must be added with [`learn`](Rows::learn) and [`learn_state`](Rows::learn_state) before
+    /// the next run.
+    Missing(Missing),
     /// One outcome for each event. The rows contain the changes of the applied events.
     Done(Vec<ApplyOutcome>),
 }
@@ -247,10 +246,12 @@ fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, ApplyFailure> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::aggregate::Aggregate;
     use crate::model::{CommitPart, ContentType, EventData, EventId, Local, Timestamp};
-    use crate::model::{EventType, StreamId};
+    use crate::model::{EventType, StreamId, Table};
     use crate::model::{Position, Revision};
     use crate::schema::{EncodeEventError, EncodedEvent, Event, EventSchema, Events, KnownNames, RawEvent};
 
@@ -373,7 +374,7 @@ mod tests {
         for runs in 1.. {
             match applier.run(&mut rows) {
                 Pass::Missing(missing) => {
-                    for (table, key) in missing {
+                    for (table, key) in missing.rows {
                         let value = stored.iter().find(|(name, _)| name.as_bytes() == key);
                         rows.learn(table, key, value.map(|(_, value)| Bytes::copy_from_slice(value.as_bytes())));
                     }

@@ -18,10 +18,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::aggregate::source::OneOrderSource;
 use crate::consumer::selection::{Selection, ordering_key};
 use crate::model::Position;
 use crate::model::{EventId, RecordedEvent};
 use crate::model::{EventType, NameError, StreamId, Table};
+use crate::projection::states::NO_STATES;
 use crate::projection::{
     ApplyFailure, ApplyOutcome, BatchApplier, Build, Checkpoint, Generation, GenerationTables, Generations, Pass,
     Projection, Rows, checkpoint_key, checkpoint_prefix, checkpoints_table, generations, generations_table,
@@ -30,7 +32,7 @@ use crate::projection::{
 use crate::store::implement::RowChange;
 use crate::store::implement::{DecisionHook, LogView, PrepareHook, PreparedHook, ValidCommit};
 use crate::store::{
-    Commit, CommitError, EventReader, EventStore, InvalidCommit, LogRead, MAX_COMMIT_BYTES, RowScan, StoreError,
+    Commit, CommitError, EventReader, EventStore, InvalidCommit, LogRead, MAX_COMMIT_BYTES, Query, RowScan, StoreError,
 };
 
 /// The number of events per commit while a projection catches up.
@@ -43,8 +45,9 @@ const ROWS_PER_REMOVAL: usize = 1024;
 pub struct Inline(Arc<dyn ErasedProjection>);
 
 impl Inline {
-    /// Creates the hook that runs a projection inline.
-    pub fn new<P: Projection>(projection: P) -> Self {
+    /// Creates the hook that runs a projection inline. Its source must have one order: a projection that fails would
+    /// refuse an event that has already happened on another node.
+    pub fn new<P: Projection<Source: OneOrderSource>>(projection: P) -> Self {
         let selection = Selection::new(projection.query());
         Self(Arc::new(TypedProjection { projection, selection }))
     }
@@ -155,6 +158,9 @@ struct TypedProjection<P> {
 trait ErasedProjection: Send + Sync {
     fn name(&self) -> &'static str;
 
+    /// Returns the query of the projection, without erasures.
+    fn query(&self) -> &Query;
+
     /// Applies the events of a commit that the query selects, and returns the changed rows; `None` if it selects none.
     fn apply(
         &self,
@@ -182,6 +188,10 @@ impl<P: Projection> ErasedProjection for TypedProjection<P> {
         P::NAME
     }
 
+    fn query(&self) -> &Query {
+        self.selection.query()
+    }
+
     fn apply(
         &self,
         events: &[RecordedEvent],
@@ -201,9 +211,13 @@ impl<P: Projection> ErasedProjection for TypedProjection<P> {
         let outcomes = loop {
             match applier.run(&mut rows) {
                 Pass::Missing(missing) => {
-                    for (table, key) in missing {
+                    for (table, key) in missing.rows {
                         let value = log.row(&tables.table(&table)?, &key)?;
                         rows.learn(table, key, value);
+                    }
+                    // The type of an inline projection rules out a view of states.
+                    for stream in missing.states.into_keys() {
+                        rows.learn_state(stream, Err(NO_STATES.to_owned()));
                     }
                 }
                 Pass::Done(outcomes) => break outcomes,
@@ -489,6 +503,10 @@ impl PrepareHook for Inline {
 impl DecisionHook for InlineHook {
     fn name(&self) -> &str {
         self.inline.0.name()
+    }
+
+    fn vetoes(&self) -> Option<&Query> {
+        Some(self.inline.0.query())
     }
 
     fn after(

@@ -5,12 +5,13 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use crate::aggregate::{OrderOf, Source};
 use crate::consumer::selection::Selection;
-use crate::model::{AheadOfLog, Position, Revision};
+use crate::model::{AheadOfLog, EventOrder, Position, Revision};
 use crate::model::{EventType, StreamId, Tag};
 use crate::model::{EventView, RecordedEvent};
 use crate::projection::view::{MemoryReader, MemoryViews, View};
-use crate::projection::{ApplyFailure, BatchApplier, Projection, is_projected};
+use crate::projection::{AcceptsOrder, ApplyFailure, BatchApplier, Projection, is_projected};
 use crate::retention::Erasure;
 use crate::store::{EventReader, LogRead, Query, QueryItem, StoreError, StreamRead};
 
@@ -129,7 +130,11 @@ impl<P: Projection> Live<P> {
         store: Arc<dyn EventReader>,
         projection: P,
         events: impl Into<LiveEvents>,
-    ) -> Result<Self, LiveError> {
+    ) -> Result<Self, LiveError>
+    where
+        P: AcceptsOrder<OrderOf<P::Source>>,
+        P::Source: Source<Order: EventOrder>,
+    {
         Self::fold_up_to(store, projection, events, None).await
     }
 
@@ -144,7 +149,11 @@ impl<P: Projection> Live<P> {
         projection: P,
         events: impl Into<LiveEvents>,
         up_to: Option<Position>,
-    ) -> Result<Self, LiveError> {
+    ) -> Result<Self, LiveError>
+    where
+        P: AcceptsOrder<OrderOf<P::Source>>,
+        P::Source: Source<Order: EventOrder>,
+    {
         store.watch_head().check(up_to)?;
         let selection = Selection::new(projection.query());
         let (events, views) = (events.into(), MemoryViews::default());
@@ -257,12 +266,15 @@ fn apply<P: Projection>(
     if !is_projected(event) || !selection.selects(event) {
         return Ok(false);
     }
-    views.fold(BatchApplier::new(projection, [event], &BTreeSet::new())).map_err(|(_, source)| LiveError::Event {
-        projection: P::NAME,
-        position: event.position,
-        stream: event.stream.clone(),
-        event_type: event.data.event_type.clone(),
-        source: Box::new(source),
+    // The type of a live view rules out a view of states, so that no log is needed.
+    views.fold(BatchApplier::new(projection, [event], &BTreeSet::new()), &[]).map_err(|(_, source)| {
+        LiveError::Event {
+            projection: P::NAME,
+            position: event.position,
+            stream: event.stream.clone(),
+            event_type: event.data.event_type.clone(),
+            source: Box::new(source),
+        }
     })?;
     Ok(true)
 }

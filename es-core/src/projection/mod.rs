@@ -10,6 +10,10 @@
 //! same projection can run in the background, [in the commit of the events](crate::projection::inline), or [on
 //! demand](Live). Typed [views](crate::projection::view) are the usual way to read and write rows.
 //!
+//! Events of replicated aggregates can arrive late. A projection of such an aggregate [states how it handles
+//! them](HandlesLateEvents). A [`StateView`] computes each row from the state of an aggregate instead of from its
+//! events.
+//!
 //! A [`Supervisor`] runs projections in the background. A [`ProjectionAdmin`] pauses, resets and rebuilds a projection
 //! and handles events that could not be applied, from any process that has the store open. [`metrics`] lists the
 //! metrics.
@@ -23,9 +27,12 @@ mod context;
 mod generation;
 pub mod inline;
 pub(crate) mod inspect;
+mod late;
 mod live;
 mod reset;
 mod rows;
+mod state_view;
+mod states;
 mod tables;
 pub mod view;
 mod worker;
@@ -40,9 +47,12 @@ pub(crate) use checkpoint::{
 pub use context::ProjectedContext;
 pub(crate) use generation::{Build, Generations, active, check_name, generations, generations_table, table};
 pub use generation::{Generation, MAX_PROJECTION_NAME_BYTES};
+pub use late::{AcceptsOrder, Arrival, HandlesLateEvents, LateEventsMode};
 pub use live::{Live, LiveError, LiveEvents};
 pub use reset::{FollowersReset, reset_followers};
+pub(crate) use rows::Missing;
 pub use rows::{ApplyError, Rows};
+pub use state_view::{CurrentState, StateOf, StateView};
 pub(crate) use tables::remove_projection;
 pub(crate) use tables::{GenerationTables, remove_generation, view_tables};
 pub use worker::{

@@ -6,7 +6,8 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::model::Table;
+use crate::model::{StreamId, Table};
+use crate::projection::states::{AnyState, StateLoader, StateResult};
 use crate::store::{InvalidCommit, MAX_ROW_KEY_BYTES};
 
 /// An error of [`Projection::apply`](super::Projection::apply). Return it with `?`.
@@ -56,6 +57,21 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for ApplyError {
     }
 }
 
+/// What the events of a batch requested and is not loaded.
+#[derive(Debug, Default)]
+pub(crate) struct Missing {
+    /// Rows, by table and key.
+    pub(crate) rows: BTreeSet<(Table, Bytes)>,
+    /// States of aggregates.
+    pub(crate) states: BTreeMap<StreamId, StateLoader>,
+}
+
+impl Missing {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.states.is_empty()
+    }
+}
+
 /// The rows of a view while a batch of events is applied.
 ///
 /// An event sees the changes of the events before it. The changes of one event are applied together or not at all.
@@ -74,9 +90,11 @@ pub struct Rows {
     changed: BTreeMap<(Table, Bytes), Option<Bytes>>,
     /// The changes of the event that is being applied.
     of_event: BTreeMap<(Table, Bytes), Option<Bytes>>,
-    /// Rows that were requested and are not loaded.
-    missing: BTreeSet<(Table, Bytes)>,
-    /// Whether the event that is being applied requested a row that is not loaded.
+    /// Rows and states that were requested and are not loaded.
+    missing: Missing,
+    /// The states of aggregates that the events of the batch requested.
+    states: HashMap<StreamId, StateResult>,
+    /// Whether the event that is being applied requested a row or a state that is not loaded.
     is_row_missing: bool,
     /// Views whose stored description equals that of their declaration.
     checked: HashSet<(&'static str, TypeId)>,
@@ -94,7 +112,21 @@ impl Rows {
         {
             return Ok(value.clone());
         }
-        self.missing.insert(row);
+        self.missing.rows.insert(row);
+        self.is_row_missing = true;
+        Err(ApplyError(Reason::RowMissing))
+    }
+
+    /// Returns the current state of the aggregate with this stream, as of a moment after the events of the batch were
+    /// recorded; `None` if the stream has no events.
+    ///
+    /// # Errors
+    /// [`ApplyError`] if the state must be loaded first, or if its events cannot be folded.
+    pub(crate) fn state(&mut self, stream: &StreamId, loader: StateLoader) -> Result<AnyState, ApplyError> {
+        if let Some(state) = self.states.get(stream) {
+            return state.clone().map_err(ApplyError::new);
+        }
+        self.missing.states.insert(stream.clone(), loader);
         self.is_row_missing = true;
         Err(ApplyError(Reason::RowMissing))
     }
@@ -149,23 +181,28 @@ impl Rows {
     /// Discards all changes, so that the same events can be applied again. Keeps the loaded rows.
     pub(crate) fn restart(&mut self) {
         self.changed.clear();
-        self.missing.clear();
+        self.missing = Missing::default();
         self.discard();
     }
 
-    /// Returns whether the event that is being applied requested a row that is not loaded.
+    /// Returns whether the event that is being applied requested a row or a state that is not loaded.
     pub(crate) fn is_row_missing(&self) -> bool {
         self.is_row_missing
     }
 
-    /// Takes the rows that were requested and are not loaded.
-    pub(crate) fn take_missing(&mut self) -> BTreeSet<(Table, Bytes)> {
+    /// Takes the rows and states that were requested and are not loaded.
+    pub(crate) fn take_missing(&mut self) -> Missing {
         std::mem::take(&mut self.missing)
     }
 
     /// Adds a row as it is in the store; `None` if it does not exist. For code that runs a projection, not for `apply`.
     pub fn learn(&mut self, table: Table, key: Bytes, value: Option<Bytes>) {
         self.insert_loaded((table, key), value);
+    }
+
+    /// Adds the state of an aggregate, for this batch.
+    pub(crate) fn learn_state(&mut self, stream: StreamId, state: StateResult) {
+        self.states.insert(stream, state);
     }
 
     fn insert_loaded(&mut self, row: (Table, Bytes), value: Option<Bytes>) {
@@ -186,6 +223,8 @@ impl Rows {
         for (row, value) in std::mem::take(&mut self.changed) {
             self.insert_loaded(row, value);
         }
+        // The next batch needs the states after its own events.
+        self.states.clear();
         self.restart();
         if self.loaded.len() > max_rows || self.loaded_bytes > max_bytes {
             *self = Self::default();

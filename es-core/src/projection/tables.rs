@@ -5,15 +5,16 @@
 //!                             +--> its name in table "view-tables", so that a retired generation can be removed
 //! ```
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 
 use crate::model::reserved;
-use crate::model::{NameError, Table};
+use crate::model::{NameError, StreamId, Table};
 use crate::projection::checkpoint::{checkpoint_prefix, checkpoints_table};
 use crate::projection::generation::{Generation, generations_table, table};
+use crate::projection::states::{NO_STATES, StateLoader, StateReader};
 use crate::projection::{ApplyOutcome, BatchApplier, Generations, Pass, Projection, Rows};
 use crate::store::implement::RowChange;
 use crate::store::{Commit, CommitError, EventReader, EventStore, RowScan, StoreError};
@@ -132,23 +133,49 @@ impl GenerationTables {
         store: &dyn EventReader,
         events: BatchApplier<'_, P>,
     ) -> Result<(Rows, Vec<ApplyOutcome>), StoreError> {
-        self.apply_onto(store, events, Rows::default()).await
+        // The type of an inline projection rules out a view of states.
+        self.apply_onto(store, None, events, Rows::default()).await
     }
 
-    /// Applies a batch of events as [`apply`](Self::apply) does, starting with loaded rows.
+    /// Applies a batch of events as [`apply`](Self::apply) does, starting with loaded rows. Reads the states of
+    /// aggregates with `states`.
     pub(crate) async fn apply_onto<P: Projection>(
         &mut self,
         store: &dyn EventReader,
+        states: Option<&StateReader>,
         mut events: BatchApplier<'_, P>,
         mut rows: Rows,
     ) -> Result<(Rows, Vec<ApplyOutcome>), StoreError> {
         loop {
             match events.run(&mut rows) {
-                Pass::Missing(missing) => self.fetch(store, missing, &mut rows).await?,
+                Pass::Missing(missing) => {
+                    self.fetch(store, missing.rows, &mut rows).await?;
+                    fetch_states(states, missing.states, &mut rows).await?;
+                }
                 Pass::Done(outcomes) => return Ok((rows, outcomes)),
             }
         }
     }
+}
+
+/// Loads states into `rows`, up to 64 concurrently.
+async fn fetch_states(
+    reader: Option<&StateReader>,
+    missing: BTreeMap<StreamId, StateLoader>,
+    rows: &mut Rows,
+) -> Result<(), StoreError> {
+    let missing: Vec<(StreamId, StateLoader)> = missing.into_iter().collect();
+    for chunk in missing.chunks(CONCURRENT_READS) {
+        let load = async |stream: &StreamId, loader: StateLoader| match reader {
+            Some(reader) => loader.load(reader, stream).await,
+            None => Ok(Err(NO_STATES.to_owned())),
+        };
+        let states = try_join_all(chunk.iter().map(|(stream, loader)| load(stream, *loader))).await?;
+        for ((stream, _), state) in chunk.iter().zip(states) {
+            rows.learn_state(stream.clone(), state);
+        }
+    }
+    Ok(())
 }
 
 /// Returns the table that lists the tables of all views.

@@ -32,13 +32,13 @@ use futures_util::future::{BoxFuture, select_all};
 pub use error::{Component, ComponentFailure, ServiceError};
 pub use intake::StopSignal;
 
-use crate::aggregate::Resolve;
+use crate::aggregate::{OrderOf, Resolve};
 use crate::consumer::group::{ConsumerGroup, GroupStatus, RunningGroup};
 use crate::consumer::reactor::{Reactor, ReactorRunner, RunningReactor};
 use crate::consumer::{Resolver, StartError, WaitError};
 use crate::model::{Clock, Entropy, ErrorChain, Position};
 use crate::projection::{
-    Projection, ProjectionHandle, ProjectionOptions, ProjectionStatus, RunningProjections, Supervisor,
+    AcceptsOrder, Projection, ProjectionHandle, ProjectionOptions, ProjectionStatus, RunningProjections, Supervisor,
 };
 use crate::store::EventStore;
 use drain::Drain;
@@ -109,9 +109,12 @@ impl Service {
         Self { store, supervisor: Supervisor::new(), reactors, groups, deadline: DEFAULT_SHUTDOWN_DEADLINE }
     }
 
-    /// Adds a projection.
+    /// Adds a projection, as [`Supervisor::projection`] does.
     #[must_use]
-    pub fn projection<P: Projection>(mut self, projection: P, options: ProjectionOptions) -> Self {
+    pub fn projection<P>(mut self, projection: P, options: ProjectionOptions) -> Self
+    where
+        P: Projection + AcceptsOrder<OrderOf<P::Source>>,
+    {
         self.supervisor = self.supervisor.projection(projection, options);
         self
     }

@@ -12,13 +12,13 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use async_trait::async_trait;
 
-use crate::model::{Position, RecordedEvent, Timestamp};
+use crate::model::{Category, OriginId, Position, RecordedEvent, Timestamp};
 use crate::store::decide::{CommitDecision, decide};
 use crate::store::metrics::StoreMetrics;
 use crate::store::store_clock::{ahead_of_clock, check_clock};
 use crate::store::valid::ValidCommit;
 use crate::store::view::LogView;
-use crate::store::{CommitError, EventStore, StoreError};
+use crate::store::{CommitError, EventStore, Query, StoreError};
 
 /// An error of a hook.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -59,6 +59,28 @@ pub trait DecisionHook: fmt::Debug + Send + Sync + 'static {
         let _ = (commit, events, view);
         Ok(())
     }
+
+    /// Returns what the hook knows of the replication of the store, or `None` if it replicates no streams. The default
+    /// is `None`.
+    fn replication(&self) -> Option<&dyn Replication> {
+        None
+    }
+
+    /// Returns the query of the events that can make [`after`](Self::after) reject a commit. The store refuses to start
+    /// the hook if another hook replicates such events: they have already happened on another node. The default is
+    /// `None`.
+    fn vetoes(&self) -> Option<&Query> {
+        None
+    }
+}
+
+/// What the hook of a replica knows of the replication of a store.
+pub trait Replication {
+    /// Returns `true` if the origin is a present or former origin of this node.
+    fn is_own_origin(&self, origin: OriginId) -> bool;
+
+    /// Returns `true` if streams of the category are replicated, or were received from another node.
+    fn replicates(&self, category: &Category) -> bool;
 }
 
 /// Prepares a [`DecisionHook`] for one store. An `Arc` of a hook is a `PrepareHook` that needs no preparation.
@@ -115,6 +137,18 @@ pub enum StartHookError {
     Duplicate {
         /// The name of the hook.
         name: String,
+    },
+    /// The hook can reject events that another hook replicates from other nodes. For an inline projection, restrict its
+    /// query to categories that are not replicated, or run it in the background.
+    #[error(
+        "hook {name:?} can reject events of {category}, which other nodes have already accepted; restrict its query to \
+         categories that are not replicated, or run the projection in the background"
+    )]
+    Replicated {
+        /// The name of the hook.
+        name: String,
+        /// The category; `any category` if the query names none.
+        category: String,
     },
     /// The hook could not be prepared.
     #[error("hook {name:?} could not start")]
@@ -212,6 +246,7 @@ impl Decider {
     ///
     /// # Errors
     /// - [`StartHookError::Duplicate`] if the store has a hook with this name.
+    /// - [`StartHookError::Replicated`] if a hook can reject events that another one replicates.
     /// - [`StartHookError::Prepare`] if the hook cannot be prepared.
     pub async fn start(
         &self,
@@ -227,6 +262,7 @@ impl Decider {
             let prepared = source.prepare(store).await;
             let PreparedHook { hook, position } =
                 prepared.map_err(|source| StartHookError::Prepare { name: name.to_owned(), source })?;
+            self.check_replicated(&*hook)?;
             let mut start = |end: Option<Position>| end == position && self.add(&hook);
             if at_end(&mut start) {
                 tracing::info!(hook = name, ?position, "a hook takes part in decisions");
@@ -239,6 +275,26 @@ impl Decider {
     #[must_use]
     pub fn runs(&self, name: &str) -> bool {
         self.hooks().iter().any(|hook| hook.name() == name)
+    }
+
+    /// Returns `true` if no hook replicates streams, or if this is a present or former origin of the node.
+    #[must_use]
+    pub fn is_own_origin(&self, origin: OriginId) -> bool {
+        self.hooks().iter().filter_map(|hook| hook.replication()).all(|replication| replication.is_own_origin(origin))
+    }
+
+    /// Checks that no hook can reject events that another one replicates.
+    fn check_replicated(&self, new: &dyn DecisionHook) -> Result<(), StartHookError> {
+        let hooks = self.hooks();
+        for existing in hooks.iter().map(|hook| &**hook) {
+            for (replica, other) in [(new, existing), (existing, new)] {
+                let (Some(replication), Some(query)) = (replica.replication(), other.vetoes()) else { continue };
+                if let Some(category) = replicated_category(query, replication) {
+                    return Err(StartHookError::Replicated { name: other.name().to_owned(), category });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Adds a hook unless the store has one with its name. Returns `true` if it was added.
@@ -254,6 +310,14 @@ impl Decider {
     fn hooks(&self) -> RwLockReadGuard<'_, Vec<Arc<dyn DecisionHook>>> {
         self.hooks.read().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns the category of replicated events that a query selects.
+fn replicated_category(query: &Query, replication: &dyn Replication) -> Option<String> {
+    let restricted = query.items().filter(|items| items.iter().all(|item| !item.categories.is_empty()));
+    let Some(items) = restricted else { return Some("any category".to_owned()) };
+    let mut categories = items.iter().flat_map(|item| &item.categories);
+    categories.find(|category| replication.replicates(category)).map(|category| format!("category {category:?}"))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::fmt;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::model::{EventId, LogId, Position, RecordedEvent, Revision, StreamId, Table, UniqueKey};
+use crate::model::{EventId, LogId, OriginId, Position, RecordedEvent, Revision, StreamId, Table, UniqueKey};
 use crate::retention::{Retained, Scavenge, ScavengeReport};
 use crate::store::{
     Commit, CommitError, Committed, EventReader, EventStore, EventStream, HeadWatch, LogRead, Row, RowScan, StoreError,
@@ -156,6 +156,11 @@ pub trait StoreLayer: fmt::Debug + Send + Sync + 'static {
     fn runs_hook(&self, name: &str) -> bool {
         self.inner().runs_hook(name)
     }
+
+    /// Forwards to [`EventStore::is_own_origin`].
+    fn is_own_origin(&self, origin: OriginId) -> bool {
+        self.inner().is_own_origin(origin)
+    }
 }
 
 #[async_trait]
@@ -226,6 +231,10 @@ impl<L: StoreLayer> EventStore for L {
 
     fn runs_hook(&self, name: &str) -> bool {
         StoreLayer::runs_hook(self, name)
+    }
+
+    fn is_own_origin(&self, origin: OriginId) -> bool {
+        StoreLayer::is_own_origin(self, origin)
     }
 
     async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {

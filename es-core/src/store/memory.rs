@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::model::{Clock, SystemClock};
-use crate::model::{EventId, EventView, LogId, RecordedEvent, Timestamp};
+use crate::model::{EventId, EventView, LogId, OriginId, RecordedEvent, Timestamp};
 use crate::model::{Position, Revision};
 use crate::model::{StreamId, Table, UniqueKey};
 use crate::retention::{
@@ -470,6 +470,10 @@ impl EventStore for MemoryStore {
 
     fn runs_hook(&self, name: &str) -> bool {
         self.decider.runs(name)
+    }
+
+    fn is_own_origin(&self, origin: OriginId) -> bool {
+        self.decider.is_own_origin(origin)
     }
 
     async fn scavenge(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError> {

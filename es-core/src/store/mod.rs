@@ -65,7 +65,7 @@ pub(crate) use stored_row::{StoredRow, decode_row, encode_row};
 pub(crate) use tagged::CheckedTags;
 pub use tagged::TagError;
 
-use crate::model::{EventId, EventView, LogId, RecordedEvent};
+use crate::model::{EventId, EventView, LogId, OriginId, RecordedEvent};
 use crate::model::{Position, Revision};
 use crate::model::{StreamId, Table, UniqueKey};
 use crate::retention::{Retained, Scavenge, ScavengeReport};
@@ -244,6 +244,11 @@ pub trait EventStore: EventReader {
     /// handle. An inline projection is a hook with the name of the projection: commits update its view, so no follower
     /// of the log may update it.
     fn runs_hook(&self, name: &str) -> bool;
+
+    /// Returns `true` if the events of an origin originated on this node: if it is a present or former origin of the
+    /// node. A store without a hook that [replicates](implement::Replication) returns `true`, because it has no other
+    /// nodes.
+    fn is_own_origin(&self, origin: OriginId) -> bool;
 
     /// Permanently removes the events that [rules and deletions](crate::retention) hide. It writes a scavenge point,
     /// completes earlier points, and then completes the new one.

@@ -3,6 +3,7 @@
 //! ```text
 //!   given::<Order>(id, [events]).when(command)     --> then([events]) | then_rejected(..) | then_state(..)
 //!   given_events().of::<Order>(id, [events])       --> project(projection) --> then(|views| ..)
+//!     .on_node(..) .. .project_in_any_order(..)    --> fails if two orders of arrival give different views
 //!   golden: samples of an event type               --> files of every version, compared with each run
 //!   conformance: a store                           --> the checks that every store must pass
 //!   FaultyStore, ManualClock, SeededEntropy        --> failures, times and random numbers that the test chooses
@@ -10,6 +11,7 @@
 //!
 //! Not in this module: code that a running service needs. `golden` is the only code of es-core that opens a file.
 
+mod arrival;
 pub mod conformance;
 mod faults;
 pub mod golden;

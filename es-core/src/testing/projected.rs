@@ -1,11 +1,13 @@
 //! [`given_events`]: tests of projections in the given-when-then style.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU64;
 
 use crate::aggregate::Aggregate;
 use crate::consumer::selection::Selection;
 use crate::model::ErrorChain;
 use crate::model::{CommitPart, EventData, EventId, Metadata, RecordedEvent, Timestamp, to_stored_precision};
+use crate::model::{Dot, HybridTime, OriginId, Stamp, VectorClock};
 use crate::model::{Position, Revision};
 use crate::model::{StreamId, SubjectId};
 use crate::projection::view::MemoryViews;
@@ -19,13 +21,25 @@ use crate::schema::Event;
 /// Each event is encoded and decoded as in a log. For an example see [`view`](crate::projection::view).
 #[must_use]
 pub fn given_events() -> GivenEvents {
-    GivenEvents { records: Vec::new(), now: Timestamp::UNIX_EPOCH, metadata: Metadata::new() }
+    let (records, nodes, now) = (Vec::new(), Vec::new(), Timestamp::UNIX_EPOCH);
+    GivenEvents { records, nodes, now, metadata: Metadata::new() }
+}
+
+/// A node and its events.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    pub(super) name: String,
+    /// The indexes of its records.
+    pub(super) records: std::ops::Range<usize>,
 }
 
 /// The log of a test of a projection.
 #[derive(Debug, Clone)]
 pub struct GivenEvents {
-    records: Vec<RecordedEvent>,
+    pub(super) records: Vec<RecordedEvent>,
+    /// The nodes, in the order of [`on_node`](Self::on_node). The records before those of the first node are known to
+    /// all.
+    pub(super) nodes: Vec<Node>,
     now: Timestamp,
     metadata: Metadata,
 }
@@ -42,6 +56,15 @@ impl GivenEvents {
     #[must_use]
     pub fn with_metadata(mut self, metadata: Metadata) -> Self {
         self.metadata = metadata;
+        self
+    }
+
+    /// Lets the events that follow originate on another node, concurrently with those of all other nodes. The events
+    /// before the first call are known to all nodes.
+    #[must_use]
+    pub fn on_node(mut self, name: impl Into<String>) -> Self {
+        let end = self.records.len();
+        self.nodes.push(Node { name: name.into(), records: end..end });
         self
     }
 
@@ -73,7 +96,7 @@ impl GivenEvents {
             let encoded =
                 event.encode().unwrap_or_else(|error| panic!("could not encode the event: {}", ErrorChain(&error)));
             let data = EventData { metadata: self.metadata.clone(), ..encoded.into_data(EventId::new()) };
-            self.records.push(self.record(&stream, data));
+            self.push(&stream, data);
         }
         self
     }
@@ -105,13 +128,13 @@ impl GivenEvents {
 
     fn operator(&mut self, event: &OperatorEvent) {
         let (stream, event) = event.encode();
-        let record = self.record(&stream, event.data);
-        self.records.push(record);
+        self.push(&stream, event.data);
     }
 
-    fn record(&self, stream: &StreamId, data: EventData) -> RecordedEvent {
+    fn push(&mut self, stream: &StreamId, mut data: EventData) {
+        data.stamp = self.next_stamp().map(Box::new);
         let last = self.records.iter().rev().find(|record| record.stream == *stream).map(|record| record.revision);
-        RecordedEvent {
+        self.records.push(RecordedEvent {
             position: self.records.last().map_or(Position::FIRST, |record| record.position.next()),
             stream: stream.clone(),
             revision: Revision::following(last),
@@ -119,7 +142,24 @@ impl GivenEvents {
             occurred_at: self.now,
             part: CommitPart { index: 0, size: 1 },
             data,
+        });
+        if let Some(node) = self.nodes.last_mut() {
+            node.records.end = self.records.len();
         }
+    }
+
+    /// Returns the stamp of the next event; `None` before the first node.
+    fn next_stamp(&self) -> Option<Stamp> {
+        let (node, origin) = (self.nodes.last()?, self.nodes.len() as u64);
+        let before = node.records.len() as u64;
+        // The records before keep the hybrid time strictly increasing.
+        let time = HybridTime::at(self.now).to_bits() + 1 + self.records.len() as u64;
+        Some(Stamp {
+            dot: Dot { origin: OriginId::new(origin), sequence: NonZeroU64::MIN.saturating_add(before) },
+            time: HybridTime::from_bits(time),
+            seen: (before == 0).then(VectorClock::new),
+            command: None,
+        })
     }
 
     /// Applies the events that the query of the projection selects, and the erasures: once as one batch and once one by
@@ -134,12 +174,10 @@ impl GivenEvents {
         reason = "a projection is often a unit type: the test reads better without a reference"
     )]
     pub fn project<P: Projection>(&self, projection: P) -> Projected {
-        let selection = Selection::new(projection.query());
-        let is_selected = |event: &&RecordedEvent| is_projected(event) && selection.selects(event);
-        let events: Vec<&RecordedEvent> = self.records.iter().filter(is_selected).collect();
+        let events = selected(&projection, &self.records);
         let blocked = BTreeSet::new();
         let apply = |views: &mut MemoryViews, events: &[&RecordedEvent]| {
-            views.fold(BatchApplier::new(&projection, events.iter().copied(), &blocked))
+            views.fold(BatchApplier::new(&projection, events.iter().copied(), &blocked), &self.records)
         };
         let (mut batch_views, mut single_views) = (MemoryViews::default(), MemoryViews::default());
         let batch = apply(&mut batch_views, &events);
@@ -160,10 +198,16 @@ impl GivenEvents {
     }
 }
 
+/// Returns the events that a projection receives.
+pub(super) fn selected<'a, P: Projection>(projection: &P, records: &'a [RecordedEvent]) -> Vec<&'a RecordedEvent> {
+    let selection = Selection::new(projection.query());
+    records.iter().filter(|event| is_projected(event) && selection.selects(event)).collect()
+}
+
 /// The result of a test of a projection. The methods panic at the location of the call if the result differs from the
 /// expected one.
 #[derive(Debug)]
-pub struct Projected(Result<MemoryViews, (usize, ApplyFailure)>);
+pub struct Projected(pub(super) Result<MemoryViews, (usize, ApplyFailure)>);
 
 impl Projected {
     /// Expects that all events were applied, and calls `check` with the views.

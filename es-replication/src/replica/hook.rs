@@ -9,9 +9,9 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use es_core::model::{Category, Clock, Dot, Stamp, Table};
+use es_core::model::{Category, Clock, Dot, OriginId, Stamp, Table};
 use es_core::retention::{OperatorEvent, Scope};
-use es_core::store::implement::{DecisionHook, LogView, RowChange, ValidCommit, is_retention_stream};
+use es_core::store::implement::{DecisionHook, LogView, Replication, RowChange, ValidCommit, is_retention_stream};
 use es_core::{CommitError, EventData, EventId, RecordedEvent, StoreError, StreamId};
 
 use crate::error::Refusal;
@@ -25,6 +25,8 @@ pub(crate) struct ReplicaHook {
     table: Table,
     clock: Arc<dyn Clock>,
     max_clock_ahead: Duration,
+    /// The present and former origins of the node.
+    own_origins: BTreeSet<OriginId>,
     memory: Mutex<Memory>,
 }
 
@@ -52,8 +54,15 @@ impl Memory {
 }
 
 impl ReplicaHook {
-    pub(crate) fn new(table: Table, clock: Arc<dyn Clock>, max_clock_ahead: Duration, state: State) -> Self {
-        Self { table, clock, max_clock_ahead, memory: Mutex::new(Memory { current: state, decided: None }) }
+    pub(crate) fn new(
+        table: Table,
+        clock: Arc<dyn Clock>,
+        max_clock_ahead: Duration,
+        own_origins: BTreeSet<OriginId>,
+        state: State,
+    ) -> Self {
+        let memory = Mutex::new(Memory { current: state, decided: None });
+        Self { table, clock, max_clock_ahead, own_origins, memory }
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -148,6 +157,10 @@ impl DecisionHook for ReplicaHook {
         NAME
     }
 
+    fn replication(&self) -> Option<&dyn Replication> {
+        Some(self)
+    }
+
     fn before(&self, commit: &mut ValidCommit, view: &mut dyn LogView) -> Result<(), CommitError> {
         // A local commit of rows only, such as that of a view, does not concern the replica.
         if commit.events().is_empty() && !commit.is_foreign() {
@@ -200,6 +213,16 @@ impl DecisionHook for ReplicaHook {
         commit.add_rows(changes)?;
         memory.decided = Some(next);
         Ok(())
+    }
+}
+
+impl Replication for ReplicaHook {
+    fn is_own_origin(&self, origin: OriginId) -> bool {
+        self.own_origins.contains(&origin)
+    }
+
+    fn replicates(&self, category: &Category) -> bool {
+        self.memory().current.categories.contains(category)
     }
 }
 

@@ -199,6 +199,12 @@ pub(crate) async fn origins(
     rows.iter().map(|row| Ok((rows::origin_of(&row.key)?, rows::Known::decode(&row.value)?))).collect()
 }
 
+/// Returns the present and former origins of the node of a store.
+pub(crate) async fn own_origins(store: &dyn EventReader, table: &Table) -> Result<BTreeSet<OriginId>, StoreError> {
+    let rows = scan(store, table, rows::OWN_ORIGINS).await?;
+    rows.iter().map(|row| rows::origin_of(&row.key)).collect()
+}
+
 /// Returns the replicated categories of a store.
 pub(crate) async fn categories(store: &dyn EventReader, table: &Table) -> Result<BTreeSet<Category>, StoreError> {
     let rows = scan(store, table, rows::CATEGORIES).await?;

@@ -3,6 +3,7 @@
 //! | key | value |
 //! |---|---|
 //! | `s` | identity: name, origin and log of the node, as JSON |
+//! | `p` origin 8 | nothing; a present or former origin of this node |
 //! | `h` | generation of the state 8, greatest hybrid time 8, position of the last replicated event 8 |
 //! | `o` origin 8 | last sequence that is accounted for 8, hybrid time of the last event 8, its id 16; 0 if removed |
 //! | `d` origin 8, sequence 8 | position of the event 8 |
@@ -65,6 +66,7 @@ pub(crate) struct Known {
 pub(crate) const IDENTITY: &[u8] = b"s";
 pub(crate) const HEAD: &[u8] = b"h";
 pub(crate) const CONFIRMATIONS: &[u8] = b"e";
+pub(crate) const OWN_ORIGINS: u8 = b'p';
 pub(crate) const ORIGINS: u8 = b'o';
 const GAPS: u8 = b'x';
 pub(crate) const CATEGORIES: u8 = b'c';
@@ -78,6 +80,10 @@ pub(crate) fn table() -> Result<Table, StoreError> {
 
 pub(crate) fn origin_key(origin: OriginId) -> Bytes {
     [&[ORIGINS], &origin.get().to_be_bytes()[..]].concat().into()
+}
+
+pub(crate) fn own_origin_key(origin: OriginId) -> Bytes {
+    [&[OWN_ORIGINS], &origin.get().to_be_bytes()[..]].concat().into()
 }
 
 /// Sequences of an origin that the source does not send, because it has removed their events.
@@ -166,9 +172,9 @@ pub(crate) fn clock(origins: &BTreeMap<OriginId, Known>) -> VectorClock {
     origins.iter().map(|(origin, known)| Dot { origin: *origin, sequence: known.through }).collect()
 }
 
-/// Returns the origin of a row `o`.
+/// Returns the origin of a row `o` or `p`.
 pub(crate) fn origin_of(key: &[u8]) -> Result<OriginId, StoreError> {
-    let number = key.strip_prefix(&[ORIGINS]).and_then(|rest| rest.try_into().ok());
+    let number = key.get(1..).and_then(|rest| rest.try_into().ok());
     number.map(|bytes| OriginId::new(u64::from_be_bytes(bytes))).ok_or_else(|| damaged("o", key))
 }
 

@@ -18,7 +18,7 @@ use crate::replica::hook::{ReplicaHook, changed_scope};
 use crate::replica::options::ReplicaOptions;
 use crate::replica::rows::{self, Head, Identity, Known};
 use crate::replica::state::State;
-use crate::replica::{categories, origins};
+use crate::replica::{categories, origins, own_origins};
 use crate::source::event_id;
 
 /// The number of adopted events whose rows are written in one commit.
@@ -43,17 +43,39 @@ pub(crate) async fn start(store: &dyn EventStore, options: &ReplicaOptions) -> R
         }
         _ => new_origin(options),
     };
-    if identity.as_ref().is_none_or(|identity| identity.origin != origin) {
-        tracing::info!(node = options.name, %origin, before = ?identity.map(|before| before.origin), "new origin");
+    let own_origins = write_origin(store, &table, options, identity.as_ref(), origin).await?;
+    let mut state = read_state(store, &table, origin).await?;
+    adopt(store, &table, &mut state, &options.categories).await?;
+    let hook = ReplicaHook::new(table, Arc::clone(&options.clock), options.max_clock_ahead, own_origins, state);
+    Ok(PreparedHook { hook: Arc::new(hook), position })
+}
+
+/// Writes the origin of the node, unless it is written. Returns the present and former origins of the node.
+async fn write_origin(
+    store: &dyn EventStore,
+    table: &Table,
+    options: &ReplicaOptions,
+    before: Option<&Identity>,
+    origin: OriginId,
+) -> Result<BTreeSet<OriginId>, StartError> {
+    let before = before.map(|identity| identity.origin);
+    let (mut own_origins, mut commit) = (own_origins(store, table).await?, Commit::new());
+    if before != Some(origin) {
+        tracing::info!(node = options.name, %origin, ?before, "new origin");
         let (format, log_id) = (Identity::FORMAT, store.log_id());
         let identity = Identity { format, name: options.name.clone(), origin, log_id };
         let value = serde_json::to_vec(&identity).map_err(|error| StoreError::io("write the identity", error))?;
-        store.commit(Commit::new().put_row(table.clone(), rows::IDENTITY, value)).await?;
+        commit = commit.put_row(table.clone(), rows::IDENTITY, value);
     }
-    let mut state = read_state(store, &table, origin).await?;
-    adopt(store, &table, &mut state, &options.categories).await?;
-    let hook = ReplicaHook::new(table, Arc::clone(&options.clock), options.max_clock_ahead, state);
-    Ok(PreparedHook { hook: Arc::new(hook), position })
+    for own in before.into_iter().chain([origin]) {
+        if own_origins.insert(own) {
+            commit = commit.put_row(table.clone(), rows::own_origin_key(own), "");
+        }
+    }
+    if !commit.rows().is_empty() {
+        store.commit(commit).await?;
+    }
+    Ok(own_origins)
 }
 
 /// Returns the identity of the replica of a store.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use es_core::aggregate::{Aggregate, LoadError};
-use es_core::consumer::WaitError;
 use es_core::consumer::group::StartAt;
 use es_core::consumer::lease::LeaseTerms;
+use es_core::consumer::{DeliveryScope, WaitError};
 use es_core::model::{Clock, Entropy, SystemClock, SystemEntropy};
 use es_core::{Commit, EventStore, Position, Repository};
 use serde_json::Value;
@@ -35,14 +35,15 @@ use crate::record::owner_id;
 pub struct ProcessManager<P: Process> {
     engine: Arc<ProcessEngine<P>>,
     start_at: StartAt,
+    scope: DeliveryScope,
     poll: Duration,
     lease: Duration,
 }
 
 impl<P: Process> Clone for ProcessManager<P> {
     fn clone(&self) -> Self {
-        let Self { start_at, poll, lease, .. } = *self;
-        Self { engine: Arc::clone(&self.engine), start_at, poll, lease }
+        let Self { start_at, scope, poll, lease, .. } = *self;
+        Self { engine: Arc::clone(&self.engine), start_at, scope, poll, lease }
     }
 }
 
@@ -107,8 +108,9 @@ impl<P: Process> ProcessManager<P> {
             metrics: ProcessMetrics::new(ProcessEngine::<P>::name()),
             changed: Notify::new(),
         };
-        let (start_at, poll, lease) = (StartAt::Now, Duration::from_secs(1), Duration::from_secs(30));
-        Self { engine: Arc::new(engine), start_at, poll, lease }
+        let (poll, lease) = (Duration::from_secs(1), Duration::from_secs(30));
+        let (start_at, scope) = (StartAt::Now, DeliveryScope::Origin);
+        Self { engine: Arc::new(engine), start_at, scope, poll, lease }
     }
 
     /// Sets the first event at the first start; the next one that is committed by default. Later starts ignore it and
@@ -116,6 +118,19 @@ impl<P: Process> ProcessManager<P> {
     #[must_use]
     pub const fn start_at(mut self, start_at: StartAt) -> Self {
         self.start_at = start_at;
+        self
+    }
+
+    /// Sets on which nodes the process receives the events of replicated streams; [`DeliveryScope::Origin`] by default.
+    ///
+    /// An instance runs on the node on which the event that starts it originated. It receives the events that continue
+    /// or stop it from all nodes, when they arrive. A node ignores events of other nodes for instances that it does not
+    /// have. An event that originated on this node and continues an instance of another node does not fit here:
+    /// [`Process::on_mismatch`] decides whether it is parked or skipped. With [`DeliveryScope::EveryNode`] each node
+    /// has its own instances.
+    #[must_use]
+    pub const fn scope(mut self, scope: DeliveryScope) -> Self {
+        self.scope = scope;
         self
     }
 
@@ -253,6 +268,7 @@ impl<P: Process> ProcessManager<P> {
             engine: Arc::clone(&self.engine),
             terms: LeaseTerms { owner, duration: self.lease },
             poll: self.poll,
+            scope: self.scope,
             stop: stop.subscribe(),
             progress,
         };

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use es_core::__private::Bytes;
 use es_core::aggregate::Source;
+use es_core::consumer::DeliveryScope;
 use es_core::consumer::lease::{Acquisition, HeartbeatWatch, HeldLease, LeaseRows, LeaseTerms};
 use es_core::consumer::timer::ScanStart;
 use es_core::model::ErrorChain;
@@ -37,6 +38,7 @@ pub(crate) struct Runner<P: Process> {
     pub(crate) engine: Arc<ProcessEngine<P>>,
     pub(crate) terms: LeaseTerms,
     pub(crate) poll: Duration,
+    pub(crate) scope: DeliveryScope,
     /// Whether the runner must stop.
     pub(crate) stop: watch::Receiver<bool>,
     pub(crate) progress: watch::Sender<ProcessProgress>,
@@ -180,6 +182,8 @@ impl<P: Process> Runner<P> {
         cursor: &mut StoredCursor,
         lease: &HeldLease,
     ) -> Result<(), HandleError> {
+        let is_here = self.scope.includes(&**self.engine.store(), record);
+        let offer = if is_here { Offer::Source } else { Offer::OtherNode };
         let count = P::Source::decode(record).map_or(1, |events| events.as_slice().len());
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         for index in cursor.current.part..count {
@@ -189,7 +193,7 @@ impl<P: Process> Runner<P> {
                 Cursor { part: index + 1, ..cursor.current }
             };
             let (base, bytes) = with_cursor(lease.expect(Commit::new()), ProcessEngine::<P>::name(), cursor, next)?;
-            match self.engine.settle(record, index, &base, Offer::Source).await? {
+            match self.engine.settle(record, index, &base, offer).await? {
                 Settled::Committed => (cursor.bytes, cursor.unstored) = (Some(bytes), 0),
                 Settled::Ignored => cursor.unstored += 1,
             }

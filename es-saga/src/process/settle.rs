@@ -27,6 +27,8 @@ pub(crate) enum Settled {
 pub(crate) enum Offer<'a> {
     /// The source, or the request to retry a parked event.
     Source,
+    /// The source, with an event that originated on another node: only an instance of this node handles it.
+    OtherNode,
     /// The instance to which it is pending.
     Pending(&'a ProcessId),
 }
@@ -60,6 +62,9 @@ impl<P: Process> ProcessEngine<P> {
             Err(mismatch) => return self.mismatch(event, place, mismatch, base, offer).await,
         };
         let (step, id) = found;
+        if matches!(offer, Offer::OtherNode) && step == Step::Start {
+            return Ok(Settled::Ignored);
+        }
         let instance = match process_id(Self::name(), &id) {
             Ok(instance) => instance,
             Err(error) => return self.park(base, place, error.to_string(), offer).await,
@@ -119,7 +124,7 @@ impl<P: Process> ProcessEngine<P> {
         })
     }
 
-    /// Parks or skips an event that does not fit.
+    /// Parks or skips an event that does not fit. Ignores an event of another node whose instance was not started here.
     async fn mismatch(
         &self,
         event: &<P::Source as Source>::Event,
@@ -128,6 +133,9 @@ impl<P: Process> ProcessEngine<P> {
         base: &Commit,
         offer: Offer<'_>,
     ) -> Result<Settled, HandleError> {
+        if matches!(offer, Offer::OtherNode) && mismatch == Mismatch::NotStarted {
+            return Ok(Settled::Ignored);
+        }
         let policy = guard(|| Ok(self.process.on_mismatch(event, mismatch))).unwrap_or_default();
         match policy {
             MismatchPolicy::Park => self.park(base, place, mismatch.to_string(), offer).await,
@@ -159,7 +167,7 @@ impl<P: Process> ProcessEngine<P> {
         let counted = if kind == rows::SKIPPED { AsideKind::Skipped } else { AsideKind::Parked };
         let commit = rows::set_aside(base.clone(), kind, Self::name(), &parked)?;
         let commit = match offer {
-            Offer::Source => commit,
+            Offer::Source | Offer::OtherNode => commit,
             Offer::Pending(id) => self.without_pending(commit, id, &parked.reason).await?,
         };
         self.commit_rows(commit).await?;

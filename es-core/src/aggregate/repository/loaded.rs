@@ -58,6 +58,18 @@ impl<A: Evolve> Loaded<A> {
         Self::of_state(A::initial(id), begins)
     }
 
+    /// Returns the state after these recorded events, which are all visible events of a stream in the order of the log.
+    pub(crate) fn fold_records(id: &A::Id, records: Vec<RecordedEvent>) -> Result<Self, LoadError> {
+        let begins = records.first().map_or(Revision::FIRST, |first| first.revision);
+        let mut loaded = Self::empty(id, begins);
+        if A::CONSISTENCY.has_one_order() {
+            records.iter().try_for_each(|record| loaded.apply(record.into()))?;
+        } else {
+            loaded.apply_sorted(records)?;
+        }
+        Ok(loaded)
+    }
+
     /// Returns the revision that the next event must have.
     pub(crate) fn next(&self) -> Revision {
         self.revision.map_or(self.begins, Revision::next)

@@ -86,6 +86,7 @@ pub(crate) use settlement::{Settlement, shorten};
 use crate::aggregate::Source;
 use crate::aggregate::repository::RetryPolicy;
 use crate::consumer::lifecycle::StartError;
+use crate::consumer::scope::DeliveryScope;
 use crate::model::Position;
 use crate::model::RecordedEvent;
 use crate::model::{Clock, Entropy, SystemClock, SystemEntropy};
@@ -118,6 +119,7 @@ pub struct ConsumerGroup {
     pub(crate) key: KeyOf,
     pub(crate) is_ordered: bool,
     pub(crate) start_at: StartAt,
+    pub(crate) scope: DeliveryScope,
     pub(crate) capacity: usize,
     pub(crate) retry: RetryPolicy,
     pub(crate) max_parked: usize,
@@ -132,6 +134,7 @@ impl fmt::Debug for ConsumerGroup {
             .field("name", &self.name)
             .field("query", &self.query)
             .field("is_ordered", &self.is_ordered)
+            .field("scope", &self.scope)
             .field("capacity", &self.capacity)
             .field("retry", &self.retry)
             .field("answer_within", &self.answer_within)
@@ -165,6 +168,7 @@ impl ConsumerGroup {
             key: Arc::new(|event| event.stream.as_str().to_owned()),
             is_ordered: false,
             start_at: StartAt::Now,
+            scope: DeliveryScope::Origin,
             capacity: 256,
             retry: Self::RETRY,
             max_parked: 10_000,
@@ -208,6 +212,14 @@ impl ConsumerGroup {
     #[must_use]
     pub fn start_at(mut self, start_at: StartAt) -> Self {
         self.start_at = start_at;
+        self
+    }
+
+    /// Sets on which nodes the group receives the events of replicated streams; [`DeliveryScope::Origin`] by default.
+    /// The checkpoint passes the events of other nodes. An event that was parked is replayed in any case.
+    #[must_use]
+    pub fn scope(mut self, scope: DeliveryScope) -> Self {
+        self.scope = scope;
         self
     }
 

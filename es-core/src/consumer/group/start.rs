@@ -10,7 +10,7 @@ use crate::consumer::group::rows::{GroupRows, Stored};
 use crate::consumer::group::running::RunningGroup;
 use crate::consumer::group::shared::GroupCore;
 use crate::consumer::group::state::{GroupBounds, GroupState};
-use crate::consumer::group::{ConsumerGroup, StartAt};
+use crate::consumer::group::{ConsumerGroup, Includes, StartAt};
 use crate::consumer::lifecycle::StartError;
 use crate::store::{CommitError, EventReader, EventStore};
 
@@ -33,8 +33,10 @@ pub(crate) async fn start(group: ConsumerGroup, store: Arc<dyn EventStore>) -> R
         answer_within: group.answer_within,
     };
     let state = GroupState::restore(bounds, &stored, parked);
+    let (includes, scope, reader) = (group.includes, group.scope, Arc::clone(&store));
+    let includes: Includes = Arc::new(move |event| includes(event) && scope.includes(&*reader, event));
+    let events = GroupEvents { query: group.query, includes, key: group.key };
     let shared = Arc::new(GroupCore::new(store, rows, group.clock, group.entropy, group.retry, state));
-    let events = GroupEvents { query: group.query, includes: group.includes, key: group.key };
     let driver = Driver::new(Arc::clone(&shared), events, stored, row, group.capacity)?;
     Ok(RunningGroup::new(shared, tokio::spawn(driver.run())))
 }

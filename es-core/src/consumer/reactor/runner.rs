@@ -14,6 +14,7 @@ use crate::aggregate::repository::RetryPolicy;
 use crate::consumer::group::{self, Consumer, ConsumerGroup, DeliveryKey, Settlement, StartAt};
 use crate::consumer::lifecycle::StartError;
 use crate::consumer::reactor::{ReactError, Reactor, ReactorContext, RunningReactor};
+use crate::consumer::scope::DeliveryScope;
 use crate::consumer::selection::{Selection, ordering_key};
 use crate::model::ErrorChain;
 use crate::model::panic::panic_message;
@@ -65,6 +66,14 @@ impl<R: Reactor> ReactorRunner<R> {
     #[must_use]
     pub fn start_at(mut self, start_at: StartAt) -> Self {
         self.group = self.group.start_at(start_at);
+        self
+    }
+
+    /// Sets on which nodes the reactor receives the events of replicated streams; [`DeliveryScope::Origin`] by default.
+    /// See [`ConsumerGroup::scope`].
+    #[must_use]
+    pub fn scope(mut self, scope: DeliveryScope) -> Self {
+        self.group = self.group.scope(scope);
         self
     }
 

@@ -6,7 +6,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use crate::model::ErrorChain;
-use crate::model::Table;
+use crate::model::{RecordedEvent, Table};
 use crate::projection::view::{View, ViewError, ViewKey, ViewScan};
 use crate::projection::{ApplyFailure, ApplyOutcome, BatchApplier, Pass, Projection, Rows};
 use crate::store::{Direction, Row, RowScan};
@@ -35,15 +35,25 @@ impl MemoryViews {
         self.rows.iter().map(|((table, key), value)| (table, key, value))
     }
 
-    /// Applies all events or none.
+    /// Applies all events or none. Folds the states of aggregates from `log`, which has all their events.
     ///
     /// # Errors
     /// The index of the first event that could not be applied, and its failure.
-    pub(crate) fn fold<P: Projection>(&mut self, mut events: BatchApplier<'_, P>) -> Result<(), (usize, ApplyFailure)> {
+    pub(crate) fn fold<P: Projection>(
+        &mut self,
+        mut events: BatchApplier<'_, P>,
+        log: &[RecordedEvent],
+    ) -> Result<(), (usize, ApplyFailure)> {
         let mut rows = Rows::default();
         let outcomes = loop {
             match events.run(&mut rows) {
-                Pass::Missing(missing) => self.load(missing, &mut rows),
+                Pass::Missing(missing) => {
+                    self.load(missing.rows, &mut rows);
+                    for (stream, loader) in missing.states {
+                        let state = loader.fold(log, &stream);
+                        rows.learn_state(stream, state);
+                    }
+                }
                 Pass::Done(outcomes) => break outcomes,
             }
         };

@@ -30,6 +30,7 @@ use crate::consumer::subscription::Subscription;
 use crate::model::ErrorChain;
 use crate::model::Position;
 use crate::model::RecordedEvent;
+use crate::projection::states::StateReader;
 use crate::projection::{
     BatchApplier, Checkpoint, Generation, GenerationTables, Projection, Rows, checkpoint_key, checkpoints_table,
 };
@@ -101,6 +102,7 @@ pub(crate) struct Follower<P> {
     pub(super) pipeline: Arc<Pipeline<P>>,
     pub(super) partition: u32,
     tables: GenerationTables,
+    states: StateReader,
     /// Rows as the last commit left them, if this is the only worker; empty otherwise.
     cached_rows: Rows,
     pub(super) parked: ParkedKeys,
@@ -130,10 +132,12 @@ impl<P: Projection> Follower<P> {
         let parked = ParkedKeys::open(&*pipeline.store, pipeline.keys.clone(), generation).await?;
         let row = pipeline.store.row(&checkpoints_table(), &checkpoint_key(P::NAME, generation, partition)).await?;
         let position = Checkpoint::decode(P::NAME, row.as_deref())?.position;
+        let states = StateReader::new(Arc::clone(&pipeline.store));
         Ok(Self {
             pipeline,
             partition,
             tables,
+            states,
             cached_rows: Rows::default(),
             parked,
             retries: BTreeMap::new(),
@@ -398,7 +402,7 @@ impl<P: Projection> Follower<P> {
         loop {
             let applier = BatchApplier::new(&*self.pipeline.projection, events[..count].iter().copied(), parked_keys);
             let outcomes;
-            (rows, outcomes) = self.tables.apply_onto(&*self.pipeline.store, applier, rows).await?;
+            (rows, outcomes) = self.tables.apply_onto(&*self.pipeline.store, Some(&self.states), applier, rows).await?;
             let first_failure =
                 outcomes.iter().enumerate().find_map(|(index, outcome)| Some((index, outcome.failure()?)));
             match first_failure {

@@ -17,12 +17,13 @@ use super::options::ProjectionOptions;
 use super::rows::RowKeys;
 use super::runner::{RunEnd, Runner};
 use super::status::{Phase, ProjectionMonitor, ProjectionStatus};
+use crate::aggregate::OrderOf;
 use crate::consumer::lease::LeaseTerms;
 use crate::consumer::{ShutdownError, StartError, WaitError};
 use crate::model::ErrorChain;
 use crate::model::Position;
 use crate::model::{Clock, Entropy, IdSource, SystemClock, SystemEntropy};
-use crate::projection::Projection;
+use crate::projection::{AcceptsOrder, Projection};
 use crate::store::{EventStore, StoreError};
 
 /// A run of at least this length resets the pauses between restarts.
@@ -131,9 +132,13 @@ impl Supervisor {
         self
     }
 
-    /// Adds a projection.
+    /// Adds a projection. If events of its source can arrive late, it must
+    /// [handle them](crate::projection::HandlesLateEvents).
     #[must_use]
-    pub fn projection<P: Projection>(mut self, projection: P, options: ProjectionOptions) -> Self {
+    pub fn projection<P>(mut self, projection: P, options: ProjectionOptions) -> Self
+    where
+        P: Projection + AcceptsOrder<OrderOf<P::Source>>,
+    {
         let start = Box::new(move |dependencies: Dependencies, tasks: &mut JoinSet<&'static str>| {
             let options = options.within_bounds();
             let Dependencies { store, owner, clock, entropy, admin, monitor, stop } = dependencies;

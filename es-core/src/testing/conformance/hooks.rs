@@ -7,9 +7,9 @@ use futures_util::future::join_all;
 
 use super::tools::*;
 use crate::Commit;
-use crate::model::{Dot, HybridTime, OriginId, RecordedEvent, Stamp};
+use crate::model::{Category, Dot, HybridTime, OriginId, RecordedEvent, Stamp};
 use crate::store::implement::RowChange;
-use crate::store::implement::{DecisionHook, LogView, ValidCommit};
+use crate::store::implement::{DecisionHook, LogView, Replication, ValidCommit};
 use crate::store::{CommitError, InvalidCommit, LogRead, MAX_COMMIT_BYTES, StreamRead};
 
 /// A hook that the types of the events control. It counts all events in a row.
@@ -75,6 +75,37 @@ impl DecisionHook for Directed {
         let count = before + events.len() as u64;
         Ok(commit.add_rows(vec![change("count", count.to_string())])?)
     }
+}
+
+/// A hook of a replica, of which one origin is the own one.
+#[derive(Debug)]
+struct Replicating(OriginId);
+
+impl Replication for Replicating {
+    fn is_own_origin(&self, origin: OriginId) -> bool {
+        origin == self.0
+    }
+    fn replicates(&self, _: &Category) -> bool {
+        false
+    }
+}
+
+impl DecisionHook for Replicating {
+    fn name(&self) -> &str {
+        "replicating"
+    }
+    fn replication(&self) -> Option<&dyn Replication> {
+        Some(self)
+    }
+}
+
+/// A store asks the hook of a replica which origins are those of the node. Without one, every origin is.
+pub(super) async fn a_store_knows_its_own_origins_from_a_hook(harness: &dyn Harness) {
+    let (own, other) = (OriginId::new(7), OriginId::new(8));
+    let store = harness.open_with(vec![std::sync::Arc::new(std::sync::Arc::new(Replicating(own)))]).await;
+    assert_eq!([own, other].map(|origin| store.is_own_origin(origin)), [true, false]);
+    let store = open(harness).await;
+    assert_eq!([own, other].map(|origin| store.is_own_origin(origin)), [true, true]);
 }
 
 async fn open(harness: &dyn Harness) -> Store {
