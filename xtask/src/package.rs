@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::workspace::Workspace;
 
 /// The crates that can be published, dependencies first.
-const CRATES: [&str; 10] = [
+const CRATES: [&str; 11] = [
     "es-macros",
     "es-core",
     "es-log",
@@ -22,6 +22,7 @@ const CRATES: [&str; 10] = [
     "es-saga",
     "es-rocksdb",
     "es-replication",
+    "es-node",
     "es-tool",
     "es-http",
     "es-cli",
