@@ -34,8 +34,16 @@ pub struct NodeBuilder {
     server: ServerOptions,
 }
 
+impl Node {
+    /// Returns the builder of a node with this name. The name is stored in the store, and a store can only be opened
+    /// under its name. With TLS, it is the first DNS name of the certificate of the node.
+    pub fn builder(name: impl Into<String>) -> NodeBuilder {
+        NodeBuilder::new(name)
+    }
+}
+
 impl NodeBuilder {
-    pub(crate) fn new(name: impl Into<String>) -> Self {
+    fn new(name: impl Into<String>) -> Self {
         let name = name.into();
         Self {
             replica: ReplicaOptions::new(name.clone()),

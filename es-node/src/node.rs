@@ -9,7 +9,6 @@ use es_core::model::Category;
 use es_core::{Aggregate, EventStore, Evolve, Repository, StoreError};
 use es_replication::{Link, Monitor, Peer, RecoverError, Recovered, Replica, ReplicationStatus, Server};
 
-use crate::builder::NodeBuilder;
 use crate::error::UndeclaredAggregate;
 
 /// An open node. If it is dropped, its server and its links end at once.
@@ -27,12 +26,6 @@ pub struct Node {
 }
 
 impl Node {
-    /// Returns the builder of a node with this name. The name is stored in the store, and a store can only be opened
-    /// under its name. With TLS, it is the first DNS name of the certificate of the node.
-    pub fn builder(name: impl Into<String>) -> NodeBuilder {
-        NodeBuilder::new(name)
-    }
-
     pub(crate) fn new(
         name: String,
         declared: BTreeSet<Category>,

@@ -16,8 +16,8 @@ const MAX_QUESTIONS: usize = 64;
 /// Answers the requests of other nodes.
 ///
 /// A source of [`Replica::source`](crate::Replica::source) answers at once. One of
-/// [`ReplicaOptions::source`](crate::ReplicaOptions::source) answers claims as soon as the hook of the replica is
-/// prepared, and pulls after [`Replica::with_source`](crate::Replica::with_source).
+/// [`ReplicaOptions::source`](crate::ReplicaOptions::source) answers claims while the store is being opened, and pulls
+/// after [`Replica::with_source`](crate::Replica::with_source).
 #[derive(Debug, Clone)]
 pub struct Source {
     /// The log, once the store is open.

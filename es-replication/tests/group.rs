@@ -1,5 +1,6 @@
 //! Groups of replicas in one process: nodes that open at the same time, recovery, and the status.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use es_replication::{
     Claim, Confirmation, Link, LinkState, LocalPeer, Monitor, Page, Peer, PeerError, Pull, RecoverError, Replica,
     ReplicaOptions, ReplicationStatus, RunningStatus, Source,
 };
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
 /// The time after which a test fails that waits for something.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -339,6 +341,37 @@ async fn the_status_of_a_link_has_its_lag_and_what_it_received() {
     assert_eq!((lagging.lag_events, lagging.events), (2, 1), "{lagging:?}");
     assert_eq!((lagging.state, lagging.last_current), (LinkState::CatchingUp, None), "{lagging:?}");
     assert_eq!(lagging.lag_bytes, Some(lagging.bytes / lagging.events * lagging.lag_events), "{lagging:?}");
+    link.stop().await;
+}
+
+/// The runtime has one thread, so the link records on the recorder of the test.
+#[tokio::test]
+async fn the_metrics_have_the_facts_of_the_status() {
+    let recorder = DebuggingRecorder::new();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let (a, b) = (node("a").await, node("b").await);
+    a.count(1).await;
+    b.count(10).await;
+    let link = a.link(&b);
+    let monitor = Monitor::new(&a.replica, [&link]);
+    b.count(10).await;
+    let status = wait_for(&monitor, |status| status.links[0].events == 2).await;
+    let mut found = BTreeMap::new();
+    for (key, _, _, value) in recorder.snapshotter().snapshot().into_vec() {
+        let labels: Vec<_> = key.key().labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
+        found.insert(format!("{} {}", key.key().name(), labels.join(",")), value);
+    }
+    let counter = |name: &str| match found.get(name) {
+        Some(DebugValue::Counter(value)) => *value as f64,
+        Some(DebugValue::Gauge(value)) => value.into_inner(),
+        other => panic!("{name}: {other:?} in {found:?}"),
+    };
+    assert_eq!(counter("es_replication_events_total peer=b"), 2.0);
+    assert_eq!(counter("es_replication_bytes_total peer=b"), status.links[0].bytes as f64);
+    assert_eq!(counter("es_replication_lag_events peer=b"), 0.0);
+    assert_eq!(counter("es_replication_member_missing_events member=b"), 1.0);
+    let current = status.links[0].last_current.expect("it was current").timestamp_micros() as f64 / 1e6;
+    assert_eq!(counter("es_replication_current_timestamp_seconds peer=b"), current);
     link.stop().await;
 }
 

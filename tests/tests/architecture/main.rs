@@ -65,7 +65,7 @@ fn crates_depend_on_each_other_as_the_map_draws() {
         ("order-service", vec!["es-core", "es-http", "es-rocksdb", "es-saga", "es-tool"]),
         ("outbox", vec!["es-core", "es-rocksdb", "order-service"]),
         ("sqlite-projection", vec!["es-core", "es-rocksdb", "order-service"]),
-        ("geo-orders", vec!["es-core", "es-node", "es-replication"]),
+        ("geo-orders", vec!["es-core", "es-node", "es-replication", "es-tool"]),
         ("xtask", vec![]),
     ];
     let expected: BTreeMap<String, BTreeSet<String>> = expected

@@ -11,13 +11,14 @@ pub(crate) fn root() -> PathBuf {
 }
 
 /// The root files of the crates that the checks of this binary parse.
-const ROOT_FILES: [(&str, &str); 19] = [
+const ROOT_FILES: [(&str, &str); 20] = [
     ("es_core", "es-core/src/lib.rs"),
     ("es_macros", "es-macros/src/lib.rs"),
     ("es_log", "es-log/src/lib.rs"),
     ("es_rocksdb", "es-rocksdb/src/lib.rs"),
     ("es_personal", "es-personal/src/lib.rs"),
     ("es_saga", "es-saga/src/lib.rs"),
+    ("es_node", "es-node/src/lib.rs"),
     ("es_http", "es-http/src/lib.rs"),
     ("es_cli", "es-cli/src/lib.rs"),
     ("es_tool", "es-tool/src/lib.rs"),
