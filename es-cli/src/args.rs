@@ -26,8 +26,8 @@ pub use of_retention::{
 /// Inspect, back up, repair and change an event store
 ///
 /// Read-only commands: info, stats, streams, read, log, export, verify, backup, snapshots list, retain list,
-/// retain scavenge --dry-run, replication status. They can run while a service has the store open, and show the store as it is when the
-/// command starts.
+/// retain scavenge --dry-run, replication status. They can run while a service has the store open, and show the store
+/// as it is when the command starts.
 ///
 /// All other commands fail while another process has the store open. repair only reads the store, but the service must
 /// be stopped. restore and completions need no store.

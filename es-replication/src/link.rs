@@ -69,8 +69,9 @@ pub struct LinkStatus {
     pub bytes: u64,
     /// When the peer answered last and the answer was stored. An idle peer answers every 10 seconds.
     pub last_success: Option<Timestamp>,
-    /// When this node requested the last page that brought it every event of the peer. Every event that it lacks reached the peer later than this, so
-    /// the time since then is the greatest possible lag. `None` if that was never the case since the link was started.
+    /// When this node requested the last page that brought it every event of the peer. Every event that it lacks
+    /// reached the peer later than this, so the time since then is the greatest possible lag. `None` if that was never
+    /// the case since the link was started.
     pub last_current: Option<Timestamp>,
     /// The last failure, until the next success.
     pub failure: Option<String>,

@@ -37,7 +37,7 @@ pub(crate) struct Group {
     cut: BTreeSet<(usize, usize)>,
     random: SeededEntropy,
     next_line: LineId,
-    /// The cases whose steps are taken in place of random lines.
+    /// The loan log whose steps replace random lines.
     loans: Option<LoanLog>,
     /// The lines that a node confirmed, with their orders; or the rows of the loan log, with their cases.
     acknowledged: BTreeMap<u64, u64>,
@@ -158,7 +158,7 @@ impl Group {
         usize::try_from(self.below(NODES as u64)).unwrap_or_default()
     }
 
-    /// Adds lines, cuts and heals links, and kills nodes, until the time is over or all steps of the loan log are taken.
+    /// Adds lines, cuts and heals links, and kills nodes, until the time is over or the loan log ends.
     ///
     /// # Errors
     /// If a node fails otherwise than by being killed.
@@ -294,8 +294,8 @@ impl Group {
         format!("events on the nodes: {:<24} links cut: {cut:<14} kills: {}", events.join(", "), self.counts.kills)
     }
 
-    /// Heals all links, waits until the nodes are equal, and checks what they have. `expected` are the cases of the loan
-    /// log, if it was replayed.
+    /// Heals all links, waits until the nodes are equal, and checks what they have. `expected` has the cases of the
+    /// loan log, if it was replayed.
     ///
     /// # Errors
     /// If a node fails.

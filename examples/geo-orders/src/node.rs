@@ -143,9 +143,9 @@ impl OrderNode {
 /// Returns the last event that the client of an event had seen.
 fn event_before(record: &RecordedEvent) -> Result<Option<EventId>, Box<dyn Error>> {
     let last = if record.stream.category_str() == Loan::CATEGORY {
-        StepTaken::decode(record.into())?.into_iter().last().and_then(|event| event.after)
+        StepTaken::decode(record.into())?.into_iter().next_back().and_then(|event| event.after)
     } else {
-        OrderEvent::decode(record.into())?.into_iter().last().and_then(|OrderEvent::LineAdded { after, .. }| after)
+        OrderEvent::decode(record.into())?.into_iter().next_back().and_then(|OrderEvent::LineAdded { after, .. }| after)
     };
     Ok(last)
 }
