@@ -26,14 +26,14 @@ pub use of_retention::{
 /// Inspect, back up, repair and change an event store
 ///
 /// Read-only commands: info, stats, streams, read, log, export, verify, backup, snapshots list, retain list,
-/// retain scavenge --dry-run. They can run while a service has the store open, and show the store as it is when the
-/// command starts.
+/// retain scavenge --dry-run, replication status. They can run while a service has the store open, and show the store
+/// as it is when the command starts.
 ///
 /// All other commands fail while another process has the store open. repair only reads the store, but the service must
 /// be stopped. restore and completions need no store.
 ///
 /// With --url, these commands run in a service that has the store open: info, streams, read, log, delete, retain,
-/// compact, snapshots, projections. The service must serve its operations, for example at a Unix socket.
+/// compact, snapshots, projections, replication. The service must serve its operations, for example at a Unix socket.
 ///
 /// Exit codes: 0 success, 1 failure, 2 usage error, 3 conflict, 4 damage found.
 #[derive(Debug, Parser)]
@@ -329,6 +329,15 @@ Examples:
   es --url http://127.0.0.1:9000 projections rebuild sales --reason 'new tax rate'"
     )]
     Projections(ProjectionsCommand),
+    /// Show the replication of a store or of a running service
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  es --store data replication status
+  es --url unix:/run/orders/operations.sock replication status --json"
+    )]
+    Replication(ReplicationCommand),
     /// Print a shell completion script
     #[command(after_help = "\
 Examples:
@@ -358,6 +367,7 @@ impl Command {
             | Self::Snapshots(SnapshotsCommand::List(_))
             | Self::Retain(RetainCommand::List)
             | Self::Projections(_)
+            | Self::Replication(_)
             | Self::Completions { .. } => false,
             Self::Append(_)
             | Self::Import(_)
@@ -403,6 +413,24 @@ Examples:
   es --store data retain scavenge
   es --store data retain scavenge --pause 50 --by ada --reason 'monthly'")]
     Scavenge(ScavengeArgs),
+}
+
+/// A command of `replication`.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum ReplicationCommand {
+    /// Show the node, its origins and what it has of each; of a service also links, lags and members
+    ///
+    /// A store has the events up to the number of each origin. `pulled from` lists the peers from which the store has
+    /// events; the members that a node was given are not stored. Exits with code 1 if the store is no replica.
+    ///
+    /// A running service also knows its links, what each member has, the stable events, which every member has, and
+    /// the member that blocks more of them. The lag in bytes is an estimate from the mean size of received events.
+    /// `was current` is the time since the node last had every event of the peer, and so the greatest possible age of
+    /// an event that it lacks; up to 20 seconds on an idle link.
+    #[command(
+        after_help = "Examples:\n  es --store data replication status\n  es --store data replication status --json"
+    )]
+    Status,
 }
 
 /// A command of `snapshots`.

@@ -65,12 +65,17 @@
 //! The design follows Demers et al. 1987 (anti-entropy), Kulkarni et al. 2014 (hybrid logical clocks), and Terry et al.
 //! 1994 (session guarantees).
 
+mod answer;
 mod error;
+mod frontiers;
 mod link;
+#[cfg(any(feature = "tls", feature = "test-ca"))]
+mod node_files;
 mod page;
 mod peer;
 mod replica;
 mod source;
+mod status;
 mod target;
 #[cfg(feature = "test-ca")]
 mod test_ca;
@@ -79,13 +84,16 @@ mod transport;
 #[cfg(feature = "tls")]
 mod wire;
 
+pub use answer::Source;
 pub use error::{PeerError, PullError, Refusal, StaleReplica, StartError};
 pub use link::{Link, LinkState, LinkStatus};
+#[cfg(any(feature = "tls", feature = "test-ca"))]
+pub use node_files::NodeFiles;
 pub use page::{Claim, Confirmation, ForeignEvent, Item, Page, Pull};
 pub use peer::{LocalPeer, Peer};
-pub use replica::{Pulled, Replica, ReplicaOptions, Token, WaitError};
-pub use source::Source;
+pub use replica::{Pulled, RecoverError, Recovered, Replica, ReplicaOptions, Token, WaitError};
+pub use status::{MemberStatus, Monitor, OriginStatus, ReplicationStatus, RunningStatus};
 #[cfg(feature = "test-ca")]
-pub use test_ca::{NodeFiles, TestCa, TestCaError};
+pub use test_ca::{TestCa, TestCaError};
 #[cfg(feature = "tls")]
 pub use transport::{Server, ServerOptions, TlsConfig, TlsError, TlsPeer};

@@ -4,25 +4,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use es_core::model::{ErrorChain, VectorClock};
+use es_core::Timestamp;
+use es_core::model::{Clock, ErrorChain, SystemClock};
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::error::{PullError, Refusal};
+use crate::frontiers::missing_events;
 use crate::peer::Peer;
 use crate::replica::{Pulled, Replica};
 
 const EVENTS: &str = "es_replication_events_total";
+const BYTES: &str = "es_replication_bytes_total";
 const LAG: &str = "es_replication_lag_events";
+const CURRENT: &str = "es_replication_current_timestamp_seconds";
 const FAILURES: &str = "es_replication_failures_total";
+const MISSING: &str = "es_replication_member_missing_events";
 
 /// The time for which a peer without a new event waits for one before it answers.
 const WAIT: Duration = Duration::from_secs(10);
 /// The first and the longest pause after a failure, before jitter.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
-/// The state of a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The state of a link. In JSON, its name in kebab case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum LinkState {
     /// The peer has not answered yet, or no longer answers.
@@ -43,7 +50,7 @@ pub enum LinkState {
 }
 
 /// The status of a link.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkStatus {
     /// The name of the peer.
     pub peer: String,
@@ -51,10 +58,67 @@ pub struct LinkStatus {
     pub state: LinkState,
     /// The number of events that the peer had and this node had not, when the peer answered last.
     pub lag_events: u64,
+    /// The estimated size of these events, in bytes: their number times the mean size of the events that the link has
+    /// received. `None` if it has received none. Only the peer knows the size.
+    pub lag_bytes: Option<u64>,
     /// The number of events that the link has stored.
     pub events: u64,
+    /// The number of events that the link has received after another link.
+    pub held: u64,
+    /// The approximate size of all events that the link has received, in bytes.
+    pub bytes: u64,
+    /// When the peer answered last and the answer was stored. An idle peer answers every 10 seconds.
+    pub last_success: Option<Timestamp>,
+    /// When this node requested the last page that brought it every event of the peer. Every event that it lacks
+    /// reached the peer later than this, so the time since then is the greatest possible lag. `None` if that was never
+    /// the case since the link was started.
+    pub last_current: Option<Timestamp>,
     /// The last failure, until the next success.
     pub failure: Option<String>,
+}
+
+impl LinkStatus {
+    fn new(peer: &str) -> Self {
+        Self {
+            peer: peer.to_owned(),
+            state: LinkState::Disconnected,
+            lag_events: 0,
+            lag_bytes: None,
+            events: 0,
+            held: 0,
+            bytes: 0,
+            last_success: None,
+            last_current: None,
+            failure: None,
+        }
+    }
+
+    /// Adds a page that was requested at a time. `lag` is the number of events that the peer has and this node lacks.
+    fn update(&mut self, pulled: &Pulled, lag: u64, requested_at: Timestamp) {
+        self.state = if lag == 0 { LinkState::Current } else { LinkState::CatchingUp };
+        self.events += pulled.events as u64;
+        self.held += pulled.held as u64;
+        self.bytes += pulled.bytes as u64;
+        self.lag_events = lag;
+        // The product of two large numbers needs 128 bits.
+        let bytes = u128::from(self.bytes) * u128::from(lag);
+        let bytes = bytes.checked_div(u128::from(self.events + self.held));
+        self.lag_bytes = bytes.map(|bytes| u64::try_from(bytes).unwrap_or(u64::MAX));
+        self.last_success = Some(SystemClock::new().now());
+        if lag == 0 {
+            // The peer has had time for further events since it answered.
+            self.last_current = Some(requested_at);
+        }
+        self.failure = None;
+    }
+
+    /// Returns the time since this node last had every event of the peer: the greatest possible age of an event that
+    /// the peer has and this node lacks, counted from its arrival at the peer. It grows up to 20 seconds while the link
+    /// is current and idle. `None` if this node never had every event since the link was started.
+    #[must_use]
+    pub fn lag_time(&self, now: Timestamp) -> Option<Duration> {
+        self.last_current.map(|current| (now - current).to_std().unwrap_or_default())
+    }
 }
 
 /// Pulls from one peer until it is [stopped](Self::stop) or dropped.
@@ -69,14 +133,7 @@ impl Link {
     /// Starts a link. It tries again after each failure, with growing pauses.
     #[must_use]
     pub fn start(replica: Replica, peer: Arc<dyn Peer>) -> Self {
-        let status = LinkStatus {
-            peer: peer.name().to_owned(),
-            state: LinkState::Disconnected,
-            lag_events: 0,
-            events: 0,
-            failure: None,
-        };
-        let (sender, status) = watch::channel(status);
+        let (sender, status) = watch::channel(LinkStatus::new(peer.name()));
         let (stop, mut stopped) = watch::channel(false);
         let task = tokio::spawn(async move {
             // A dropped sender stops the link, too.
@@ -113,10 +170,11 @@ impl Link {
 async fn run(replica: &Replica, peer: &dyn Peer, status: &watch::Sender<LinkStatus>) {
     let mut pauses = pauses();
     loop {
+        let requested_at = SystemClock::new().now();
         match replica.pull(peer, WAIT).await {
             Ok(pulled) => {
                 pauses = self::pauses();
-                succeeded(replica, pulled, status).await;
+                succeeded(replica, pulled, requested_at, status).await;
             }
             // The page is requested again, after a short pause.
             Err(PullError::Outdated) => tokio::time::sleep(PAUSES.0).await,
@@ -133,27 +191,21 @@ fn pauses() -> ExponentialBackoff {
     builder.without_max_times().with_jitter().build()
 }
 
-async fn succeeded(replica: &Replica, pulled: Pulled, status: &watch::Sender<LinkStatus>) {
+async fn succeeded(replica: &Replica, pulled: Pulled, requested_at: Timestamp, status: &watch::Sender<LinkStatus>) {
     // A store that fails to read fails the next pull.
     let own = replica.knowledge().await.unwrap_or_default();
-    let lag = lag(&own, &pulled.knowledge);
-    status.send_modify(|status| {
-        status.state = if lag == 0 { LinkState::Current } else { LinkState::CatchingUp };
-        status.lag_events = lag;
-        status.events += pulled.events as u64;
-        status.failure = None;
-        metrics::counter!(EVENTS, "peer" => status.peer.clone()).increment(pulled.events as u64);
-        metrics::gauge!(LAG, "peer" => status.peer.clone()).set(lag as f64);
-    });
-}
-
-/// Returns the number of events that a peer has and this node has not.
-fn lag(own: &VectorClock, peer: &VectorClock) -> u64 {
-    let missing = peer.iter().map(|dot| {
-        let known = own.get(dot.origin).map_or(0, std::num::NonZeroU64::get);
-        dot.sequence.get().saturating_sub(known)
-    });
-    missing.sum()
+    let lag = missing_events(&own, &pulled.knowledge);
+    status.send_modify(|status| status.update(&pulled, lag, requested_at));
+    let peer = status.borrow().peer.clone();
+    metrics::counter!(EVENTS, "peer" => peer.clone()).increment(pulled.events as u64);
+    metrics::counter!(BYTES, "peer" => peer.clone()).increment(pulled.bytes as u64);
+    metrics::gauge!(LAG, "peer" => peer.clone()).set(lag as f64);
+    if lag == 0 {
+        metrics::gauge!(CURRENT, "peer" => peer).set(requested_at.timestamp_micros() as f64 / 1e6);
+    }
+    for (member, frontier) in replica.source().frontiers().all() {
+        metrics::gauge!(MISSING, "member" => member).set(missing_events(&frontier.knowledge, &own) as f64);
+    }
 }
 
 fn failed(error: &PullError, status: &watch::Sender<LinkStatus>) {

@@ -46,6 +46,16 @@ impl Page {
         };
         self.items.iter().map(events).sum()
     }
+
+    /// Returns the approximate size of the events of the page, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let bytes = |item: &Item| match item {
+            Item::Commit(events) => events.iter().map(ForeignEvent::bytes).sum(),
+            Item::Gap { .. } => 0,
+        };
+        self.items.iter().map(bytes).sum()
+    }
 }
 
 /// One entry of a page.

@@ -4,9 +4,9 @@ use std::fmt;
 
 use async_trait::async_trait;
 
+use crate::answer::Source;
 use crate::error::PeerError;
 use crate::page::{Claim, Confirmation, Page, Pull};
-use crate::source::Source;
 
 /// Another node of the group. A transport implements it.
 #[async_trait]

@@ -1,4 +1,4 @@
-//! [`Source`]: builds the pages that answer pulls.
+//! [`LogSource`]: builds the pages that answer pulls.
 //!
 //! A page has the events of the log of this node in the order of the log, which extends causality: an event is stored
 //! after everything that it depends on. So each event is admissible when it arrives, in any topology.
@@ -20,9 +20,9 @@ const BATCH: u64 = 256;
 /// The number of events after which a page ends even if the target has all of them, so that the target gets an answer.
 const MAX_READ: u64 = 100_000;
 
-/// Answers the pulls of other nodes from a store.
+/// Answers other nodes from the log of a store.
 #[derive(Debug, Clone)]
-pub struct Source {
+pub(crate) struct LogSource {
     store: Arc<dyn EventStore>,
     table: Table,
 }
@@ -38,17 +38,14 @@ struct PageBuilder {
     commit: Option<Position>,
 }
 
-impl Source {
+impl LogSource {
     pub(crate) const fn new(store: Arc<dyn EventStore>, table: Table) -> Self {
         Self { store, table }
     }
 
     /// Returns the page that answers a pull. If there is no new event, waits for one, for at most the time that the
     /// pull names.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the store fails.
-    pub async fn page(&self, pull: &Pull) -> Result<Page, StoreError> {
+    pub(crate) async fn page(&self, pull: &Pull) -> Result<Page, StoreError> {
         let start = self.resolve(pull.cursor);
         if self.store.watch_head().current() <= start && !pull.wait.is_zero() {
             // The error of a closed store is returned by the read.
@@ -198,24 +195,26 @@ impl Source {
         }
     }
 
-    /// Returns the last event of an origin that this node has, for the member that wants to continue it. Pages that
-    /// this node has requested but not yet stored are discarded: they may have an event that the member has lost, and
-    /// that the answer does not name.
-    ///
-    /// # Errors
-    /// [`CommitError`] if the store fails.
-    pub async fn confirm(&self, claim: Claim) -> Result<Confirmation, CommitError> {
-        // ORDER: the count before the last event of the origin. A page that is stored before the count is part of the
-        // answer; one that is stored after it fails on its expectation of the count.
-        let count = confirmations(&*self.store, &self.table).await?;
-        let next = count.as_deref().map(rows::number_of).transpose()?.map_or(1, |count| count.get() + 1);
-        let row = Commit::new().put_row(self.table.clone(), rows::CONFIRMATIONS, next.to_be_bytes().to_vec());
-        self.store.commit(row).await?;
-        let known = self.store.row(&self.table, &rows::origin_key(claim.origin)).await?;
-        let Some(known) = known else { return Ok(Confirmation { last: None }) };
-        let dot = Dot { origin: claim.origin, sequence: rows::Known::decode(&known)?.through };
-        Ok(Confirmation { last: Some((dot, event_id(&*self.store, &self.table, dot).await?)) })
+    /// Returns the answer to a claim; see [`confirm`].
+    pub(crate) async fn confirm(&self, claim: Claim) -> Result<Confirmation, CommitError> {
+        confirm(&*self.store, &self.table, claim).await
     }
+}
+
+/// Returns the last event of an origin that a store has, for the member that wants to continue it. Pages that the node
+/// has requested but not yet stored are discarded: they may have an event that the member has lost, and that the answer
+/// does not name.
+pub(crate) async fn confirm(store: &dyn EventStore, table: &Table, claim: Claim) -> Result<Confirmation, CommitError> {
+    // ORDER: the count before the last event of the origin. A page that is stored before the count is part of the
+    // answer; one that is stored after it fails on its expectation of the count.
+    let count = confirmations(store, table).await?;
+    let next = count.as_deref().map(rows::number_of).transpose()?.map_or(1, |count| count.get() + 1);
+    let row = Commit::new().put_row(table.clone(), rows::CONFIRMATIONS, next.to_be_bytes().to_vec());
+    store.commit(row).await?;
+    let known = store.row(table, &rows::origin_key(claim.origin)).await?;
+    let Some(known) = known else { return Ok(Confirmation { last: None }) };
+    let dot = Dot { origin: claim.origin, sequence: rows::Known::decode(&known)?.through };
+    Ok(Confirmation { last: Some((dot, event_id(store, table, dot).await?)) })
 }
 
 /// Returns the row that counts the confirmations.

@@ -8,6 +8,8 @@ use rcgen::{
 };
 use tempfile::NamedTempFile;
 
+use crate::node_files::NodeFiles;
+
 /// An authority that issues certificates for tests and first steps. Its own key exists in memory only, and its
 /// certificates do not expire.
 #[derive(Debug)]
@@ -16,17 +18,6 @@ pub struct TestCa {
     /// The file with the certificate of the authority.
     authorities: PathBuf,
     issuer: Issuer<'static, KeyPair>,
-}
-
-/// The files of a node, in PEM.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeFiles {
-    /// The certificate of the node.
-    pub certificates: PathBuf,
-    /// The private key of the node, which only the owner of the file can read.
-    pub key: PathBuf,
-    /// The certificate of the authority.
-    pub authorities: PathBuf,
 }
 
 /// A certificate could not be created.

@@ -23,6 +23,7 @@ const CRATES: [&str; 11] = [
     "es-saga",
     "es-rocksdb",
     "es-replication",
+    "es-node",
     "es-tool",
     "es-http",
     "es-cli",

@@ -44,12 +44,14 @@ const FULFILMENTS: u32 = 10_000;
 const IDLE_CONNECTIONS: u32 = 9_000;
 /// The duration of the three replicas that are cut off and killed.
 const GEO_SECONDS: u32 = 600;
+/// The number of cases of the loan log on three replicas.
+const GEO_CASES: u32 = 300;
 /// The number of simulated groups of replicas.
 const REPLICA_SEEDS: u32 = 2_000;
 /// The number of streams for the test of memory.
 const STREAMS: u32 = 400_000;
 
-fn stages(args: &SoakArgs) -> [LongTest; 24] {
+fn stages(args: &SoakArgs) -> [LongTest; 25] {
     let stage = |name, [program, filter]: [&'static str; 2], variable, rounds, unit| LongTest {
         name,
         program,
@@ -82,6 +84,7 @@ fn stages(args: &SoakArgs) -> [LongTest; 24] {
         stage("schedules of the log", ["group_commit", ""], "ES_SCHEDULES", args.schedules, "schedules each"),
         stage("simulated replicas", ["simulation", ""], "ES_SEEDS", REPLICA_SEEDS, "groups"),
         stage("killed replicas", ["run", "three_processes"], "ES_GEO_SECONDS", GEO_SECONDS, "seconds"),
+        stage("the loan log on replicas", ["run", "the_loan_log"], "ES_GEO_CASES", GEO_CASES, "cases"),
         stage("killed backups", ["program", "backup_kill"], "ES_BACKUP_KILLS", args.backups, "kills each"),
     ]
 }

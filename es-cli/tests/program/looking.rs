@@ -138,6 +138,8 @@ fn each_command_has_help_with_an_example() {
         "retain list",
         "retain scavenge",
         "delete",
+        "replication",
+        "replication status",
         "completions",
         "",
     ];

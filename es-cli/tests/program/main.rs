@@ -15,6 +15,8 @@ mod limits;
 mod looking;
 mod permission;
 mod repair;
+#[cfg(unix)]
+mod replication;
 mod retag;
 mod retain;
 #[cfg(unix)]

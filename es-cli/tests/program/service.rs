@@ -261,6 +261,7 @@ fn a_refusal_has_the_exit_code_and_the_reason_of_the_directory() {
     refused(&dir, &service, &["log", "--from", "99999"], 3, "is ahead of the log");
     refused(&dir, &service, &["retain", "clear", "--category", "x"], 1, "expected a rule for category \"x\"");
     refused(&dir, &service, &["delete", "order-7", "--hard"], 2, "expected --yes with --hard");
+    refused(&dir, &service, &["replication", "status"], 1, "this service does not replicate");
     for command in ["stats", "verify", "export", "repair"] {
         let expected = format!("`es {command}` needs the directory of the store: give --store DIR in place of --url");
         refused(&dir, &service, &[command], 2, &expected);

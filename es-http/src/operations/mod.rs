@@ -17,6 +17,7 @@
 //! | `GET /projections` | a list of [`ProjectionReport`] |
 //! | `GET /projections/{name}/parked` | the parked keys |
 //! | `POST /projections/{name}` | runs a [`ProjectionAction`] |
+//! | `GET /replication` | the status of [`Operations::replication`]; 404 if the service does not replicate |
 //!
 //! # Access
 //!
@@ -47,6 +48,7 @@ mod listener;
 mod parameters;
 mod projections;
 mod reads;
+mod replication;
 #[cfg(unix)]
 mod unix_socket;
 mod verbs;
@@ -60,15 +62,17 @@ use axum::http::header;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
-use es_core::EventStore;
 use es_core::projection::ProjectionHandle;
 use es_core::store::StoreAdmin;
+use es_core::{EventStore, StoreError};
+use serde::Serialize;
 
 pub use audit::Operator;
 use jobs::Jobs;
 pub use listener::{BindError, OperationsAddress, OperationsListener, ParseAddressError};
 use listener::{Socket, check_host};
 pub use projections::{ParkedKeyReport, ProjectionAction, ProjectionReport, RebuildReport};
+use replication::Replication;
 
 use crate::auth::{authenticate, check_role_of_method};
 use crate::origin::same_origin;
@@ -99,6 +103,7 @@ pub struct Operations {
     store: Arc<dyn EventStore>,
     projections: Arc<[ProjectionHandle]>,
     jobs: Jobs,
+    replication: Option<Replication>,
     /// The routes of the service.
     merged: Router,
 }
@@ -114,7 +119,7 @@ impl Operations {
     #[must_use]
     pub fn new(store: Arc<dyn EventStore>) -> Self {
         let jobs = Jobs::new(StoreAdmin::new(Arc::clone(&store)), Arc::clone(&store));
-        Self { store, projections: Arc::default(), jobs, merged: Router::new() }
+        Self { store, projections: Arc::default(), jobs, replication: None, merged: Router::new() }
     }
 
     /// Sets the projections of the service, such as those of
@@ -122,6 +127,18 @@ impl Operations {
     #[must_use]
     pub fn projections(mut self, projections: impl IntoIterator<Item = ProjectionHandle>) -> Self {
         self.projections = projections.into_iter().collect();
+        self
+    }
+
+    /// Sets the function that returns the status of the replication, such as `Monitor::status` of es-replication. Each
+    /// `GET /replication` calls it, and answers with the status as JSON.
+    #[must_use]
+    pub fn replication<T, F>(mut self, status: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        T: Serialize,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        self.replication = Some(Replication::new(status));
         self
     }
 
@@ -189,6 +206,7 @@ impl Operations {
             .route("/projections", get(projections::list))
             .route("/projections/{name}", post(projections::act))
             .route("/projections/{name}/parked", get(projections::parked))
+            .route("/replication", get(replication::status))
             .merge(self.merged.clone().with_state::<Self>(()));
         protect(routes)
             .layer(from_fn(audit::record))

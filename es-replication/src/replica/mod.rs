@@ -3,11 +3,12 @@
 //! - `options`: the name, the aggregates and the members.
 //! - `start`: reads the rows of the replica, adopts older events, and decides whether to continue the last origin.
 //! - `hook`: stamps local events and decides on foreign ones. `state`: its decisions, as pure functions.
-//! - `session`: tokens, and waiting for the events of a session.
+//! - `session`: tokens, and waiting for the events of a session. `recover`: waiting for those of the peers.
 //! - `rows`: how the state is stored.
 
 pub(crate) mod hook;
 mod options;
+mod recover;
 pub(crate) mod rows;
 mod session;
 mod start;
@@ -22,13 +23,16 @@ use es_core::store::RowScan;
 use es_core::{Commit, CommitError, EventReader, EventStore, StoreError};
 
 pub use options::ReplicaOptions;
+pub use recover::{RecoverError, Recovered};
 pub use session::{Token, WaitError};
+pub(crate) use start::identity;
 
+use crate::answer::Source;
 use crate::error::{PeerError, PullError, Refusal, StartError};
 use crate::page::{Item, Page, Pull};
 use crate::peer::Peer;
 use crate::replica::rows::Progress;
-use crate::source::{Source, confirmations, event_id};
+use crate::source::{LogSource, confirmations, event_id};
 use crate::target::Before;
 
 /// The name of the hook.
@@ -41,6 +45,7 @@ pub struct Replica {
     table: Table,
     /// The approximate size of a page, in bytes.
     max_page_bytes: u32,
+    source: Source,
 }
 
 /// The result of a pull.
@@ -50,6 +55,8 @@ pub struct Pulled {
     pub events: usize,
     /// The number of events that this node had received from another peer in the meantime.
     pub held: usize,
+    /// The approximate size of all events of the page, in bytes.
+    pub bytes: usize,
     /// Whether the peer had no further event.
     pub is_last: bool,
     /// What the peer knows.
@@ -65,7 +72,18 @@ impl Replica {
         if !store.runs_hook(NAME) {
             return Err(StartError::NoHook);
         }
-        Ok(Self { store, table: rows::table()?, max_page_bytes: Self::MAX_PAGE_BYTES })
+        let table = rows::table()?;
+        let source = Source::new(LogSource::new(Arc::clone(&store), table.clone()));
+        Ok(Self { store, table, max_page_bytes: Self::MAX_PAGE_BYTES, source })
+    }
+
+    /// Replaces the source with one that was created before the store was opened; see [`ReplicaOptions::source`]. It
+    /// answers pulls from now on.
+    #[must_use]
+    pub fn with_source(mut self, source: Source) -> Self {
+        source.open(LogSource::new(Arc::clone(&self.store), self.table.clone()));
+        self.source = source;
+        self
     }
 
     /// The default size of a page, in bytes.
@@ -89,7 +107,7 @@ impl Replica {
     /// # Errors
     /// [`StoreError`] if the store fails.
     pub async fn origin(&self) -> Result<OriginId, StoreError> {
-        let identity = start::identity(&*self.store, &self.table).await?;
+        let identity = identity(&*self.store, &self.table).await?;
         identity.map(|identity| identity.origin).ok_or_else(|| rows::damaged("s", &[]))
     }
 
@@ -104,7 +122,7 @@ impl Replica {
     /// Returns the source that answers the pulls of other nodes.
     #[must_use]
     pub fn source(&self) -> Source {
-        Source::new(Arc::clone(&self.store), self.table.clone())
+        self.source.clone()
     }
 
     /// Pulls one page from a peer and stores it. Waits until the peer has an event, for at most `wait`.
@@ -127,13 +145,14 @@ impl Replica {
         let cursor = progress.map(|progress| progress.cursor);
         let pull = Pull { knowledge: self.knowledge().await?, cursor, max_bytes: self.max_page_bytes, wait };
         let page = peer.pull(pull).await?;
+        self.source.report(peer.name(), &page.knowledge);
         check_gaps(&page)?;
         self.check_ids(&page).await?;
-        let (is_last, knowledge, received) = (page.is_last, page.knowledge.clone(), page.events());
+        let (is_last, knowledge, received, bytes) = (page.is_last, page.knowledge.clone(), page.events(), page.bytes());
         let start = cursor.unwrap_or_else(|| None.into());
         let commits = crate::target::commits(page, &self.table, peer.name(), start, before);
         match self.store_page(commits).await {
-            Ok(events) => Ok(Pulled { events, held: received.saturating_sub(events), is_last, knowledge }),
+            Ok(events) => Ok(Pulled { events, held: received.saturating_sub(events), bytes, is_last, knowledge }),
             Err(PullError::Refused(refusal)) if refusal.is_of_order() => {
                 // The next pull reads the log of the peer from its start.
                 let commit = Commit::foreign().delete_row(self.table.clone(), rows::link_key(peer.name()));
@@ -209,6 +228,12 @@ pub(crate) async fn own_origins(store: &dyn EventReader, table: &Table) -> Resul
 pub(crate) async fn categories(store: &dyn EventReader, table: &Table) -> Result<BTreeSet<Category>, StoreError> {
     let rows = scan(store, table, rows::CATEGORIES).await?;
     rows.iter().map(|row| rows::category_of(&row.key)).collect()
+}
+
+/// Returns the peers from which a store has stored a page, by name.
+pub(crate) async fn peers(store: &dyn EventReader, table: &Table) -> Result<Vec<String>, StoreError> {
+    let rows = scan(store, table, rows::LINKS).await?;
+    rows.iter().map(|row| rows::peer_of(&row.key)).collect()
 }
 
 /// Returns all rows whose key begins with a letter.

@@ -9,8 +9,9 @@ use es_core::model::{Category, Clock, Entropy, NameError, SystemClock, SystemEnt
 use es_core::store::implement::{PrepareHook, PreparedHook};
 use es_core::{Aggregate, EventStore};
 
+use crate::answer::{Questions, Source};
 use crate::peer::Peer;
-use crate::replica::{NAME, start};
+use crate::replica::{NAME, rows, start};
 
 /// The name, the aggregates and the members of a replica. See the [crate documentation](crate) for an example.
 #[derive(Debug, Clone)]
@@ -22,6 +23,8 @@ pub struct ReplicaOptions {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) max_clock_ahead: Duration,
     pub(crate) confirm_timeout: Duration,
+    /// The claims of other nodes that open at the same time.
+    questions: Questions,
 }
 
 impl ReplicaOptions {
@@ -36,6 +39,7 @@ impl ReplicaOptions {
             entropy: Arc::new(SystemEntropy),
             max_clock_ahead: Duration::from_secs(60),
             confirm_timeout: Duration::from_secs(5),
+            questions: Questions::new(),
         }
     }
 
@@ -56,8 +60,12 @@ impl ReplicaOptions {
     }
 
     /// Adds another member of the group. When the store opens, every member is asked for the last event of this node
-    /// that it has. If a member does not answer, or knows more than this node, the node takes a new origin, so that
-    /// it never gives an id to two events. A store that was restored from a backup always gets a new origin.
+    /// that it has, until it answers or the [timeout](Self::with_confirm_timeout) expires. If a member does not answer,
+    /// or knows more than this node, the node takes a new origin, so that it never gives an id to two events. A store
+    /// that was restored from a backup always gets a new origin.
+    ///
+    /// Members that open at the same time answer each other if they listen with [`source`](Self::source) before they
+    /// open their stores.
     #[must_use]
     pub fn member(mut self, peer: Arc<dyn Peer>) -> Self {
         self.members.push(peer);
@@ -93,6 +101,14 @@ impl ReplicaOptions {
         self
     }
 
+    /// Returns the source of the node. It can be served before the store is opened with the [hook](Self::hook): it
+    /// answers the claims of other members while the hook is being prepared, and everything else once it is given to
+    /// [`Replica::with_source`](crate::Replica::with_source). Use the options for one store only.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        self.questions.source()
+    }
+
     /// Returns the hook with which the store must be opened.
     #[must_use]
     pub fn hook(&self) -> impl PrepareHook + use<> {
@@ -111,6 +127,10 @@ impl PrepareHook for ReplicaSetup {
     }
 
     async fn prepare(&self, store: &dyn EventStore) -> Result<PreparedHook, Box<dyn std::error::Error + Send + Sync>> {
-        Ok(start::start(store, &self.0).await?)
+        let table = rows::table()?;
+        tokio::select! {
+            started = start::start(store, &self.0) => Ok(started?),
+            never = self.0.questions.answer(store, &table) => never,
+        }
     }
 }

@@ -70,6 +70,7 @@ pub(crate) const OWN_ORIGINS: u8 = b'p';
 pub(crate) const ORIGINS: u8 = b'o';
 const GAPS: u8 = b'x';
 pub(crate) const CATEGORIES: u8 = b'c';
+pub(crate) const LINKS: u8 = b'l';
 /// The value of the row of a category that this node declares, and whose older events it has adopted.
 pub(crate) const DECLARED: &[u8] = &[1];
 
@@ -128,7 +129,13 @@ pub(crate) fn category_key(category: &str) -> Bytes {
 }
 
 pub(crate) fn link_key(peer: &str) -> Bytes {
-    [b"l", peer.as_bytes()].concat().into()
+    [&[LINKS], peer.as_bytes()].concat().into()
+}
+
+/// Returns the peer of a row `l`.
+pub(crate) fn peer_of(key: &[u8]) -> Result<String, StoreError> {
+    let text = key.strip_prefix(&[LINKS]).and_then(|rest| std::str::from_utf8(rest).ok());
+    text.map(ToOwned::to_owned).ok_or_else(|| damaged("l", key))
 }
 
 /// Returns a change of a row of the table.

@@ -24,6 +24,10 @@ const POLL: Duration = Duration::from_millis(100);
 pub struct Token(VectorClock);
 
 impl Token {
+    pub(crate) const fn new(clock: VectorClock) -> Self {
+        Self(clock)
+    }
+
     /// Returns the events that the token names.
     #[must_use]
     pub const fn clock(&self) -> &VectorClock {

@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::time::Duration;
 
-use es_core::model::{Category, Dot, HybridTime, OriginId, Table};
+use es_core::model::{Category, Dot, ErrorChain, HybridTime, OriginId, Table};
 use es_core::retention;
 use es_core::store::implement::PreparedHook;
 use es_core::store::{LogRead, QueryItem};
@@ -14,6 +15,7 @@ use futures_util::future::join_all;
 
 use crate::error::StartError;
 use crate::page::{Claim, Confirmation};
+use crate::peer::Peer;
 use crate::replica::hook::{ReplicaHook, changed_scope};
 use crate::replica::options::ReplicaOptions;
 use crate::replica::rows::{self, Head, Identity, Known};
@@ -23,6 +25,8 @@ use crate::source::event_id;
 
 /// The number of adopted events whose rows are written in one commit.
 const BATCH: usize = 1_000;
+/// The pause before a member that did not answer is asked again.
+const ASK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Starts a replica on a store, and returns its hook.
 pub(crate) async fn start(store: &dyn EventStore, options: &ReplicaOptions) -> Result<PreparedHook, StartError> {
@@ -107,12 +111,11 @@ async fn is_confirmed(
     origin: OriginId,
     options: &ReplicaOptions,
 ) -> Result<bool, StoreError> {
-    let questions = options
-        .members
-        .iter()
-        .map(|member| async { tokio::time::timeout(options.confirm_timeout, member.confirm(Claim { origin })).await });
+    let timeout = options.confirm_timeout;
+    let questions =
+        options.members.iter().map(|member| tokio::time::timeout(timeout, ask(&**member, Claim { origin })));
     for (member, answer) in options.members.iter().zip(join_all(questions).await) {
-        let Ok(Ok(confirmation)) = answer else {
+        let Ok(confirmation) = answer else {
             tracing::info!(member = member.name(), "a member did not answer; this node takes a new origin");
             return Ok(false);
         };
@@ -125,6 +128,19 @@ async fn is_confirmed(
         }
     }
     Ok(true)
+}
+
+/// Asks a member until it answers. A member that opens at the same time may listen later than this node.
+async fn ask(member: &dyn Peer, claim: Claim) -> Confirmation {
+    loop {
+        match member.confirm(claim).await {
+            Ok(confirmation) => return confirmation,
+            Err(error) => {
+                tracing::debug!(member = member.name(), error = %ErrorChain(&error), "a member did not answer yet");
+                tokio::time::sleep(ASK_PAUSE).await;
+            }
+        }
+    }
 }
 
 /// Returns `true` if the last event that a member has of an origin is also here.

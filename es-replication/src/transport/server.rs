@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::source::Source;
+use crate::answer::Source;
 use crate::transport::options::ServerOptions;
 use crate::transport::refusal;
 use crate::transport::session::{Answerer, until_stopped};

@@ -14,8 +14,8 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::answer::Source;
 use crate::page::Pull;
-use crate::source::Source;
 use crate::transport::connection::{Connection, ConnectionError};
 use crate::transport::options::ServerOptions;
 use crate::transport::tls::{TlsConfig, node_name};
@@ -121,6 +121,9 @@ impl Answerer {
                 request = self.next_request(connection) => request?,
             };
             let Some(request) = request else { return Ok(()) };
+            if let Message::Pull(pull) = &request {
+                self.source.report(client, &pull.knowledge);
+            }
             let frame = self.work(connection, request, &mut stopped).await?;
             connection.send(&frame).await?;
         }

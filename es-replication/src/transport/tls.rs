@@ -129,6 +129,12 @@ impl TlsConfig {
         Ok(Self(Arc::new(Shared { files, loaded: Mutex::new(LoadedFiles { contents, certificates }) })))
     }
 
+    /// Returns the name of the node, which is the first DNS name of its certificate.
+    #[must_use]
+    pub fn node_name(&self) -> String {
+        self.0.lock().certificates.node.clone()
+    }
+
     /// Returns the certificates, after the files were read again.
     pub(super) async fn current(&self) -> Arc<Certificates> {
         let shared = Arc::clone(&self.0);

@@ -10,6 +10,7 @@ use es_core::testing::SeededEntropy;
 use es_replication::TestCa;
 use serde::Serialize;
 
+use crate::loan::{CaseId, Loan, LoanLog};
 use crate::message::{Answer, Request, Start};
 use crate::order::{LineId, Order, OrderId};
 use crate::process::NodeProcess;
@@ -21,6 +22,8 @@ pub(crate) const NODES: usize = 3;
 const ORDERS: u64 = 40;
 /// How long the nodes may take to become equal after all links are healed.
 const CONVERGENCE_TIMEOUT: Duration = Duration::from_secs(60);
+/// The pause after a node was stale, before the request is sent to another one.
+const STALE_PAUSE: Duration = Duration::from_millis(1);
 
 /// Three nodes in three processes.
 pub(crate) struct Group {
@@ -34,10 +37,12 @@ pub(crate) struct Group {
     cut: BTreeSet<(usize, usize)>,
     random: SeededEntropy,
     next_line: LineId,
-    /// The lines that a node confirmed, with their orders.
-    acknowledged: BTreeMap<LineId, OrderId>,
-    /// The lines of which no client knows whether they are stored.
-    unknown: Vec<(LineId, OrderId)>,
+    /// The loan log whose steps replace random lines.
+    loans: Option<LoanLog>,
+    /// The lines that a node confirmed, with their orders; or the rows of the loan log, with their cases.
+    acknowledged: BTreeMap<u64, u64>,
+    /// The requests of which no client knows whether they were executed.
+    unknown: Vec<Request>,
     counts: Counts,
 }
 
@@ -46,8 +51,10 @@ pub(crate) struct Group {
 struct Counts {
     cuts: u64,
     kills: u64,
-    /// Lines that were sent again to another node, because the first one did not answer.
+    /// Requests that were sent again to another node, because the first one did not answer or was stale.
     repeated: u64,
+    /// Steps that a node did not take, because it did not have the step before.
+    stale: u64,
     /// Lines that were added while at least one link was cut.
     added_while_cut: u64,
     /// The number of origins that the nodes took.
@@ -67,7 +74,7 @@ pub(crate) struct Report {
     doubled: usize,
     /// The number of events that a node has before the one that their client had seen.
     order_violations: usize,
-    /// Whether all nodes have equal orders.
+    /// Whether all nodes have equal orders; and equal to the fold of the loan log, if it was replayed.
     converged: bool,
     /// The number of lines that two nodes added without knowing of each other.
     concurrent: u64,
@@ -94,7 +101,7 @@ impl Group {
     ///
     /// # Errors
     /// If a node does not start.
-    pub(crate) async fn start(directory: &Path, seed: u64) -> Result<Self, Box<dyn Error>> {
+    pub(crate) async fn start(directory: &Path, seed: u64, loans: Option<LoanLog>) -> Result<Self, Box<dyn Error>> {
         let authority = TestCa::create(directory)?;
         let mut proxies = BTreeMap::new();
         for from in 0..NODES {
@@ -111,6 +118,7 @@ impl Group {
             cut: BTreeSet::new(),
             random: SeededEntropy::new(seed),
             next_line: 1,
+            loans,
             acknowledged: BTreeMap::new(),
             unknown: Vec::new(),
             counts: Counts::default(),
@@ -150,15 +158,16 @@ impl Group {
         usize::try_from(self.below(NODES as u64)).unwrap_or_default()
     }
 
-    /// Adds lines, cuts and heals links, and kills nodes, until the time is over.
+    /// Adds lines, cuts and heals links, and kills nodes, until the time is over or the loan log ends.
     ///
     /// # Errors
     /// If a node fails otherwise than by being killed.
     pub(crate) async fn run(&mut self, time: Duration, mut progress: impl FnMut(String)) -> Result<(), Box<dyn Error>> {
         let start = Instant::now();
         let (mut next_fault, mut next_line) = (Duration::from_millis(500), Duration::ZERO);
-        while start.elapsed() < time {
-            self.add_line().await?;
+        while self.loans.is_some() || start.elapsed() < time {
+            let Some(request) = self.unknown.pop().or_else(|| self.next_request()) else { return Ok(()) };
+            self.send(request).await?;
             if start.elapsed() >= next_fault {
                 self.fault().await?;
                 next_fault = start.elapsed() + Duration::from_millis(200 + self.below(800));
@@ -171,32 +180,49 @@ impl Group {
         Ok(())
     }
 
-    /// Adds a line on a random node. If the node does not answer, the client repeats the command on another one.
-    async fn add_line(&mut self) -> Result<(), Box<dyn Error>> {
-        let unknown = self.unknown.pop();
-        let (line, order) = unknown.unwrap_or_else(|| {
-            self.next_line += 1;
-            (self.next_line - 1, self.below(ORDERS))
-        });
-        let request = Request::Add { order, line, quantity: u32::try_from(line % 9).unwrap_or_default() + 1 };
+    /// Returns a line for a random order, or the next step of the loan log; `None` at its end.
+    fn next_request(&mut self) -> Option<Request> {
+        if let Some(loans) = &mut self.loans {
+            return loans.next().map(|(case, step)| Request::Take { case, step });
+        }
+        let (line, order) = (self.next_line, self.below(ORDERS));
+        self.next_line += 1;
+        Some(Request::Add { order, line, quantity: u32::try_from(line % 9).unwrap_or_default() + 1 })
+    }
+
+    /// Sends a request to a random node. If the node does not answer, the client repeats it on another one.
+    async fn send(&mut self, request: Request) -> Result<(), Box<dyn Error>> {
         let number = self.random_node();
         let kills = self.below(400) == 0;
         let Some(Some(node)) = self.nodes.get_mut(number) else {
             // The client cannot connect, and tries another node.
-            self.unknown.push((line, order));
+            self.unknown.push(request);
             return if self.nodes.iter().all(Option::is_none) { self.restart_one().await } else { Ok(()) };
         };
-        self.counts.repeated += u64::from(unknown.is_some());
         if kills {
             // The node is killed while it executes the command, so its outcome is unknown.
-            let _ = tokio::time::timeout(Duration::from_micros(300), node.request(request)).await;
-            self.unknown.push((line, order));
+            let _ = tokio::time::timeout(Duration::from_micros(300), node.request(request.clone())).await;
+            self.repeat(request);
             return self.kill(number).await;
         }
-        node.request(request).await?;
-        self.acknowledged.insert(line, order);
+        if let Answer::Stale = node.request(request.clone()).await? {
+            self.counts.stale += 1;
+            self.repeat(request);
+            tokio::time::sleep(STALE_PAUSE).await;
+            return Ok(());
+        }
+        match request {
+            Request::Add { line, order, .. } => drop(self.acknowledged.insert(line, order)),
+            Request::Take { case, step } => drop(self.acknowledged.insert(step.row, case)),
+            _ => {}
+        }
         self.counts.added_while_cut += u64::from(!self.cut.is_empty());
         Ok(())
+    }
+
+    fn repeat(&mut self, request: Request) {
+        self.counts.repeated += 1;
+        self.unknown.push(request);
     }
 
     /// Cuts or heals a link, or kills or restarts a node.
@@ -268,19 +294,25 @@ impl Group {
         format!("events on the nodes: {:<24} links cut: {cut:<14} kills: {}", events.join(", "), self.counts.kills)
     }
 
-    /// Heals all links, waits until the nodes are equal, and checks what they have.
+    /// Heals all links, waits until the nodes are equal, and checks what they have. `expected` has the cases of the
+    /// loan log, if it was replayed.
     ///
     /// # Errors
     /// If a node fails.
-    pub(crate) async fn finish(mut self, seed: u64, started: Instant) -> Result<Report, Box<dyn Error>> {
+    pub(crate) async fn finish(
+        mut self,
+        seed: u64,
+        started: Instant,
+        expected: Option<BTreeMap<CaseId, Loan>>,
+    ) -> Result<Report, Box<dyn Error>> {
         for pair in self.cut.clone() {
             self.set_cut(pair);
         }
         while self.nodes.iter().any(Option::is_none) {
             self.restart_one().await?;
         }
-        while !self.unknown.is_empty() {
-            self.add_line().await?;
+        while let Some(request) = self.unknown.pop() {
+            self.send(request).await?;
             self.restart_one().await?;
         }
         let healed = Instant::now();
@@ -302,26 +334,61 @@ impl Group {
             events: 0,
             counts: self.counts.clone(),
         };
-        let mut first: Option<BTreeMap<OrderId, Order>> = None;
+        self.check_logs(&mut report).await?;
+        match &expected {
+            Some(expected) => self.check_loans(&mut report, expected).await?,
+            None => self.check_orders(&mut report).await?,
+        }
+        Ok(report)
+    }
+
+    /// Checks that no node has an event before the one that its client had seen.
+    async fn check_logs(&mut self, report: &mut Report) -> Result<(), Box<dyn Error>> {
         for node in self.nodes.iter_mut().flatten() {
             if let Answer::Checked { events, violations } = node.request(Request::Check).await? {
                 report.order_violations += violations.len();
                 report.events = events;
             }
-            if let Answer::Orders(orders) = node.request(Request::Orders).await? {
-                self.acknowledged.iter().for_each(|(line, order)| count(&mut report, orders.get(order), *line));
-                report.converged &= first.as_ref().is_none_or(|first| *first == orders);
-                report.concurrent = orders.values().map(|order| u64::from(order.concurrent)).sum();
-                first.get_or_insert(orders);
-            }
         }
-        Ok(report)
+        Ok(())
+    }
+
+    /// Checks that all nodes have equal orders with every confirmed line once.
+    async fn check_orders(&mut self, report: &mut Report) -> Result<(), Box<dyn Error>> {
+        let mut first: Option<BTreeMap<OrderId, Order>> = None;
+        for node in self.nodes.iter_mut().flatten() {
+            let Answer::Orders(orders) = node.request(Request::Orders).await? else { continue };
+            for (line, order) in &self.acknowledged {
+                let lines = orders.get(order).map(|order| order.lines.iter());
+                count(report, lines.into_iter().flatten().filter(|(found, _)| found == line).count());
+            }
+            report.converged &= first.as_ref().is_none_or(|first| *first == orders);
+            report.concurrent = orders.values().map(|order| u64::from(order.concurrent)).sum();
+            first.get_or_insert(orders);
+        }
+        Ok(())
+    }
+
+    /// Checks that all nodes have the cases that a fold of the log without a store has, with every row once.
+    async fn check_loans(
+        &mut self,
+        report: &mut Report,
+        expected: &BTreeMap<CaseId, Loan>,
+    ) -> Result<(), Box<dyn Error>> {
+        for node in self.nodes.iter_mut().flatten() {
+            let Answer::Loans(loans) = node.request(Request::Loans).await? else { continue };
+            for (row, case) in &self.acknowledged {
+                let rows = loans.get(case).map(|loan| loan.rows.iter());
+                count(report, rows.into_iter().flatten().filter(|found| *found == row).count());
+            }
+            report.converged &= loans == *expected;
+        }
+        Ok(())
     }
 }
 
-/// Counts a confirmed line that a node does not have, or has more than once.
-fn count(report: &mut Report, order: Option<&Order>, line: LineId) {
-    let times = order.map_or(0, |order| order.lines.iter().filter(|(found, _)| *found == line).count());
+/// Counts a confirmed line or row that a node does not have, or has more than once.
+const fn count(report: &mut Report, times: usize) {
     match times {
         0 => report.lost += 1,
         1 => {}

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use es_core::EventId;
 use serde::{Deserialize, Serialize};
 
+use crate::loan::{CaseId, Loan, Step};
 use crate::order::{LineId, Order, OrderId};
 
 /// What a node needs to start; the first line that it reads.
@@ -22,7 +23,7 @@ pub(crate) struct Start {
 }
 
 /// A request to a node.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Request {
     /// Add a line to an order.
@@ -34,10 +35,19 @@ pub(crate) enum Request {
         /// The number of pieces.
         quantity: u32,
     },
+    /// Take a step of a case.
+    Take {
+        /// The case.
+        case: CaseId,
+        /// The step.
+        step: Step,
+    },
     /// Return what the node has.
     Status,
     /// Return all orders.
     Orders,
+    /// Return all cases.
+    Loans,
     /// Read the log, and check that each event follows the one that its client had seen.
     Check,
 }
@@ -53,8 +63,10 @@ pub(crate) enum Answer {
         /// The origin of its events.
         origin: String,
     },
-    /// The line is stored.
+    /// The line or the step is stored.
     Added,
+    /// The node does not have the preceding step of the case yet. Nothing was stored.
+    Stale,
     /// What the node has.
     Status {
         /// For each origin, the last sequence.
@@ -62,6 +74,8 @@ pub(crate) enum Answer {
     },
     /// All orders.
     Orders(BTreeMap<OrderId, Order>),
+    /// All cases.
+    Loans(BTreeMap<CaseId, Loan>),
     /// The result of the check.
     Checked {
         /// The number of events.

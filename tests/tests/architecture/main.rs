@@ -48,10 +48,11 @@ fn crates_depend_on_each_other_as_the_map_draws() {
         ("es-log", vec!["es-core"]),
         ("es-rocksdb", vec!["es-core"]),
         ("es-replication", vec!["es-core"]),
+        ("es-node", vec!["es-core", "es-replication", "es-rocksdb"]),
         ("es-personal", vec!["es-core"]),
         ("es-crdt", vec!["es-core"]),
         ("es-saga", vec!["es-core", "es-macros"]),
-        ("es-cli", vec!["es-core", "es-rocksdb", "es-tool"]),
+        ("es-cli", vec!["es-core", "es-replication", "es-rocksdb", "es-tool"]),
         ("es-http", vec!["es-core"]),
         ("es-tool", vec![]),
         ("es-bench", vec!["es-core", "es-log", "es-replication", "es-rocksdb", "es-saga", "es-tool"]),
@@ -65,7 +66,7 @@ fn crates_depend_on_each_other_as_the_map_draws() {
         ("order-service", vec!["es-core", "es-http", "es-rocksdb", "es-saga", "es-tool"]),
         ("outbox", vec!["es-core", "es-rocksdb", "order-service"]),
         ("sqlite-projection", vec!["es-core", "es-rocksdb", "order-service"]),
-        ("geo-orders", vec!["es-core", "es-replication", "es-rocksdb"]),
+        ("geo-orders", vec!["es-core", "es-node", "es-replication", "es-tool"]),
         ("xtask", vec![]),
     ];
     let expected: BTreeMap<String, BTreeSet<String>> = expected

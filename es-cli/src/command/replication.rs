@@ -1,0 +1,119 @@
+//! The command `replication status`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use es_core::Timestamp;
+use es_core::model::VectorClock;
+use es_replication::{LinkState, LinkStatus, MemberStatus, OriginStatus, ReplicationStatus, RunningStatus};
+use es_rocksdb::ReadOnlyStore;
+use es_tool::text::table;
+
+use crate::answer::print;
+use crate::failure::Failure;
+use crate::service::Target;
+use crate::text::{excerpt, format_bytes, format_time, quoted};
+
+pub(super) async fn status(target: &Target, json: bool) -> Result<(), Failure> {
+    let status = match target {
+        Target::Directory(directory) => {
+            let store = ReadOnlyStore::open(directory).await?;
+            ReplicationStatus::read(&store).await?.ok_or_else(|| no_replica(directory))?
+        }
+        Target::Service(service) => service.get("/replication", &[]).await?,
+    };
+    print(json, || to_text(&status), &status)
+}
+
+fn no_replica(directory: &Path) -> Failure {
+    Failure::Absent(format!(
+        "the store in {} is no replica: no node has opened it for replication; see `es --store {} info`",
+        directory.display(),
+        quoted(&directory.display().to_string())
+    ))
+}
+
+fn to_text(status: &ReplicationStatus) -> String {
+    let list = |names: Vec<String>| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    let categories = status.categories.iter().map(ToString::to_string).collect();
+    let mut rows = vec![
+        ["node".to_owned(), status.node.clone()],
+        ["origin".to_owned(), status.origin.to_string()],
+        ["categories".to_owned(), list(categories)],
+        ["pulled from".to_owned(), list(status.peers.clone())],
+    ];
+    if status.is_restored {
+        rows.push(["next start".to_owned(), "takes a new origin: the store was restored from a backup".to_owned()]);
+    }
+    if let Some(running) = &status.running {
+        rows.push(["stable events".to_owned(), stable(running.stable.as_ref())]);
+        rows.push(["blocked by".to_owned(), running.blocked_by.clone().unwrap_or_else(|| "no member".to_owned())]);
+    }
+    let mut text = table(["property", "value"], 2, rows).to_string();
+    if !status.origins.is_empty() {
+        text += &format!("\n\n{}", origins(&status.origins));
+    }
+    if let Some(RunningStatus { links, members, time, .. }) = &status.running {
+        text += &format!("\n\n{}", member_table(members));
+        if !links.is_empty() {
+            text += &format!("\n\n{}", link_table(links, *time));
+        }
+        for (peer, failure) in links.iter().filter_map(|link| Some((&link.peer, link.failure.as_ref()?))) {
+            text += &format!("\n{peer}: {}", excerpt(failure));
+        }
+    }
+    text
+}
+
+fn origins(origins: &[OriginStatus]) -> String {
+    let rows = origins.iter().map(|known| {
+        let own = if known.is_own { "this node" } else { "" };
+        [known.origin.to_string(), known.sequence.to_string(), format_time(known.time), own.to_owned()]
+    });
+    table(["origin", "events", "last event", "decided by"], 3, rows).to_string()
+}
+
+fn member_table(members: &[MemberStatus]) -> String {
+    let rows = members.iter().map(|member| {
+        let missing = member.missing_events.map_or_else(|| "unknown".to_owned(), |missing| missing.to_string());
+        [member.name.clone(), missing, optional_time(member.reported_at)]
+    });
+    table(["member", "missing events", "reported"], 2, rows).to_string()
+}
+
+fn link_table(links: &[LinkStatus], now: Timestamp) -> String {
+    let rows = links.iter().map(|link| {
+        let lag_bytes = link.lag_bytes.map_or_else(|| "-".to_owned(), |bytes| format!("about {}", format_bytes(bytes)));
+        let current = link.lag_time(now).map_or_else(|| "never".to_owned(), seconds_ago);
+        let received = format!("{} ({})", link.events + link.held, format_bytes(link.bytes));
+        [link.peer.clone(), state(link.state).to_owned(), link.lag_events.to_string(), lag_bytes, current, received]
+    });
+    table(["link to", "state", "lag", "lag bytes", "was current", "received"], 5, rows).to_string()
+}
+
+fn stable(stable: Option<&VectorClock>) -> String {
+    match stable {
+        Some(stable) => stable.iter().map(|dot| dot.sequence.get()).sum::<u64>().to_string(),
+        None => "unknown: a member has not reported since the start".to_owned(),
+    }
+}
+
+const fn state(state: LinkState) -> &'static str {
+    match state {
+        LinkState::Disconnected => "disconnected",
+        LinkState::CatchingUp => "catching up",
+        LinkState::Current => "current",
+        LinkState::ClockAhead => "clock ahead",
+        LinkState::Forked => "forked",
+        LinkState::Failed => "failed",
+        _ => "other",
+    }
+}
+
+fn seconds_ago(age: Duration) -> String {
+    format!("{} s ago", age.as_secs())
+}
+
+fn optional_time(time: Option<Timestamp>) -> String {
+    time.map_or_else(|| "never".to_owned(), format_time)
+}

@@ -1,0 +1,114 @@
+//! [`Node`]: an open node.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use es_core::model::Category;
+use es_core::{Aggregate, EventStore, Evolve, Repository, StoreError};
+use es_replication::{Link, Monitor, Peer, RecoverError, Recovered, Replica, ReplicationStatus, Server};
+
+use crate::error::UndeclaredAggregate;
+
+/// An open node. If it is dropped, its server and its links end at once.
+#[derive(Debug)]
+pub struct Node {
+    name: String,
+    /// The categories of the aggregates that were added to the builder.
+    declared: BTreeSet<Category>,
+    store: Arc<dyn EventStore>,
+    replica: Replica,
+    peers: Vec<Arc<dyn Peer>>,
+    server: Option<Server>,
+    links: Vec<Link>,
+    monitor: Monitor,
+}
+
+impl Node {
+    pub(crate) fn new(
+        name: String,
+        declared: BTreeSet<Category>,
+        store: Arc<dyn EventStore>,
+        replica: Replica,
+        peers: Vec<Arc<dyn Peer>>,
+        server: Option<Server>,
+        links: Vec<Link>,
+    ) -> Self {
+        let monitor = Monitor::new(&replica, &links);
+        Self { name, declared, store, replica, peers, server, links, monitor }
+    }
+
+    /// Returns the name of the node.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns a repository of an aggregate.
+    ///
+    /// # Errors
+    /// [`UndeclaredAggregate`] if the level of the aggregate is causal or eventual and it was not added to the builder.
+    pub fn repository<A: Aggregate + Evolve>(&self) -> Result<Repository<A>, UndeclaredAggregate> {
+        if A::CONSISTENCY.has_one_order() || self.declared.iter().any(|category| category.as_str() == A::CATEGORY) {
+            return Ok(Repository::new(Arc::clone(&self.store)));
+        }
+        Err(UndeclaredAggregate { category: A::CATEGORY.to_owned() })
+    }
+
+    /// Returns the store.
+    #[must_use]
+    pub const fn store(&self) -> &Arc<dyn EventStore> {
+        &self.store
+    }
+
+    /// Returns the replica, for tokens and waiting.
+    #[must_use]
+    pub const fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// Returns the address on which the node listens; `None` if it does not listen.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.server.as_ref().map(Server::local_addr)
+    }
+
+    /// Returns the status of the node, its links, and the other members.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store fails.
+    pub async fn status(&self) -> Result<ReplicationStatus, StoreError> {
+        self.monitor.status().await
+    }
+
+    /// Returns the monitor, which can be moved to the server that shows the status.
+    #[must_use]
+    pub fn monitor(&self) -> Monitor {
+        self.monitor.clone()
+    }
+
+    /// Waits until this node has every event that its reachable peers had when this was called; see
+    /// [`Replica::recover`]. Call it before the node takes requests, if they must see everything that the group has.
+    ///
+    /// # Errors
+    /// [`RecoverError`] if no peer answers, the events do not arrive in time, or the store fails.
+    pub async fn recover(&self, timeout: Duration) -> Result<Recovered, RecoverError> {
+        self.replica.recover(&self.peers, timeout).await
+    }
+
+    /// Stops the links and the server, and closes the store. Answers that are being sent are completed, for at most 5
+    /// seconds.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be closed.
+    pub async fn stop(self) -> Result<(), StoreError> {
+        for link in self.links {
+            link.stop().await;
+        }
+        if let Some(server) = self.server {
+            server.stop().await;
+        }
+        self.store.close().await
+    }
+}

@@ -1,0 +1,127 @@
+//! [`Source`]: answers other nodes, also while its node opens its store.
+
+use std::sync::Arc;
+
+use es_core::model::{Table, VectorClock};
+use es_core::{CommitError, EventStore, StoreError};
+use tokio::sync::{Mutex, SetOnce, mpsc, oneshot};
+
+use crate::frontiers::Frontiers;
+use crate::page::{Claim, Confirmation, Page, Pull};
+use crate::source::{self, LogSource};
+
+/// The number of claims that wait for a node that opens its store.
+const MAX_QUESTIONS: usize = 64;
+
+/// Answers the requests of other nodes.
+///
+/// A source of [`Replica::source`](crate::Replica::source) answers at once. One of
+/// [`ReplicaOptions::source`](crate::ReplicaOptions::source) answers claims while the store is being opened, and pulls
+/// after [`Replica::with_source`](crate::Replica::with_source).
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The log, once the store is open.
+    log: Arc<SetOnce<LogSource>>,
+    /// The way to the node while it opens its store. `None` if the store was open from the start.
+    opening: Option<mpsc::Sender<Question>>,
+    frontiers: Arc<Frontiers>,
+}
+
+/// A claim, and the way back to the member that asks.
+#[derive(Debug)]
+struct Question {
+    claim: Claim,
+    answer: oneshot::Sender<Result<Confirmation, CommitError>>,
+}
+
+/// The claims that arrive while a node opens its store.
+#[derive(Debug, Clone)]
+pub(crate) struct Questions {
+    receiver: Arc<Mutex<mpsc::Receiver<Question>>>,
+    source: Source,
+}
+
+impl Source {
+    /// Returns the source of an open store.
+    pub(crate) fn new(log: LogSource) -> Self {
+        let log = Arc::new(SetOnce::new_with(Some(log)));
+        Self { log, opening: None, frontiers: Arc::default() }
+    }
+
+    /// Answers from a log from now on. Has no effect if the source answers from a log already.
+    pub(crate) fn open(&self, log: LogSource) {
+        let _ = self.log.set(log);
+    }
+
+    /// Returns what this node knows of the other members.
+    pub(crate) const fn frontiers(&self) -> &Arc<Frontiers> {
+        &self.frontiers
+    }
+
+    /// Stores what a member knows, as its pull says.
+    pub(crate) fn report(&self, member: &str, knowledge: &VectorClock) {
+        self.frontiers.report(member, knowledge);
+    }
+
+    /// Returns the page that answers a pull. If there is no new event, waits for one, for at most the time that the
+    /// pull names. Waits without limit until the store of the node is open.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store fails.
+    pub async fn page(&self, pull: &Pull) -> Result<Page, StoreError> {
+        self.log.wait().await.page(pull).await
+    }
+
+    /// Returns the last event of an origin that this node has, for the member that wants to continue it. Pages that
+    /// this node has requested but not yet stored are discarded: they may have an event that the member has lost, and
+    /// that the answer does not name.
+    ///
+    /// A node that opens its store answers, too, before it has the answers to its own claims: only pulls store events
+    /// of the origin of another node, and no pull runs yet. So nodes that open at the same time confirm each other.
+    ///
+    /// # Errors
+    /// [`CommitError`] if the store fails.
+    pub async fn confirm(&self, claim: Claim) -> Result<Confirmation, CommitError> {
+        tokio::select! {
+            biased;
+            log = self.log.wait() => log.confirm(claim).await,
+            answer = self.ask(claim) => match answer {
+                Some(answer) => answer,
+                // The store has opened in the meantime.
+                None => self.log.wait().await.confirm(claim).await,
+            },
+        }
+    }
+
+    /// Asks the node that opens its store. Returns `None` if it no longer does.
+    async fn ask(&self, claim: Claim) -> Option<Result<Confirmation, CommitError>> {
+        let (answer, answered) = oneshot::channel();
+        self.opening.as_ref()?.send(Question { claim, answer }).await.ok()?;
+        answered.await.ok()
+    }
+}
+
+impl Questions {
+    pub(crate) fn new() -> Self {
+        let (sender, receiver) = mpsc::channel(MAX_QUESTIONS);
+        let source = Source { log: Arc::default(), opening: Some(sender), frontiers: Arc::default() };
+        Self { receiver: Arc::new(Mutex::new(receiver)), source }
+    }
+
+    /// Returns the source whose claims these are.
+    pub(crate) fn source(&self) -> Source {
+        self.source.clone()
+    }
+
+    /// Answers claims from a store that is being opened, until this is dropped.
+    pub(crate) async fn answer(&self, store: &dyn EventStore, table: &Table) -> ! {
+        let mut receiver = self.receiver.lock().await;
+        loop {
+            match receiver.recv().await {
+                // The member may have stopped waiting.
+                Some(Question { claim, answer }) => drop(answer.send(source::confirm(store, table, claim).await)),
+                None => std::future::pending().await,
+            }
+        }
+    }
+}

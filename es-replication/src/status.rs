@@ -1,0 +1,171 @@
+//! [`ReplicationStatus`]: what a store says about its replica. [`Monitor`]: adds what the running node knows of its
+//! links and of the other members.
+
+use std::collections::BTreeSet;
+
+use es_core::model::{Category, Clock, Dot, OriginId, SystemClock, VectorClock};
+use es_core::{EventReader, StoreError, Timestamp};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::frontiers::{Frontier, missing_events};
+use crate::link::{Link, LinkStatus};
+use crate::replica::{self, Replica, rows};
+
+/// The status of a replica.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicationStatus {
+    /// The name of the node.
+    pub node: String,
+    /// The origin of the events that the node decides.
+    pub origin: OriginId,
+    /// Whether the store was restored from a backup since the node had it open, so that the next start takes a new
+    /// origin.
+    pub is_restored: bool,
+    /// The categories whose streams are replicated.
+    pub categories: Vec<Category>,
+    /// What the node has of each origin.
+    pub origins: Vec<OriginStatus>,
+    /// The peers from which the store has stored a page. The store has no list of the members that were declared.
+    pub peers: Vec<String>,
+    /// What only the running node knows. `None` if the status was read from a store.
+    pub running: Option<RunningStatus>,
+}
+
+/// What a node has of an origin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OriginStatus {
+    /// The origin.
+    pub origin: OriginId,
+    /// Whether it is the present origin of this node.
+    pub is_own: bool,
+    /// The sequence of the last event. The node has every event up to it, except those that were removed.
+    pub sequence: u64,
+    /// The physical part of the hybrid time of the last event.
+    pub time: Timestamp,
+}
+
+/// What a running node knows of its links and of the other members.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningStatus {
+    /// The time of the status, by the clock of the node.
+    pub time: Timestamp,
+    /// The links to the peers.
+    pub links: Vec<LinkStatus>,
+    /// The members: this node first, then the others by name.
+    pub members: Vec<MemberStatus>,
+    /// The stable events: for each origin, the last event that every member has. `None` until every member has reported
+    /// what it knows since the start of this node.
+    pub stable: Option<VectorClock>,
+    /// The member without which more events would be stable: one that has not reported yet, otherwise the one that
+    /// lacks the most events. `None` if every member has every event.
+    pub blocked_by: Option<String>,
+}
+
+/// What is known of a member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// The name.
+    pub name: String,
+    /// For each origin, the last event that the member has, as it reported last. `None` if it has not reported since
+    /// the start of this node.
+    pub knowledge: Option<VectorClock>,
+    /// When the member reported. A member reports with each pull, and with each answer to a pull.
+    pub reported_at: Option<Timestamp>,
+    /// The number of events that another member has and this one lacks. `None` if it has not reported.
+    pub missing_events: Option<u64>,
+}
+
+impl ReplicationStatus {
+    /// Reads the status from a store, which may be open read-only. Returns `None` if the store is no replica.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store fails or the rows of the replica are damaged.
+    pub async fn read(store: &dyn EventReader) -> Result<Option<Self>, StoreError> {
+        let table = rows::table()?;
+        let Some(identity) = replica::identity(store, &table).await? else { return Ok(None) };
+        let origins = replica::origins(store, &table).await?.into_iter();
+        let origins = origins.map(|(origin, known)| OriginStatus {
+            origin,
+            is_own: origin == identity.origin,
+            sequence: known.through.get(),
+            time: known.time.physical(),
+        });
+        Ok(Some(Self {
+            node: identity.name,
+            origin: identity.origin,
+            is_restored: identity.log_id != store.log_id(),
+            categories: replica::categories(store, &table).await?.into_iter().collect(),
+            origins: origins.collect(),
+            peers: replica::peers(store, &table).await?,
+            running: None,
+        }))
+    }
+
+    /// Returns for each origin the last event that the node has.
+    #[must_use]
+    pub fn knowledge(&self) -> VectorClock {
+        let dot = |known: &OriginStatus| Some(Dot { origin: known.origin, sequence: known.sequence.try_into().ok()? });
+        self.origins.iter().filter_map(dot).collect()
+    }
+}
+
+/// Returns the status of a running node. Clones are cheap and can be moved to the server that shows the status.
+#[derive(Debug, Clone)]
+pub struct Monitor {
+    replica: Replica,
+    members: BTreeSet<String>,
+    links: Vec<watch::Receiver<LinkStatus>>,
+}
+
+impl Monitor {
+    /// Returns the monitor of a replica with these links. The members are this node and the peers of the links.
+    #[must_use]
+    pub fn new<'a>(replica: &Replica, links: impl IntoIterator<Item = &'a Link>) -> Self {
+        let links: Vec<_> = links.into_iter().map(Link::watch).collect();
+        let members = links.iter().map(|link| link.borrow().peer.clone()).collect();
+        Self { replica: replica.clone(), members, links }
+    }
+
+    /// Returns the status. Reads the rows of the replica.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store fails.
+    pub async fn status(&self) -> Result<ReplicationStatus, StoreError> {
+        let status = ReplicationStatus::read(&**self.replica.store()).await?;
+        let mut status = status.ok_or_else(|| rows::damaged("s", &[]))?;
+        let time = SystemClock::new().now();
+        let links = self.links.iter().map(|link| link.borrow().clone()).collect();
+        let own = Frontier { knowledge: status.knowledge(), reported_at: time };
+        let mut frontiers = self.replica.source().frontiers().all();
+        let others = self.members.iter().map(|name| (name.clone(), frontiers.remove(name)));
+        let members: Vec<_> = [(status.node.clone(), Some(own))].into_iter().chain(others).collect();
+        status.running = Some(RunningStatus::new(time, links, members));
+        Ok(status)
+    }
+}
+
+impl RunningStatus {
+    fn new(time: Timestamp, links: Vec<LinkStatus>, members: Vec<(String, Option<Frontier>)>) -> Self {
+        let reported = || members.iter().filter_map(|(_, frontier)| Some(&frontier.as_ref()?.knowledge));
+        let mut all = VectorClock::new();
+        reported().for_each(|knowledge| all.merge(knowledge));
+        let is_complete = members.iter().all(|(_, frontier)| frontier.is_some());
+        let stable = is_complete.then(|| {
+            let least = |dot: Dot| reported().map(|knowledge| knowledge.get(dot.origin)).min().flatten();
+            all.iter().filter_map(|dot| Some(Dot { sequence: least(dot)?, ..dot })).collect()
+        });
+        let members = members.into_iter().map(|(name, frontier)| MemberStatus {
+            name,
+            missing_events: frontier.as_ref().map(|frontier| missing_events(&frontier.knowledge, &all)),
+            reported_at: frontier.as_ref().map(|frontier| frontier.reported_at),
+            knowledge: frontier.map(|frontier| frontier.knowledge),
+        });
+        let members: Vec<_> = members.collect();
+        // A member that has not reported comes last, as the one that lacks the most.
+        let missing = |member: &MemberStatus| member.missing_events.unwrap_or(u64::MAX);
+        let blocking = members.iter().max_by_key(|member| missing(member)).filter(|member| missing(member) > 0);
+        let blocked_by = blocking.map(|member| member.name.clone());
+        Self { time, links, members, stable, blocked_by }
+    }
+}
