@@ -6,7 +6,7 @@
 //! # #[event(name = "counted")]
 //! # struct Counted(u64);
 //! # #[derive(Clone, Debug, Aggregate)]
-//! # #[aggregate(category = "counter", id = u64, event = Counted, consistency = "causal")]
+//! # #[aggregate(category = "counter", id = u64, event = Counted, consistency = "causal", conflict = "canonical")]
 //! # struct Counter(u64);
 //! # impl Evolve for Counter {
 //! #     fn initial(_: &u64) -> Self { Self(0) }

@@ -19,7 +19,7 @@ const NAMES: [&str; 3] = ["n1", "n2", "n3"];
 struct Counted(u64);
 
 #[derive(Clone, Debug, Aggregate)]
-#[aggregate(category = "counter", id = u64, event = Counted, consistency = "causal")]
+#[aggregate(category = "counter", id = u64, event = Counted, consistency = "causal", conflict = "canonical")]
 struct Counter(u64);
 
 impl Evolve for Counter {

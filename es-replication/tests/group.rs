@@ -23,7 +23,7 @@ const NAMES: [&str; 3] = ["a", "b", "c"];
 struct Counted(u64);
 
 #[derive(Clone, Debug, Aggregate)]
-#[aggregate(category = "counter", id = u64, event = Counted, consistency = "causal")]
+#[aggregate(category = "counter", id = u64, event = Counted, consistency = "causal", conflict = "canonical")]
 struct Counter(u64);
 
 impl Evolve for Counter {

@@ -20,7 +20,7 @@ struct Counted {
 }
 
 #[derive(Debug, Clone, Aggregate)]
-#[aggregate(category = "counter", id = u64, event = Counted, consistency = "causal")]
+#[aggregate(category = "counter", id = u64, event = Counted, consistency = "causal", conflict = "canonical")]
 struct Counter;
 
 impl Evolve for Counter {

@@ -9,6 +9,7 @@ use crate::aggregate::{Aggregate, RawEvents, Repository, Resolve};
 use crate::consumer::group::StartAt;
 use crate::consumer::lifecycle::StartError;
 use crate::consumer::reactor::{ReactError, Reactor, ReactorContext, ReactorRunner, RunningReactor};
+use crate::consumer::scope::DeliveryScope;
 use crate::model::{ConflictAnswer, RecordedEvent};
 use crate::store::{Query, QueryItem};
 
@@ -94,7 +95,10 @@ impl<A: Resolve> Resolver<A> {
     /// Returns the reactor. Every node examines every event, whichever node it originated on: the two events of a
     /// conflict have different origins, and a node may be gone before it has received the event of the other.
     fn runner(self) -> ReactorRunner<Examine<A>> {
-        ReactorRunner::new(Examine(self.repository)).named(Self::name()).start_at(StartAt::Beginning)
+        ReactorRunner::new(Examine(self.repository))
+            .named(Self::name())
+            .scope(DeliveryScope::EveryNode)
+            .start_at(StartAt::Beginning)
     }
 
     /// Returns the name under which the progress is stored.

@@ -20,7 +20,7 @@ use crate::projection::{CurrentState, Projection, StateView};
 /// use es_core::testing::given_events;
 ///
 /// #[derive(Clone, Aggregate)]
-/// #[aggregate(category = "task", id = u64, event = TaskDone, consistency = "causal")]
+/// #[aggregate(category = "task", id = u64, event = TaskDone, consistency = "causal", conflict = "canonical")]
 /// struct Task;
 ///
 /// const DONE: View<(), u64> = View::new("done");

@@ -37,7 +37,7 @@ use crate::store::Query;
 /// #     #[event(name = "task-done")] Done,
 /// # }
 /// # #[derive(Clone, Aggregate)]
-/// # #[aggregate(category = "task", id = u64, event = TaskEvent, consistency = "causal")]
+/// # #[aggregate(category = "task", id = u64, event = TaskEvent, consistency = "causal", conflict = "canonical")]
 /// # struct Task { title: String, is_done: bool }
 /// # impl Evolve for Task {
 /// #     fn initial(_: &u64) -> Self { Self { title: String::new(), is_done: false } }

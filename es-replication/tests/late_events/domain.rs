@@ -25,7 +25,7 @@ pub(crate) enum OrderEvent {
 
 /// An order that every node may change.
 #[derive(Clone, Debug, Default, PartialEq, Aggregate)]
-#[aggregate(category = "order", id = u64, event = OrderEvent, consistency = "causal")]
+#[aggregate(category = "order", id = u64, event = OrderEvent, consistency = "causal", conflict = "canonical")]
 pub(crate) struct Order {
     pub(crate) pieces: u64,
     pub(crate) name: String,
@@ -60,7 +60,7 @@ pub(crate) struct Issued {
 
 /// The invoices of an order, which a reactor or a process issues.
 #[derive(Clone, Debug, Default, PartialEq, Aggregate)]
-#[aggregate(category = "invoice", id = u64, event = Issued, consistency = "causal")]
+#[aggregate(category = "invoice", id = u64, event = Issued, consistency = "causal", conflict = "canonical")]
 pub(crate) struct Invoices {
     pub(crate) count: usize,
     pub(crate) pieces: u64,

@@ -37,7 +37,14 @@ pub(crate) struct StepTaken {
 
 /// A case: a loan application and the work on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Aggregate)]
-#[aggregate(category = "loan", id = CaseId, event = StepTaken, consistency = "causal", snapshot(every = 20))]
+#[aggregate(
+    category = "loan",
+    id = CaseId,
+    event = StepTaken,
+    consistency = "causal",
+    conflict = "canonical",
+    snapshot(every = 20)
+)]
 pub(crate) struct Loan {
     /// The rows of the case in the order of the fold.
     pub(crate) rows: Vec<u64>,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 struct Done;
 
 #[derive(Clone, Aggregate)]
-#[aggregate(category = "task", id = u64, event = Done, consistency = "causal")]
+#[aggregate(category = "task", id = u64, event = Done, consistency = "causal", conflict = "canonical")]
 struct Task;
 
 impl Evolve for Task {
