@@ -60,7 +60,9 @@
 //! - **Sessions**: see [`Token`].
 //! - **Identity**: a node that lost events takes a new origin; see [`ReplicaOptions::member`].
 //!
-//! Optimistic concurrency is per node: two nodes can accept the next event of one stream at the same time.
+//! Optimistic concurrency is per node: two nodes can accept the next event of one stream at the same time. The
+//! declaration of the aggregate states the answer to such a conflict: `conflict = "canonical"`, or `conflict =
+//! "resolve"` with [`es_core::Resolve`] and a [`Resolver`](es_core::Resolver) on every node.
 //!
 //! The design follows Demers et al. 1987 (anti-entropy), Kulkarni et al. 2014 (hybrid logical clocks), and Terry et al.
 //! 1994 (session guarantees).

@@ -121,7 +121,6 @@ impl<A: Resolve> Reactor for Examine<A> {
     }
 
     async fn react(&self, event: &RecordedEvent, _: &ReactorContext) -> Result<(), ReactError> {
-        self.0.answer_conflicts_of(event).await?;
-        Ok(())
+        Ok(self.0.answer_conflicts_of(event).await?)
     }
 }

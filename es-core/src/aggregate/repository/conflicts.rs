@@ -1,9 +1,9 @@
 //! Finds the conflicts of an event of a replicated stream, and answers them.
 //!
 //! A conflict is a pair of events that were decided without knowing of each other. The pair is the same on every node,
-//! whatever other events the node has, so its dots identify the conflict. Each event is examined once, against the
-//! events that the node stored before it. Every pair of stored events is therefore examined: when the node has stored
-//! the second of them, which may be the first in canonical order.
+//! whatever other events the node has, so its dots identify the conflict. Each event is examined against the events
+//! that the node stored before it. Every pair is therefore examined after the node has stored the second of its events,
+//! which may be the first in canonical order.
 
 use std::convert::Infallible;
 use std::ops::ControlFlow;
@@ -20,15 +20,13 @@ use crate::model::{Dot, EventView, OriginId, RecordedEvent, Stamp, VectorClock};
 use crate::store::StreamRead;
 
 impl<A: Resolve> Repository<A> {
-    /// Answers the conflicts of a recorded event with the events that this node stored before it. Returns the number of
-    /// conflicts for which [`Resolve::resolve`] returned events.
-    pub(crate) async fn answer_conflicts_of(&self, record: &RecordedEvent) -> Result<u64, ExecuteError<Infallible>> {
+    /// Answers the conflicts of a recorded event with the events that this node stored before it.
+    pub(crate) async fn answer_conflicts_of(&self, record: &RecordedEvent) -> Result<(), ExecuteError<Infallible>> {
         let stream = &record.stream;
-        let Some((id, stamp)) = A::id_of(stream).zip(record.data.stamp.as_deref()) else { return Ok(0) };
+        let Some((id, stamp)) = A::id_of(stream).zip(record.data.stamp.as_deref()) else { return Ok(()) };
         let mut loaded = self.load_stream(&id, stream).await?;
         let others = self.loader.conflicting_with(record, stamp, &loaded).await?;
         let event = Arc::new(decode::<A>(record.into())?);
-        let mut answered = 0;
         for other in others {
             let Some(dot) = other.data.stamp.as_ref().map(|stamp| stamp.dot) else { continue };
             let other_event = Arc::new(decode::<A>((&other).into())?);
@@ -43,11 +41,10 @@ impl<A: Resolve> Repository<A> {
             }
             let executed = self.execute(&id, command).answering(earlier, later)?.await?;
             tracing::debug!(%stream, %earlier, %later, outcome = ?executed.outcome, "conflict answered");
-            answered += 1;
             // Not the state of `executed`, which is a past state if another node has answered the conflict.
             loaded = self.load_stream(&id, stream).await?;
         }
-        Ok(answered)
+        Ok(())
     }
 }
 
