@@ -2,7 +2,7 @@
 //! registration of a projection requires.
 
 use crate::model::{CanonicalOrder, SingleOrder};
-use crate::projection::{CurrentState, Projection, StateView};
+use crate::projection::Projection;
 
 /// Declares how a projection handles late events: events of a replicated aggregate that arrive on this node after
 /// events that follow them in canonical order.
@@ -53,7 +53,7 @@ pub trait HandlesLateEvents: Projection {
 }
 
 /// How a projection [handles late events](HandlesLateEvents). The trait is sealed.
-pub trait LateEventsMode: sealed::Sealed + 'static {}
+pub trait LateEventsMode: sealed::SealedMode + 'static {}
 
 /// Events are applied in the order of their arrival, which differs between nodes.
 ///
@@ -65,7 +65,7 @@ pub trait LateEventsMode: sealed::Sealed + 'static {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Arrival;
 
-impl sealed::Sealed for Arrival {}
+impl sealed::SealedMode for Arrival {}
 impl LateEventsMode for Arrival {}
 
 /// A projection that can be registered for a source with the order `O`.
@@ -85,16 +85,14 @@ pub trait AcceptsOrder<O>: sealed::Accepts<O> {}
 
 impl<P: Projection> AcceptsOrder<SingleOrder> for P {}
 impl<P: HandlesLateEvents> AcceptsOrder<CanonicalOrder> for P {}
-impl<V: StateView> AcceptsOrder<CurrentState> for V {}
 
-mod sealed {
-    use super::{CanonicalOrder, CurrentState, HandlesLateEvents, Projection, SingleOrder, StateView};
+pub(super) mod sealed {
+    use super::{CanonicalOrder, HandlesLateEvents, Projection, SingleOrder};
 
-    pub trait Sealed {}
+    pub trait SealedMode {}
 
     pub trait Accepts<O> {}
 
     impl<P: Projection> Accepts<SingleOrder> for P {}
     impl<P: HandlesLateEvents> Accepts<CanonicalOrder> for P {}
-    impl<V: StateView> Accepts<CurrentState> for V {}
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::aggregate::source::SourceEvents;
 use crate::aggregate::{Aggregate, Evolve, Source};
 use crate::model::{RecordedEvent, StreamId};
+use crate::projection::late::{AcceptsOrder, sealed};
 use crate::projection::states::StateLoader;
 use crate::projection::view::{View, ViewKey};
 use crate::projection::{ApplyError, ProjectedContext, Projection, Rows};
@@ -138,6 +139,9 @@ impl<V: StateView> Projection for V {
         stream.map_or(Ok(()), |stream| write_row::<V>(stream, rows))
     }
 }
+
+impl<V: StateView> sealed::Accepts<CurrentState> for V {}
+impl<V: StateView> AcceptsOrder<CurrentState> for V {}
 
 /// Writes the row of the aggregate with this stream, or removes it.
 fn write_row<V: StateView>(stream: &StreamId, rows: &mut Rows) -> Result<(), ApplyError> {

@@ -19,7 +19,7 @@ use crate::testing::projected::{GivenEvents, Projected, selected};
 const MAX_ORDERS: usize = 2_000;
 
 /// An order of arrival: the indexes of the records of all nodes.
-type Order = Vec<usize>;
+type ArrivalOrder = Vec<usize>;
 
 impl GivenEvents {
     /// Applies the events in every order in which they can arrive on a node, and expects the same rows each time. The
@@ -58,8 +58,8 @@ impl GivenEvents {
     }
 
     /// Returns all orders, or some of them if there are too many.
-    fn orders(&self) -> Vec<Order> {
-        let nodes: Vec<Order> = self.nodes.iter().map(|node| node.records.clone().collect()).collect();
+    fn orders(&self) -> Vec<ArrivalOrder> {
+        let nodes: Vec<ArrivalOrder> = self.nodes.iter().map(|node| node.records.clone().collect()).collect();
         let mut orders = Vec::new();
         add_orders(&nodes, &mut vec![0; nodes.len()], &mut Vec::new(), &mut orders);
         if orders.len() > MAX_ORDERS {
@@ -133,7 +133,7 @@ impl GivenEvents {
 
 /// Adds the orders that begin with `order`, which has the first `taken` events of each node. Stops after
 /// [`MAX_ORDERS`] orders.
-fn add_orders(nodes: &[Order], taken: &mut [usize], order: &mut Order, orders: &mut Vec<Order>) {
+fn add_orders(nodes: &[ArrivalOrder], taken: &mut [usize], order: &mut ArrivalOrder, orders: &mut Vec<ArrivalOrder>) {
     if orders.len() > MAX_ORDERS {
         return;
     }
@@ -153,7 +153,7 @@ fn add_orders(nodes: &[Order], taken: &mut [usize], order: &mut Order, orders: &
 }
 
 /// Draws an order, each with the same probability.
-fn random_order(nodes: &[Order], entropy: &SeededEntropy) -> Order {
+fn random_order(nodes: &[ArrivalOrder], entropy: &SeededEntropy) -> ArrivalOrder {
     let mut remaining: Vec<&[usize]> = nodes.iter().map(Vec::as_slice).collect();
     let mut order = Vec::new();
     loop {

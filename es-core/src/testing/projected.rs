@@ -27,7 +27,7 @@ pub fn given_events() -> GivenEvents {
 
 /// A node and its events.
 #[derive(Debug, Clone)]
-pub(super) struct Node {
+pub(super) struct NodeEvents {
     pub(super) name: String,
     /// The indexes of its records.
     pub(super) records: std::ops::Range<usize>,
@@ -39,7 +39,7 @@ pub struct GivenEvents {
     pub(super) records: Vec<RecordedEvent>,
     /// The nodes, in the order of [`on_node`](Self::on_node). The records before those of the first node are known to
     /// all.
-    pub(super) nodes: Vec<Node>,
+    pub(super) nodes: Vec<NodeEvents>,
     now: Timestamp,
     metadata: Metadata,
 }
@@ -64,7 +64,7 @@ impl GivenEvents {
     #[must_use]
     pub fn on_node(mut self, name: impl Into<String>) -> Self {
         let end = self.records.len();
-        self.nodes.push(Node { name: name.into(), records: end..end });
+        self.nodes.push(NodeEvents { name: name.into(), records: end..end });
         self
     }
 

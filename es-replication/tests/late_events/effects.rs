@@ -75,7 +75,7 @@ async fn each_letter_is_sent_by_the_node_on_which_its_event_originated() {
 }
 
 #[tokio::test]
-async fn every_node_sends_its_letter_if_the_scope_says_so() {
+async fn every_node_sends_its_letter_with_the_scope_every_node() {
     let (nodes, sent) = (nodes().await, Letters::default());
     nodes[0].place(7, 1).await;
     exchange(&nodes).await;

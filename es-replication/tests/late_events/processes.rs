@@ -87,8 +87,8 @@ async fn phases(nodes: &[Node], order: u64) -> Vec<ProcessPhase> {
     phases
 }
 
-/// R2: a process manager appends to another replicated aggregate. Each order is billed once, on the node on which it was
-/// placed, also if this node is restarted under a new origin before it has handled the order.
+/// R2: a process manager appends to another replicated aggregate. Each order is billed once, on the node on which it
+/// was placed, also if this node is restarted under a new origin before it has handled the order.
 #[tokio::test]
 async fn r2_a_process_that_writes_to_another_aggregate_loses_nothing_and_stays_idempotent() {
     let [a, b, c] = nodes().await;
@@ -140,7 +140,7 @@ async fn a_process_receives_events_of_other_nodes_for_its_instances() {
 }
 
 #[tokio::test]
-async fn every_node_has_its_own_instance_if_the_scope_says_so() {
+async fn every_node_has_its_own_instance_with_the_scope_every_node() {
     let nodes = nodes().await;
     nodes[0].place(1, 1).await;
     exchange(&nodes).await;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::consumer::group::rows::{Parked, Stored};
 use crate::consumer::group::shared::GroupCore;
-use crate::consumer::group::state::{Arrival, Changes, ReplaySelection};
+use crate::consumer::group::state::{Changes, ReadEvent, ReplaySelection};
 use crate::consumer::group::store_retry::STORE_RETRY;
 use crate::consumer::group::{Includes, KeyOf};
 use crate::consumer::lifecycle::GroupError;
@@ -344,6 +344,6 @@ impl Drop for Driver {
 }
 
 /// Returns the input of the state for an event.
-fn arrival(key: &KeyOf, event: RecordedEvent) -> Arrival<Arc<RecordedEvent>> {
-    Arrival { position: event.position, id: event.data.id, key: key(&event), content: Arc::new(event) }
+fn arrival(key: &KeyOf, event: RecordedEvent) -> ReadEvent<Arc<RecordedEvent>> {
+    ReadEvent { position: event.position, id: event.data.id, key: key(&event), content: Arc::new(event) }
 }

@@ -45,7 +45,7 @@ pub(crate) struct Now {
 
 /// An event that enters the state; `T` is the content of a delivery.
 #[derive(Debug, Clone)]
-pub(crate) struct Arrival<T> {
+pub(crate) struct ReadEvent<T> {
     pub(crate) position: Position,
     pub(crate) id: EventId,
     pub(crate) key: String,
@@ -160,7 +160,7 @@ impl<T: Clone> GroupState<T> {
     }
 
     /// Takes events from the log, in order. `scanned` is the position up to which the log was scanned for them.
-    pub(crate) fn take(&mut self, events: impl IntoIterator<Item = Arrival<T>>, scanned: Option<Position>, now: Now) {
+    pub(crate) fn take(&mut self, events: impl IntoIterator<Item = ReadEvent<T>>, scanned: Option<Position>, now: Now) {
         for event in events {
             if self.in_flight.take(event.position) {
                 self.enter(event, false);
@@ -182,7 +182,7 @@ impl<T: Clone> GroupState<T> {
     }
 
     /// Takes a parked event for a replay.
-    pub(crate) fn take_replay(&mut self, event: Arrival<T>) {
+    pub(crate) fn take_replay(&mut self, event: ReadEvent<T>) {
         let is_replaying = self.parked.get(&event.position).is_some_and(|parked| parked.replaying);
         if is_replaying && !self.entries.contains_key(&event.position) {
             self.failures.remove(&event.position);
@@ -374,8 +374,8 @@ impl<T: Clone> GroupState<T> {
     }
 
     /// Adds a waiting event.
-    fn enter(&mut self, event: Arrival<T>, is_replay: bool) {
-        let Arrival { position, id, key, content } = event;
+    fn enter(&mut self, event: ReadEvent<T>, is_replay: bool) {
+        let ReadEvent { position, id, key, content } = event;
         let key: Arc<str> = key.into();
         self.keys.entry(Arc::clone(&key)).or_default().insert(position);
         let status = EntryStatus::Waiting { not_before: Duration::ZERO };

@@ -21,8 +21,8 @@ fn bounds(is_ordered: bool) -> GroupBounds {
     GroupBounds { is_ordered, capacity: 8, attempts: 3, parked: 100, answer_within: Some(Duration::from_secs(10)) }
 }
 
-fn event(position: u64, key: &str) -> Arrival<()> {
-    Arrival { position: at(position), id: EventId::new(), key: key.to_owned(), content: () }
+fn event(position: u64, key: &str) -> ReadEvent<()> {
+    ReadEvent { position: at(position), id: EventId::new(), key: key.to_owned(), content: () }
 }
 
 fn state(bounds: GroupBounds, events: &[(u64, &str)]) -> GroupState<()> {
@@ -315,7 +315,7 @@ fn a_replay_that_is_delivered_cannot_be_skipped_and_keeps_no_failures() {
 struct Simulation {
     random: Random,
     is_ordered: bool,
-    log: Vec<Arrival<()>>,
+    log: Vec<ReadEvent<()>>,
     state: GroupState<()>,
     stored: Stored,
     parked_rows: BTreeMap<Position, Parked>,
@@ -443,7 +443,7 @@ impl Simulation {
         assert_eq!(self.parked_rows.values().collect::<Vec<_>>(), self.state.parked().values().collect::<Vec<_>>());
         self.acked.values_mut().for_each(|is_written| *is_written = true);
         self.last_acked.values_mut().for_each(|(_, is_written)| *is_written = true);
-        let finished = |e: &&Arrival<()>| {
+        let finished = |e: &&ReadEvent<()>| {
             self.acked.contains_key(&e.position)
                 || self.parked_rows.contains_key(&e.position)
                 || self.skipped.contains(&e.position)

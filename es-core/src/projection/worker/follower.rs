@@ -86,7 +86,7 @@ impl<E: Into<FollowError>> From<E> for CommitRefusal {
 /// The result of applying events in memory.
 pub(super) enum BatchResult {
     /// The first `count` events are applied to `rows`.
-    Applied { count: usize, rows: Rows },
+    Applied { count: usize, rows: Box<Rows> },
     /// The first event cannot be applied, for this reason.
     Failed(String),
 }
@@ -314,7 +314,7 @@ impl<P: Projection> Follower<P> {
                     let blocked = candidates[..count].iter().filter(|(key, _)| parked_keys.contains(key));
                     let parked_rows: Vec<_> =
                         blocked.map(|(key, event)| self.parked_row(key, event)).collect::<Result<_, _>>()?;
-                    match self.commit(Some(rows), parked_rows, checkpoint).await {
+                    match self.commit(Some(*rows), parked_rows, checkpoint).await {
                         Ok(()) => {
                             self.count_parked(&candidates[..count], &parked_keys);
                             return Ok(count);
@@ -410,7 +410,7 @@ impl<P: Projection> Follower<P> {
                 // The events before the failed one are committed first, so that its retries do not delay them.
                 Some((index, _)) => count = index,
                 None if count > 1 && bytes_of(&rows) > self.pipeline.options.commit_bytes => count /= 2,
-                None => return Ok(BatchResult::Applied { count, rows }),
+                None => return Ok(BatchResult::Applied { count, rows: Box::new(rows) }),
             }
         }
     }

@@ -105,7 +105,7 @@ impl<P: Projection> Follower<P> {
                     };
                     let applied = rows.iter().zip(&events).filter(|(_, event)| is_applied(event));
                     let deletions: Vec<_> = applied.map(|(row, _)| delete(row.key.clone())).collect();
-                    match self.commit(Some(changes), deletions, None).await {
+                    match self.commit(Some(*changes), deletions, None).await {
                         Ok(()) => {
                             conflicts = 0;
                             continue;
