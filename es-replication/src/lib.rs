@@ -76,6 +76,7 @@ mod node_files;
 mod page;
 mod peer;
 mod replica;
+mod rows;
 mod source;
 mod status;
 mod target;

@@ -13,7 +13,7 @@ use es_core::store::{LogRead, Query, QueryItem, RowScan};
 use es_core::{Commit, CommitError, EventId, EventStore, Position, RecordedEvent, StoreError};
 
 use crate::page::{Claim, Confirmation, ForeignEvent, Item, Page, Pull};
-use crate::replica::{categories, knowledge, rows};
+use crate::rows;
 
 /// The number of events that a source reads at once.
 const BATCH: u64 = 256;
@@ -65,7 +65,7 @@ impl LogSource {
 
     /// Returns for each origin the last event that is both here and in `other`, with its id.
     async fn common_ids(&self, other: &VectorClock) -> Result<Vec<(Dot, EventId)>, StoreError> {
-        let (mut ids, own) = (Vec::new(), knowledge(&*self.store, &self.table).await?);
+        let (mut ids, own) = (Vec::new(), rows::knowledge(&*self.store, &self.table).await?);
         for Dot { origin, sequence } in other.iter() {
             let Some(through) = own.get(origin) else { continue };
             let last = Dot { origin, sequence: through.min(sequence) };
@@ -83,7 +83,7 @@ impl LogSource {
     async fn build(&self, pull: &Pull, start: Option<Position>) -> Result<Option<Page>, StoreError> {
         // ORDER: the knowledge, then the end of the page, then the categories. So the page covers the knowledge, and
         // the query selects every replicated event of the page: an event and the row of its category are one commit.
-        let knowledge = knowledge(&*self.store, &self.table).await?;
+        let knowledge = rows::knowledge(&*self.store, &self.table).await?;
         let end = self.store.watch_head().current();
         let query = self.query().await?;
         let mut page = PageBuilder::new(&pull.knowledge);
@@ -117,7 +117,7 @@ impl LogSource {
 
     /// Returns the query of all replicated events.
     async fn query(&self) -> Result<Query, StoreError> {
-        let categories = categories(&*self.store, &self.table).await?;
+        let categories = rows::categories(&*self.store, &self.table).await?;
         // An item without categories would select every event.
         let items = (!categories.is_empty()).then(|| QueryItem { categories, ..QueryItem::new() });
         Ok(Query::any_of(items))

@@ -10,7 +10,8 @@ use tokio::sync::watch;
 
 use crate::frontiers::{Frontier, missing_events};
 use crate::link::{Link, LinkStatus};
-use crate::replica::{self, Replica, rows};
+use crate::replica::Replica;
+use crate::rows;
 
 /// The status of a replica.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,8 +84,8 @@ impl ReplicationStatus {
     /// [`StoreError`] if the store fails or the rows of the replica are damaged.
     pub async fn read(store: &dyn EventReader) -> Result<Option<Self>, StoreError> {
         let table = rows::table()?;
-        let Some(identity) = replica::identity(store, &table).await? else { return Ok(None) };
-        let origins = replica::origins(store, &table).await?.into_iter();
+        let Some(identity) = rows::identity(store, &table).await? else { return Ok(None) };
+        let origins = rows::origins(store, &table).await?.into_iter();
         let origins = origins.map(|(origin, known)| OriginStatus {
             origin,
             is_own: origin == identity.origin,
@@ -95,9 +96,9 @@ impl ReplicationStatus {
             node: identity.name,
             origin: identity.origin,
             is_restored: identity.log_id != store.log_id(),
-            categories: replica::categories(store, &table).await?.into_iter().collect(),
+            categories: rows::categories(store, &table).await?.into_iter().collect(),
             origins: origins.collect(),
-            peers: replica::peers(store, &table).await?,
+            peers: rows::peers(store, &table).await?,
             running: None,
         }))
     }

@@ -5,7 +5,7 @@ use es_core::model::{LogPosition, Table};
 use es_core::{Commit, NewEvent};
 
 use crate::page::{ForeignEvent, Item, Page};
-use crate::replica::rows::{self, Gap, Progress};
+use crate::rows::{self, Gap, Progress};
 
 /// What this node stored of a link when it requested a page.
 #[derive(Debug, Clone)]

@@ -15,9 +15,11 @@ use es_core::store::implement::{DecisionHook, LogView, Replication, RowChange, V
 use es_core::{CommitError, EventData, EventId, RecordedEvent, StoreError, StreamId};
 
 use crate::error::Refusal;
-use crate::replica::NAME;
-use crate::replica::rows::{self, Gap, Head};
 use crate::replica::state::{Admission, State};
+use crate::rows::{self, Gap, Head};
+
+/// The name of the hook.
+pub(super) const NAME: &str = "es.replica";
 
 /// The hook of a replica.
 #[derive(Debug)]

@@ -4,39 +4,31 @@
 //! - `start`: reads the rows of the replica, adopts older events, and decides whether to continue the last origin.
 //! - `hook`: stamps local events and decides on foreign ones. `state`: its decisions, as pure functions.
 //! - `session`: tokens, and waiting for the events of a session. `recover`: waiting for those of the peers.
-//! - `rows`: how the state is stored.
 
 pub(crate) mod hook;
 mod options;
 mod recover;
-pub(crate) mod rows;
 mod session;
 mod start;
 pub(crate) mod state;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use es_core::model::{Category, Dot, OriginId, Table, VectorClock};
-use es_core::store::RowScan;
-use es_core::{Commit, CommitError, EventReader, EventStore, StoreError};
+use es_core::model::{Dot, OriginId, Table, VectorClock};
+
+use es_core::{Commit, CommitError, EventStore, StoreError};
 
 pub use options::ReplicaOptions;
 pub use recover::{RecoverError, Recovered};
 pub use session::{Token, WaitError};
-pub(crate) use start::identity;
 
 use crate::answer::Source;
 use crate::error::{PeerError, PullError, Refusal, StartError};
 use crate::page::{Item, Page, Pull};
 use crate::peer::Peer;
-use crate::replica::rows::Progress;
+use crate::rows::{self, Progress};
 use crate::source::{LogSource, confirmations, event_id};
 use crate::target::Before;
-
-/// The name of the hook.
-pub(crate) const NAME: &str = "es.replica";
 
 /// A store that replicates the streams of some aggregates. Handles are cheap to clone.
 #[derive(Debug, Clone)]
@@ -69,7 +61,7 @@ impl Replica {
     /// # Errors
     /// [`StartError::NoHook`] if the store was opened without it.
     pub fn new(store: Arc<dyn EventStore>) -> Result<Self, StartError> {
-        if !store.runs_hook(NAME) {
+        if !store.runs_hook(hook::NAME) {
             return Err(StartError::NoHook);
         }
         let table = rows::table()?;
@@ -107,7 +99,7 @@ impl Replica {
     /// # Errors
     /// [`StoreError`] if the store fails.
     pub async fn origin(&self) -> Result<OriginId, StoreError> {
-        let identity = identity(&*self.store, &self.table).await?;
+        let identity = rows::identity(&*self.store, &self.table).await?;
         identity.map(|identity| identity.origin).ok_or_else(|| rows::damaged("s", &[]))
     }
 
@@ -116,7 +108,7 @@ impl Replica {
     /// # Errors
     /// [`StoreError`] if the store fails.
     pub async fn knowledge(&self) -> Result<VectorClock, StoreError> {
-        knowledge(&*self.store, &self.table).await
+        rows::knowledge(&*self.store, &self.table).await
     }
 
     /// Returns the source that answers the pulls of other nodes.
@@ -202,42 +194,4 @@ fn check_gaps(page: &Page) -> Result<(), PeerError> {
         Some(gap) => Err(PeerError::Invalid(format!("a gap of events that the peer does not know: {gap:?}"))),
         None => Ok(()),
     }
-}
-
-/// Returns for each origin the last event that a store has.
-pub(crate) async fn knowledge(store: &dyn EventReader, table: &Table) -> Result<VectorClock, StoreError> {
-    Ok(rows::clock(&origins(store, table).await?))
-}
-
-/// Returns what a store knows of each origin.
-pub(crate) async fn origins(
-    store: &dyn EventReader,
-    table: &Table,
-) -> Result<BTreeMap<OriginId, rows::Known>, StoreError> {
-    let rows = scan(store, table, rows::ORIGINS).await?;
-    rows.iter().map(|row| Ok((rows::origin_of(&row.key)?, rows::Known::decode(&row.value)?))).collect()
-}
-
-/// Returns the present and former origins of the node of a store.
-pub(crate) async fn own_origins(store: &dyn EventReader, table: &Table) -> Result<BTreeSet<OriginId>, StoreError> {
-    let rows = scan(store, table, rows::OWN_ORIGINS).await?;
-    rows.iter().map(|row| rows::origin_of(&row.key)).collect()
-}
-
-/// Returns the replicated categories of a store.
-pub(crate) async fn categories(store: &dyn EventReader, table: &Table) -> Result<BTreeSet<Category>, StoreError> {
-    let rows = scan(store, table, rows::CATEGORIES).await?;
-    rows.iter().map(|row| rows::category_of(&row.key)).collect()
-}
-
-/// Returns the peers from which a store has stored a page, by name.
-pub(crate) async fn peers(store: &dyn EventReader, table: &Table) -> Result<Vec<String>, StoreError> {
-    let rows = scan(store, table, rows::LINKS).await?;
-    rows.iter().map(|row| rows::peer_of(&row.key)).collect()
-}
-
-/// Returns all rows whose key begins with a letter.
-async fn scan(store: &dyn EventReader, table: &Table, letter: u8) -> Result<Vec<es_core::store::Row>, StoreError> {
-    let prefix = Bytes::copy_from_slice(&[letter]);
-    store.rows(RowScan::new(table.clone(), prefix, usize::MAX)).await
 }

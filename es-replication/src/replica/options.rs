@@ -4,14 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
+use es_core::Aggregate;
 use es_core::model::{Category, Clock, Entropy, NameError, SystemClock, SystemEntropy};
-use es_core::store::implement::{PrepareHook, PreparedHook};
-use es_core::{Aggregate, EventStore};
 
 use crate::answer::{Questions, Source};
 use crate::peer::Peer;
-use crate::replica::{NAME, rows, start};
 
 /// The name, the aggregates and the members of a replica. See the [crate documentation](crate) for an example.
 #[derive(Debug, Clone)]
@@ -24,7 +21,7 @@ pub struct ReplicaOptions {
     pub(crate) max_clock_ahead: Duration,
     pub(crate) confirm_timeout: Duration,
     /// The claims of other nodes that open at the same time.
-    questions: Questions,
+    pub(super) questions: Questions,
 }
 
 impl ReplicaOptions {
@@ -107,30 +104,5 @@ impl ReplicaOptions {
     #[must_use]
     pub fn source(&self) -> Source {
         self.questions.source()
-    }
-
-    /// Returns the hook with which the store must be opened.
-    #[must_use]
-    pub fn hook(&self) -> impl PrepareHook + use<> {
-        ReplicaSetup(self.clone())
-    }
-}
-
-/// Prepares the hook of a replica for one store.
-#[derive(Debug)]
-struct ReplicaSetup(ReplicaOptions);
-
-#[async_trait]
-impl PrepareHook for ReplicaSetup {
-    fn name(&self) -> &str {
-        NAME
-    }
-
-    async fn prepare(&self, store: &dyn EventStore) -> Result<PreparedHook, Box<dyn std::error::Error + Send + Sync>> {
-        let table = rows::table()?;
-        tokio::select! {
-            started = start::start(store, &self.0) => Ok(started?),
-            never = self.0.questions.answer(store, &table) => never,
-        }
     }
 }

@@ -11,8 +11,8 @@ use crate::error::{PullError, StaleReplica};
 use crate::page::Pull;
 use crate::peer::Peer;
 use crate::replica::Replica;
-use crate::replica::rows::{self, Progress};
 use crate::replica::session::{Token, WaitError};
+use crate::rows::{self, Progress};
 
 /// The longest time for which a peer is asked what it has.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);

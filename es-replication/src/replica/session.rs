@@ -7,7 +7,8 @@ use es_core::{Position, StoreError};
 use serde::{Deserialize, Serialize};
 
 use crate::error::StaleReplica;
-use crate::replica::{Replica, rows};
+use crate::replica::Replica;
+use crate::rows;
 
 /// The period in which a wait checks the knowledge even if no event arrives.
 const POLL: Duration = Duration::from_millis(100);

@@ -6,9 +6,10 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use es_core::model::{Category, Dot, ErrorChain, HybridTime, OriginId, Table};
 use es_core::retention;
-use es_core::store::implement::PreparedHook;
+use es_core::store::implement::{PrepareHook, PreparedHook};
 use es_core::store::{LogRead, QueryItem};
 use es_core::{Commit, EventReader, EventStore, Position, RecordedEvent, StoreError};
 use futures_util::future::join_all;
@@ -16,11 +17,10 @@ use futures_util::future::join_all;
 use crate::error::StartError;
 use crate::page::{Claim, Confirmation};
 use crate::peer::Peer;
-use crate::replica::hook::{ReplicaHook, changed_scope};
+use crate::replica::hook::{NAME, ReplicaHook, changed_scope};
 use crate::replica::options::ReplicaOptions;
-use crate::replica::rows::{self, Head, Identity, Known};
 use crate::replica::state::State;
-use crate::replica::{categories, origins, own_origins};
+use crate::rows::{self, Head, Identity, Known};
 use crate::source::event_id;
 
 /// The number of adopted events whose rows are written in one commit.
@@ -28,12 +28,39 @@ const BATCH: usize = 1_000;
 /// The pause before a member that did not answer is asked again.
 const ASK_PAUSE: Duration = Duration::from_millis(50);
 
+impl ReplicaOptions {
+    /// Returns the hook with which the store must be opened.
+    #[must_use]
+    pub fn hook(&self) -> impl PrepareHook + use<> {
+        ReplicaSetup(self.clone())
+    }
+}
+
+/// Prepares the hook of a replica for one store.
+#[derive(Debug)]
+struct ReplicaSetup(ReplicaOptions);
+
+#[async_trait]
+impl PrepareHook for ReplicaSetup {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    async fn prepare(&self, store: &dyn EventStore) -> Result<PreparedHook, Box<dyn std::error::Error + Send + Sync>> {
+        let table = rows::table()?;
+        tokio::select! {
+            started = start(store, &self.0) => Ok(started?),
+            never = self.0.questions.answer(store, &table) => never,
+        }
+    }
+}
+
 /// Starts a replica on a store, and returns its hook.
-pub(crate) async fn start(store: &dyn EventStore, options: &ReplicaOptions) -> Result<PreparedHook, StartError> {
+async fn start(store: &dyn EventStore, options: &ReplicaOptions) -> Result<PreparedHook, StartError> {
     let table = rows::table()?;
     // ORDER: the end of the log before the rows. If the log has grown since, the store prepares the hook again.
     let position = store.head().await?;
-    let identity = identity(store, &table).await?;
+    let identity = rows::identity(store, &table).await?;
     if let Some(identity) = &identity {
         check_identity(identity, options)?;
     }
@@ -63,7 +90,7 @@ async fn write_origin(
     origin: OriginId,
 ) -> Result<BTreeSet<OriginId>, StartError> {
     let before = before.map(|identity| identity.origin);
-    let (mut own_origins, mut commit) = (own_origins(store, table).await?, Commit::new());
+    let (mut own_origins, mut commit) = (rows::own_origins(store, table).await?, Commit::new());
     if before != Some(origin) {
         tracing::info!(node = options.name, %origin, ?before, "new origin");
         let (format, log_id) = (Identity::FORMAT, store.log_id());
@@ -80,12 +107,6 @@ async fn write_origin(
         store.commit(commit).await?;
     }
     Ok(own_origins)
-}
-
-/// Returns the identity of the replica of a store.
-pub(crate) async fn identity(store: &dyn EventReader, table: &Table) -> Result<Option<Identity>, StoreError> {
-    let Some(value) = store.row(table, rows::IDENTITY).await? else { return Ok(None) };
-    serde_json::from_slice(&value).map(Some).map_err(|_| rows::damaged("s", &value))
 }
 
 fn check_identity(identity: &Identity, options: &ReplicaOptions) -> Result<(), StartError> {
@@ -159,7 +180,12 @@ async fn confirms(store: &dyn EventStore, table: &Table, confirmation: Confirmat
 async fn read_state(store: &dyn EventReader, table: &Table, own: OriginId) -> Result<State, StoreError> {
     let head = store.row(table, rows::HEAD).await?.map(|value| Head::decode(&value)).transpose()?;
     let head = head.unwrap_or(Head { generation: 0, time: HybridTime::from_bits(0), position: None });
-    Ok(State { own, head, origins: origins(store, table).await?, categories: categories(store, table).await? })
+    Ok(State {
+        own,
+        head,
+        origins: rows::origins(store, table).await?,
+        categories: rows::categories(store, table).await?,
+    })
 }
 
 /// Adopts the events of replicated categories that have no stamp: all events of a category that was not replicated

@@ -8,7 +8,7 @@ use es_core::model::{Category, CommandDigest, CommandId, Dot, HybridTime, Origin
 use es_core::{EventId, StreamId, Timestamp};
 
 use crate::error::Refusal;
-use crate::replica::rows::{self, Head, Known};
+use crate::rows::{self, Head, Known};
 
 /// What a replica knows.
 #[derive(Debug, Clone, PartialEq, Eq)]

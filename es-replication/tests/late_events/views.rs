@@ -60,7 +60,7 @@ struct Content {
 
 /// Runs the projections of a node up to the end of its log, and returns the rows of their views.
 async fn project(node: &Node, options: ProjectionOptions) -> Content {
-    let supervisor = Supervisor::new().projection(OpenOrders, options.clone()).projection(Pieces, options);
+    let supervisor = Supervisor::new().projection(OpenOrders, options).projection(Pieces, options);
     let running = supervisor.start(node.shared()).await.expect("started");
     running.wait_for(node.store.head().await.expect("read"), PATIENCE).await.expect("in time");
     running.shutdown(PATIENCE).await.expect("in time");

@@ -22,6 +22,8 @@ use uuid::Uuid;
 use super::wire::{decode, log_position, pull, transferred};
 use crate::wire::Message;
 
+/// The largest number of steps of a session.
+const MAX_STEPS: usize = 60;
 /// The largest number of pages that a correct peer needs.
 const MAX_PAGES: usize = 100;
 
@@ -64,8 +66,11 @@ async fn session(from: &mut Unstructured<'_>) {
     b.decide(1).await;
     let names = [origin(&a).await, origin(&b).await, OriginId::GENESIS, OriginId::new(77)];
     let mut hides_events_of_a = false;
-    // Choices that are missing are zeros.
-    while !from.is_empty() {
+    for _ in 0..MAX_STEPS {
+        // Choices that are missing are zeros.
+        if from.is_empty() {
+            break;
+        }
         match from.int_in_range(0..=7) {
             Ok(0) => drop(answer(&b, from).await),
             Ok(1) => b.decide(1).await,

@@ -13,13 +13,14 @@
 //! | `e` | number of [`Claim`](crate::Claim)s that were answered 8 |
 //! | `l` link | [`Progress`] of the link, as text |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
 
 use bytes::Bytes;
 use es_core::model::{Category, Dot, HybridTime, LogId, LogPosition, OriginId, Table, VectorClock};
+use es_core::store::RowScan;
 use es_core::store::implement::RowChange;
-use es_core::{EventId, Position, StoreError};
+use es_core::{EventId, EventReader, Position, StoreError};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -240,4 +241,45 @@ fn pair(first: u64, second: u64) -> Bytes {
 fn two_numbers(value: &[u8]) -> Option<(u64, u64)> {
     let (first, second) = value.split_first_chunk()?;
     Some((u64::from_be_bytes(*first), u64::from_be_bytes(second.try_into().ok()?)))
+}
+
+/// Returns the identity of the replica of a store.
+pub(crate) async fn identity(store: &dyn EventReader, table: &Table) -> Result<Option<Identity>, StoreError> {
+    let Some(value) = store.row(table, IDENTITY).await? else { return Ok(None) };
+    serde_json::from_slice(&value).map(Some).map_err(|_| damaged("s", &value))
+}
+
+/// Returns for each origin the last event that a store has.
+pub(crate) async fn knowledge(store: &dyn EventReader, table: &Table) -> Result<VectorClock, StoreError> {
+    Ok(clock(&origins(store, table).await?))
+}
+
+/// Returns what a store knows of each origin.
+pub(crate) async fn origins(store: &dyn EventReader, table: &Table) -> Result<BTreeMap<OriginId, Known>, StoreError> {
+    let rows = scan(store, table, ORIGINS).await?;
+    rows.iter().map(|row| Ok((origin_of(&row.key)?, Known::decode(&row.value)?))).collect()
+}
+
+/// Returns the present and former origins of the node of a store.
+pub(crate) async fn own_origins(store: &dyn EventReader, table: &Table) -> Result<BTreeSet<OriginId>, StoreError> {
+    let rows = scan(store, table, OWN_ORIGINS).await?;
+    rows.iter().map(|row| origin_of(&row.key)).collect()
+}
+
+/// Returns the replicated categories of a store.
+pub(crate) async fn categories(store: &dyn EventReader, table: &Table) -> Result<BTreeSet<Category>, StoreError> {
+    let rows = scan(store, table, CATEGORIES).await?;
+    rows.iter().map(|row| category_of(&row.key)).collect()
+}
+
+/// Returns the peers from which a store has stored a page, by name.
+pub(crate) async fn peers(store: &dyn EventReader, table: &Table) -> Result<Vec<String>, StoreError> {
+    let rows = scan(store, table, LINKS).await?;
+    rows.iter().map(|row| peer_of(&row.key)).collect()
+}
+
+/// Returns all rows whose key begins with a letter.
+async fn scan(store: &dyn EventReader, table: &Table, letter: u8) -> Result<Vec<es_core::store::Row>, StoreError> {
+    let prefix = Bytes::copy_from_slice(&[letter]);
+    store.rows(RowScan::new(table.clone(), prefix, usize::MAX)).await
 }
