@@ -5,9 +5,9 @@
 //! - [`properties`]: the properties. Each is a function of bytes that panics if the property does not hold;
 //! - [`seeds`]: generated inputs.
 //!
-//! The sources are those of `es-rocksdb`, `es-cli` and `es-replication`, included by their paths. There they stay private, and a fuzzer
-//! instruments them without a build of RocksDB. `tests/tests/decoding.rs` checks the properties on seeds, mutated seeds
-//! and random bytes. The targets in `fuzz/` check them with libFuzzer.
+//! The sources are those of `es-rocksdb`, `es-cli` and `es-replication`, included by their paths. There they stay
+//! private, and a fuzzer instruments them without a build of RocksDB. `tests/tests/decoding.rs` checks the properties on
+//! seeds, mutated seeds and random bytes. The targets in `fuzz/` check them with libFuzzer.
 
 #[path = "../../../es-cli/src/import/commits.rs"]
 #[allow(dead_code, reason = "the properties do not use everything")]

@@ -51,8 +51,8 @@ impl Evolve for Counter {
 /// - the events of A and B stay as they are;
 /// - B restarts with the same knowledge;
 /// - another node can pull everything that B has stored;
-/// - B has all events of A, if it pulled from A without an error. An exception are events that the hostile peer declared
-///   as removed: no node can know that they were not.
+/// - B has all events of A, if it pulled from A without an error, except those that the hostile peer declared as
+///   removed: no node can know that they were not.
 pub fn sessions(data: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     runtime.block_on(session(&mut Unstructured::new(data)));
