@@ -6,8 +6,8 @@
 //! - [`seeds`]: generated inputs.
 //!
 //! The sources are those of `es-rocksdb`, `es-cli` and `es-replication`, included by their paths. There they stay
-//! private, and a fuzzer instruments them without a build of RocksDB. `tests/tests/decoding.rs` checks the properties on
-//! seeds, mutated seeds and random bytes. The targets in `fuzz/` check them with libFuzzer.
+//! private, and a fuzzer instruments them without a build of RocksDB. `tests/tests/decoding.rs` checks the properties
+//! on seeds, mutated seeds and random bytes. The targets in `fuzz/` check them with libFuzzer.
 
 #[path = "../../../es-cli/src/import/commits.rs"]
 #[allow(dead_code, reason = "the properties do not use everything")]
