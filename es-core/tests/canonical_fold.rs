@@ -344,6 +344,29 @@ impl Evolve for Causes {
     }
 }
 
+/// An event from before the replication may follow an event of another node in canonical order. The node that adopted
+/// it has it without a stamp, the other nodes have it with one: both fold it alike, and no event follows it.
+#[tokio::test]
+async fn an_adopted_event_after_a_replicated_one_is_folded_alike_everywhere() {
+    let replicated = event(1, dot(0xb, 1), 100, &[]);
+    let stamped = event(2, dot(0, 9), 105, &[]);
+    let mut unstamped = stamped.clone();
+    unstamped.data.stamp = None;
+    let adopted: Store = Arc::new(MemoryStore::new());
+    let time = HybridTime::from_bits(105 << 12).physical();
+    adopted.commit(Commit::new().append(stream(), unstamped).recorded_at(time)).await.expect("written");
+    append(&adopted, replicated.clone()).await;
+    let received = store_with(&[&replicated, &stamped]).await;
+
+    assert_eq!(folded(&adopted).await, folded(&received).await);
+    assert_eq!(folded(&received).await.concurrent(), [0; 0]);
+    let genesis = Dot { origin: OriginId::GENESIS, sequence: NonZeroU64::MIN };
+    for store in [adopted, received] {
+        let Causes(causes) = Repository::<Causes>::new(store).load(&7).await.expect("loaded").state;
+        assert_eq!(causes, [(dot(0xb, 1), vec![]), (genesis, vec![])]);
+    }
+}
+
 /// The second event of a commit has no clock of its own. An event from before the replication precedes all others.
 #[tokio::test]
 async fn an_event_follows_what_its_node_had_seen() {
@@ -352,9 +375,9 @@ async fn an_event_follows_what_its_node_had_seen() {
     old.data.stamp = None;
     let long_ago = HybridTime::from_bits(1 << 12).physical();
     store.commit(Commit::new().append(stream(), old).recorded_at(long_ago)).await.expect("written");
-    append(&store, event(1, dot(0xa, 1), 100, &[])).await;
-    append(&store, event(2, dot(0xa, 2), 105, &[])).await;
-    let first = event(3, dot(0xb, 1), 110, &[dot(0xa, 1)]);
+    append(&store, event(1, dot(0xa, 1), 100, &[dot(0, 9)])).await;
+    append(&store, event(2, dot(0xa, 2), 105, &[dot(0, 9)])).await;
+    let first = event(3, dot(0xb, 1), 110, &[dot(0, 9), dot(0xa, 1)]);
     let mut second = event(4, dot(0xb, 2), 111, &[]);
     second.data.stamp.as_mut().expect("a stamp").seen = None;
     store.commit(Commit::foreign().append(stream(), first).append(stream(), second)).await.expect("written");

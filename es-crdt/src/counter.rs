@@ -64,7 +64,9 @@ impl Counter {
 ///
 /// Each site, for example a shop, has the rights to subtract what it added and what other sites transferred to it.
 /// **The commands of a site must be decided on one node**, as with any rule that a node checks on its own: `decide`
-/// calls [`check`](Self::check) with the site of its node, and then returns the event.
+/// calls [`check`](Self::check) with the site of its node, and then returns the event. A site is a name that lasts, not
+/// an origin. A node that was restored from a backup must first receive what it had written
+/// (`Replica::recover` of es-replication); otherwise it spends rights twice, and the value falls below 0.
 ///
 /// ```
 /// use es_crdt::BoundedCounter;
@@ -154,15 +156,19 @@ impl<S: Ord> BoundedCounter<S> {
         self.sites.get(site).map_or(0, Site::rights)
     }
 
-    /// Returns the value: the rights of all sites.
+    /// Returns the value: the rights of all sites. It is negative if a site spent rights twice.
     #[must_use]
-    pub fn value(&self) -> u64 {
-        self.sites.values().map(Site::rights).fold(0, u64::saturating_add)
+    pub fn value(&self) -> i128 {
+        self.sites.values().map(Site::balance).sum()
     }
 }
 
 impl Site {
     const fn rights(&self) -> u64 {
         self.received.value().saturating_sub(self.spent.value())
+    }
+
+    const fn balance(&self) -> i128 {
+        self.received.value() as i128 - self.spent.value() as i128
     }
 }

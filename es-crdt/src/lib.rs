@@ -3,8 +3,7 @@
 //!
 //! Every node folds the events of an aggregate in canonical order, so any state converges. These types add what the
 //! order alone does not give: a set in which an item that is added on one node survives its removal on another one, a
-//! register that keeps both values, a counter that no two nodes overdraw. And since their states do not depend on the
-//! order, a projection may apply the events as they arrive.
+//! register that keeps both values, a counter that no two nodes overdraw.
 //!
 //! | type | concurrent changes |
 //! |---|---|
@@ -50,8 +49,12 @@
 //! }
 //! ```
 //!
-//! One event may change several of these states, but each of them once: a second change by the same event counts as
-//! concurrent with the first.
+//! One event may change several of these states, but each of them once: a second change by the same event, or by another
+//! event into which an upcaster splits it, counts as concurrent with the first.
+//!
+//! For rows of a view, use a [`StateView`](es_core::projection::StateView): only the fold knows what the node of an event
+//! had seen. If two nodes execute one command, the fold skips the events of one of them; an event that had seen only
+//! the skipped one does not replace the other.
 //!
 //! **Cost.** A state keeps the dots of the changes that no later change has replaced, 24 bytes each, and no tombstones.
 

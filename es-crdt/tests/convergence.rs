@@ -291,6 +291,6 @@ proptest! {
         let spent = |change| match change { Change::Spend(amount) => amount, _ => 0 };
         let spent: u64 = group.events.iter().map(|event| spent(event.change)).sum();
         prop_assert!(spent <= 10 * NODES as u64, "the counter fell below 0");
-        prop_assert_eq!(state.stock.value(), 10 * NODES as u64 - spent);
+        prop_assert_eq!(state.stock.value(), 10 * NODES as i128 - i128::from(spent));
     }
 }

@@ -64,12 +64,14 @@ impl Source {
     }
 
     /// Returns the page that answers a pull. If there is no new event, waits for one, for at most the time that the
-    /// pull names. Waits without limit until the store of the node is open.
+    /// pull names. Waits as long for the store of the node to be opened.
     ///
     /// # Errors
-    /// [`StoreError`] if the store fails.
+    /// [`StoreError`] if the store fails, or is not opened in time.
     pub async fn page(&self, pull: &Pull) -> Result<Page, StoreError> {
-        self.log.wait().await.page(pull).await
+        let opened = tokio::time::timeout(pull.wait, self.log.wait()).await;
+        let log = opened.map_err(|_| StoreError::io("answer a pull", std::io::Error::other("the node is opening")))?;
+        log.page(pull).await
     }
 
     /// Returns the last event of an origin that this node has, for the member that wants to continue it. Pages that

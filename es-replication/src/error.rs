@@ -16,9 +16,10 @@ pub enum Refusal {
         missing: Dot,
     },
     /// Two events have the same dot. The origin of one of them was used by two nodes, for example by a copy of a
-    /// directory, and the streams no longer converge. Stop one of the nodes, and open it with a new identity.
+    /// directory, and the streams no longer converge. Stop one of the nodes, and start it on an empty store.
     #[error(
-        "event {dot} has the id {found}, but event {expected} with the same dot is stored; two nodes use one origin"
+        "event {dot} has the id {found}, but event {expected} with the same dot is stored; two nodes use one origin; \
+         stop one of them, and start it on an empty store"
     )]
     Forked {
         /// The dot of both events.

@@ -28,11 +28,11 @@ impl Frontiers {
     }
 }
 
-/// Returns the number of events that `other` includes and `own` does not.
+/// Returns the number of events that `other` includes and `own` does not. A hostile member can report any sequences.
 pub(crate) fn missing_events(own: &VectorClock, other: &VectorClock) -> u64 {
     let missing = other.iter().map(|dot| {
         let known = own.get(dot.origin).map_or(0, std::num::NonZeroU64::get);
         dot.sequence.get().saturating_sub(known)
     });
-    missing.sum()
+    missing.fold(0, u64::saturating_add)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use es_core::Timestamp;
-use es_core::model::{Clock, ErrorChain, SystemClock};
+use es_core::model::{Clock, ErrorChain, SystemClock, VectorClock};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -56,8 +56,9 @@ pub struct LinkStatus {
     pub peer: String,
     /// The state.
     pub state: LinkState,
-    /// The number of events that the peer had and this node had not, when the peer answered last.
-    pub lag_events: u64,
+    /// The number of events that the peer had when it answered last, and that this node has not. `None` if the peer has
+    /// not answered since the link was started.
+    pub lag_events: Option<u64>,
     /// The estimated size of these events, in bytes: their number times the mean size of the events that the link has
     /// received. `None` if it has received none. Only the peer knows the size.
     pub lag_bytes: Option<u64>,
@@ -82,7 +83,7 @@ impl LinkStatus {
         Self {
             peer: peer.to_owned(),
             state: LinkState::Disconnected,
-            lag_events: 0,
+            lag_events: None,
             lag_bytes: None,
             events: 0,
             held: 0,
@@ -99,17 +100,21 @@ impl LinkStatus {
         self.events += pulled.events as u64;
         self.held += pulled.held as u64;
         self.bytes += pulled.bytes as u64;
-        self.lag_events = lag;
-        // The product of two large numbers needs 128 bits.
-        let bytes = u128::from(self.bytes) * u128::from(lag);
-        let bytes = bytes.checked_div(u128::from(self.events + self.held));
-        self.lag_bytes = bytes.map(|bytes| u64::try_from(bytes).unwrap_or(u64::MAX));
+        self.set_lag(lag);
         self.last_success = Some(SystemClock::new().now());
         if lag == 0 {
             // The peer has had time for further events since it answered.
             self.last_current = Some(requested_at);
         }
         self.failure = None;
+    }
+
+    fn set_lag(&mut self, events: u64) {
+        // The product of two large numbers needs 128 bits.
+        let bytes = u128::from(self.bytes) * u128::from(events);
+        let bytes = bytes.checked_div(u128::from(self.events + self.held));
+        self.lag_events = Some(events);
+        self.lag_bytes = bytes.map(|bytes| u64::try_from(bytes).unwrap_or(u64::MAX));
     }
 
     /// Returns the time since this node last had every event of the peer: the greatest possible age of an event that
@@ -179,7 +184,7 @@ async fn run(replica: &Replica, peer: &dyn Peer, status: &watch::Sender<LinkStat
             // The page is requested again, after a short pause.
             Err(PullError::Outdated) => tokio::time::sleep(PAUSES.0).await,
             Err(error) => {
-                failed(&error, status);
+                failed(replica, &error, status).await;
                 tokio::time::sleep(pauses.next().unwrap_or(PAUSES.1)).await;
             }
         }
@@ -199,16 +204,23 @@ async fn succeeded(replica: &Replica, pulled: Pulled, requested_at: Timestamp, s
     let peer = status.borrow().peer.clone();
     metrics::counter!(EVENTS, "peer" => peer.clone()).increment(pulled.events as u64);
     metrics::counter!(BYTES, "peer" => peer.clone()).increment(pulled.bytes as u64);
-    metrics::gauge!(LAG, "peer" => peer.clone()).set(lag as f64);
     if lag == 0 {
         metrics::gauge!(CURRENT, "peer" => peer).set(requested_at.timestamp_micros() as f64 / 1e6);
     }
+    set_gauges(replica, &own, &status.borrow());
+}
+
+/// Sets the gauges that change while the peer does not answer, too: this node decides on events meanwhile.
+fn set_gauges(replica: &Replica, own: &VectorClock, status: &LinkStatus) {
+    if let Some(lag) = status.lag_events {
+        metrics::gauge!(LAG, "peer" => status.peer.clone()).set(lag as f64);
+    }
     for (member, frontier) in replica.source().frontiers().all() {
-        metrics::gauge!(MISSING, "member" => member).set(missing_events(&frontier.knowledge, &own) as f64);
+        metrics::gauge!(MISSING, "member" => member).set(missing_events(&frontier.knowledge, own) as f64);
     }
 }
 
-fn failed(error: &PullError, status: &watch::Sender<LinkStatus>) {
+async fn failed(replica: &Replica, error: &PullError, status: &watch::Sender<LinkStatus>) {
     let state = match error {
         PullError::Peer(_) => LinkState::Disconnected,
         PullError::Refused(Refusal::ClockAhead { .. }) => LinkState::ClockAhead,
@@ -216,7 +228,13 @@ fn failed(error: &PullError, status: &watch::Sender<LinkStatus>) {
         PullError::Commit(es_core::CommitError::IdConflict(_)) => LinkState::Forked,
         _ => LinkState::Failed,
     };
+    // A store that fails to read is the failure that is reported.
+    let own = replica.knowledge().await.unwrap_or_default();
+    let peer = replica.source().frontiers().all().remove(&status.borrow().peer);
     status.send_modify(|status| {
+        if let Some(peer) = peer {
+            status.set_lag(missing_events(&own, &peer.knowledge));
+        }
         let failure = ErrorChain(error).to_string();
         if status.failure.as_ref() != Some(&failure) {
             tracing::warn!(peer = status.peer, ?state, error = failure, "a link does not make progress");
@@ -224,4 +242,5 @@ fn failed(error: &PullError, status: &watch::Sender<LinkStatus>) {
         (status.state, status.failure) = (state, Some(failure));
         metrics::counter!(FAILURES, "peer" => status.peer.clone()).increment(1);
     });
+    set_gauges(replica, &own, &status.borrow());
 }

@@ -207,14 +207,28 @@ impl LogSource {
 pub(crate) async fn confirm(store: &dyn EventStore, table: &Table, claim: Claim) -> Result<Confirmation, CommitError> {
     // ORDER: the count before the last event of the origin. A page that is stored before the count is part of the
     // answer; one that is stored after it fails on its expectation of the count.
-    let count = confirmations(store, table).await?;
-    let next = count.as_deref().map(rows::number_of).transpose()?.map_or(1, |count| count.get() + 1);
-    let row = Commit::new().put_row(table.clone(), rows::CONFIRMATIONS, next.to_be_bytes().to_vec());
-    store.commit(row).await?;
+    while let Err(error) = count_confirmation(store, table).await {
+        // Another member asked at the same time. A count that returned to a former value would not discard its pages.
+        if !matches!(error, CommitError::Conflict(_)) {
+            return Err(error);
+        }
+    }
     let known = store.row(table, &rows::origin_key(claim.origin)).await?;
     let Some(known) = known else { return Ok(Confirmation { last: None }) };
     let dot = Dot { origin: claim.origin, sequence: rows::Known::decode(&known)?.through };
     Ok(Confirmation { last: Some((dot, event_id(store, table, dot).await?)) })
+}
+
+/// Adds one to the row that counts the confirmations.
+///
+/// # Errors
+/// [`CommitError::Conflict`] if the row has changed in the meantime.
+async fn count_confirmation(store: &dyn EventStore, table: &Table) -> Result<(), CommitError> {
+    let count = confirmations(store, table).await?;
+    let next = count.as_deref().map(rows::number_of).transpose()?.map_or(1, |count| count.get() + 1);
+    let row = Commit::new().expect_row(table.clone(), rows::CONFIRMATIONS, count);
+    store.commit(row.put_row(table.clone(), rows::CONFIRMATIONS, next.to_be_bytes().to_vec())).await?;
+    Ok(())
 }
 
 /// Returns the row that counts the confirmations.

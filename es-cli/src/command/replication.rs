@@ -86,14 +86,15 @@ fn link_table(links: &[LinkStatus], now: Timestamp) -> String {
         let lag_bytes = link.lag_bytes.map_or_else(|| "-".to_owned(), |bytes| format!("about {}", format_bytes(bytes)));
         let current = link.lag_time(now).map_or_else(|| "never".to_owned(), seconds_ago);
         let received = format!("{} ({})", link.events + link.held, format_bytes(link.bytes));
-        [link.peer.clone(), state(link.state).to_owned(), link.lag_events.to_string(), lag_bytes, current, received]
+        let lag = link.lag_events.map_or_else(|| "unknown".to_owned(), |events| events.to_string());
+        [link.peer.clone(), state(link.state).to_owned(), lag, lag_bytes, current, received]
     });
     table(["link to", "state", "lag", "lag bytes", "was current", "received"], 5, rows).to_string()
 }
 
 fn stable(stable: Option<&VectorClock>) -> String {
     match stable {
-        Some(stable) => stable.iter().map(|dot| dot.sequence.get()).sum::<u64>().to_string(),
+        Some(stable) => stable.iter().map(|dot| dot.sequence.get()).fold(0, u64::saturating_add).to_string(),
         None => "unknown: a member has not reported since the start".to_owned(),
     }
 }

@@ -18,29 +18,35 @@ pub struct EventContext<'a> {
     revision: Revision,
     recorded_at: Timestamp,
     concurrent: &'a [Dot],
+    /// The number of events from before the replication that precede the event.
+    genesis_events: u64,
     /// What the node of the event had recorded; `None` if the event has no stamp.
     seen: Option<&'a VectorClock>,
 }
 
 impl<'a> EventContext<'a> {
-    /// Returns the context of a recorded event.
+    /// Returns the context of a recorded event, as in a fold of a stream with one order. The context in the fold of a
+    /// replicated stream also knows the other events, and the clock that the events of a commit share.
     #[must_use]
     pub fn new(event: impl Into<EventView<'a>>) -> Self {
         let event = event.into();
         let seen = event.stamp().and_then(|stamp| stamp.seen.as_ref());
-        Self { event, revision: event.revision(), recorded_at: event.recorded_at(), concurrent: &[], seen }
+        let (revision, recorded_at) = (event.revision(), event.recorded_at());
+        Self { event, revision, recorded_at, concurrent: &[], genesis_events: revision.get(), seen }
     }
 
     /// Returns the context of an event in a fold in canonical order: its index in the fold, and the events before it
-    /// that are concurrent with it. `seen` is what the node of the event had recorded.
+    /// that are concurrent with it. `genesis_events` is the number of events from before the replication that precede
+    /// it; `seen` is what the node of the event had recorded.
     pub(crate) fn in_fold(
         event: EventView<'a>,
         revision: Revision,
+        genesis_events: u64,
         concurrent: &'a [Dot],
         seen: Option<&'a VectorClock>,
     ) -> Self {
         let recorded_at = event.stamp().map_or_else(|| event.recorded_at(), |stamp| stamp.time.physical());
-        Self { event, revision, recorded_at, concurrent, seen }
+        Self { event, revision, recorded_at, concurrent, genesis_events, seen }
     }
 
     /// Returns the stamp, unless the event was recorded before its store became a replica.
@@ -94,22 +100,30 @@ impl<'a> EventContext<'a> {
 
     /// Returns the dot of the event, which is the same on every node and unique in the stream. An event that was not
     /// replicated, or was recorded before its store became a replica, has the origin [`OriginId::GENESIS`] and its
-    /// number in the fold.
+    /// number among these events of the stream.
     #[must_use]
     pub fn dot(&self) -> Dot {
-        let sequence = NonZeroU64::MIN.saturating_add(self.revision.get());
+        let sequence = NonZeroU64::MIN.saturating_add(self.genesis_events);
         self.stamp().map_or(Dot { origin: OriginId::GENESIS, sequence }, |stamp| stamp.dot)
     }
 
     /// Returns `true` if the node of this event had recorded the event with a [dot](Self::dot) of the same stream when
     /// it decided this one.
+    ///
+    /// An event from before the replication follows only earlier ones of the same kind, and a node that had any of them
+    /// had all of them, because they are adopted at once.
     #[must_use]
     pub fn follows(&self, dot: Dot) -> bool {
         let Some(stamp) = self.stamp() else { return dot < self.dot() };
         if dot.origin == stamp.dot.origin {
             return dot.sequence < stamp.dot.sequence;
         }
-        dot.origin == OriginId::GENESIS || self.seen.is_some_and(|seen| seen.includes(dot))
+        match self.seen {
+            // The dot counts the events of the stream, the clock those of the store.
+            Some(seen) if dot.origin == OriginId::GENESIS => seen.get(OriginId::GENESIS).is_some(),
+            Some(seen) => seen.includes(dot),
+            None => false,
+        }
     }
 
     /// Returns the sort key of the canonical order, which is the same on every node and extends

@@ -53,13 +53,20 @@ impl History {
     /// Returns the last event of each origin that precedes `event` in canonical order, and that the node of `event` had
     /// not recorded when it decided. Events from before the replication are concurrent with none.
     pub(crate) fn concurrent_with(&self, event: EventView<'_>) -> Vec<Dot> {
-        let Some(stamp) = event.stamp() else { return Vec::new() };
+        // On the node that adopted it, an event from before the replication has no stamp.
+        let stamp = event.stamp().filter(|stamp| stamp.dot.origin != OriginId::GENESIS);
+        let Some(stamp) = stamp else { return Vec::new() };
         let seen = self.seen_by(stamp);
         let is_concurrent = |dot: &Dot| {
             let is_foreign = dot.origin != stamp.dot.origin && dot.origin != OriginId::GENESIS;
             is_foreign && !seen.is_some_and(|seen| seen.includes(*dot))
         };
         self.origins.iter().filter(is_concurrent).collect()
+    }
+
+    /// Returns the number of events from before the replication.
+    pub(crate) fn genesis_events(&self) -> u64 {
+        self.origins.get(OriginId::GENESIS).map_or(0, NonZeroU64::get)
     }
 
     /// Returns what the node of an event had recorded: the clock of the event, or of the first event of its commit.
@@ -82,7 +89,7 @@ impl History {
             // Nothing was replicated so far: the revision identifies the events.
             (None, None) => {}
             (None, Some(history)) => {
-                let count = history.origins.get(OriginId::GENESIS).map_or(0, NonZeroU64::get);
+                let count = history.genesis_events();
                 history.origins.extend([genesis(count)]);
             }
             (Some(stamp), history) => {

@@ -11,8 +11,10 @@ use crate::store::EventStore;
 pub enum DeliveryScope {
     /// On the node on which the event originated. This is the default.
     ///
-    /// A node that takes a new origin still receives the events of its former origins. A node whose store was lost does
-    /// not know them any more: the events that it wrote before are then delivered on no node.
+    /// A node that takes a new origin still receives the events of its former origins. A node whose store was lost, or
+    /// restored from a backup that is older than the origin, does not know them any more: the events that it wrote
+    /// before are then delivered on no node. A store of a replica that was opened without the hook of the replica does
+    /// not know its origins either, and delivers every event.
     #[default]
     Origin,
     /// On every node, when the event arrives there. The effect must be one of this node, such as a local cache, or

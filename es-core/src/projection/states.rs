@@ -6,12 +6,14 @@
 
 use std::any::Any;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use crate::aggregate::{Evolve, LoadError, Loaded, Repository};
+use crate::model::panic::panic_message;
 use crate::model::{ErrorChain, RecordedEvent, StreamId};
 use crate::retention::Erasure;
 use crate::store::{EventStore, StoreError};
@@ -83,9 +85,12 @@ impl StateReader {
 
 async fn load<A: Evolve>(reader: &StateReader, stream: &StreamId) -> Result<StateResult, StoreError> {
     let Some(id) = A::id_of(stream) else { return Ok(Err(not_an_id::<A>(stream))) };
-    match reader.repository::<A>().load(&id).await {
-        Err(LoadError::Store(error)) if !matches!(error, StoreError::Damaged { .. }) => Err(error),
-        loaded => Ok(any_state(loaded.map_err(|error| ErrorChain(&error).to_string()))),
+    // A panic of `evolve` concerns one key, as one of `apply` does. It leaves nothing in the cache.
+    let loaded = AssertUnwindSafe(reader.repository::<A>().load(&id)).catch_unwind().await;
+    match loaded {
+        Err(panic) => Ok(Err(panicked(&*panic))),
+        Ok(Err(LoadError::Store(error))) if !matches!(error, StoreError::Damaged { .. }) => Err(error),
+        Ok(loaded) => Ok(any_state(loaded.map_err(|error| ErrorChain(&error).to_string()))),
     }
 }
 
@@ -95,7 +100,13 @@ fn fold<A: Evolve>(records: &[RecordedEvent], stream: &StreamId) -> Result<Loade
         |record: &RecordedEvent| Erasure::of(record).is_some_and(|erasure| erasure.stream() == Some(stream));
     let begins = records.iter().rposition(is_deletion).map_or(0, |deletion| deletion + 1);
     let of_stream = records.iter().skip(begins).filter(|record| record.stream == *stream);
-    Loaded::fold_records(&id, of_stream.cloned().collect()).map_err(|error| ErrorChain(&error).to_string())
+    let folded = catch_unwind(AssertUnwindSafe(|| Loaded::fold_records(&id, of_stream.cloned().collect())));
+    folded.map_err(|panic| panicked(&*panic))?.map_err(|error| ErrorChain(&error).to_string())
+}
+
+/// Returns the reason why a state cannot be folded.
+fn panicked(panic: &(dyn Any + Send)) -> String {
+    format!("`evolve` panicked: {}", panic_message(panic))
 }
 
 fn any_state<A: Evolve>(loaded: Result<Loaded<A>, String>) -> StateResult {

@@ -31,8 +31,9 @@ impl GivenEvents {
     /// For an example see [`HandlesLateEvents`]. A test with generated events calls it in the body of a property.
     ///
     /// # Panics
-    /// If two orders give different rows: the projection does not commute. The message names two orders that differ in
-    /// two events only.
+    /// - If two orders give different rows: the projection does not commute. The message names two orders that differ in
+    ///   two events only.
+    /// - If there is only one order: give events to at least two nodes.
     #[must_use = "check the result with one of the `then` methods"]
     #[track_caller]
     #[expect(
@@ -44,6 +45,7 @@ impl GivenEvents {
         P: HandlesLateEvents<Mode = Arrival>,
     {
         let orders = self.orders();
+        assert!(orders.len() > 1, "there is one order of arrival; give events to two nodes with `on_node`");
         let (first, others) = orders.split_first().expect("there is at least one order");
         let expected = self.rows_of(&projection, first);
         for other in others {

@@ -58,8 +58,9 @@ impl ReplicaOptions {
 
     /// Adds another member of the group. When the store opens, every member is asked for the last event of this node
     /// that it has, until it answers or the [timeout](Self::with_confirm_timeout) expires. If a member does not answer,
-    /// or knows more than this node, the node takes a new origin, so that it never gives an id to two events. A store
-    /// that was restored from a backup always gets a new origin.
+    /// or knows more than this node, the node takes a new origin, so that it does not give an id to two events. A store
+    /// that was restored from a backup always gets a new origin. Declare all other nodes, also those without a link: an
+    /// event that only an undeclared node has is not found.
     ///
     /// Members that open at the same time answer each other if they listen with [`source`](Self::source) before they
     /// open their stores.

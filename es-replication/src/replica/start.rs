@@ -48,6 +48,10 @@ impl PrepareHook for ReplicaSetup {
 
     async fn prepare(&self, store: &dyn EventStore) -> Result<PreparedHook, Box<dyn std::error::Error + Send + Sync>> {
         let table = rows::table()?;
+        // The store of another node must not answer in the name of this one.
+        if let Some(identity) = rows::identity(store, &table).await? {
+            check_identity(&identity, &self.0)?;
+        }
         tokio::select! {
             started = start(store, &self.0) => Ok(started?),
             never = self.0.questions.answer(store, &table) => never,
@@ -61,9 +65,6 @@ async fn start(store: &dyn EventStore, options: &ReplicaOptions) -> Result<Prepa
     // ORDER: the end of the log before the rows. If the log has grown since, the store prepares the hook again.
     let position = store.head().await?;
     let identity = rows::identity(store, &table).await?;
-    if let Some(identity) = &identity {
-        check_identity(identity, options)?;
-    }
     let origin = match &identity {
         // A restored backup has another log id. No answer of a member is enough then: a lost event may return with a
         // backup of another node.

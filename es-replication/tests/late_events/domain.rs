@@ -23,6 +23,9 @@ pub(crate) enum OrderEvent {
     Closed,
 }
 
+/// The name of an order that cannot be folded.
+pub(crate) const POISON: &str = "poison";
+
 /// An order that every node may change.
 #[derive(Clone, Debug, Default, PartialEq, Aggregate)]
 #[aggregate(category = "order", id = u64, event = OrderEvent, consistency = "causal", conflict = "canonical")]
@@ -39,7 +42,10 @@ impl Evolve for Order {
     fn evolve(&mut self, event: &OrderEvent, _: &EventContext<'_>) {
         match event {
             OrderEvent::Placed { pieces } => self.pieces += pieces,
-            OrderEvent::Renamed(name) => self.name.clone_from(name),
+            OrderEvent::Renamed(name) => {
+                assert_ne!(name, POISON, "a state that cannot be folded");
+                self.name.clone_from(name);
+            }
             OrderEvent::Closed => self.is_closed = true,
         }
     }

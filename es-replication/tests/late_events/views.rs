@@ -1,5 +1,6 @@
 //! Projections.
 
+use es_core::aggregate::RetryPolicy;
 use es_core::prelude::*;
 use es_core::projection::inline::Inline;
 use es_core::projection::view::{View, Views};
@@ -7,10 +8,10 @@ use es_core::projection::{Arrival, HandlesLateEvents, ProjectionOptions, StateVi
 use es_core::store::StartHookError;
 use es_core::store::memory::MemoryStore;
 use es_core::testing::given_events;
-use es_core::{Aggregate, store::Query, store::QueryItem};
+use es_core::{Aggregate, Commit, NewEvent, store::Query, store::QueryItem};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Node, Order, OrderEvent, PATIENCE, exchange, nodes, options};
+use crate::domain::{Node, Order, OrderEvent, PATIENCE, POISON, exchange, nodes, options};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct OpenOrder {
@@ -187,5 +188,28 @@ async fn a_view_of_states_is_reset_and_follows_the_log_like_any_other() {
         let row = views.view(&OpenOrders::VIEW).get(&1).await.expect("read");
         assert_eq!(row.map(|row| row.pieces), Some(pieces));
     }
+    running.shutdown(PATIENCE).await.expect("in time");
+}
+
+/// A panic in `evolve` stopped the worker, which started again and again at the same event.
+#[tokio::test]
+async fn a_state_that_cannot_be_folded_parks_its_key_only() {
+    let nodes = nodes().await;
+    let encoded = OrderEvent::Renamed(POISON.to_owned()).encode().expect("encoded");
+    let event = NewEvent::new(encoded.event_type, encoded.version, encoded.content_type, encoded.payload);
+    let poison = Commit::new().append(Order::stream(&2).expect("a name"), event);
+    nodes[0].store.commit(poison).await.expect("written");
+    nodes[0].place(1, 5).await;
+    let retry = RetryPolicy { attempts: 1, ..RetryPolicy::default() };
+    let options = ProjectionOptions::new().retry(retry);
+    let running = Supervisor::new().projection(OpenOrders, options).start(nodes[0].shared()).await.expect("started");
+    let handle = running.projection(OpenOrders::VIEW.name()).expect("it was added");
+    handle.wait_for(nodes[0].store.head().await.expect("read"), PATIENCE).await.expect("in time");
+    let parked = handle.admin().parked(None, 10).await.expect("read");
+    assert_eq!(parked.len(), 1);
+    assert!(parked[0].error.contains("`evolve` panicked"), "{parked:?}");
+    let rows =
+        Views::of::<OpenOrders>(nodes[0].shared()).view(&OpenOrders::VIEW).scan().read().await.expect("read").rows;
+    assert_eq!(rows, [(1, OpenOrder { name: String::new(), pieces: 5 })]);
     running.shutdown(PATIENCE).await.expect("in time");
 }

@@ -182,8 +182,7 @@ impl<P: Process> Runner<P> {
         cursor: &mut StoredCursor,
         lease: &HeldLease,
     ) -> Result<(), HandleError> {
-        let is_here = self.scope.includes(&**self.engine.store(), record);
-        let offer = if is_here { Offer::Source } else { Offer::OtherNode };
+        let offer = self.offer(record);
         let count = P::Source::decode(record).map_or(1, |events| events.as_slice().len());
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         for index in cursor.current.part..count {
@@ -201,6 +200,11 @@ impl<P: Process> Runner<P> {
         }
         cursor.current = Cursor { position: record.position.get(), part: 0 };
         Ok(())
+    }
+
+    /// Returns the offer of an event, which depends on the node on which it originated.
+    fn offer(&self, record: &RecordedEvent) -> Offer<'_> {
+        if self.scope.includes(&**self.engine.store(), record) { Offer::Source } else { Offer::OtherNode }
     }
 
     async fn store_cursor(&self, cursor: &mut StoredCursor, lease: &HeldLease) -> Result<(), HandleError> {
@@ -247,7 +251,7 @@ impl<P: Process> Runner<P> {
             let base = lease.expect(Commit::new()).expect_row(table.clone(), row.key.clone(), Some(row.value));
             let base = base.delete_row(table.clone(), row.key).delete_row(table.clone(), parked);
             let settled = match self.engine.record(&event).await? {
-                Some(record) => self.engine.settle(&record, event.index, &base, Offer::Source).await?,
+                Some(record) => self.engine.settle(&record, event.index, &base, self.offer(&record)).await?,
                 None => Settled::Ignored,
             };
             if settled == Settled::Ignored {

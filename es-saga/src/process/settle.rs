@@ -25,7 +25,7 @@ pub(crate) enum Settled {
 /// Who offers the event.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Offer<'a> {
-    /// The source, or the request to retry a parked event.
+    /// The source, also if a parked event is tried again.
     Source,
     /// The source, with an event that originated on another node: only an instance of this node handles it.
     OtherNode,

@@ -135,7 +135,8 @@ impl<A: Evolve> Loaded<A> {
         if counts {
             let seen = self.history.as_ref().and_then(|history| history.seen_by(view.stamp()?));
             let seen = seen.or_else(|| view.stamp()?.seen.as_ref());
-            let context = EventContext::in_fold(view, Revision::new(folded), &concurrent, seen);
+            let genesis_events = self.history.as_ref().map_or(folded, |history| history.genesis_events());
+            let context = EventContext::in_fold(view, Revision::new(folded), genesis_events, &concurrent, seen);
             for event in events {
                 self.state.evolve(event, &context);
             }
