@@ -73,8 +73,8 @@ pub trait Resolve: Evolve {
     /// canonical order then counts on all nodes; the fold skips the others.
     ///
     /// The answers to two conflicts can both count, also if they have one cause: two nodes may answer them before they
-    /// know of each other. An answer must therefore be harmless when it is repeated: reopen the order, but do not refund
-    /// an amount.
+    /// know of each other. An answer must therefore be harmless when it is repeated: reopen the order, but do not
+    /// refund an amount.
     ///
     /// It is called again on fresh state if another writer was faster.
     fn resolve(&self, conflict: &ConcurrentEvents<'_, Self>) -> Decision<Self>;

@@ -31,8 +31,8 @@ impl GivenEvents {
     /// For an example see [`HandlesLateEvents`]. A test with generated events calls it in the body of a property.
     ///
     /// # Panics
-    /// - If two orders give different rows: the projection does not commute. The message names two orders that differ in
-    ///   two events only.
+    /// - If two orders give different rows: the projection does not commute. The message names two orders that differ
+    ///   in two events only.
     /// - If there is only one order: give events to at least two nodes.
     #[must_use = "check the result with one of the `then` methods"]
     #[track_caller]
