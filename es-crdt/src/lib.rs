@@ -53,8 +53,8 @@
 //! another event into which an upcaster splits it, counts as concurrent with the first.
 //!
 //! For rows of a view, use a [`StateView`](es_core::projection::StateView): only the fold knows what the node of an
-//! event had seen. If two nodes execute one command, the fold skips the events of one of them; an event that had seen only
-//! the skipped one does not replace the other.
+//! event had seen. If two nodes execute one command, the fold skips the events of one of them; an event that had seen
+//! only the skipped one does not replace the other.
 //!
 //! **Cost.** A state keeps the dots of the changes that no later change has replaced, 24 bytes each, and no tombstones.
 
