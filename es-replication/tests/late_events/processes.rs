@@ -1,11 +1,14 @@
 //! Process managers.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use es_core::RecordedEvent;
 use es_core::consumer::DeliveryScope;
 use es_core::consumer::group::StartAt;
 use es_core::prelude::*;
+use es_saga::OperatorNote;
 use es_saga::process::{
     Correlation, Mismatch, MismatchPolicy, Process, ProcessContext, ProcessManager, ProcessPhase, Reaction,
     ReactionError, RunningProcess, Target,
@@ -35,7 +38,11 @@ impl Evolve for Billing {
 }
 
 /// Issues an invoice for each new order: a processor from log to log. Notes its names until it is closed.
-struct BillingProcess;
+#[derive(Default)]
+struct BillingProcess {
+    /// Whether the program cannot assign events to instances, such as one that is older than their events.
+    is_old: Arc<AtomicBool>,
+}
 
 impl Process for BillingProcess {
     type State = Billing;
@@ -43,6 +50,7 @@ impl Process for BillingProcess {
     type Signal = ();
 
     fn correlate(&self, event: &OrderEvent, record: &RecordedEvent) -> Correlation<u64> {
+        assert!(!self.is_old.load(Ordering::Relaxed), "the program is too old");
         let Some(order) = Order::id_of(&record.stream) else { return Correlation::Ignore };
         match event {
             OrderEvent::Placed { .. } => Correlation::Start(order),
@@ -71,7 +79,11 @@ impl Process for BillingProcess {
 }
 
 fn manager(node: &Node, scope: DeliveryScope) -> ProcessManager<BillingProcess> {
-    let manager = ProcessManager::new(BillingProcess, node.shared()).start_at(StartAt::Beginning).scope(scope);
+    manager_of(BillingProcess::default(), node, scope)
+}
+
+fn manager_of(process: BillingProcess, node: &Node, scope: DeliveryScope) -> ProcessManager<BillingProcess> {
+    let manager = ProcessManager::new(process, node.shared()).start_at(StartAt::Beginning).scope(scope);
     manager.poll(Duration::from_millis(5))
 }
 
@@ -149,4 +161,30 @@ async fn every_node_has_its_own_instance_with_the_scope_every_node() {
         settled(node, &running).await;
     }
     assert_eq!(phases(&nodes, 1).await, [ProcessPhase::Missing, ProcessPhase::Running, ProcessPhase::Running]);
+}
+
+/// A node whose program was too old for an event of another node parked it, and started an instance of its own when an
+/// operator retried the event.
+#[tokio::test]
+async fn a_retried_event_of_another_node_starts_no_instance() {
+    let nodes = nodes().await;
+    nodes[0].place(1, 1).await;
+    exchange(&nodes).await;
+    let is_old = Arc::new(AtomicBool::new(true));
+    let process = BillingProcess { is_old: Arc::clone(&is_old) };
+    let manager = manager_of(process, &nodes[1], DeliveryScope::Origin);
+    let admin = manager.admin();
+    let running = manager.start().await.expect("started");
+    settled(&nodes[1], &running).await;
+    let parked = admin.parked("billing", None, 10).await.expect("read");
+    assert_eq!(parked.len(), 1);
+
+    is_old.store(false, Ordering::Relaxed);
+    let note = OperatorNote::new("ada", "the program is new");
+    admin.retry_parked("billing", &parked[0].event, note).await.expect("it is parked");
+    while !admin.parked("billing", None, 10).await.expect("read").is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(phases(&nodes, 1).await[1], ProcessPhase::Missing);
+    assert!(running.shutdown(PATIENCE).await);
 }
