@@ -8,7 +8,7 @@ use crate::projection::Projection;
 /// events that follow them in canonical order.
 ///
 /// A projection whose source has such an aggregate (level `causal` or `eventual`) cannot be registered without it. A
-/// [`StateView`] needs no declaration: its rows do not depend on the order of events.
+/// [`StateView`](crate::projection::StateView) needs no declaration: its rows do not depend on the order of events.
 ///
 /// ```
 /// # #[derive(Clone, Debug, serde::Serialize, serde::Deserialize, es_core::Event)]
@@ -71,8 +71,8 @@ impl LateEventsMode for Arrival {}
 /// A projection that can be registered for a source with the order `O`.
 ///
 /// Implemented for every [`Projection`] whose source has [`SingleOrder`], for those that implement
-/// [`HandlesLateEvents`], and for every [`StateView`]. A function that registers any projection has the bound
-/// `P: Projection + AcceptsOrder<OrderOf<P::Source>>`.
+/// [`HandlesLateEvents`], and for every [`StateView`](crate::projection::StateView). A function that registers any
+/// projection has the bound `P: Projection + AcceptsOrder<OrderOf<P::Source>>`.
 #[diagnostic::on_unimplemented(
     message = "the projection `{Self}` does not handle late events",
     label = "its source has no single order of events",
