@@ -23,6 +23,11 @@ impl Failure {
     }
 }
 
+/// Returns a conversion of errors of an action, in the infinitive, for `map_err`.
+pub(crate) fn failed<E: std::error::Error + 'static>(action: &'static str) -> impl Fn(E) -> Failure {
+    move |error| Failure::caused_by(action, &error)
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "could not {}: {}", self.action, self.reason)

@@ -17,7 +17,7 @@ use tokio::sync::{OnceCell, RwLock};
 
 use crate::contender::{Append, Contender, Durability, Opened, Role, SagaSteps, Seen, Selection, Setup, Shape, Task};
 use crate::domain::{self, AddLine, CATEGORY, Folded, Order, Sample, Tagging};
-use crate::failure::Failure;
+use crate::failure::{Failure, failed};
 use crate::sagas;
 
 pub(crate) const ES_ROCKSDB: &str = "es-rocksdb";
@@ -123,10 +123,6 @@ impl OpenedStore {
         let with_snapshots = Repository::new(Arc::clone(&store)).without_cache();
         Self { store, durable, plain, with_snapshots, sagas: RwLock::default() }
     }
-}
-
-fn failed<E: std::error::Error + 'static>(action: &'static str) -> impl Fn(E) -> Failure {
-    move |error| Failure::caused_by(action, &error)
 }
 
 fn new_event(sample: Sample) -> Result<(NewEvent, Tag), Failure> {

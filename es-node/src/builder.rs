@@ -8,7 +8,7 @@ use std::time::Duration;
 use es_core::model::{Category, NameError};
 use es_core::{Aggregate, EventStore};
 use es_replication::{
-    Link, NodeFiles, Peer, Replica, ReplicaOptions, Server, ServerOptions, Source, TlsConfig, TlsPeer,
+    Link, Monitor, NodeFiles, Peer, Replica, ReplicaOptions, Server, ServerOptions, Source, TlsConfig, TlsPeer,
 };
 use es_rocksdb::{Options, RocksDbStore};
 
@@ -156,9 +156,10 @@ impl NodeBuilder {
         let store = RocksDbStore::open_with(directory, self.store.hook(replica.hook())).await?;
         let store: Arc<dyn EventStore> = Arc::new(store);
         let replica = Replica::new(Arc::clone(&store))?.with_source(source);
-        let links = peers.iter().map(|peer| Link::start(replica.clone(), Arc::clone(peer))).collect();
+        let links: Vec<_> = peers.iter().map(|peer| Link::start(replica.clone(), Arc::clone(peer))).collect();
+        let monitor = Monitor::new(&replica, &links);
         tracing::info!(node = self.name, peers = peers.len(), "the node is open");
-        Ok(Node::new(self.name, self.declared, store, replica, peers, server, links))
+        Ok(Node { name: self.name, declared: self.declared, store, replica, peers, server, links, monitor })
     }
 
     /// Loads the certificates, and checks that they belong to this node. Returns `None` if the node needs none.

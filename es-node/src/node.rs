@@ -14,31 +14,18 @@ use crate::error::UndeclaredAggregate;
 /// An open node. If it is dropped, its server and its links end at once.
 #[derive(Debug)]
 pub struct Node {
-    name: String,
+    pub(crate) name: String,
     /// The categories of the aggregates that were added to the builder.
-    declared: BTreeSet<Category>,
-    store: Arc<dyn EventStore>,
-    replica: Replica,
-    peers: Vec<Arc<dyn Peer>>,
-    server: Option<Server>,
-    links: Vec<Link>,
-    monitor: Monitor,
+    pub(crate) declared: BTreeSet<Category>,
+    pub(crate) store: Arc<dyn EventStore>,
+    pub(crate) replica: Replica,
+    pub(crate) peers: Vec<Arc<dyn Peer>>,
+    pub(crate) server: Option<Server>,
+    pub(crate) links: Vec<Link>,
+    pub(crate) monitor: Monitor,
 }
 
 impl Node {
-    pub(crate) fn new(
-        name: String,
-        declared: BTreeSet<Category>,
-        store: Arc<dyn EventStore>,
-        replica: Replica,
-        peers: Vec<Arc<dyn Peer>>,
-        server: Option<Server>,
-        links: Vec<Link>,
-    ) -> Self {
-        let monitor = Monitor::new(&replica, &links);
-        Self { name, declared, store, replica, peers, server, links, monitor }
-    }
-
     /// Returns the name of the node.
     #[must_use]
     pub fn name(&self) -> &str {

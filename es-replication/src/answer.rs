@@ -70,7 +70,8 @@ impl Source {
     /// [`StoreError`] if the store fails, or is not opened in time.
     pub async fn page(&self, pull: &Pull) -> Result<Page, StoreError> {
         let opened = tokio::time::timeout(pull.wait, self.log.wait()).await;
-        let log = opened.map_err(|_| StoreError::io("answer a pull", std::io::Error::other("the node is opening")))?;
+        let log =
+            opened.map_err(|_| StoreError::io("answer a pull", std::io::Error::other("the store is not open yet")))?;
         log.page(pull).await
     }
 

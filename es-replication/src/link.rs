@@ -1,5 +1,6 @@
 //! [`Link`]: pulls from one peer in the background until it is stopped.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::error::{PullError, Refusal};
-use crate::frontiers::missing_events;
+use crate::frontiers::{Frontier, missing_events};
 use crate::peer::Peer;
 use crate::replica::{Pulled, Replica};
 
@@ -207,16 +208,16 @@ async fn succeeded(replica: &Replica, pulled: Pulled, requested_at: Timestamp, s
     if lag == 0 {
         metrics::gauge!(CURRENT, "peer" => peer).set(requested_at.timestamp_micros() as f64 / 1e6);
     }
-    set_gauges(replica, &own, &status.borrow());
+    set_gauges(&replica.source().frontiers().all(), &own, &status.borrow());
 }
 
 /// Sets the gauges that change while the peer does not answer, too: this node decides on events meanwhile.
-fn set_gauges(replica: &Replica, own: &VectorClock, status: &LinkStatus) {
+fn set_gauges(frontiers: &BTreeMap<String, Frontier>, own: &VectorClock, status: &LinkStatus) {
     if let Some(lag) = status.lag_events {
         metrics::gauge!(LAG, "peer" => status.peer.clone()).set(lag as f64);
     }
-    for (member, frontier) in replica.source().frontiers().all() {
-        metrics::gauge!(MISSING, "member" => member).set(missing_events(&frontier.knowledge, own) as f64);
+    for (member, frontier) in frontiers {
+        metrics::gauge!(MISSING, "member" => member.clone()).set(missing_events(&frontier.knowledge, own) as f64);
     }
 }
 
@@ -230,9 +231,9 @@ async fn failed(replica: &Replica, error: &PullError, status: &watch::Sender<Lin
     };
     // A store that fails to read is the failure that is reported.
     let own = replica.knowledge().await.unwrap_or_default();
-    let peer = replica.source().frontiers().all().remove(&status.borrow().peer);
+    let frontiers = replica.source().frontiers().all();
     status.send_modify(|status| {
-        if let Some(peer) = peer {
+        if let Some(peer) = frontiers.get(&status.peer) {
             status.set_lag(missing_events(&own, &peer.knowledge));
         }
         let failure = ErrorChain(error).to_string();
@@ -242,5 +243,5 @@ async fn failed(replica: &Replica, error: &PullError, status: &watch::Sender<Lin
         (status.state, status.failure) = (state, Some(failure));
         metrics::counter!(FAILURES, "peer" => status.peer.clone()).increment(1);
     });
-    set_gauges(replica, &own, &status.borrow());
+    set_gauges(&frontiers, &own, &status.borrow());
 }

@@ -22,7 +22,7 @@ use crate::bench::Bench;
 use crate::contender::{Append, Opened, Seen, Task};
 use crate::domain::{CATEGORY, Sample, Tagging, sample};
 use crate::drive::{self, Stop, Writers};
-use crate::failure::Failure;
+use crate::failure::{Failure, failed};
 use crate::ours::{ES_ROCKSDB, OpenedStore};
 use crate::report::stats::{Unit, percentile};
 
@@ -55,10 +55,6 @@ impl Evolve for Replicated {
     }
 
     fn evolve(&mut self, _: &Added, _: &EventContext<'_>) {}
-}
-
-fn failed<E: std::error::Error + 'static>(action: &'static str) -> impl Fn(E) -> Failure {
-    move |error| Failure::caused_by(action, &error)
 }
 
 pub(crate) struct Replication;

@@ -3,8 +3,8 @@
 use std::num::NonZeroU64;
 
 use crate::model::{
-    CanonicalKey, CorrelationId, Dot, EventId, EventView, Metadata, OriginId, Revision, Stamp, StreamId, Tags,
-    Timestamp, VectorClock,
+    CanonicalKey, CorrelationId, Dot, EventId, EventView, Metadata, OriginId, Revision, StreamId, Tags, Timestamp,
+    VectorClock,
 };
 
 /// The context of an event in [`Evolve::evolve`](crate::Evolve::evolve).
@@ -47,11 +47,6 @@ impl<'a> EventContext<'a> {
     ) -> Self {
         let recorded_at = event.stamp().map_or_else(|| event.recorded_at(), |stamp| stamp.time.physical());
         Self { event, revision, recorded_at, concurrent, genesis_events, seen }
-    }
-
-    /// Returns the stamp, unless the event was recorded before its store became a replica.
-    fn stamp(&self) -> Option<&'a Stamp> {
-        self.event.stamp().filter(|stamp| stamp.dot.origin != OriginId::GENESIS)
     }
 
     /// Returns the id of the event.
@@ -104,7 +99,7 @@ impl<'a> EventContext<'a> {
     #[must_use]
     pub fn dot(&self) -> Dot {
         let sequence = NonZeroU64::MIN.saturating_add(self.genesis_events);
-        self.stamp().map_or(Dot { origin: OriginId::GENESIS, sequence }, |stamp| stamp.dot)
+        self.event.replicated_stamp().map_or(Dot { origin: OriginId::GENESIS, sequence }, |stamp| stamp.dot)
     }
 
     /// Returns `true` if the node of this event had recorded the event with a [dot](Self::dot) of the same stream when
@@ -114,7 +109,7 @@ impl<'a> EventContext<'a> {
     /// had all of them, because they are adopted at once.
     #[must_use]
     pub fn follows(&self, dot: Dot) -> bool {
-        let Some(stamp) = self.stamp() else { return dot < self.dot() };
+        let Some(stamp) = self.event.replicated_stamp() else { return dot < self.dot() };
         if dot.origin == stamp.dot.origin {
             return dot.sequence < stamp.dot.sequence;
         }

@@ -53,9 +53,7 @@ impl History {
     /// Returns the last event of each origin that precedes `event` in canonical order, and that the node of `event` had
     /// not recorded when it decided. Events from before the replication are concurrent with none.
     pub(crate) fn concurrent_with(&self, event: EventView<'_>) -> Vec<Dot> {
-        // On the node that adopted it, an event from before the replication has no stamp.
-        let stamp = event.stamp().filter(|stamp| stamp.dot.origin != OriginId::GENESIS);
-        let Some(stamp) = stamp else { return Vec::new() };
+        let Some(stamp) = event.replicated_stamp() else { return Vec::new() };
         let seen = self.seen_by(stamp);
         let is_concurrent = |dot: &Dot| {
             let is_foreign = dot.origin != stamp.dot.origin && dot.origin != OriginId::GENESIS;
@@ -84,8 +82,7 @@ impl History {
 
     /// Adds an event to the history of a state with `folded` events.
     pub(crate) fn record(history: &mut Option<Box<Self>>, event: EventView<'_>, folded: u64) {
-        let stamp = event.stamp().filter(|stamp| stamp.dot.origin != OriginId::GENESIS);
-        match (stamp, history) {
+        match (event.replicated_stamp(), history) {
             // Nothing was replicated so far: the revision identifies the events.
             (None, None) => {}
             (None, Some(history)) => {

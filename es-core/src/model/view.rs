@@ -1,8 +1,8 @@
 //! [`EventView`]: a recorded event that is borrowed from a store.
 
 use crate::model::{
-    CanonicalKey, CommitPart, ContentType, CorrelationId, EventId, EventType, Keys, Metadata, Position, RecordedEvent,
-    Revision, Stamp, StreamId, Tags, Timestamp,
+    CanonicalKey, CommitPart, ContentType, CorrelationId, EventId, EventType, Keys, Metadata, OriginId, Position,
+    RecordedEvent, Revision, Stamp, StreamId, Tags, Timestamp,
 };
 
 /// A recorded event that is borrowed during a visit. See
@@ -114,6 +114,12 @@ impl<'a> EventView<'a> {
     #[must_use]
     pub fn stamp(self) -> Option<&'a Stamp> {
         self.0.data.stamp.as_deref()
+    }
+
+    /// Returns the stamp, unless the event was recorded before its store became a replica. Such an event has no stamp
+    /// on the node that recorded it, and one of [`OriginId::GENESIS`] on the others.
+    pub(crate) fn replicated_stamp(self) -> Option<&'a Stamp> {
+        self.stamp().filter(|stamp| stamp.dot.origin != OriginId::GENESIS)
     }
 
     /// Returns the sort key of the canonical order.

@@ -48,38 +48,43 @@ impl PrepareHook for ReplicaSetup {
 
     async fn prepare(&self, store: &dyn EventStore) -> Result<PreparedHook, Box<dyn std::error::Error + Send + Sync>> {
         let table = rows::table()?;
-        // The store of another node must not answer in the name of this one.
-        if let Some(identity) = rows::identity(store, &table).await? {
-            check_identity(&identity, &self.0)?;
+        // ORDER: the end of the log before the rows. If the log has grown since, the store prepares the hook again.
+        let position = store.head().await?;
+        let identity = rows::identity(store, &table).await?;
+        // ORDER: the check before the answers. The store of another node must not answer in the name of this one.
+        if let Some(identity) = &identity {
+            check_identity(identity, &self.0)?;
         }
         tokio::select! {
-            started = start(store, &self.0) => Ok(started?),
+            started = start(store, &table, &self.0, identity.as_ref()) => {
+                Ok(PreparedHook { hook: Arc::new(started?), position })
+            }
             never = self.0.questions.answer(store, &table) => never,
         }
     }
 }
 
 /// Starts a replica on a store, and returns its hook.
-async fn start(store: &dyn EventStore, options: &ReplicaOptions) -> Result<PreparedHook, StartError> {
-    let table = rows::table()?;
-    // ORDER: the end of the log before the rows. If the log has grown since, the store prepares the hook again.
-    let position = store.head().await?;
-    let identity = rows::identity(store, &table).await?;
-    let origin = match &identity {
+async fn start(
+    store: &dyn EventStore,
+    table: &Table,
+    options: &ReplicaOptions,
+    identity: Option<&Identity>,
+) -> Result<ReplicaHook, StartError> {
+    let origin = match identity {
         // A restored backup has another log id. No answer of a member is enough then: a lost event may return with a
         // backup of another node.
         Some(identity)
-            if identity.log_id == store.log_id() && is_confirmed(store, &table, identity.origin, options).await? =>
+            if identity.log_id == store.log_id() && is_confirmed(store, table, identity.origin, options).await? =>
         {
             identity.origin
         }
         _ => new_origin(options),
     };
-    let own_origins = write_origin(store, &table, options, identity.as_ref(), origin).await?;
-    let mut state = read_state(store, &table, origin).await?;
-    adopt(store, &table, &mut state, &options.categories).await?;
-    let hook = ReplicaHook::new(table, Arc::clone(&options.clock), options.max_clock_ahead, own_origins, state);
-    Ok(PreparedHook { hook: Arc::new(hook), position })
+    let own_origins = write_origin(store, table, options, identity, origin).await?;
+    let mut state = read_state(store, table, origin).await?;
+    adopt(store, table, &mut state, &options.categories).await?;
+    Ok(ReplicaHook::new(table.clone(), Arc::clone(&options.clock), options.max_clock_ahead, own_origins, state))
 }
 
 /// Writes the origin of the node, unless it is written. Returns the present and former origins of the node.

@@ -51,7 +51,7 @@ impl<A: Resolve> Repository<A> {
 /// Returns the stamp of an event that can conflict with others. An event from before the replication, an event that
 /// the fold skips, and an answer to a conflict cannot.
 fn stamp_in_conflicts<'a, A>(event: EventView<'a>, loaded: &Loaded<A>) -> Option<&'a Stamp> {
-    let stamp = event.stamp().filter(|stamp| stamp.dot.origin != OriginId::GENESIS)?;
+    let stamp = event.replicated_stamp()?;
     let is_answer = stamp.command.as_ref().is_some_and(Binding::is_of_answer);
     let counts = loaded.history.as_ref().is_none_or(|history| history.counts(event));
     (counts && !is_answer).then_some(stamp)
