@@ -1,0 +1,7 @@
+//! Distributed transactions for es-core: several aggregates and services change together or not at all.
+
+mod participant;
+
+pub use participant::{
+    Finished, Outcome, Participant, ParticipantError, ParticipantState, ParticipantStatus, Prepare, Protocol, Vote,
+};
