@@ -1,6 +1,8 @@
 //! Scans of side tables.
 
 use bytes::Bytes;
+use es_core::StoreError;
+use es_core::store::implement::Locks;
 use es_core::store::{Direction, Row, RowScan};
 
 use crate::database::{Database, Fault, Tier, bad_key, item};
@@ -34,4 +36,10 @@ pub(crate) fn scan(database: &Database, scan: &RowScan, tier: Tier) -> Result<Ve
         }
     }
     Ok(rows)
+}
+
+/// Reads the streams that prepared transactions lock.
+pub(crate) fn locks(database: &Database) -> Result<Locks, StoreError> {
+    let rows = scan(database, &RowScan::new(Locks::rows_table(), "", usize::MAX), Tier::Any)?;
+    Locks::from_rows(rows.into_iter().map(|row| (row.key, row.value)))
 }

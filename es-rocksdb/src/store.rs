@@ -34,6 +34,7 @@ use crate::open::{self, Identity, Opened};
 use crate::options::{self, Durability, Options, ReadLimits};
 use crate::queue::{PendingAnswer, Queue, Reservation};
 use crate::retention::Operators;
+use crate::rows;
 use crate::schema::Cf;
 use crate::shared::{Shared, off_executor};
 use crate::stats::Stats;
@@ -163,7 +164,9 @@ impl RocksDbStore {
         let shared =
             Arc::new(Shared::new(Arc::clone(&database), visible, tail, operators, secret, clock, end.recorded_at));
         let mark = Arc::new(mark);
-        let decider = Arc::new(Decider::new());
+        let locks = rows::locks(&database)
+            .map_err(|error| OpenError::of_store(&directory, "read the locks of transactions", error))?;
+        let decider = Arc::new(Decider::new(locks));
         let writer = Writer::new(WriterParts {
             disk: disk.unwrap_or_else(|| production_disk(Arc::clone(&database), options.durability)),
             mark: Arc::clone(&mark),

@@ -25,8 +25,8 @@ pub use conflict::{ConcurrentEvents, Resolve};
 pub use context::EventContext;
 pub use decision::Decision;
 pub use repository::{
-    AsOf, Execute, ExecuteError, Executed, InfrastructureError, LoadError, Loaded, Outcome, Plan, Repository,
-    RetryPolicy, UnitError, UnitOfWork, UnitRejection,
+    AsOf, CommandBatch, Execute, ExecuteError, Executed, InfrastructureError, LoadError, Loaded, Locked, Outcome, Plan,
+    Repository, RetryPolicy, UnitError, UnitOfWork, UnitRejection,
 };
 pub use snapshot::{SnapshotPolicy, SnapshotSupport};
 pub use snapshot_list::{SnapshotPage, SnapshotSummary, snapshots};

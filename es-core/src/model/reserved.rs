@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::model::{NewEvent, StreamId, Table};
+use crate::model::{NewEvent, StreamId, Table, TransactionId};
 
 /// The event type of a tombstone, which replaces an event that a scavenge removed.
 pub const REMOVED: &str = "es.removed";
@@ -20,6 +20,15 @@ pub(crate) const STREAM_DELETED: &str = "es.stream-deleted";
 
 /// The event type of the erasure of a subject of personal data.
 pub(crate) const SUBJECT_ERASED: &str = "es.subject-erased";
+
+/// The event type of a prepared transaction in the stream of a participating aggregate.
+pub(crate) const TX_PREPARED: &str = "es.tx-prepared";
+/// The event type of a transaction of which all participants are prepared.
+pub(crate) const TX_PRE_COMMITTED: &str = "es.tx-pre-committed";
+/// The event type of a committed transaction. The decided events follow.
+pub(crate) const TX_COMMITTED: &str = "es.tx-committed";
+/// The event type of an aborted transaction.
+pub(crate) const TX_ABORTED: &str = "es.tx-aborted";
 
 /// The prefix of the reserved categories, event types and tables.
 pub(crate) const PREFIX: &str = "es.";
@@ -51,6 +60,10 @@ pub(crate) const TAGS: &str = "es.tags";
 pub(crate) const LEASES: &str = "es.leases";
 /// The table of durable timers.
 pub(crate) const TIMERS: &str = "es.timers";
+/// The table of the streams that prepared transactions lock.
+pub(crate) const LOCKS: &str = "es.locks";
+/// The table of the coordinators and the participants of es-transaction.
+pub const TRANSACTIONS: &str = "es.transactions";
 /// The table of the process managers of es-saga.
 pub const PROCESSES: &str = "es.processes";
 /// The table of a replica.
@@ -115,6 +128,31 @@ const AUDIT_EVENTS: [&str; 9] = [
     "projection-reset",
     "projection-resumed",
 ];
+
+/// The prefix of the streams that are the log of a coordinator of transactions. The id of the transaction follows.
+pub const TRANSACTION_STREAM_PREFIX: &str = "es.tx-";
+
+/// The event types of the log of a coordinator. A store rejects all others; see [`check_transaction_log`].
+const TRANSACTION_LOG_EVENTS: [&str; 5] = [
+    "transaction-decided",
+    "transaction-ended",
+    "transaction-finished",
+    "transaction-forgotten",
+    "transaction-pre-committing",
+];
+
+/// Checks an event of the log of a coordinator of transactions. Returns `None` if the stream is not such a log.
+pub(crate) fn check_transaction_log(stream: &StreamId, event: &NewEvent) -> Option<Result<(), String>> {
+    let id = stream.as_str().strip_prefix(TRANSACTION_STREAM_PREFIX)?;
+    let event_type = event.data.event_type.as_str();
+    Some(if id.parse::<TransactionId>().is_err() {
+        Err(format!("the id {id:?} of a transaction"))
+    } else if !TRANSACTION_LOG_EVENTS.contains(&event_type) {
+        Err(format!("the event type {event_type:?}"))
+    } else {
+        Ok(())
+    })
+}
 
 /// Checks an event if its stream is an audit stream.
 ///

@@ -533,6 +533,11 @@ impl DecisionHook for InlineHook {
             other => other.into(),
         })
     }
+
+    fn check(&self, events: &[RecordedEvent], log: &mut dyn LogView) -> Result<(), CommitError> {
+        let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        self.inline.0.apply(events, &mut view.tables, log).map(drop)
+    }
 }
 
 impl From<InlineError> for CommitError {

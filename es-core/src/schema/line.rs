@@ -43,11 +43,15 @@ struct OutputLine<'a> {
     stream: &'a StreamId,
     r#type: &'a EventType,
     id: EventId,
-    revision: u64,
-    position: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<u64>,
     version: u32,
-    recorded_at: Timestamp,
-    occurred_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recorded_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    occurred_at: Option<Timestamp>,
     tags: &'a Tags,
     metadata: &'a Metadata,
     #[serde(skip_serializing_if = "Keys::is_empty", serialize_with = "keys::serialize")]
@@ -58,7 +62,8 @@ struct OutputLine<'a> {
     causation_id: Option<EventId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stamp: Option<&'a Stamp>,
-    commit: CommitPart,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    commit: Option<CommitPart>,
     #[serde(skip_serializing_if = "Option::is_none")]
     content_type: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -133,24 +138,50 @@ pub fn write_with_claims<'a>(event: impl Into<EventView<'a>>, claims: u64, out: 
         stream: event.stream(),
         r#type: event.event_type(),
         id: event.id(),
-        revision: event.revision().get(),
-        position: event.position().get(),
+        revision: Some(event.revision().get()),
+        position: Some(event.position().get()),
         version: event.version(),
-        recorded_at: event.recorded_at(),
-        occurred_at: event.occurred_at(),
+        recorded_at: Some(event.recorded_at()),
+        occurred_at: Some(event.occurred_at()),
         tags: event.tags(),
         metadata: event.metadata(),
         keys: event.keys(),
         correlation_id: event.correlation_id(),
         causation_id: event.causation_id(),
         stamp: event.stamp(),
-        commit: event.part(),
+        commit: Some(event.part()),
         content_type: raw.is_none().then(|| event.content_type().as_str()),
         data: raw,
         data_base64: raw.is_none().then(|| STANDARD.encode(event.payload())),
     };
     serde_json::to_writer(&mut *out, &line)?;
     out.write_all(b"\n")
+}
+
+/// Returns the line of an event that is not recorded yet, without a line break. [`parse`] reads it.
+pub(crate) fn of_new_event(stream: &StreamId, event: &NewEvent) -> Result<Box<RawValue>, serde_json::Error> {
+    let NewEvent { data, occurred_at } = event;
+    let raw = raw(&data.content_type, &data.payload);
+    serde_json::value::to_raw_value(&OutputLine {
+        stream,
+        r#type: &data.event_type,
+        id: data.id,
+        revision: None,
+        position: None,
+        version: data.version,
+        recorded_at: None,
+        occurred_at: *occurred_at,
+        tags: &data.tags,
+        metadata: &data.metadata,
+        keys: &data.keys,
+        correlation_id: data.correlation_id,
+        causation_id: data.causation_id,
+        stamp: data.stamp.as_deref(),
+        commit: None,
+        content_type: raw.is_none().then(|| data.content_type.as_str()),
+        data: raw,
+        data_base64: raw.is_none().then(|| STANDARD.encode(&data.payload)),
+    })
 }
 
 /// Returns the payload if it is JSON that fits on one line.

@@ -11,6 +11,7 @@ use crate::retention::{DeleteKind, Deletion, OperatorEvent, REMOVED, Scope, is_r
 use crate::store::commit::{AppendCondition, Commit, Committed, RowCondition};
 use crate::store::error::{CommitError, Conflict, FailedCheck, IdConflict, InvalidCommit, StoreError};
 use crate::store::key_changes::failed_key_changes;
+use crate::store::locks::{Locks, as_committed};
 use crate::store::valid::ValidCommit;
 use crate::store::view::LogView;
 
@@ -27,21 +28,28 @@ pub enum CommitDecision {
 ///
 /// 1. If the commit was written before, the decision is its first result. Its conditions are not checked again, because
 ///    they held when it was written.
-/// 2. All conditions must hold.
+/// 2. All conditions must hold, and no prepared transaction may lock a stream of the commit.
 /// 3. Each event gets its position, its revision and its recorded time.
 ///
 /// # Errors
 /// - [`CommitError::IdConflict`] if the log contains an event id of the commit, but not as part of the same commit.
-/// - [`CommitError::Invalid`] if the commit adds a tombstone after an event that was not removed.
-/// - [`CommitError::Conflict`] if a condition does not hold.
+/// - [`CommitError::Invalid`] if the commit adds a tombstone after an event that was not removed, or an event of a
+///   transaction where it must not be.
+/// - [`CommitError::Conflict`] if a condition does not hold, or a stream is locked.
 /// - [`CommitError::Store`] if the view fails.
-pub fn decide(commit: &ValidCommit, view: &mut dyn LogView, now: Timestamp) -> Result<CommitDecision, CommitError> {
+pub fn decide(
+    commit: &ValidCommit,
+    locks: &mut Locks,
+    view: &mut dyn LogView,
+    now: Timestamp,
+) -> Result<CommitDecision, CommitError> {
     let now = commit.recorded_time().unwrap_or(now);
     if let Some(committed) = written_before(commit, view)? {
         return Ok(CommitDecision::Repeat(committed));
     }
     check_removed(commit, view)?;
-    let failed = failed_checks(commit, view, now)?;
+    let mut failed = failed_checks(commit, view, now)?;
+    failed.extend(locks.check(commit, view)?);
     if !failed.is_empty() {
         return Err(Conflict { failed }.into());
     }
@@ -124,6 +132,9 @@ fn failed_checks(commit: &Commit, view: &mut dyn LogView, now: Timestamp) -> Res
         }
     }
     failed.extend(failed_key_changes(commit, view)?);
+    if let Some(later) = as_committed(commit) {
+        failed.extend(failed_key_changes(&later, view)?);
+    }
     for RowCondition { table, key, value } in commit.row_conditions() {
         let actual = view.row(table, key)?;
         if actual != *value {

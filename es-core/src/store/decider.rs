@@ -8,12 +8,13 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use async_trait::async_trait;
 
 use crate::model::{Category, OriginId, Position, RecordedEvent, Timestamp};
 use crate::store::decide::{CommitDecision, decide};
+use crate::store::locks::{Locks, decided_records};
 use crate::store::metrics::StoreMetrics;
 use crate::store::store_clock::{ahead_of_clock, check_clock};
 use crate::store::valid::ValidCommit;
@@ -57,6 +58,17 @@ pub trait DecisionHook: fmt::Debug + Send + Sync + 'static {
         view: &mut dyn LogView,
     ) -> Result<(), CommitError> {
         let _ = (commit, events, view);
+        Ok(())
+    }
+
+    /// Returns an error if [`after`](Self::after) would reject these events. They are the decided events of a transaction
+    /// that a commit prepares, numbered as if the next commit wrote them: once prepared, they must not be rejected any
+    /// more. The default accepts all.
+    ///
+    /// # Errors
+    /// As for [`after`](Self::after).
+    fn check(&self, events: &[RecordedEvent], view: &mut dyn LogView) -> Result<(), CommitError> {
+        let _ = (events, view);
         Ok(())
     }
 
@@ -165,16 +177,18 @@ pub enum StartHookError {
 pub struct Decider {
     // Only one writer decides at a time. The lock lets a hook start while the writer runs.
     hooks: RwLock<Vec<Arc<dyn DecisionHook>>>,
+    /// The streams that prepared transactions lock. Only the writer uses them.
+    locks: Mutex<Locks>,
     /// Whether the last commit got a recorded time that is ahead of the clock.
     is_ahead_of_clock: AtomicBool,
     metrics: StoreMetrics,
 }
 
 impl Decider {
-    /// Returns a decider without hooks.
+    /// Returns a decider without hooks, for a store with these locks.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(locks: Locks) -> Self {
+        Self { locks: Mutex::new(locks), ..Self::default() }
     }
 
     /// Decides on a commit that arrived at the time `now`. Hooks may change the commit; the store writes the changed
@@ -185,7 +199,7 @@ impl Decider {
     ///
     /// - [`CommitError::IdConflict`] if the log contains an event id of the commit, but not as part of the same commit.
     /// - [`CommitError::Invalid`] if the commit adds a tombstone after an event that was not removed.
-    /// - [`CommitError::Conflict`] if a condition does not hold.
+    /// - [`CommitError::Conflict`] if a condition does not hold, or a prepared transaction locks a stream.
     /// - [`CommitError::Store`] if the view fails, or if `now` is before 1970.
     pub fn decide(
         &self,
@@ -209,11 +223,20 @@ impl Decider {
         for hook in hooks.iter() {
             hook.before(commit, view)?;
         }
-        let decision = decide(commit, view, now)?;
+        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        let decision = decide(commit, &mut locks, view, now)?;
         if let CommitDecision::Write(committed) = &decision {
             commit.seal_events();
+            let decided = decided_records(&committed.events);
+            for hook in hooks.iter().filter(|_| !decided.is_empty()) {
+                hook.check(&decided, view)?;
+            }
             for hook in hooks.iter() {
                 hook.after(commit, &committed.events, view)?;
+            }
+            let rows = locks.record(&committed.events)?;
+            if !rows.is_empty() {
+                commit.add_rows(rows)?;
             }
             if commit.recorded_time().is_none() {
                 self.report_clock(&committed.events, now);
@@ -387,7 +410,7 @@ mod tests {
 
     #[test]
     fn a_hook_is_added_once_beside_hooks_with_other_names() {
-        let decider = Decider::new();
+        let decider = Decider::default();
         let add = |name| decider.add(&(Arc::new(NamedHook(name)) as Arc<dyn DecisionHook>));
         assert_eq!([add("a"), add("b"), add("a"), add("b")], [true, true, false, false]);
         assert_eq!([decider.runs("a"), decider.runs("b"), decider.runs("c")], [true, true, false]);

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::model::{AheadOfLog, ExpectedRevision, Position, Revision, found};
 use crate::model::{Category, EventId};
-use crate::model::{StreamId, Table, UniqueKey, Version};
+use crate::model::{StreamId, Table, TransactionId, UniqueKey, Version};
 use crate::retention::InvalidOperatorEvent;
 use crate::store::Query;
 use crate::store::commit::{
@@ -158,6 +158,23 @@ pub enum FailedCheck {
         /// The stream that holds the key.
         held_by: StreamId,
     },
+    /// A prepared transaction locks a stream. Repeat the commit after the transaction has ended, which takes as long as
+    /// its coordinator is unavailable.
+    Locked {
+        /// The stream.
+        stream: StreamId,
+        /// The transaction.
+        transaction: TransactionId,
+    },
+    /// The commit finishes a transaction that is not prepared in a stream.
+    NotPrepared {
+        /// The stream.
+        stream: StreamId,
+        /// The transaction.
+        transaction: TransactionId,
+        /// The transaction that locks the stream, if there is one.
+        holder: Option<TransactionId>,
+    },
     /// A row does not have the expected value.
     Row {
         /// The table.
@@ -198,6 +215,16 @@ impl fmt::Display for FailedCheck {
                     f,
                     "unique key {key}: expected it to be free for stream {wanted_by:?}, found it held by {held_by:?}"
                 )
+            }
+            Self::Locked { stream, transaction } => {
+                write!(f, "stream {stream:?}: expected it to be unlocked, found it locked by transaction {transaction}")
+            }
+            Self::NotPrepared { stream, transaction, holder } => {
+                write!(f, "stream {stream:?}: expected transaction {transaction} to be prepared, found ")?;
+                match holder {
+                    Some(holder) => write!(f, "transaction {holder}"),
+                    None => f.write_str("no prepared transaction"),
+                }
             }
             Self::Row { table, key, expected_present, found_present } => {
                 let row = |present| if present { "a row" } else { "no row" };

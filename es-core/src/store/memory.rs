@@ -22,6 +22,7 @@ use crate::store::decider::{Decider, PrepareHook};
 use crate::store::head::HeadSender;
 use crate::store::implement::RowChange;
 use crate::store::keys::{KeyHash, KeyOwner, KeySecret, key_entries};
+use crate::store::locks::Locks;
 use crate::store::read::Batch;
 use crate::store::store_clock::ahead_of_clock;
 use crate::store::view::LogView;
@@ -81,10 +82,10 @@ impl MemoryStore {
         let head = log.events.last().map(|event| event.position);
         Self {
             id,
-            log: Arc::new(Mutex::new(log)),
             clock: Arc::clone(&self.clock),
             head: Arc::new(HeadSender::new(head)),
-            decider: Arc::default(),
+            decider: Arc::new(Decider::new(log.locks())),
+            log: Arc::new(Mutex::new(log)),
         }
     }
 
@@ -189,6 +190,13 @@ impl Log {
             };
         }
         Ok(())
+    }
+
+    /// Returns the locks of the rows.
+    fn locks(&self) -> Locks {
+        let rows = self.rows.iter().filter(|((table, _), _)| *table == Locks::rows_table());
+        // Only the decision writes these rows, so they can be read.
+        Locks::from_rows(rows.map(|((_, key), value)| (key, value))).unwrap_or_default()
     }
 
     /// Returns `true` if an event is visible at the time `now`.

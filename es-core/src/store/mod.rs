@@ -27,6 +27,7 @@ pub mod implement;
 mod key_changes;
 mod keys;
 mod layer;
+pub(crate) mod locks;
 pub mod memory;
 mod metrics;
 mod query;
@@ -36,6 +37,7 @@ mod retention;
 mod store_clock;
 mod stored_row;
 mod tagged;
+pub mod transaction;
 mod valid;
 mod view;
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::model::ContentType;
-use crate::model::reserved::{AUDIT_STREAM_PREFIX, check_audit, is_reserved};
+use crate::model::reserved::{AUDIT_STREAM_PREFIX, check_audit, check_transaction_log, is_reserved};
 use crate::model::weight::beside_payload;
 use crate::model::{NewEvent, Stamp, StreamId};
 use crate::retention;
@@ -13,6 +13,7 @@ use crate::store::commit::{
 };
 use crate::store::error::InvalidCommit;
 use crate::store::query::weight_of_query;
+use crate::store::transaction::{TransactionEvent, is_transaction_event};
 
 impl Commit {
     /// Validates the commit and computes its size once, so that stores need not do it again.
@@ -67,6 +68,10 @@ impl Commit {
             let id = event.data.id;
             if event.data.stamp.is_none() {
                 return Err(InvalidCommit::ForeignWithoutStamp { id });
+            }
+            if is_transaction_event(&event.data.event_type) {
+                let found = "a foreign event of a transaction".to_owned();
+                return Err(InvalidCommit::Reserved { id, stream: stream.clone(), found });
             }
             if is_reserved(stream.category_str()) {
                 let found = "a foreign event for a reserved stream".to_owned();
@@ -260,6 +265,9 @@ fn validate_reserved(stream: &StreamId, event: &NewEvent, may_be_removed: bool) 
             Err(found) => rejected(found),
         };
     }
+    if is_transaction_event(&event.data.event_type) {
+        return validate_transaction_event(stream, event);
+    }
     if is_reserved(event_type) {
         let is_tombstone = event_type == retention::REMOVED && may_be_removed && event.data.payload.is_empty();
         return if is_tombstone { Ok(()) } else { rejected(format!("the event type {event_type:?}")) };
@@ -267,10 +275,26 @@ fn validate_reserved(stream: &StreamId, event: &NewEvent, may_be_removed: bool) 
     if stream.as_str().starts_with(AUDIT_STREAM_PREFIX) {
         return check_audit(stream, event).or_else(rejected);
     }
+    if let Some(checked) = check_transaction_log(stream, event) {
+        return checked.or_else(rejected);
+    }
     if is_reserved(stream.category_str()) {
         rejected(format!("the category {:?}", stream.category_str()))
     } else {
         Ok(())
+    }
+}
+
+/// Checks an event of a transaction, and the decided events in it.
+fn validate_transaction_event(stream: &StreamId, event: &NewEvent) -> Result<(), InvalidCommit> {
+    let rejected = |found| Err(InvalidCommit::Reserved { id: event.data.id, stream: stream.clone(), found });
+    if is_reserved(stream.category_str()) {
+        return rejected(format!("an event of a transaction in the category {:?}", stream.category_str()));
+    }
+    match TransactionEvent::read(stream, &event.data.event_type, &event.data.payload) {
+        Ok(Some(TransactionEvent::Prepared(prepared))) => prepared.events.iter().try_for_each(validate_event),
+        Ok(_) => Ok(()),
+        Err(found) => rejected(found),
     }
 }
 

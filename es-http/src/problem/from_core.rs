@@ -2,8 +2,8 @@
 
 use std::fmt::Display;
 
-use axum::http::StatusCode;
-use es_core::aggregate::{InfrastructureError, UnitError};
+use axum::http::{HeaderValue, StatusCode, header};
+use es_core::aggregate::{InfrastructureError, Locked, UnitError};
 use es_core::consumer::WaitError;
 use es_core::model::{AheadOfLog, ErrorChain, NameError, PositionError, TimeAheadOfLog};
 use es_core::projection::AdminError;
@@ -25,6 +25,7 @@ impl Problem {
         match error {
             ExecuteError::Rejected(rejection) => rejected(rejection),
             ExecuteError::Conflict(conflict) => conflict.into(),
+            ExecuteError::Locked(locked) => locked.into(),
             ExecuteError::Failed(error) => error.into(),
         }
     }
@@ -36,6 +37,7 @@ impl Problem {
         match error {
             UnitError::Rejected { rejection, .. } => rejected(rejection),
             UnitError::Conflict(conflict) => conflict.into(),
+            UnitError::Locked(locked) => locked.into(),
             UnitError::Failed(error) => error.into(),
         }
     }
@@ -45,14 +47,14 @@ impl Problem {
     }
 }
 
-/// 422 for a rejection, 409 for a conflict.
+/// 422 for a rejection, 409 for a conflict, 423 for a locked aggregate.
 impl<R: Display> From<ExecuteError<R>> for Problem {
     fn from(error: ExecuteError<R>) -> Self {
         Self::of_execute(error, Self::rejected)
     }
 }
 
-/// 422 for a rejection, 409 for a conflict.
+/// 422 for a rejection, 409 for a conflict, 423 for a locked aggregate.
 impl<R: Display> From<UnitError<R>> for Problem {
     fn from(error: UnitError<R>) -> Self {
         Self::of_unit(error, Self::rejected)
@@ -63,6 +65,14 @@ impl<R: Display> From<UnitError<R>> for Problem {
 impl From<Conflict> for Problem {
     fn from(conflict: Conflict) -> Self {
         Self::of_conflict(conflict)
+    }
+}
+
+/// 423 with `Retry-After`.
+impl From<Locked> for Problem {
+    fn from(error: Locked) -> Self {
+        let problem = Self::new(StatusCode::LOCKED, error.to_string()).with_type(kind::LOCKED);
+        problem.with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
     }
 }
 

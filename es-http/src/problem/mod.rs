@@ -26,6 +26,8 @@ pub(crate) const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("applicati
 pub mod kind {
     /// Another writer was faster, or a unique key is held. Reload, and let the user decide again. Status 409.
     pub const CONFLICT: &str = "urn:es:problem:conflict";
+    /// A distributed transaction that is not decided yet locks the aggregate. Repeat the request later. Status 423.
+    pub const LOCKED: &str = "urn:es:problem:locked";
     /// A condition of the request does not hold: `If-Match` or `If-None-Match`. Status 412.
     pub const PRECONDITION: &str = "urn:es:problem:precondition-failed";
     /// The domain rejected the command. Status 422.

@@ -6,7 +6,7 @@ use es_core::__private::decide;
 use es_core::model::{Table, UniqueKey};
 use es_core::retention::{Note, Rule, Scope};
 use es_core::store::EventStream;
-use es_core::store::implement::CommitDecision;
+use es_core::store::implement::{CommitDecision, Locks};
 use es_core::{
     Commit, EventReader, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position, Revision, StreamId,
     StreamRead,
@@ -224,7 +224,7 @@ async fn commits_of_one_batch_see_each_other() {
             operators: &operators,
             secret: &secret,
         };
-        let decision = decide(&commit.clone().validated()?, &mut view, now)?;
+        let decision = decide(&commit.clone().validated()?, &mut Locks::default(), &mut view, now)?;
         overlay.change(commit);
         if let CommitDecision::Write(committed) = decision.clone() {
             overlay.append(committed, &secret);
@@ -311,7 +311,7 @@ fn in_one_batch<const N: usize>(
             operators,
             secret,
         };
-        let (CommitDecision::Write(committed) | CommitDecision::Repeat(committed)) = decide(&commit, &mut view, now)?;
+        let (CommitDecision::Write(committed) | CommitDecision::Repeat(committed)) = decide(&commit, &mut Locks::default(), &mut view, now)?;
         overlay.change(&commit);
         overlay.append(committed.clone(), secret);
         Ok(committed)

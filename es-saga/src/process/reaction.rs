@@ -4,9 +4,10 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use es_core::aggregate::InfrastructureError;
-use es_core::aggregate::{Aggregate, Command, Decide};
+use es_core::aggregate::{Aggregate, Command, Decide, Plan};
 use es_core::model::{Clock, Entropy, NameError};
 use es_core::{Commit, EventStore, ExecuteError, LoadError, Repository, StoreError, StreamId, Timestamp};
 use futures_util::FutureExt;
@@ -186,6 +187,25 @@ pub(crate) enum PlanFailure {
     Store(StoreError),
 }
 
+/// The pause between two attempts to decide on a command to a locked aggregate.
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
+/// Decides on a command. If a distributed transaction locks the aggregate, waits for its end for a bounded time.
+async fn plan_unlocked<'r, A: Decide<C>, C: Command>(
+    repository: &'r Repository<A>,
+    clock: &dyn Clock,
+    id: &A::Id,
+    command: &C,
+) -> Result<Plan<'r, A>, ExecuteError<A::Rejection>> {
+    let until = clock.elapsed() + Repository::<A>::LOCK_WAIT;
+    loop {
+        match repository.plan(id, command.clone()).await {
+            Err(ExecuteError::Locked(_)) if clock.elapsed() < until => tokio::time::sleep(LOCK_PAUSE).await,
+            result => return result,
+        }
+    }
+}
+
 /// What a command is decided with.
 #[derive(Debug)]
 pub(crate) struct Planner {
@@ -235,7 +255,7 @@ where
             let Planner { store, clock, entropy } = planner;
             let repository = Repository::<A>::new(Arc::clone(store)).without_cache();
             let repository = repository.with_clock(Arc::clone(clock)).with_entropy(Arc::clone(entropy));
-            match repository.plan(&self.id, self.command.clone()).await {
+            match plan_unlocked(&repository, &**clock, &self.id, &self.command).await {
                 Ok(plan) => Ok(commit.with(&plan)),
                 Err(ExecuteError::Failed(InfrastructureError::Load(LoadError::Store(error))))
                     if !matches!(error, StoreError::Damaged { .. }) =>
@@ -246,6 +266,7 @@ where
                     Err(PlanFailure::Refused(format!("{} was rejected: {rejection}", self.label())))
                 }
                 Err(ExecuteError::Conflict(conflict)) => Err(PlanFailure::Refused(conflict.to_string())),
+                Err(ExecuteError::Locked(locked)) => Err(PlanFailure::Refused(locked.to_string())),
                 Err(ExecuteError::Failed(error)) => {
                     let error = es_core::model::ErrorChain(&error);
                     Err(PlanFailure::Refused(format!("{} failed: {error}", self.label())))

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use es_core::aggregate::{InfrastructureError, UnitError, UnitRejection};
+use es_core::aggregate::{InfrastructureError, Locked, UnitError, UnitRejection};
 use es_core::model::{NameError, PositionError};
 use es_core::projection::view::ViewError;
 use es_core::projection::{AdminError, StartError, WaitError};
@@ -56,6 +56,9 @@ pub enum Failure {
     /// The product does not exist.
     #[error("product {0} does not exist; register it first")]
     NoProduct(ProductId),
+    /// A distributed transaction locks the order or the product. Repeat the command later.
+    #[error(transparent)]
+    Locked(#[from] Locked),
     /// Another writer committed first, or the expected revision was wrong. Reload and decide again.
     #[error(transparent)]
     Conflict(Conflict),
@@ -237,7 +240,7 @@ impl Failure {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Conflict(_) => 3,
+            Self::Conflict(_) | Self::Locked(_) => 3,
             Self::Config(_) => 2,
             _ => 1,
         }
@@ -257,6 +260,7 @@ impl<R: Into<Self>> From<UnitError<R>> for Failure {
         match error {
             UnitError::Rejected { rejection, .. } => rejection.into(),
             UnitError::Conflict(conflict) => Self::Conflict(conflict),
+            UnitError::Locked(locked) => Self::Locked(locked),
             UnitError::Failed(error) => error.into(),
         }
     }
@@ -282,6 +286,7 @@ impl<R: Into<Self>> From<ExecuteError<R>> for Failure {
         match error {
             ExecuteError::Rejected(rejection) => rejection.into(),
             ExecuteError::Conflict(conflict) => Self::Conflict(conflict),
+            ExecuteError::Locked(locked) => Self::Locked(locked),
             ExecuteError::Failed(error) => error.into(),
         }
     }

@@ -1,7 +1,7 @@
 //! The errors of loads and commands.
 
 use crate::model::CommandId;
-use crate::model::{NameError, StreamId};
+use crate::model::{NameError, StreamId, TransactionId};
 use crate::model::{Position, Revision, found};
 use crate::model::{TimeAheadOfLog, Timestamp};
 use crate::schema::{DecodeEventError, EncodeEventError};
@@ -81,6 +81,18 @@ pub enum LoadError {
     Store(#[from] StoreError),
 }
 
+/// A distributed transaction that is not decided yet locks an aggregate. Nothing was written. Repeat the command later:
+/// the transaction is decided as soon as its coordinator is available. An operator sees it in the list of transactions in
+/// doubt.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("stream {stream:?} is locked by transaction {transaction}, which is not decided yet; repeat the command later")]
+pub struct Locked {
+    /// The stream of the aggregate.
+    pub stream: StreamId,
+    /// The transaction.
+    pub transaction: TransactionId,
+}
+
 /// A command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecuteError<R> {
@@ -91,6 +103,10 @@ pub enum ExecuteError<R> {
     /// Reload, and let the user decide again.
     #[error(transparent)]
     Conflict(Conflict),
+    /// A distributed transaction locked the aggregate for longer than the command
+    /// [waits](super::Repository::with_lock_wait).
+    #[error(transparent)]
+    Locked(Locked),
     /// The infrastructure failed. The command may be valid. See [`InfrastructureError`].
     #[error(transparent)]
     Failed(InfrastructureError),

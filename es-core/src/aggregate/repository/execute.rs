@@ -204,6 +204,7 @@ impl<A: Decide<C>, C: Command> Execute<'_, A, C> {
             time: options.occurred_at.unwrap_or_else(|| repository.clock.now()),
             options: &options,
             retry: repository.retry,
+            lock_wait: repository.lock_wait,
             ids: repository.ids(),
             metrics: &repository.metrics,
         };

@@ -285,6 +285,8 @@ impl<A: Evolve> Loader<A> {
                 state,
                 revision: Some(revision),
                 position: Some(position),
+                // A locked state is not stored as a snapshot.
+                lock: None,
                 snapshot: Some(revision),
                 last,
                 begins,

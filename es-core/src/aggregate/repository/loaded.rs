@@ -3,9 +3,10 @@
 use crate::aggregate::history::History;
 use crate::aggregate::repository::error::LoadError;
 use crate::aggregate::{EventContext, Evolve};
-use crate::model::{CanonicalKey, EventView, Position, RecordedEvent, Revision, Version};
+use crate::model::{CanonicalKey, EventView, Position, RecordedEvent, Revision, TransactionId, Version};
 use crate::schema::Events;
 use crate::store::StoreError;
+use crate::store::transaction::{TransactionEvent, is_transaction_event};
 
 /// A loaded aggregate.
 #[derive(Debug, Clone)]
@@ -16,6 +17,9 @@ pub struct Loaded<A> {
     pub revision: Option<Revision>,
     /// The position of that event.
     pub position: Option<Position>,
+    /// The transaction that is prepared on the aggregate, if its last event says so. Until the transaction has ended, no
+    /// command can change the aggregate.
+    pub(crate) lock: Option<TransactionId>,
     pub(crate) snapshot: Option<Revision>,
     /// The greatest canonical key of the events in the state. `None` if the state has no events, or if the level of the
     /// aggregate has one order.
@@ -30,7 +34,7 @@ pub struct Loaded<A> {
 impl<A> Loaded<A> {
     /// Returns a state without events, of a stream that begins at this revision.
     pub(super) const fn of_state(state: A, begins: Revision) -> Self {
-        Self { state, revision: None, position: None, snapshot: None, last: None, begins, history: None }
+        Self { state, revision: None, position: None, lock: None, snapshot: None, last: None, begins, history: None }
     }
 
     /// Returns the version of the aggregate, or `None` if it has no events. It is the revision, unless the aggregate
@@ -39,6 +43,12 @@ impl<A> Loaded<A> {
     pub fn version(&self) -> Option<Version> {
         let revision = self.revision?;
         Some(self.history.as_ref().map_or_else(|| revision.into(), |history| history.version()))
+    }
+
+    /// Returns the transaction that is prepared on the aggregate, in doubt. The state is the one before the transaction.
+    #[must_use]
+    pub const fn locked_by(&self) -> Option<&TransactionId> {
+        self.lock.as_ref()
     }
 
     /// Returns `true` if the event precedes an event of the state in canonical order, so that the state must be folded
@@ -86,16 +96,14 @@ impl<A: Evolve> Loaded<A> {
         self.check_follows(view)?;
         let events = decode::<A>(view)?;
         self.evolve(view, events.as_slice());
-        self.advance(view);
-        Ok(())
+        self.advance(view)
     }
 
     /// Applies the next recorded event of the stream, which is decoded already.
     pub(crate) fn apply_decoded(&mut self, view: EventView<'_>, event: &A::Event) -> Result<(), LoadError> {
         self.check_follows(view)?;
         self.evolve(view, std::slice::from_ref(event));
-        self.advance(view);
-        Ok(())
+        self.advance(view)
     }
 
     /// Applies the next recorded events of the stream in canonical order. None of them may be [late](Self::is_late).
@@ -148,17 +156,20 @@ impl<A: Evolve> Loaded<A> {
     /// Skips the next recorded event of the stream.
     pub(super) fn skip(&mut self, event: EventView<'_>) -> Result<(), LoadError> {
         self.check_follows(event)?;
-        self.advance(event);
-        Ok(())
+        self.advance(event)
     }
 
     fn check_follows(&self, event: EventView<'_>) -> Result<(), LoadError> {
         check_follows(self.next(), event)
     }
 
-    fn advance(&mut self, event: EventView<'_>) {
+    fn advance(&mut self, event: EventView<'_>) -> Result<(), LoadError> {
         self.revision = Some(event.revision());
         self.position = Some(event.position());
+        if is_transaction_event(event.event_type()) {
+            self.lock = lock_of(event)?;
+        }
+        Ok(())
     }
 }
 
@@ -172,7 +183,21 @@ pub(super) fn check_follows(expected: Revision, event: EventView<'_>) -> Result<
     Err(StoreError::damaged(format!("stream {:?}", event.stream()), detail).into())
 }
 
+/// Returns the transaction that is prepared on the aggregate after an event of a transaction.
+fn lock_of(event: EventView<'_>) -> Result<Option<TransactionId>, LoadError> {
+    let read = TransactionEvent::read(event.stream(), event.event_type(), event.payload());
+    match read.map_err(|found| StoreError::damaged(format!("position {}", event.position()), found))? {
+        Some(TransactionEvent::Prepared(prepared)) => Ok(Some(prepared.transaction)),
+        Some(TransactionEvent::PreCommitted { transaction }) => Ok(Some(transaction)),
+        Some(TransactionEvent::Committed { .. } | TransactionEvent::Aborted { .. }) | None => Ok(None),
+    }
+}
+
+/// Decodes an event of the aggregate. An event of a transaction has no event of the domain.
 pub(super) fn decode<A: Evolve>(event: EventView<'_>) -> Result<Events<A::Event>, LoadError> {
+    if is_transaction_event(event.event_type()) {
+        return Ok(Events::none());
+    }
     event.decode::<A::Event>().map_err(|source| LoadError::Event {
         stream: event.stream().clone(),
         revision: event.revision(),

@@ -24,6 +24,7 @@ pub(super) enum CommandOutcome {
     Executed,
     Rejected,
     Conflict,
+    Locked,
     Failed,
 }
 
@@ -34,6 +35,7 @@ impl CommandOutcome {
             Self::Executed => "executed",
             Self::Rejected => "rejected",
             Self::Conflict => "conflict",
+            Self::Locked => "locked",
             Self::Failed => "failed",
         }
     }
@@ -44,6 +46,7 @@ pub(super) struct CommandMetrics {
     executed: Counter,
     rejected: Counter,
     conflict: Counter,
+    locked: Counter,
     failed: Counter,
     pub(super) retries: Counter,
     seconds: Histogram,
@@ -58,6 +61,7 @@ impl CommandMetrics {
             executed: commands(CommandOutcome::Executed),
             rejected: commands(CommandOutcome::Rejected),
             conflict: commands(CommandOutcome::Conflict),
+            locked: commands(CommandOutcome::Locked),
             failed: commands(CommandOutcome::Failed),
             retries: metrics::counter!(COMMAND_RETRIES, "category" => category),
             seconds: metrics::histogram!(COMMAND_SECONDS, "category" => category),
@@ -71,6 +75,7 @@ impl CommandMetrics {
             CommandOutcome::Executed => &self.executed,
             CommandOutcome::Rejected => &self.rejected,
             CommandOutcome::Conflict => &self.conflict,
+            CommandOutcome::Locked => &self.locked,
             CommandOutcome::Failed => &self.failed,
         };
         counter.increment(1);

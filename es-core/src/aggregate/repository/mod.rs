@@ -43,12 +43,12 @@ use tokio::runtime::Handle;
 #[doc(hidden)]
 pub use command_id::foreign_results;
 pub(crate) use command_id::remove_lost_results;
-pub use error::{AsOf, ExecuteError, InfrastructureError, LoadError};
+pub use error::{AsOf, ExecuteError, InfrastructureError, LoadError, Locked};
 pub use execute::{Execute, Executed, Outcome};
 pub use loaded::Loaded;
 pub use plan::Plan;
 pub use retry::RetryPolicy;
-pub use unit::{UnitError, UnitOfWork, UnitRejection};
+pub use unit::{CommandBatch, UnitError, UnitOfWork, UnitRejection};
 
 use crate::aggregate::snapshot::{Snapshot, SnapshotPolicy, Snapshots};
 use crate::aggregate::{Aggregate, CommandFor, Evolve};
@@ -68,6 +68,7 @@ pub struct Repository<A> {
     turns: Turns,
     checked_tags: CheckedTags,
     retry: RetryPolicy,
+    lock_wait: Duration,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     metrics: CommandMetrics,
@@ -93,6 +94,9 @@ impl<A: Aggregate> Repository<A> {
     /// The number of aggregates that the cache of a new repository holds.
     pub const CACHED_AGGREGATES: usize = 1024;
 
+    /// How long a command waits by default for the end of a transaction that locks its aggregate.
+    pub const LOCK_WAIT: Duration = Duration::from_secs(5);
+
     /// Returns a repository on a store, with the declared snapshots and a small [cache](Self::with_cache).
     #[must_use]
     pub fn new(store: Arc<dyn EventStore>) -> Self
@@ -106,6 +110,7 @@ impl<A: Aggregate> Repository<A> {
             turns: Turns::default(),
             checked_tags: CheckedTags::default(),
             retry: RetryPolicy::default(),
+            lock_wait: Self::LOCK_WAIT,
             clock: Arc::new(SystemClock::new()),
             entropy: Arc::new(SystemEntropy),
             metrics: CommandMetrics::new(A::CATEGORY),
@@ -118,6 +123,14 @@ impl<A: Evolve> Repository<A> {
     #[must_use]
     pub fn with_retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = retry;
+        self
+    }
+
+    /// Sets how long a command waits for the end of a distributed transaction that locks its aggregate, before it fails
+    /// with [`ExecuteError::Locked`]. The default is [`LOCK_WAIT`](Self::LOCK_WAIT).
+    #[must_use]
+    pub const fn with_lock_wait(mut self, time: Duration) -> Self {
+        self.lock_wait = time;
         self
     }
 
@@ -273,7 +286,8 @@ impl<A: Evolve> Repository<A> {
     fn snapshot_if_due(&self, stream: &StreamId, loaded: &mut Loaded<A>, cost: Duration) {
         let (Some(snapshots), Some(snapshotter)) = (&self.loader.snapshots, &self.snapshotter) else { return };
         let (Some(revision), Some(position)) = (loaded.revision, loaded.position) else { return };
-        if !snapshots.support.policy.is_due(loaded.events_since_snapshot(), cost) {
+        // A load from a snapshot must find the event that locks the aggregate, if there is one.
+        if loaded.lock.is_some() || !snapshots.support.policy.is_due(loaded.events_since_snapshot(), cost) {
             return;
         }
         // Without a runtime there is no background task, so no snapshot is taken.

@@ -3,7 +3,7 @@
 use crate::aggregate::repository::command_id::Binding;
 use crate::aggregate::repository::loaded::Loaded;
 use crate::aggregate::repository::unit::Stop;
-use crate::model::{Context, ExpectedRevision, Metadata, StreamId, Timestamp, Version};
+use crate::model::{Context, ExpectedRevision, Metadata, StreamId, Timestamp, TransactionId, Version};
 use crate::store::{Commit, Conflict, FailedCheck};
 
 /// The options that all commands of an execution share.
@@ -17,8 +17,18 @@ pub(super) struct Options {
     pub(super) metadata: Metadata,
     /// The context, or `None` for that of the current task.
     pub(super) context: Option<Context>,
-    /// The conditions of the commit that the caller added.
+    /// The conditions of the commit that the caller added. For a batch, also its other events and rows.
     pub(super) conditions: Commit,
+    /// The transaction in which the commands are prepared instead of committed.
+    pub(super) preparation: Option<Preparation>,
+}
+
+/// A transaction in which commands are prepared.
+#[derive(Debug, Clone)]
+pub(super) struct Preparation {
+    pub(super) transaction: TransactionId,
+    /// What the participant keeps with the prepared transaction.
+    pub(super) details: serde_json::Value,
 }
 
 /// The condition of a caller on the stored aggregate.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::aggregate::repository::Repository;
 use crate::aggregate::repository::command_id::{FirstResult, ResultRow};
-use crate::aggregate::repository::error::{ExecuteError, InfrastructureError};
+use crate::aggregate::repository::error::{ExecuteError, InfrastructureError, Locked};
 use crate::aggregate::repository::execute::{Executed, Outcome};
 use crate::aggregate::repository::loaded::Loaded;
 use crate::aggregate::repository::options::{Options, Precondition};
@@ -161,6 +161,9 @@ impl<A: Evolve> Repository<A> {
     {
         // 1 load
         let stored = self.load_stream(id, stream).await?;
+        if let Some(transaction) = &stored.lock {
+            return Err(Stop::Locked(Locked { stream: stream.clone(), transaction: transaction.clone() }));
+        }
         precondition.check(stream, &stored)?;
         let after_draft = draft.apply_to(&stored, stream)?;
         // 2 decide

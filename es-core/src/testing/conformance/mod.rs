@@ -39,6 +39,7 @@ mod copies;
 mod hooks;
 mod idempotency;
 mod keys;
+mod locks;
 mod positions;
 mod reads;
 mod retention;
@@ -147,6 +148,17 @@ macro_rules! __conformance_cases {
             keys::a_commit_can_delete_a_stream_and_claim_its_keys,
             keys::a_claim_outlives_its_event,
             keys::keys_have_limits,
+            locks::a_prepared_transaction_locks_its_streams,
+            locks::a_committed_transaction_writes_exactly_the_decided_events,
+            locks::an_aborted_transaction_unlocks_its_streams,
+            locks::only_the_holder_finishes_a_transaction,
+            locks::events_of_transactions_are_validated,
+            locks::a_lock_covers_conditions_keys_and_deletions,
+            locks::everything_is_decided_when_it_is_prepared,
+            locks::a_refused_preparation_leaves_no_lock,
+            locks::a_repeat_is_recognized_beside_a_lock,
+            locks::locks_survive_a_restart,
+            locks::one_transaction_locks_a_stream,
             reads::a_stream_reads_forward_and_backward_from_anywhere,
             reads::the_log_reads_forward_and_backward_from_anywhere,
             reads::streams_are_listed_in_the_order_of_their_names,

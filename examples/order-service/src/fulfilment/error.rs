@@ -1,6 +1,6 @@
 //! [`FulfilError`]: the errors of the steps, and what they say about the effect.
 
-use es_core::aggregate::InfrastructureError;
+use es_core::aggregate::{InfrastructureError, Locked};
 use es_core::store::Conflict;
 use es_core::{ExecuteError, LoadError};
 use es_saga::{Classify, ErrorClass};
@@ -41,6 +41,9 @@ pub enum FulfilError {
     /// The command could not be decided.
     #[error(transparent)]
     Infrastructure(#[from] InfrastructureError),
+    /// A distributed transaction locks an aggregate.
+    #[error(transparent)]
+    Locked(Locked),
     /// Another writer committed first.
     #[error(transparent)]
     Conflict(Conflict),
@@ -53,7 +56,9 @@ impl Classify for FulfilError {
             Self::NoOrder(_) | Self::Product(_) | Self::Order(_) | Self::Refunded | Self::NotOwed | Self::Completed => {
                 ErrorClass::Terminal
             }
-            Self::Unpaid | Self::Load(_) | Self::Infrastructure(_) | Self::Conflict(_) => ErrorClass::Transient,
+            Self::Unpaid | Self::Load(_) | Self::Infrastructure(_) | Self::Conflict(_) | Self::Locked(_) => {
+                ErrorClass::Transient
+            },
         }
     }
 }
@@ -63,6 +68,7 @@ impl<R: Into<Self>> From<ExecuteError<R>> for FulfilError {
         match error {
             ExecuteError::Rejected(rejection) => rejection.into(),
             ExecuteError::Conflict(conflict) => Self::Conflict(conflict),
+            ExecuteError::Locked(locked) => Self::Locked(locked),
             ExecuteError::Failed(error) => error.into(),
         }
     }

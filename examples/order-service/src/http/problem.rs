@@ -15,6 +15,7 @@ impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
         let status = match failure {
             Failure::Conflict(conflict) => return conflict.into(),
+            Failure::Locked(locked) => return locked.into(),
             Failure::Infrastructure(error) => return error.into(),
             Failure::Load(error) => return error.into(),
             Failure::Store(error) => return error.into(),

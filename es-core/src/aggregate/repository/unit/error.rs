@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use crate::aggregate::repository::error::{ExecuteError, InfrastructureError};
+use crate::aggregate::repository::error::{ExecuteError, InfrastructureError, Locked};
 use crate::store::Conflict;
 
 /// A unit of work failed. Nothing was written, except possibly for [`Failed`](Self::Failed): see
@@ -24,6 +24,10 @@ pub enum UnitError<R> {
     /// user decide again.
     #[error(transparent)]
     Conflict(Conflict),
+    /// A distributed transaction locked an aggregate for longer than the unit
+    /// [waits](crate::Repository::with_lock_wait).
+    #[error(transparent)]
+    Locked(Locked),
     /// The infrastructure failed. The commands may be valid. See [`InfrastructureError`].
     #[error(transparent)]
     Failed(InfrastructureError),
@@ -105,6 +109,8 @@ pub enum Stop<R> {
     Conflict(Conflict),
     /// Another writer was faster. Another attempt may succeed.
     Lost(Conflict),
+    /// A transaction locks an aggregate. An attempt after its end may succeed.
+    Locked(Locked),
     /// The infrastructure failed.
     Failed(InfrastructureError),
 }
@@ -116,6 +122,7 @@ impl<R> Stop<R> {
             Self::Rejected { index, rejection } => Stop::Rejected { index, rejection: wrap(rejection) },
             Self::Conflict(conflict) => Stop::Conflict(conflict),
             Self::Lost(conflict) => Stop::Lost(conflict),
+            Self::Locked(locked) => Stop::Locked(locked),
             Self::Failed(error) => Stop::Failed(error),
         }
     }
@@ -132,6 +139,7 @@ impl<R> From<Stop<R>> for UnitError<R> {
         match stop {
             Stop::Rejected { index, rejection } => Self::Rejected { index, rejection },
             Stop::Conflict(conflict) | Stop::Lost(conflict) => Self::Conflict(conflict),
+            Stop::Locked(locked) => Self::Locked(locked),
             Stop::Failed(error) => Self::Failed(error),
         }
     }
@@ -142,6 +150,7 @@ impl<R> From<Stop<R>> for ExecuteError<R> {
         match stop {
             Stop::Rejected { rejection, .. } => Self::Rejected(rejection),
             Stop::Conflict(conflict) | Stop::Lost(conflict) => Self::Conflict(conflict),
+            Stop::Locked(locked) => Self::Locked(locked),
             Stop::Failed(error) => Self::Failed(error),
         }
     }

@@ -15,6 +15,7 @@
 //!
 //! [`Execute`](super::Execute) is a unit of one command.
 
+mod batch;
 mod commands;
 mod error;
 mod run;
@@ -24,9 +25,11 @@ use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
+pub use batch::CommandBatch;
 pub(super) use commands::{Commands, One, Target};
 pub(super) use error::Stop;
 pub use error::{UnitError, UnitRejection};
@@ -115,13 +118,14 @@ use tuple::{Last, Push};
 /// - **One aggregate twice**: a later command is decided on the state after the earlier ones.
 /// - **One store**: all repositories and the unit must share the same `Arc<dyn EventStore>`.
 ///
-/// The retry policy, the clock and the entropy are those of the first repository.
+/// The retry policy, the wait for locks, the clock and the entropy are those of the first repository.
 #[must_use = "a unit of work does nothing until it is awaited"]
 pub struct UnitOfWork<'a, P = ()> {
     store: &'a Arc<dyn EventStore>,
     commands: P,
     options: Options,
     retry: Option<RetryPolicy>,
+    lock_wait: Option<Duration>,
     ids: Option<IdSource<'a>>,
 }
 
@@ -134,7 +138,7 @@ impl<P> fmt::Debug for UnitOfWork<'_, P> {
 impl<'a> UnitOfWork<'a> {
     /// Returns a unit of work on this store, without commands.
     pub fn new(store: &'a Arc<dyn EventStore>) -> Self {
-        Self { store, commands: (), options: Options::default(), retry: None, ids: None }
+        Self { store, commands: (), options: Options::default(), retry: None, lock_wait: None, ids: None }
     }
 }
 
@@ -174,6 +178,7 @@ impl<'a, P> UnitOfWork<'a, P> {
             commands: self.commands.push(commands),
             options: self.options,
             retry: self.retry.or(Some(repository.retry)),
+            lock_wait: self.lock_wait.or(Some(repository.lock_wait)),
             ids: self.ids.or(Some(repository.ids())),
         }
     }
@@ -298,6 +303,7 @@ impl<P: Commands> UnitOfWork<'_, P> {
             time: self.options.occurred_at.unwrap_or_else(|| ids.clock.now()),
             options: &self.options,
             retry: self.retry.unwrap_or_default(),
+            lock_wait: self.lock_wait.unwrap_or_default(),
             ids,
             metrics: &UNIT,
         };

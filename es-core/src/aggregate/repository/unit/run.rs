@@ -1,12 +1,15 @@
-//! Runs a unit of work: wait for turns, decide, commit, complete; repeat if another writer was faster.
+//! Runs a unit of work: wait for turns, decide, commit, complete; repeat if another writer was faster, or after the end of
+//! a transaction that locks an aggregate.
+
+use std::time::Duration;
 
 use tracing::Instrument;
 
 use crate::aggregate::repository::RetryPolicy;
 use crate::aggregate::repository::command_id::ResultRow;
-use crate::aggregate::repository::error::conflict_or_failure;
+use crate::aggregate::repository::error::{Locked, conflict_or_failure};
 use crate::aggregate::repository::metrics::{CommandMetrics, CommandOutcome};
-use crate::aggregate::repository::options::Options;
+use crate::aggregate::repository::options::{Options, Preparation};
 use crate::aggregate::repository::plan::Draft;
 use crate::aggregate::repository::turns::Turn;
 use crate::aggregate::repository::unit::Stop;
@@ -24,6 +27,8 @@ pub(in crate::aggregate::repository) struct Job<'a> {
     pub(in crate::aggregate::repository) time: Timestamp,
     pub(in crate::aggregate::repository) options: &'a Options,
     pub(in crate::aggregate::repository) retry: RetryPolicy,
+    /// How long the execution waits for the end of a transaction that locks one of its aggregates.
+    pub(in crate::aggregate::repository) lock_wait: Duration,
     /// The source of event ids.
     pub(in crate::aggregate::repository) ids: IdSource<'a>,
     pub(in crate::aggregate::repository) metrics: &'a CommandMetrics,
@@ -46,6 +51,7 @@ pub(in crate::aggregate::repository) async fn run<P: Commands>(
         Ok(_) => CommandOutcome::Executed,
         Err(Stop::Rejected { .. }) => CommandOutcome::Rejected,
         Err(Stop::Lost(_) | Stop::Conflict(_)) => CommandOutcome::Conflict,
+        Err(Stop::Locked(_)) => CommandOutcome::Locked,
         Err(Stop::Failed(_)) => CommandOutcome::Failed,
     };
     span.record("outcome", outcome.name());
@@ -55,24 +61,27 @@ pub(in crate::aggregate::repository) async fn run<P: Commands>(
 
 /// Runs attempts until one succeeds, is rejected or fails, or the retry policy is exhausted.
 async fn run_attempts<P: Commands>(commands: &P, job: Job<'_>) -> Result<P::Results, Stop<P::Rejection>> {
-    let Job { store, mut targets, time, options, retry, ids, metrics } = job;
+    let Job { store, mut targets, time, options, retry, lock_wait, ids, metrics } = job;
     let row = match &options.binding {
         Some(binding) => ResultRow::new(binding, &targets, options.occurred_at)?,
         None => None,
     };
     sort_for_turns(&mut targets);
     let mut pauses = retry.pauses(ids.entropy);
+    let locked_until = ids.clock.elapsed().saturating_add(lock_wait);
+    let mut lock_pauses = RetryPolicy::attempts(usize::MAX).pauses(ids.entropy);
     loop {
         let turns = wait_for_turns(&targets).await;
         let attempt = attempt(commands, store, options, row.as_ref(), time, ids, metrics).await;
         drop(turns);
-        match (attempt, pauses.next()) {
-            (Err(Stop::Lost(_)), Some(pause)) => {
-                metrics.retries.increment(1);
-                tokio::time::sleep(pause).await;
-            }
-            (attempt, _) => return attempt,
-        }
+        let pause = match &attempt {
+            Err(Stop::Lost(_)) => pauses.next(),
+            Err(Stop::Locked(_)) if ids.clock.elapsed() < locked_until => lock_pauses.next(),
+            _ => None,
+        };
+        let Some(pause) = pause else { return attempt };
+        metrics.retries.increment(1);
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -112,7 +121,15 @@ async fn attempt<P: Commands>(
     // 4 commit
     let committed = match draft.into_commit(row)? {
         None => Committed { events: Vec::new(), repeated: false },
+        // Nothing is prepared, so no row may say so.
+        Some(commit) if options.preparation.is_some() && commit.events().is_empty() => {
+            Committed { events: Vec::new(), repeated: false }
+        }
         Some(commit) => {
+            let commit = match &options.preparation {
+                Some(Preparation { transaction, details }) => commit.prepare(transaction, details)?,
+                None => commit,
+            };
             let start = ids.clock.elapsed();
             let committed = store.commit(commit).instrument(tracing::debug_span!("commit")).await;
             metrics.commit_seconds.record(ids.clock.elapsed().saturating_sub(start).as_secs_f64());
@@ -129,16 +146,25 @@ async fn attempt<P: Commands>(
     Ok(P::complete(plans, &committed)?)
 }
 
-/// Classifies the error of a commit. A conflict on a revision or on the result row can be retried; other conflicts
-/// cannot.
+/// Classifies the error of a commit. A conflict on a revision or on the result row can be retried, a locked stream after
+/// its transaction has ended; other conflicts cannot.
 fn stop<R>(error: CommitError) -> Stop<R> {
     match conflict_or_failure(error) {
         Err(failure) => Stop::Failed(failure),
         Ok(conflict) => {
-            let is_retryable =
-                |check: &FailedCheck| matches!(check, FailedCheck::Revision { .. } | FailedCheck::Row { .. });
-            let can_retry = conflict.failed.iter().all(is_retryable);
-            if can_retry { Stop::Lost(conflict) } else { Stop::Conflict(conflict) }
+            let is_retryable = |check: &FailedCheck| {
+                matches!(check, FailedCheck::Revision { .. } | FailedCheck::Row { .. } | FailedCheck::Locked { .. })
+            };
+            if !conflict.failed.iter().all(is_retryable) {
+                return Stop::Conflict(conflict);
+            }
+            let locked = conflict.failed.iter().find_map(|check| match check {
+                FailedCheck::Locked { stream, transaction } => {
+                    Some(Locked { stream: stream.clone(), transaction: transaction.clone() })
+                }
+                _ => None,
+            });
+            locked.map_or(Stop::Lost(conflict), Stop::Locked)
         }
     }
 }
