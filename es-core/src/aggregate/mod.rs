@@ -36,6 +36,8 @@ use std::fmt;
 use std::hash::Hash;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{Category, NameError, StreamId};
 use crate::model::{ConflictAnswer, Consistency, Level};
 use crate::model::{Revision, Timestamp};
@@ -53,6 +55,20 @@ use crate::schema::Event;
 pub trait AggregateId: Clone + Eq + Hash + fmt::Debug + fmt::Display + FromStr + Send + Sync + 'static {}
 
 impl<T: Clone + Eq + Hash + fmt::Debug + fmt::Display + FromStr + Send + Sync + 'static> AggregateId for T {}
+
+/// What a participant does if a distributed transaction stays in doubt for too long. A heuristic outcome can contradict
+/// the decision of the coordinator. It is recorded, compared with the decision, and reported to operators.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Heuristic {
+    /// It waits for the coordinator or an operator, and stays locked. The default.
+    #[default]
+    Never,
+    /// It commits.
+    Commit,
+    /// It aborts.
+    Abort,
+}
 
 /// The declaration of an aggregate: its category, its id, its events, its consistency level and its snapshots.
 ///
@@ -72,6 +88,9 @@ pub trait Aggregate: Clone + Send + Sync + Sized + 'static {
     /// [`Causal`](crate::model::Causal). `None` for a level with [one order](crate::model::OneOrder), which has no
     /// conflicts.
     const CONFLICT: Option<ConflictAnswer> = None;
+
+    /// What the aggregate does if it takes part in a distributed transaction that stays in doubt for too long.
+    const HEURISTIC: Heuristic = Heuristic::Never;
 
     /// The type that identifies an aggregate within the category.
     type Id: AggregateId;

@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::model::reserved::{PREFIX, TX_ABORTED, TX_COMMITTED, TX_PRE_COMMITTED, TX_PREPARED};
-use crate::model::{ContentType, EventData, EventId, EventType, NewEvent, StreamId, TransactionId};
+use crate::model::{ContentType, EventData, EventId, EventType, Metadata, NewEvent, StreamId, TransactionId};
 use crate::schema::line;
 use crate::store::{Commit, StoreError};
 
@@ -209,12 +209,18 @@ impl Prepared {
         serde_json::to_vec(&PreparedPayload { transaction, details, events })
     }
 
-    /// Adds an event of this transaction for a stream to a commit, and the decided events if it commits.
+    /// Adds an event of this transaction for a stream to a commit, with metadata, and the decided events if it commits.
     ///
     /// # Errors
     /// [`StoreError::Io`] if the event cannot be encoded.
-    pub fn finish(&self, stream: &StreamId, event: &TransactionEvent, commit: Commit) -> Result<Commit, StoreError> {
-        let commit = commit.append(stream.clone(), event.encode(stream)?);
+    pub fn finish(
+        &self,
+        stream: &StreamId,
+        event: &TransactionEvent,
+        metadata: Metadata,
+        commit: Commit,
+    ) -> Result<Commit, StoreError> {
+        let commit = commit.append(stream.clone(), event.encode(stream)?.with_metadata(metadata));
         let decided = match event {
             TransactionEvent::Committed { .. } => &self.events[..],
             _ => &[],

@@ -1,10 +1,12 @@
 //! The options of an execution: those of all its commands, and the precondition of one command.
 
+use std::fmt;
+
 use crate::aggregate::repository::command_id::Binding;
 use crate::aggregate::repository::loaded::Loaded;
 use crate::aggregate::repository::unit::Stop;
 use crate::model::{Context, ExpectedRevision, Metadata, StreamId, Timestamp, TransactionId, Version};
-use crate::store::{Commit, Conflict, FailedCheck};
+use crate::store::{Commit, Conflict, FailedCheck, StoreError};
 
 /// The options that all commands of an execution share.
 #[derive(Debug, Default)]
@@ -24,11 +26,30 @@ pub(super) struct Options {
 }
 
 /// A transaction in which commands are prepared.
-#[derive(Debug, Clone)]
 pub(super) struct Preparation {
     pub(super) transaction: TransactionId,
     /// What the participant keeps with the prepared transaction.
     pub(super) details: serde_json::Value,
+    /// Adds the rows of the participant to the commit that locks these streams.
+    pub(super) rows: Box<AddRows>,
+}
+
+/// Adds rows to the commit that locks streams.
+pub(super) type AddRows = dyn Fn(&[StreamId], Commit) -> Result<Commit, StoreError> + Send + Sync;
+
+impl fmt::Debug for Preparation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Preparation").field("transaction", &self.transaction).finish_non_exhaustive()
+    }
+}
+
+impl Preparation {
+    /// Returns the commit that prepares the events of a commit.
+    pub(super) fn prepare(&self, commit: Commit) -> Result<Commit, StoreError> {
+        let commit = commit.prepare(&self.transaction, &self.details)?;
+        let streams: Vec<StreamId> = commit.events().iter().map(|(stream, _)| stream.clone()).collect();
+        (self.rows)(&streams, commit)
+    }
 }
 
 /// The condition of a caller on the stored aggregate.

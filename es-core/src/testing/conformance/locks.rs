@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::tools::*;
 use crate::Commit;
-use crate::model::{NewEvent, RecordedEvent, TransactionId};
+use crate::model::{Metadata, NewEvent, RecordedEvent, TransactionId};
 use crate::retention::{DeleteKind, Note};
 use crate::store::implement::{DecisionHook, LogView};
 use crate::store::transaction::{Prepared, TransactionEvent};
@@ -34,7 +34,7 @@ fn prepare(name: &str, prepared: &Prepared) -> Commit {
 }
 
 fn finish(name: &str, prepared: &Prepared, event: &TransactionEvent) -> Commit {
-    prepared.finish(&stream(name), event, Commit::new()).expect("the event is encoded")
+    prepared.finish(&stream(name), event, Metadata::new(), Commit::new()).expect("the event is encoded")
 }
 
 fn committed(number: u8) -> TransactionEvent {

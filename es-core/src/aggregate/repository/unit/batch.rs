@@ -19,7 +19,7 @@ use crate::aggregate::repository::unit::run::{Job, run};
 use crate::aggregate::{Aggregate, Command, CommandFor, Decide};
 use crate::model::{IdSource, NameError, OneOrder, StreamId, SystemClock, SystemEntropy, TransactionId};
 use crate::store::transaction::is_transaction_event;
-use crate::store::{Commit, Committed, EventStore};
+use crate::store::{Commit, Committed, EventStore, StoreError};
 
 /// Commands to aggregates of any types in one store, collected at run time. They are decided in order, and committed
 /// together or prepared together in a distributed transaction.
@@ -104,31 +104,35 @@ impl CommandBatch {
     pub async fn commit(&self, store: &dyn EventStore, other: Commit) -> Result<Committed, UnitError<String>> {
         let lock_wait = self.commands.first().map(|first| first.lock_wait()).unwrap_or_default();
         let options = Options { conditions: other, ..Options::default() };
-        self.run(store, &options, lock_wait).await
+        let retry = self.commands.first().map(|first| first.retry()).unwrap_or_default();
+        self.run(store, &options, retry, lock_wait).await
     }
 
-    /// Prepares the decided events of the commands in a transaction, in one commit, which also has the conditions and
-    /// rows of `other`. Each written stream is locked until the transaction ends. `details` is what the participant
-    /// keeps with it. The commit has no events if the commands decided on none. It does not wait for locks.
+    /// Prepares the decided events of the commands in a transaction, in one commit. Each of its streams is locked until
+    /// the transaction ends. `details` is what the participant keeps in the events; `rows` adds conditions and rows to
+    /// the commit that locks these streams. Nothing is written if the commands decide on no events. It does not wait
+    /// for locks.
     ///
     /// # Errors
-    /// [`UnitError`]. A rejection is the text of the domain's error. A failed condition of `other` is a conflict.
+    /// [`UnitError`]. A rejection is the text of the domain's error. A failed condition of `rows`, or another writer that
+    /// was faster, is a conflict, which is not retried.
     pub async fn prepare(
         &self,
         store: &dyn EventStore,
         transaction: &TransactionId,
         details: serde_json::Value,
-        other: Commit,
+        rows: impl Fn(&[StreamId], Commit) -> Result<Commit, StoreError> + Send + Sync + 'static,
     ) -> Result<Committed, UnitError<String>> {
-        let preparation = Some(Preparation { transaction: transaction.clone(), details });
-        let options = Options { conditions: other, preparation, ..Options::default() };
-        self.run(store, &options, Duration::ZERO).await
+        let preparation = Some(Preparation { transaction: transaction.clone(), details, rows: Box::new(rows) });
+        let options = Options { preparation, ..Options::default() };
+        self.run(store, &options, RetryPolicy::NEVER, Duration::ZERO).await
     }
 
     async fn run(
         &self,
         store: &dyn EventStore,
         options: &Options,
+        retry: RetryPolicy,
         lock_wait: Duration,
     ) -> Result<Committed, UnitError<String>> {
         let clock = SystemClock::new();
@@ -137,16 +141,7 @@ impl CommandBatch {
         let commands = BatchCommands(&self.commands);
         let mut targets = Vec::with_capacity(self.commands.len());
         commands.targets(&mut targets)?;
-        let job = Job {
-            store,
-            targets,
-            time: ids.clock.now(),
-            options,
-            retry: first.map(|first| first.retry()).unwrap_or_default(),
-            lock_wait,
-            ids,
-            metrics: &UNIT,
-        };
+        let job = Job { store, targets, time: ids.clock.now(), options, retry, lock_wait, ids, metrics: &UNIT };
         run(&commands, job).await.map_err(UnitError::from)
     }
 }

@@ -9,7 +9,7 @@ use crate::aggregate::repository::RetryPolicy;
 use crate::aggregate::repository::command_id::ResultRow;
 use crate::aggregate::repository::error::{Locked, conflict_or_failure};
 use crate::aggregate::repository::metrics::{CommandMetrics, CommandOutcome};
-use crate::aggregate::repository::options::{Options, Preparation};
+use crate::aggregate::repository::options::Options;
 use crate::aggregate::repository::plan::Draft;
 use crate::aggregate::repository::turns::Turn;
 use crate::aggregate::repository::unit::Stop;
@@ -127,7 +127,7 @@ async fn attempt<P: Commands>(
         }
         Some(commit) => {
             let commit = match &options.preparation {
-                Some(Preparation { transaction, details }) => commit.prepare(transaction, details)?,
+                Some(preparation) => preparation.prepare(commit)?,
                 None => commit,
             };
             let start = ids.clock.elapsed();

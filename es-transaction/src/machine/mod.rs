@@ -1,0 +1,3 @@
+//! Placeholder for the merge: wait-die.
+mod lock;
+pub use lock::{LockAnswer, on_locked};

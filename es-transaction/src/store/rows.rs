@@ -1,0 +1,124 @@
+//! The rows of participants in the table `es.transactions`. A name is followed by a zero byte.
+//!
+//! | key | value |
+//! |---|---|
+//! | `f{participant}\0{coordinator}` | the newest epoch of the coordinator that the participant knows |
+//! | `p{participant}\0{transaction}` | a prepared transaction |
+//! | `o{participant}\0{transaction}` | the outcome of a transaction, which is removed after some time |
+//! | `h{participant}\0{transaction}` | a heuristic outcome, until an operator forgets it |
+//!
+//! A transaction is written as the 16 bytes of its UUID, which begin with the time.
+
+use es_core::__private::Bytes;
+use es_core::aggregate::Heuristic;
+use es_core::model::{Table, TransactionId};
+use es_core::store::RowScan;
+use es_core::{Commit, EventReader, StoreError, StreamId, Timestamp};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::participant::{Outcome, Protocol};
+
+/// A kind of row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Fence,
+    Prepared,
+    Outcome,
+    Heuristic,
+}
+
+impl Kind {
+    const fn letter(self) -> u8 {
+        match self {
+            Self::Fence => b'f',
+            Self::Prepared => b'p',
+            Self::Outcome => b'o',
+            Self::Heuristic => b'h',
+        }
+    }
+
+    fn prefix(self, participant: &str) -> Bytes {
+        [&[self.letter()], participant.as_bytes(), &[0]].concat().into()
+    }
+
+    /// Returns the key of the row of a transaction.
+    pub(crate) fn key(self, participant: &str, transaction: &TransactionId) -> Bytes {
+        [&self.prefix(participant)[..], transaction.uuid().as_bytes()].concat().into()
+    }
+
+    /// Returns a scan of all rows of this kind, from the oldest transaction on.
+    pub(crate) fn scan(self, participant: &str, limit: usize) -> Result<RowScan, StoreError> {
+        Ok(RowScan::new(table()?, self.prefix(participant), limit))
+    }
+}
+
+/// Returns the key of the row with the newest epoch of a coordinator.
+pub(crate) fn fence_key(participant: &str, coordinator: &str) -> Bytes {
+    [&Kind::Fence.prefix(participant)[..], coordinator.as_bytes()].concat().into()
+}
+
+/// A prepared transaction at a participant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PreparedRow {
+    pub(crate) transaction: TransactionId,
+    pub(crate) protocol: Protocol,
+    /// The names of all participants.
+    pub(crate) participants: Vec<String>,
+    /// The locked streams.
+    pub(crate) streams: Vec<StreamId>,
+    pub(crate) prepared_at: Timestamp,
+    pub(crate) is_pre_committed: bool,
+    /// What all locked aggregates do if the transaction stays in doubt.
+    pub(crate) heuristic: Heuristic,
+}
+
+/// The outcome of a transaction at a participant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OutcomeRow {
+    pub(crate) transaction: TransactionId,
+    pub(crate) outcome: Outcome,
+    pub(crate) is_heuristic: bool,
+    /// When it was prepared; `None` if it was aborted before.
+    pub(crate) prepared_at: Option<Timestamp>,
+    pub(crate) ended_at: Timestamp,
+}
+
+pub(crate) fn table() -> Result<Table, StoreError> {
+    es_core::__private::table(es_core::__private::TRANSACTIONS).map_err(|error| StoreError::io("name a table", error))
+}
+
+/// A row as it was read.
+#[derive(Debug, Clone)]
+pub(crate) struct Stored<T> {
+    pub(crate) key: Bytes,
+    bytes: Option<Bytes>,
+    pub(crate) value: Option<T>,
+}
+
+impl<T: DeserializeOwned> Stored<T> {
+    pub(crate) async fn read(store: &dyn EventReader, key: Bytes) -> Result<Self, StoreError> {
+        let bytes = store.row(&table()?, &key).await?;
+        let value = bytes.as_deref().map(|bytes| decode(&key, bytes)).transpose()?;
+        Ok(Self { key, bytes, value })
+    }
+
+    /// Adds the condition that the row is unchanged since it was read to a commit.
+    pub(crate) fn expect(&self, commit: Commit) -> Result<Commit, StoreError> {
+        Ok(commit.expect_row(table()?, self.key.clone(), self.bytes.clone()))
+    }
+}
+
+/// Decodes the value of a row.
+pub(crate) fn decode<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, StoreError> {
+    serde_json::from_slice(value).map_err(|error| {
+        let place = format!("row {} of table {}", key.escape_ascii(), es_core::__private::TRANSACTIONS);
+        StoreError::damaged(place, error.to_string())
+    })
+}
+
+/// Adds a row to a commit.
+pub(crate) fn put<T: Serialize>(commit: Commit, key: Bytes, value: &T) -> Result<Commit, StoreError> {
+    let value = serde_json::to_vec(value).map_err(|error| StoreError::io("write a row", error))?;
+    Ok(commit.put_row(table()?, key, value))
+}
