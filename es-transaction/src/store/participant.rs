@@ -1,5 +1,6 @@
 //! The calls of a coordinator to a [`StoreParticipant`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use es_core::aggregate::{CommandBatch, Heuristic, Locked, UnitError};
@@ -56,7 +57,7 @@ impl Participant for StoreParticipant {
             if let Some(vote) = preparation.earlier_vote() {
                 return Ok(vote);
             }
-            let mut batch = CommandBatch::new();
+            let mut batch = CommandBatch::new(Arc::clone(&self.store));
             let heuristic = match self.commands.add(request, &mut batch).await {
                 Ok(heuristic) => heuristic,
                 Err(NotAdded::Refused(reason)) => return no(reason),
@@ -200,7 +201,7 @@ impl StoreParticipant {
             rows::put(commit, fence.key.clone(), row.transaction.epoch())
         };
         let details = json!({ "participant": &*self.name, "participants": prepare.participants });
-        let committed = batch.prepare(&*self.store, &prepare.transaction, details, rows).await?;
+        let committed = batch.prepare(&prepare.transaction, details, rows).await?;
         if committed.events.is_empty() {
             return Ok(Vote::ReadOnly);
         }

@@ -26,8 +26,8 @@ use crate::store::{Commit, Committed, EventStore, StoreError};
 ///
 /// A [`UnitOfWork`](crate::UnitOfWork) has typed results and rejections. A batch has none: its commands are not known
 /// when it is compiled. The crate es-transaction is built on it.
-#[derive(Default)]
 pub struct CommandBatch {
+    store: Arc<dyn EventStore>,
     commands: Vec<Box<dyn AnyCommand>>,
 }
 
@@ -39,10 +39,10 @@ impl fmt::Debug for CommandBatch {
 }
 
 impl CommandBatch {
-    /// Returns a batch without commands.
+    /// Returns a batch without commands, to aggregates of this store.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub const fn new(store: Arc<dyn EventStore>) -> Self {
+        Self { store, commands: Vec::new() }
     }
 
     /// Returns `true` if the batch has no commands.
@@ -72,7 +72,7 @@ impl CommandBatch {
         C::Accepted: Command + 'static,
     {
         let stream = A::stream(id)?;
-        if self.commands.first().is_some_and(|first| !Arc::ptr_eq(first.target().store, &repository.loader.store)) {
+        if !Arc::ptr_eq(&self.store, &repository.loader.store) {
             return Err(InfrastructureError::OtherStore { stream }.into());
         }
         let (repository, id, command) = (Arc::clone(repository), id.clone(), command.accepted());
@@ -101,11 +101,11 @@ impl CommandBatch {
     ///
     /// # Errors
     /// [`UnitError`]. A rejection is the text of the domain's error. A failed condition of `other` is a conflict.
-    pub async fn commit(&self, store: &dyn EventStore, other: Commit) -> Result<Committed, UnitError<String>> {
+    pub async fn commit(&self, other: Commit) -> Result<Committed, UnitError<String>> {
         let lock_wait = self.commands.first().map(|first| first.lock_wait()).unwrap_or_default();
         let options = Options { conditions: other, ..Options::default() };
         let retry = self.commands.first().map(|first| first.retry()).unwrap_or_default();
-        self.run(store, &options, retry, lock_wait).await
+        self.run(&options, retry, lock_wait).await
     }
 
     /// Prepares the decided events of the commands in a transaction, in one commit. Each of its streams is locked until
@@ -118,19 +118,17 @@ impl CommandBatch {
     /// was faster, is a conflict, which is not retried.
     pub async fn prepare(
         &self,
-        store: &dyn EventStore,
         transaction: &TransactionId,
         details: serde_json::Value,
         rows: impl Fn(&[StreamId], Commit) -> Result<Commit, StoreError> + Send + Sync + 'static,
     ) -> Result<Committed, UnitError<String>> {
         let preparation = Some(Preparation { transaction: transaction.clone(), details, rows: Box::new(rows) });
         let options = Options { preparation, ..Options::default() };
-        self.run(store, &options, RetryPolicy::NEVER, Duration::ZERO).await
+        self.run(&options, RetryPolicy::NEVER, Duration::ZERO).await
     }
 
     async fn run(
         &self,
-        store: &dyn EventStore,
         options: &Options,
         retry: RetryPolicy,
         lock_wait: Duration,
@@ -141,7 +139,8 @@ impl CommandBatch {
         let commands = BatchCommands(&self.commands);
         let mut targets = Vec::with_capacity(self.commands.len());
         commands.targets(&mut targets)?;
-        let job = Job { store, targets, time: ids.clock.now(), options, retry, lock_wait, ids, metrics: &UNIT };
+        let job =
+            Job { store: &*self.store, targets, time: ids.clock.now(), options, retry, lock_wait, ids, metrics: &UNIT };
         run(&commands, job).await.map_err(UnitError::from)
     }
 }
