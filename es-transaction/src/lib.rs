@@ -1,10 +1,17 @@
 //! Distributed transactions for es-core: several aggregates and services change together or not at all.
 
-mod machine;
+mod coordinator;
+mod hooks;
+pub mod machine;
 mod participant;
 mod store;
 
+pub use coordinator::{
+    Completed, Coordinator, EnlistError, OperateTransactionError, RunningCoordinator, StartCoordinatorError, Strength,
+    TransactionBuilder, TransactionError, Transactions, Tx, UnfinishedParticipant, UnfinishedTransaction,
+};
+pub use hooks::{HookAction, HookPlace, HookPoint};
 pub use participant::{
     Finished, Outcome, Participant, ParticipantError, ParticipantState, ParticipantStatus, Prepare, Protocol, Vote,
 };
-pub use store::{CommandList, ParticipantTransaction, ResolveError, StoreParticipant};
+pub use store::{CommandList, LockedStreams, ParticipantTransaction, ResolveError, StoreParticipant};

@@ -13,7 +13,7 @@
 mod commands;
 mod outcome;
 mod participant;
-mod rows;
+pub(crate) mod rows;
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,6 +28,7 @@ use serde::de::DeserializeOwned;
 pub use commands::CommandList;
 use commands::CommandTypes;
 pub use outcome::ResolveError;
+pub use participant::LockedStreams;
 
 use crate::participant::{Finished, Outcome, ParticipantError, ParticipantState};
 use rows::{Kind, OutcomeRow, PreparedRow};

@@ -130,14 +130,22 @@ impl Participant for StoreParticipant {
         let prepared = Stored::<PreparedRow>::read(&*self.store, prepared).await.map_err(failed)?;
         if let Some(row) = prepared.value {
             let state = state_of(&row);
-            return Ok(ParticipantStatus { state, is_heuristic: false, prepared_at: Some(row.prepared_at) });
+            let has_restarted = row.opening != self.store.opening();
+            let prepared_at = Some(row.prepared_at);
+            return Ok(ParticipantStatus { state, is_heuristic: false, has_restarted, prepared_at });
         }
-        let unknown = ParticipantStatus { state: ParticipantState::Unknown, is_heuristic: false, prepared_at: None };
+        let unknown = ParticipantStatus {
+            state: ParticipantState::Unknown,
+            is_heuristic: false,
+            has_restarted: false,
+            prepared_at: None,
+        };
         let outcome = Kind::Outcome.key(&self.name, transaction);
         let outcome = Stored::<OutcomeRow>::read(&*self.store, outcome).await.map_err(failed)?;
         Ok(outcome.value.map_or(unknown, |row| ParticipantStatus {
             state: state_of_outcome(row.outcome),
             is_heuristic: row.is_heuristic,
+            has_restarted: false,
             prepared_at: row.prepared_at,
         }))
     }
@@ -191,6 +199,7 @@ impl StoreParticipant {
             streams: Vec::new(),
             prepared_at: self.clock.now(),
             is_pre_committed: false,
+            opening: self.store.opening(),
             heuristic,
         };
         let (fence, prepared, outcome) = (fence.clone(), prepared.clone(), outcome.clone());

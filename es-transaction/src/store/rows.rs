@@ -69,6 +69,8 @@ pub(crate) struct PreparedRow {
     pub(crate) streams: Vec<StreamId>,
     pub(crate) prepared_at: Timestamp,
     pub(crate) is_pre_committed: bool,
+    /// The opening of the store in which it was prepared.
+    pub(crate) opening: Option<u64>,
     /// What all locked aggregates do if the transaction stays in doubt.
     pub(crate) heuristic: Heuristic,
 }

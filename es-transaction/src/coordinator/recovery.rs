@@ -1,0 +1,160 @@
+//! Recovery: ends the transactions that an earlier process, or a lost message, has left behind as unfinished or in
+//! doubt.
+//!
+//! 1. From the log: each transaction with a record that has not ended continues.
+//! 2. From the participants: each transaction that a participant reports as in doubt, and that has no record, is
+//!    aborted. Nobody else can decide it: its epoch has ended, or this process began it and no longer drives it.
+//!
+//! The first search begins when the coordinator starts. Asking a participant also makes it refuse earlier epochs.
+//! Transactions that this process has driven since a search started are left to the next one: what the search has read
+//! of them may be out of date.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use es_core::StoreError;
+use es_core::model::{ErrorChain, TransactionId};
+
+use crate::coordinator::any::within;
+use crate::coordinator::shared::{Registered, RunState, Shared};
+use crate::coordinator::{log, tasks};
+use crate::machine::{CoordinatorPhase, CoordinatorState, LogRecord};
+use crate::participant::ParticipantError;
+
+/// The number of unfinished transactions that one read returns.
+const PAGE: usize = 256;
+
+/// Searches until the coordinator ends.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let mut pause = shared.times.first_pause;
+    loop {
+        let is_complete = search(&shared).await;
+        shared.end_search();
+        // A participant that was not reached is asked again soon.
+        pause = if is_complete { shared.times.search } else { (pause * 2).min(shared.times.search) };
+        tokio::select! {
+            () = shared.ended() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        if shared.state() != RunState::Running {
+            return;
+        }
+    }
+}
+
+/// Searches once. Returns whether the log and all participants could be read.
+async fn search(shared: &Arc<Shared>) -> bool {
+    let started = Started(shared.start_search());
+    let mut is_complete = match recover_log(shared, &started).await {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(error = %ErrorChain(&error), "unfinished transactions could not be read from the log");
+            false
+        }
+    };
+    let mut in_doubt = BTreeMap::<TransactionId, Vec<String>>::new();
+    for Registered { name, participant } in shared.participants.values() {
+        let asked = within(name, shared.times.call, participant.in_doubt(&shared.epoch)).await;
+        match asked {
+            Ok(transactions) => {
+                for transaction in transactions {
+                    in_doubt.entry(transaction).or_default().push(name.to_string());
+                }
+            }
+            Err(ParticipantError::Fenced { known, .. }) => {
+                tracing::warn!(participant = %name, epoch = %shared.epoch, %known, "a participant knows a later epoch");
+                shared.enter(RunState::Fenced);
+                return false;
+            }
+            // Nothing is concluded from a participant that cannot be read.
+            Err(error) => {
+                is_complete = false;
+                tracing::warn!(participant = %name, error = %ErrorChain(&error), "a participant was left alone");
+            }
+        }
+    }
+    for (transaction, names) in in_doubt.into_iter().filter(|(transaction, _)| started.covers(shared, transaction)) {
+        if let Err(error) = recover(shared, &transaction, names).await {
+            is_complete = false;
+            tracing::warn!(%transaction, error = %ErrorChain(&error), "a transaction in doubt could not be recovered");
+        }
+    }
+    is_complete
+}
+
+/// The transactions that this process drove when a search started.
+struct Started(BTreeSet<TransactionId>);
+
+impl Started {
+    /// Returns whether the search may recover a transaction: no task of this process has driven it since the search
+    /// started.
+    fn covers(&self, shared: &Shared, transaction: &TransactionId) -> bool {
+        !self.0.contains(transaction) && !shared.ended_during_search(transaction)
+    }
+}
+
+/// Recovers the transactions of the log.
+async fn recover_log(shared: &Arc<Shared>, started: &Started) -> Result<(), StoreError> {
+    let mut last: Option<TransactionId> = None;
+    loop {
+        let page = log::unfinished(&*shared.store, shared.epoch.coordinator(), last.as_ref(), PAGE).await?;
+        for transaction in page.iter().filter(|transaction| started.covers(shared, transaction)) {
+            recover(shared, transaction, Vec::new()).await?;
+        }
+        let is_last = page.len() < PAGE;
+        last = page.into_iter().next_back();
+        if is_last || last.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Continues one transaction. `in_doubt` has the names of the participants that report it.
+async fn recover(shared: &Arc<Shared>, transaction: &TransactionId, in_doubt: Vec<String>) -> Result<(), StoreError> {
+    let Some((guard, operator)) = shared.activate(transaction) else { return Ok(()) };
+    let records = log::records(&*shared.store, transaction).await?;
+    abort_unrecorded(shared, transaction, &records, &in_doubt).await;
+    let (state, acts) = match CoordinatorState::recover(&records, in_doubt) {
+        Ok(recovered) => recovered,
+        Err(error) => {
+            // It is left alone, and stays in the list.
+            tracing::error!(%transaction, %error, "the records of a transaction contradict each other");
+            return Ok(());
+        }
+    };
+    if matches!(state.phase(), CoordinatorPhase::Ended { .. } | CoordinatorPhase::Damaged { .. }) && acts.is_empty() {
+        return Ok(());
+    }
+    tracing::info!(%transaction, phase = ?state.phase(), "a transaction is recovered");
+    shared.metrics.recovered.increment(1);
+    tasks::spawn(shared, guard, operator, transaction.clone(), state, acts, None);
+    Ok(())
+}
+
+/// Aborts a transaction at participants that its records do not name: they had voted read-only, and a repeated message
+/// prepared them again.
+async fn abort_unrecorded(
+    shared: &Arc<Shared>,
+    transaction: &TransactionId,
+    records: &[LogRecord],
+    in_doubt: &[String],
+) {
+    let recorded: BTreeSet<&str> = records
+        .iter()
+        .filter_map(|record| match record {
+            LogRecord::PreCommitting { participants } | LogRecord::Decided { participants, .. } => Some(participants),
+            _ => None,
+        })
+        .flatten()
+        .map(|participant| participant.name.as_str())
+        .collect();
+    if records.is_empty() {
+        return;
+    }
+    for name in in_doubt.iter().filter(|name| !recorded.contains(name.as_str())) {
+        let Some(Registered { participant, .. }) = shared.participants.get(name.as_str()) else { continue };
+        if let Err(error) = within(name, shared.times.call, participant.abort(transaction, None)).await {
+            tracing::warn!(%transaction, participant = %name, error = %ErrorChain(&error), "not aborted");
+        }
+    }
+}
