@@ -283,6 +283,16 @@ fn aggregates_have_a_level_and_declared_snapshots() {
             type Level = ::es_core::model::Causal;
         ),
     );
+    let heuristic = quote! {
+        #[aggregate(category = "a", id = u8, event = E, heuristic = "abort")]
+        struct S;
+    };
+    assert_tokens(
+        &member(expand::derive_aggregate(heuristic), "HEURISTIC"),
+        &quote!(
+            const HEURISTIC: ::es_core::aggregate::Heuristic = ::es_core::aggregate::Heuristic::Abort;
+        ),
+    );
     let snapshots = member(expand::derive_aggregate(full), "snapshots");
     let expected = quote! {
         ::es_core::aggregate::SnapshotPolicy {

@@ -1,5 +1,6 @@
 //! Distributed transactions for es-core: several aggregates and services change together or not at all.
 
+mod any;
 mod coordinator;
 mod hooks;
 pub mod machine;
@@ -14,4 +15,6 @@ pub use hooks::{HookAction, HookPlace, HookPoint};
 pub use participant::{
     Finished, Outcome, Participant, ParticipantError, ParticipantState, ParticipantStatus, Prepare, Protocol, Vote,
 };
-pub use store::{CommandList, LockedStreams, ParticipantTransaction, ResolveError, StoreParticipant};
+pub use store::{
+    CommandList, LockedStreams, ParticipantTransaction, ResolveError, RunningParticipant, StoreParticipant,
+};

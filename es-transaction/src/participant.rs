@@ -227,7 +227,8 @@ pub enum ParticipantError {
         detail: String,
     },
     /// Another process has taken over the coordinator. This one must stop.
-    #[error("a later epoch of coordinator {:?} is known, {known}, found {found}; another process has taken over", found.coordinator())]
+    #[error("a later epoch of coordinator {:?} is known, {known}, found {found}; another process has taken over",
+        found.coordinator())]
     Fenced {
         /// The newest epoch that the participant knows.
         known: CoordinatorEpoch,

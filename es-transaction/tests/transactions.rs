@@ -1,5 +1,6 @@
 //! Transactions across stores: what commits, what aborts, and what other commands see meanwhile.
 
+#[expect(dead_code, reason = "each test uses a part of it")]
 mod bank;
 
 use std::sync::Arc;

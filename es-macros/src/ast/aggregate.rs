@@ -22,12 +22,13 @@ pub(crate) struct AggregateInput<'a> {
     pub(crate) event: Option<Type>,
     pub(crate) consistency: Option<Declared>,
     pub(crate) conflict: Option<Declared>,
+    pub(crate) heuristic: Option<Declared>,
     pub(crate) snapshot: Option<Snapshot>,
     /// The keys in the attribute, including those whose values cannot be parsed.
     pub(crate) mentioned: MentionedKeys,
 }
 
-/// A declared value: the text of the attribute, and the name that it stands for in `es_core::model`.
+/// A declared value: the text of the attribute, and the name that it stands for in es-core.
 pub(crate) struct Declared {
     pub(crate) text: LitStr,
     pub(crate) name: Ident,
@@ -56,6 +57,9 @@ const LEVELS: [(&str, &str); 5] = [
 /// The answers of `conflict = "..."` and their variants of `es_core::model::ConflictAnswer`.
 const ANSWERS: [(&str, &str); 2] = [("canonical", "Canonical"), ("resolve", "Resolve")];
 
+/// The outcomes of `heuristic = "..."` and their variants of `es_core::aggregate::Heuristic`.
+const HEURISTICS: [(&str, &str); 3] = [("never", "Never"), ("commit", "Commit"), ("abort", "Abort")];
+
 impl<'a> AggregateInput<'a> {
     /// Parses the attributes and reports errors to `cx`.
     pub(crate) fn new(cx: &Ctxt, source: &'a DeriveInput) -> Self {
@@ -69,6 +73,7 @@ impl<'a> AggregateInput<'a> {
             event: None,
             consistency: None,
             conflict: None,
+            heuristic: None,
             snapshot: None,
             mentioned,
         };
@@ -86,6 +91,7 @@ impl<'a> AggregateInput<'a> {
             "event" => self.event = reader.ty(),
             "consistency" => self.consistency = declared(reader, &LEVELS),
             "conflict" => self.conflict = declared(reader, &ANSWERS),
+            "heuristic" => self.heuristic = declared(reader, &HEURISTICS),
             "snapshot" => self.snapshot = snapshot(reader),
             "crate" => read_crate(reader, &mut self.krate),
             _ => {}

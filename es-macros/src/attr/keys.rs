@@ -127,6 +127,7 @@ const AGGREGATE: &[Key] = &[
     key("event", "event = OrderEvent", TYPE),
     key("consistency", r#"consistency = "local""#, TYPE),
     key("conflict", r#"conflict = "canonical""#, TYPE),
+    key("heuristic", r#"heuristic = "abort""#, TYPE),
     key("snapshot", "snapshot(every = 100)", TYPE),
     key("crate", "crate = path::to::es_core", TYPE),
     key("every", "snapshot(every = 100)", &[Place::Snapshot]),

@@ -24,6 +24,7 @@ pub(crate) fn check_aggregate<'a>(cx: &Ctxt, input: &'a AggregateInput<'a>) -> O
         names::category(cx, category);
     }
     check_conflict(cx, input);
+    check_heuristic(cx, input);
     if let Some(snapshot) = &input.snapshot {
         check_snapshot(cx, snapshot);
         fields::check_state_variants(cx, &input.source.data);
@@ -81,6 +82,21 @@ fn check_conflict(cx: &Ctxt, input: &AggregateInput<'_>) {
             ),
         ),
         _ => {}
+    }
+}
+
+/// Checks that an aggregate with a heuristic outcome can take part in a transaction.
+fn check_heuristic(cx: &Ctxt, input: &AggregateInput<'_>) {
+    let (Some(heuristic), Some(level)) = (&input.heuristic, &input.consistency) else { return };
+    let level = level.text.value();
+    if CONCURRENT_LEVELS.contains(&level.as_str()) {
+        cx.error_on(
+            &heuristic.text,
+            format!(
+                "`heuristic` is for aggregates that take part in distributed transactions: a lock cannot keep other \
+                 nodes from writing an aggregate of the level `{level}`; remove `heuristic`"
+            ),
+        );
     }
 }
 

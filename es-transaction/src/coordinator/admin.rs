@@ -8,7 +8,7 @@ use es_core::{EventReader, StoreError};
 use crate::coordinator::error::OperateTransactionError;
 use crate::coordinator::shared::Shared;
 use crate::coordinator::{Transactions, log, tasks};
-use crate::machine::{CoordinatorInput, CoordinatorPhase, CoordinatorState, Damage, LogRecord};
+use crate::machine::{CoordinatorAct, CoordinatorInput, CoordinatorPhase, CoordinatorState, Damage, LogRecord};
 use crate::participant::{Finished, Outcome, Protocol};
 
 /// How long an operator's action waits for the task of the transaction.
@@ -127,13 +127,14 @@ impl Transactions {
     /// # Errors
     /// - [`OperateTransactionError::NotUnfinished`] if the transaction is unknown or has ended.
     /// - [`OperateTransactionError::NoDamage`] if no participant contradicts the decision.
+    /// - [`OperateTransactionError::NotEnded`] if other participants have not answered yet.
     /// - [`OperateTransactionError::Store`] if the store fails.
     pub async fn forget(&self, transaction: &TransactionId) -> Result<(), OperateTransactionError> {
-        let state = self.state(transaction).await?;
-        if !matches!(state.phase(), CoordinatorPhase::Damaged { .. }) {
+        let (state, acts) = self.state(transaction).await?;
+        if state.damage().is_none() {
             return Err(OperateTransactionError::NoDamage { transaction: transaction.clone() });
         }
-        self.operate(transaction, state, CoordinatorInput::Forget).await
+        self.operate(transaction, state, acts, CoordinatorInput::Forget).await
     }
 
     /// Answers for a participant that is lost forever, so that its transaction can end: `finished` is what the operator
@@ -149,11 +150,11 @@ impl Transactions {
         participant: &str,
         finished: Finished,
     ) -> Result<(), OperateTransactionError> {
-        let state = self.state(transaction).await?;
+        let (state, acts) = self.state(transaction).await?;
         let index = state.participants().position(|name| name == participant);
         let is_waiting = matches!(state.phase(), CoordinatorPhase::Finishing { .. });
         match index.filter(|index| is_waiting && state.waits_for(*index)) {
-            Some(from) => self.operate(transaction, state, CoordinatorInput::Finished { from, finished }).await,
+            Some(from) => self.operate(transaction, state, acts, CoordinatorInput::Finished { from, finished }).await,
             None => Err(OperateTransactionError::NotWaiting {
                 transaction: transaction.clone(),
                 participant: participant.to_owned(),
@@ -161,25 +162,29 @@ impl Transactions {
         }
     }
 
-    /// Returns the state of a transaction that has a record and has not ended.
-    async fn state(&self, transaction: &TransactionId) -> Result<CoordinatorState, OperateTransactionError> {
+    /// Returns the state of a transaction that has a record and has not ended, and the acts with which it continues.
+    async fn state(
+        &self,
+        transaction: &TransactionId,
+    ) -> Result<(CoordinatorState, Vec<CoordinatorAct>), OperateTransactionError> {
         let not_unfinished = || OperateTransactionError::NotUnfinished { transaction: transaction.clone() };
         let records = log::records(&*self.shared.store, transaction).await?;
         if records.is_empty() || transaction.coordinator() != self.shared.epoch.coordinator() {
             return Err(not_unfinished());
         }
-        let (state, _) = CoordinatorState::recover(&records, Vec::new()).map_err(|_| not_unfinished())?;
+        let (state, acts) = CoordinatorState::recover(&records, Vec::new()).map_err(|_| not_unfinished())?;
         match state.phase() {
             CoordinatorPhase::Ended { .. } => Err(not_unfinished()),
-            _ => Ok(state),
+            _ => Ok((state, acts)),
         }
     }
 
-    /// Passes an input to the task of a transaction, or starts one with it, and waits until it has been recorded.
+    /// Passes an input to the task of a transaction, or starts one with it, and waits until a record follows.
     async fn operate(
         &self,
         transaction: &TransactionId,
         mut state: CoordinatorState,
+        mut acts: Vec<CoordinatorAct>,
         input: CoordinatorInput,
     ) -> Result<(), OperateTransactionError> {
         let shared = &self.shared;
@@ -191,7 +196,7 @@ impl Transactions {
                 let Some((guard, operator)) = shared.activate(transaction) else {
                     return Err(OperateTransactionError::Stopped);
                 };
-                let acts = state.on(input);
+                acts.extend(state.on(input));
                 tasks::spawn(shared, guard, operator, transaction.clone(), state, acts, None);
             }
         }
@@ -203,6 +208,7 @@ impl Transactions {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(WAIT, is_recorded).await.unwrap_or(Err(OperateTransactionError::Stopped))
+        let not_ended = || OperateTransactionError::NotEnded { transaction: transaction.clone() };
+        tokio::time::timeout(WAIT, is_recorded).await.unwrap_or_else(|_| Err(not_ended()))
     }
 }

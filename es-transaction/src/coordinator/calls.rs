@@ -5,7 +5,7 @@ use std::sync::Arc;
 use es_core::model::TransactionId;
 use serde_json::Value;
 
-use crate::coordinator::any::{AnyParticipant, within};
+use crate::any::{AnyParticipant, within};
 use crate::coordinator::shared::{RunState, Shared};
 use crate::hooks::{HookAction, HookPlace};
 use crate::machine::{Call, StateReport};

@@ -1,12 +1,11 @@
 //! [`Coordinator`]: decides transactions, and ends those that a crash has interrupted.
 //!
-//! - `driver`: the task of one transaction. `calls`: the calls of its participants. `any`: a participant of any type.
+//! - `driver`: the task of one transaction. `calls`: the calls of its participants.
 //! - `log`: the records of transactions in the store.
 //! - `recovery`: finds transactions without a task.
 //! - `admin`: the view and the actions of an operator.
 
 mod admin;
-mod any;
 mod calls;
 mod driver;
 mod error;

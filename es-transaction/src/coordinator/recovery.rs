@@ -15,7 +15,7 @@ use std::sync::Arc;
 use es_core::StoreError;
 use es_core::model::{ErrorChain, TransactionId};
 
-use crate::coordinator::any::within;
+use crate::any::within;
 use crate::coordinator::shared::{Registered, RunState, Shared};
 use crate::coordinator::{log, tasks};
 use crate::machine::{CoordinatorPhase, CoordinatorState, LogRecord};

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::coordinator::any::AnyParticipant;
+use crate::any::AnyParticipant;
 use crate::coordinator::metrics::CoordinatorMetrics;
 use crate::hooks::{Hook, HookAction, HookPlace, HookPoint};
 use crate::machine::CoordinatorInput;

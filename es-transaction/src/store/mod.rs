@@ -8,13 +8,16 @@
 //!
 //! - `commands`: the commands that the participant accepts.
 //! - `rows`: the rows that find transactions without a search of the log.
-//! - `participant`: the calls of a coordinator. `outcome`: the end of a prepared transaction.
+//! - `participant`: the calls of a coordinator. `outcome`: the changes of a prepared transaction.
+//! - `background`: the termination rule of three-phase commit, and heuristic outcomes.
 
+mod background;
 mod commands;
 mod outcome;
 mod participant;
 pub(crate) mod rows;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,12 +28,15 @@ use es_core::retention::Note;
 use es_core::{EventStore, Repository, StoreError, Timestamp};
 use serde::de::DeserializeOwned;
 
+pub use background::RunningParticipant;
 pub use commands::CommandList;
 use commands::CommandTypes;
 pub use outcome::ResolveError;
 pub use participant::LockedStreams;
 
-use crate::participant::{Finished, Outcome, ParticipantError, ParticipantState};
+use crate::any::AnyParticipant;
+use crate::machine::ParticipantRecord;
+use crate::participant::{Outcome, Participant, ParticipantError, ParticipantState};
 use rows::{Kind, OutcomeRow, PreparedRow};
 
 /// The aggregates of a store as one participant of transactions, without code in the domain. A coordinator in another
@@ -50,6 +56,13 @@ pub struct StoreParticipant {
     commands: CommandTypes,
     clock: Arc<dyn Clock>,
     keep_outcomes: Duration,
+    heuristic_after: Duration,
+    terminate_after: Duration,
+    /// The other participants of three-phase commits, by name.
+    peers: BTreeMap<String, Arc<dyn AnyParticipant>>,
+    /// The transactions that this participant is about to end on its own, and whether it has reported the state of each
+    /// to another one meanwhile.
+    rounds: Arc<tokio::sync::Mutex<BTreeMap<TransactionId, bool>>>,
 }
 
 impl fmt::Debug for StoreParticipant {
@@ -81,6 +94,11 @@ impl StoreParticipant {
     /// How long a participant remembers the outcome of a transaction by default.
     pub const KEEP_OUTCOMES: Duration = Duration::from_secs(24 * 60 * 60);
 
+    /// How long a transaction is in doubt by default before aggregates that have opted in decide it.
+    pub const HEURISTIC_AFTER: Duration = Duration::from_secs(60 * 60);
+    /// How long a three-phase commit is in doubt by default before its participants end it without the coordinator.
+    pub const TERMINATE_AFTER: Duration = Duration::from_secs(60);
+
     /// Returns the participant with this name in a store, without commands. The name is unique among the participants
     /// of a coordinator, and never changes.
     #[must_use]
@@ -91,6 +109,10 @@ impl StoreParticipant {
             commands: CommandTypes::default(),
             clock: Arc::new(SystemClock::new()),
             keep_outcomes: Self::KEEP_OUTCOMES,
+            heuristic_after: Self::HEURISTIC_AFTER,
+            terminate_after: Self::TERMINATE_AFTER,
+            peers: BTreeMap::new(),
+            rounds: Arc::default(),
         }
     }
 
@@ -108,6 +130,30 @@ impl StoreParticipant {
         C::Accepted: 'static,
     {
         self.commands.register::<A, C>(name, repository);
+        self
+    }
+
+    /// Registers another participant of three-phase commits. If the coordinator is unavailable, this participant asks it
+    /// for its state, and applies the [termination rule](crate::machine::terminate).
+    #[must_use]
+    pub fn peer(mut self, participant: impl Participant) -> Self {
+        self.peers.insert(participant.name().to_owned(), Arc::new(participant));
+        self
+    }
+
+    /// Sets how long a transaction is in doubt before it gets the heuristic outcome of its aggregates, if they have
+    /// [opted in](es_core::aggregate::Heuristic). The default is [`HEURISTIC_AFTER`](Self::HEURISTIC_AFTER).
+    #[must_use]
+    pub const fn heuristic_after(mut self, time: Duration) -> Self {
+        self.heuristic_after = time;
+        self
+    }
+
+    /// Sets how long a three-phase commit is in doubt before this participant asks its peers. It must be longer than
+    /// the time-out of a transaction. The default is [`TERMINATE_AFTER`](Self::TERMINATE_AFTER).
+    #[must_use]
+    pub const fn terminate_after(mut self, time: Duration) -> Self {
+        self.terminate_after = time;
         self
     }
 
@@ -137,7 +183,7 @@ impl StoreParticipant {
             .map(|row| {
                 let prepared: PreparedRow = rows::decode(&row.key, &row.value)?;
                 Ok(ParticipantTransaction {
-                    state: state_of(&prepared),
+                    state: prepared.record.state(),
                     transaction: prepared.transaction,
                     is_heuristic: false,
                     prepared_at: Some(prepared.prepared_at),
@@ -158,8 +204,8 @@ impl StoreParticipant {
                 let row: OutcomeRow = rows::decode(&row.key, &row.value)?;
                 Ok(ParticipantTransaction {
                     transaction: row.transaction,
-                    state: state_of_outcome(row.outcome),
-                    is_heuristic: row.is_heuristic,
+                    state: row.record.state(),
+                    is_heuristic: row.record.is_heuristic(),
                     prepared_at: row.prepared_at,
                     participants: Vec::new(),
                 })
@@ -179,11 +225,10 @@ impl StoreParticipant {
         outcome: Outcome,
         note: &Note,
     ) -> Result<(), ResolveError> {
-        match self.finish(transaction, outcome, Some(note)).await? {
-            Finished::Done => Ok(()),
-            Finished::Heuristic(_) | Finished::Unknown => {
-                Err(ResolveError::NotPrepared { transaction: transaction.clone() })
-            }
+        let decide = |record: &mut ParticipantRecord| record.decide_heuristically(outcome);
+        match self.change(transaction, Some(note), decide).await? {
+            true => Ok(()),
+            false => Err(ResolveError::NotPrepared { transaction: transaction.clone() }),
         }
     }
 
@@ -194,18 +239,5 @@ impl StoreParticipant {
             StoreError::Damaged { .. } => ParticipantError::Unreadable { participant, detail: error.to_string() },
             error => ParticipantError::Unavailable { participant, source: error.into() },
         }
-    }
-}
-
-/// Returns the state of a prepared transaction.
-fn state_of(row: &PreparedRow) -> ParticipantState {
-    if row.is_pre_committed { ParticipantState::PreCommitted } else { ParticipantState::Prepared }
-}
-
-/// Returns the state of a decided transaction.
-fn state_of_outcome(outcome: Outcome) -> ParticipantState {
-    match outcome {
-        Outcome::Committed => ParticipantState::Committed,
-        Outcome::Aborted => ParticipantState::Aborted,
     }
 }

@@ -1,4 +1,5 @@
-//! The end of a prepared transaction at a participant.
+//! Changes of a transaction at a participant after it was prepared, each in one commit: pre-committed, committed,
+//! aborted.
 
 use es_core::aggregate::InfrastructureError;
 use es_core::model::{ErrorChain, Metadata, TransactionId};
@@ -7,11 +8,12 @@ use es_core::store::implement::Locks;
 use es_core::store::transaction::{Prepared, TransactionEvent};
 use es_core::{Commit, CommitError, StoreError, StreamId};
 
-use crate::participant::{Finished, Outcome, ParticipantError};
+use crate::machine::ParticipantRecord;
+use crate::participant::{ParticipantError, ParticipantState};
 use crate::store::StoreParticipant;
-use crate::store::rows::{self, Kind, OutcomeRow, PreparedRow, Stored};
+use crate::store::rows::{self, Kind, OutcomeRow, PreparedRow, TransactionRows};
 
-/// The number of attempts to end a transaction while another call ends it at the same time.
+/// The number of attempts to change a transaction while another call changes it at the same time.
 const ATTEMPTS: u32 = 10;
 /// The number of old outcomes that each end of a transaction removes.
 const REMOVED_OUTCOMES: usize = 2;
@@ -31,29 +33,33 @@ pub enum ResolveError {
 }
 
 impl StoreParticipant {
-    /// Ends a transaction: writes its outcome into each locked stream. With a note, it is a heuristic outcome of an
-    /// operator.
-    pub(super) async fn finish(
+    /// Changes the record of a transaction, and makes the change durable with its effects. Returns what the change
+    /// returned. `note` is that of an operator.
+    pub(super) async fn change<T>(
         &self,
         transaction: &TransactionId,
-        outcome: Outcome,
         note: Option<&Note>,
-    ) -> Result<Finished, ParticipantError> {
+        change: impl Fn(&mut ParticipantRecord) -> T,
+    ) -> Result<T, ParticipantError> {
         let mut attempt = 1;
         loop {
-            let key = Kind::Prepared.key(&self.name, transaction);
-            let prepared = Stored::<PreparedRow>::read(&*self.store, key).await.map_err(|error| self.failed(error))?;
-            let Some(row) = &prepared.value else { return self.recorded(transaction, outcome).await };
-            let commit =
-                self.outcome_commit(&prepared, row, outcome, note).await.map_err(|error| self.failed(error))?;
+            let rows = TransactionRows::read(&*self.store, &self.name, transaction).await;
+            let rows = rows.map_err(|error| self.failed(error))?;
+            let mut record = rows.record();
+            let before = record.clone();
+            let result = change(&mut record);
+            if record.state() == before.state() {
+                return Ok(result);
+            }
+            let commit = self.commit_of(transaction, &rows, record, note).await.map_err(|error| self.failed(error))?;
             match self.store.commit(commit).await {
-                Ok(_) => return Ok(Finished::Done),
+                Ok(_) => return Ok(result),
                 Err(CommitError::Conflict(_)) if attempt < ATTEMPTS => attempt += 1,
                 Err(CommitError::Store(error)) => return Err(self.failed(error)),
                 Err(error) => {
                     tracing::error!(
                         %transaction, participant = %self.name, error = %ErrorChain(&error),
-                        "a prepared transaction could not be ended; it stays in doubt and is tried again"
+                        "a prepared transaction could not be changed; it stays in doubt and is tried again"
                     );
                     return Err(self.unavailable(error));
                 }
@@ -61,89 +67,66 @@ impl StoreParticipant {
         }
     }
 
-    /// Returns the commit with the outcome of a transaction in all of its streams.
-    async fn outcome_commit(
+    /// Returns the commit of a changed record.
+    async fn commit_of(
         &self,
-        prepared: &Stored<PreparedRow>,
-        row: &PreparedRow,
-        outcome: Outcome,
+        transaction: &TransactionId,
+        rows: &TransactionRows,
+        record: ParticipantRecord,
         note: Option<&Note>,
     ) -> Result<Commit, StoreError> {
-        let (transaction, is_heuristic) = (row.transaction.clone(), note.is_some());
-        let event = match outcome {
-            Outcome::Committed => TransactionEvent::Committed { transaction, is_heuristic },
-            Outcome::Aborted => TransactionEvent::Aborted { transaction, is_heuristic },
+        let commit = rows.expect(Commit::new())?;
+        let Some(row) = &rows.prepared.value else {
+            // An abort that arrived before its transaction was prepared.
+            let ended =
+                OutcomeRow { transaction: transaction.clone(), record, prepared_at: None, ended_at: self.clock.now() };
+            return rows::put(commit, rows.outcome.key.clone(), &ended);
         };
-        let mut commit = prepared.expect(Commit::new())?;
+        let (id, is_heuristic) = (transaction.clone(), record.is_heuristic());
+        let event = match record.state() {
+            ParticipantState::Committed => TransactionEvent::Committed { transaction: id, is_heuristic },
+            ParticipantState::Aborted => TransactionEvent::Aborted { transaction: id, is_heuristic },
+            _ => TransactionEvent::PreCommitted { transaction: id },
+        };
+        let commit = self.add_events(row, &event, note, commit).await?;
+        if record.is_in_doubt() {
+            return rows::put(commit, rows.prepared.key.clone(), &PreparedRow { record, ..row.clone() });
+        }
+        let commit = commit.delete_row(rows::table()?, rows.prepared.key.clone());
+        let (prepared_at, ended_at) = (Some(row.prepared_at), self.clock.now());
+        let ended = OutcomeRow { transaction: transaction.clone(), record, prepared_at, ended_at };
+        let commit = rows::put(commit, rows.outcome.key.clone(), &ended)?;
+        let commit = match is_heuristic {
+            true => rows::put(commit, rows.heuristic.key.clone(), &ended)?,
+            false => commit,
+        };
+        self.remove_old_outcomes(commit).await
+    }
+
+    /// Adds an event of the transaction to a commit for each locked stream.
+    async fn add_events(
+        &self,
+        row: &PreparedRow,
+        event: &TransactionEvent,
+        note: Option<&Note>,
+        mut commit: Commit,
+    ) -> Result<Commit, StoreError> {
         for stream in &row.streams {
             let decided = self.lock(stream).await?.filter(|lock| lock.transaction == row.transaction);
             let Some(decided) = decided else {
                 let detail = format!("expected a lock of transaction {}, found none", row.transaction);
                 return Err(StoreError::damaged(format!("stream {stream:?}"), detail));
             };
-            commit = decided.finish(stream, &event, metadata(note), commit)?;
+            commit = decided.finish(stream, event, metadata(note), commit)?;
         }
-        let ended = OutcomeRow {
-            transaction: row.transaction.clone(),
-            outcome,
-            is_heuristic,
-            prepared_at: Some(row.prepared_at),
-            ended_at: self.clock.now(),
-        };
-        commit = commit.delete_row(rows::table()?, prepared.key.clone());
-        commit = rows::put(commit, Kind::Outcome.key(&self.name, &row.transaction), &ended)?;
-        if is_heuristic {
-            commit = rows::put(commit, Kind::Heuristic.key(&self.name, &row.transaction), &ended)?;
-        }
-        self.remove_old_outcomes(commit).await
+        Ok(commit)
     }
 
     /// Returns the prepared transaction that locks a stream.
-    pub(super) async fn lock(&self, stream: &StreamId) -> Result<Option<Prepared>, StoreError> {
+    async fn lock(&self, stream: &StreamId) -> Result<Option<Prepared>, StoreError> {
         let key = stream.as_str().as_bytes();
         let Some(value) = self.store.row(&Locks::rows_table(), key).await? else { return Ok(None) };
         Locks::read_row(key, &value).map(|(_, prepared)| Some(prepared))
-    }
-
-    /// Returns the answer for a transaction that is not prepared any more, or never was.
-    async fn recorded(&self, transaction: &TransactionId, outcome: Outcome) -> Result<Finished, ParticipantError> {
-        for kind in [Kind::Heuristic, Kind::Outcome] {
-            let key = kind.key(&self.name, transaction);
-            let stored = Stored::<OutcomeRow>::read(&*self.store, key).await.map_err(|error| self.failed(error))?;
-            match stored.value {
-                Some(row) if row.is_heuristic || row.outcome != outcome => {
-                    return Ok(Finished::Heuristic(row.outcome));
-                }
-                Some(_) => return Ok(Finished::Done),
-                None => {}
-            }
-        }
-        match outcome {
-            Outcome::Aborted => self.refuse_later(transaction).await,
-            Outcome::Committed => Ok(Finished::Unknown),
-        }
-    }
-
-    /// Records that a transaction is aborted that was never prepared here, so that a late preparation is refused.
-    async fn refuse_later(&self, transaction: &TransactionId) -> Result<Finished, ParticipantError> {
-        let aborted = OutcomeRow {
-            transaction: transaction.clone(),
-            outcome: Outcome::Aborted,
-            is_heuristic: false,
-            prepared_at: None,
-            ended_at: self.clock.now(),
-        };
-        let key = Kind::Outcome.key(&self.name, transaction);
-        let prepared = Kind::Prepared.key(&self.name, transaction);
-        let commit = rows::table()
-            .map(|table| Commit::new().expect_row(table.clone(), prepared, None).expect_row(table, key.clone(), None));
-        let commit = commit.and_then(|commit| rows::put(commit, key.clone(), &aborted));
-        match self.store.commit(commit.map_err(|error| self.failed(error))?).await {
-            Ok(_) => Ok(Finished::Done),
-            Err(CommitError::Store(error)) => Err(self.failed(error)),
-            // It was prepared or aborted at the same time. The coordinator repeats the abort.
-            Err(error) => Err(self.unavailable(error)),
-        }
     }
 
     /// Adds the removal of outcomes that are old enough to a commit.

@@ -5,19 +5,16 @@ use std::time::Duration;
 
 use es_core::aggregate::{CommandBatch, Heuristic, Locked, UnitError};
 use es_core::model::{CoordinatorEpoch, TransactionId};
-use es_core::store::transaction::TransactionEvent;
 use es_core::store::{Conflict, FailedCheck};
-use es_core::{Commit, CommitError, StoreError, StreamId};
+use es_core::{Commit, CommitError, StreamId};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::machine::{LockAnswer, on_locked};
-use crate::participant::{
-    Finished, Outcome, Participant, ParticipantError, ParticipantState, ParticipantStatus, Prepare, Vote,
-};
+use crate::machine::{LockAnswer, ParticipantRecord, PrepareAnswer, on_locked};
+use crate::participant::{Finished, Participant, ParticipantError, ParticipantStatus, Prepare, Vote};
+use crate::store::StoreParticipant;
 use crate::store::commands::{CommandList, NotAdded};
-use crate::store::rows::{self, Kind, OutcomeRow, PreparedRow, Stored, fence_key};
-use crate::store::{StoreParticipant, state_of, state_of_outcome};
+use crate::store::rows::{self, PreparedRow, Stored, TransactionRows, fence_key};
 
 /// The pause before the second attempt to lock a stream, which doubles up to [`LONGEST_LOCK_PAUSE`].
 const LOCK_PAUSE: Duration = Duration::from_millis(2);
@@ -32,12 +29,11 @@ pub struct LockedStreams {
     pub streams: Vec<StreamId>,
 }
 
-/// The rows that a participant has read before it prepares a transaction.
+/// What a participant has read before it prepares a transaction.
 struct Preparation<'a> {
     prepare: &'a Prepare,
     fence: Stored<CoordinatorEpoch>,
-    prepared: Stored<PreparedRow>,
-    outcome: Stored<OutcomeRow>,
+    rows: TransactionRows,
 }
 
 impl Participant for StoreParticipant {
@@ -85,31 +81,11 @@ impl Participant for StoreParticipant {
     }
 
     async fn pre_commit(&self, transaction: &TransactionId, _: &LockedStreams) -> Result<Finished, ParticipantError> {
-        let key = Kind::Prepared.key(&self.name, transaction);
-        let prepared = Stored::<PreparedRow>::read(&*self.store, key).await.map_err(|error| self.failed(error))?;
-        match &prepared.value {
-            None => {
-                let status = self.status(transaction).await?;
-                Ok(match status.state {
-                    ParticipantState::Committed => Finished::Heuristic(Outcome::Committed),
-                    ParticipantState::Aborted => Finished::Heuristic(Outcome::Aborted),
-                    _ => Finished::Unknown,
-                })
-            }
-            Some(row) if row.is_pre_committed => Ok(Finished::Done),
-            Some(row) => {
-                let commit = pre_commit(&prepared, row).map_err(|error| self.failed(error))?;
-                match self.store.commit(commit).await {
-                    Ok(_) => Ok(Finished::Done),
-                    Err(CommitError::Store(error)) => Err(self.failed(error)),
-                    Err(error) => Err(self.unavailable(error)),
-                }
-            }
-        }
+        self.change(transaction, None, ParticipantRecord::pre_commit).await
     }
 
     async fn commit(&self, transaction: &TransactionId, _: &LockedStreams) -> Result<Finished, ParticipantError> {
-        let finished = self.finish(transaction, Outcome::Committed, None).await?;
+        let finished = self.change(transaction, None, ParticipantRecord::commit).await?;
         if finished == Finished::Unknown {
             tracing::error!(%transaction, participant = %self.name, "a committed transaction is not known here");
         }
@@ -121,33 +97,24 @@ impl Participant for StoreParticipant {
         transaction: &TransactionId,
         _: Option<&LockedStreams>,
     ) -> Result<Finished, ParticipantError> {
-        self.finish(transaction, Outcome::Aborted, None).await
+        self.change(transaction, None, ParticipantRecord::abort).await
     }
 
     async fn status(&self, transaction: &TransactionId) -> Result<ParticipantStatus, ParticipantError> {
-        let failed = |error| self.failed(error);
-        let prepared = Kind::Prepared.key(&self.name, transaction);
-        let prepared = Stored::<PreparedRow>::read(&*self.store, prepared).await.map_err(failed)?;
-        if let Some(row) = prepared.value {
-            let state = state_of(&row);
-            let has_restarted = row.opening != self.store.opening();
-            let prepared_at = Some(row.prepared_at);
-            return Ok(ParticipantStatus { state, is_heuristic: false, has_restarted, prepared_at });
+        // ORDER: the round ends before the report, whose reader may act on it.
+        let mut rounds = self.rounds.lock().await;
+        if let Some(has_reported) = rounds.get_mut(transaction) {
+            *has_reported = true;
         }
-        let unknown = ParticipantStatus {
-            state: ParticipantState::Unknown,
-            is_heuristic: false,
-            has_restarted: false,
-            prepared_at: None,
-        };
-        let outcome = Kind::Outcome.key(&self.name, transaction);
-        let outcome = Stored::<OutcomeRow>::read(&*self.store, outcome).await.map_err(failed)?;
-        Ok(outcome.value.map_or(unknown, |row| ParticipantStatus {
-            state: state_of_outcome(row.outcome),
-            is_heuristic: row.is_heuristic,
-            has_restarted: false,
-            prepared_at: row.prepared_at,
-        }))
+        let rows = TransactionRows::read(&*self.store, &self.name, transaction).await;
+        let rows = rows.map_err(|error| self.failed(error))?;
+        let record = rows.record();
+        Ok(ParticipantStatus {
+            state: record.state(),
+            is_heuristic: record.is_heuristic(),
+            has_restarted: record.has_restarted(),
+            prepared_at: rows.prepared_at(),
+        })
     }
 
     async fn in_doubt(&self, epoch: &CoordinatorEpoch) -> Result<Vec<TransactionId>, ParticipantError> {
@@ -160,10 +127,16 @@ impl Participant for StoreParticipant {
     }
 
     async fn forget(&self, transaction: &TransactionId) -> Result<(), ParticipantError> {
-        let commit = rows::table()
-            .map(|table| Commit::new().delete_row(table, Kind::Heuristic.key(&self.name, transaction)))
-            .map_err(|error| self.failed(error))?;
-        match self.store.commit(commit).await {
+        let failed = |error| self.failed(error);
+        let rows = TransactionRows::read(&*self.store, &self.name, transaction).await.map_err(failed)?;
+        let Some(row) = rows.heuristic.value.clone() else { return Ok(()) };
+        let mut ended = row;
+        ended.record.forget();
+        let commit = rows.expect(Commit::new()).and_then(|commit| {
+            let commit = commit.delete_row(rows::table()?, rows.heuristic.key.clone());
+            rows::put(commit, rows.outcome.key.clone(), &ended)
+        });
+        match self.store.commit(commit.map_err(failed)?).await {
             Ok(_) => Ok(()),
             Err(CommitError::Store(error)) => Err(self.failed(error)),
             Err(error) => Err(self.unavailable(error)),
@@ -179,9 +152,8 @@ impl StoreParticipant {
         let fence = fence_key(&self.name, transaction.coordinator());
         let fence = Stored::<CoordinatorEpoch>::read(store, fence).await.map_err(failed)?;
         check_fence(&fence, transaction.epoch())?;
-        let prepared = Stored::read(store, Kind::Prepared.key(&self.name, transaction)).await.map_err(failed)?;
-        let outcome = Stored::read(store, Kind::Outcome.key(&self.name, transaction)).await.map_err(failed)?;
-        Ok(Preparation { prepare, fence, prepared, outcome })
+        let rows = TransactionRows::read(store, &self.name, transaction).await.map_err(failed)?;
+        Ok(Preparation { prepare, fence, rows })
     }
 
     /// Prepares the commands of a batch, in one commit.
@@ -191,22 +163,24 @@ impl StoreParticipant {
         batch: &CommandBatch,
         heuristic: Heuristic,
     ) -> Result<Vote<LockedStreams>, UnitError<String>> {
-        let Preparation { prepare, fence, prepared, outcome } = preparation;
+        let Preparation { prepare, fence, rows } = preparation;
+        let mut record = rows.record();
+        record.prepared(prepare.protocol);
         let row = PreparedRow {
             transaction: prepare.transaction.clone(),
-            protocol: prepare.protocol,
+            record,
             participants: prepare.participants.clone(),
             streams: Vec::new(),
             prepared_at: self.clock.now(),
-            is_pre_committed: false,
             opening: self.store.opening(),
             heuristic,
         };
-        let (fence, prepared, outcome) = (fence.clone(), prepared.clone(), outcome.clone());
+        let (fence, unchanged) = (fence.clone(), rows.expect(fence.expect(Commit::new())?)?);
+        let key = rows.prepared.key.clone();
         let rows = move |streams: &[StreamId], commit: Commit| {
-            let commit = outcome.expect(prepared.expect(fence.expect(commit)?)?)?;
+            let commit = rows::with_row_conditions(commit, &unchanged);
             let row = PreparedRow { streams: streams.to_vec(), ..row.clone() };
-            let commit = rows::put(commit, prepared.key.clone(), &row)?;
+            let commit = rows::put(commit, key.clone(), &row)?;
             rows::put(commit, fence.key.clone(), row.transaction.epoch())
         };
         let details = json!({ "participant": &*self.name, "participants": prepare.participants });
@@ -255,13 +229,17 @@ impl StoreParticipant {
 impl Preparation<'_> {
     /// Returns the vote of an earlier preparation of the same transaction.
     fn earlier_vote(&self) -> Option<Vote<LockedStreams>> {
-        if let Some(row) = &self.prepared.value {
-            return Some(Vote::Prepared(LockedStreams { streams: row.streams.clone() }));
+        match self.rows.record().prepare() {
+            PrepareAnswer::Decide => None,
+            PrepareAnswer::Repeat => {
+                let streams = self.rows.prepared.value.as_ref().map(|row| row.streams.clone()).unwrap_or_default();
+                Some(Vote::Prepared(LockedStreams { streams }))
+            }
+            PrepareAnswer::Refuse => {
+                let transaction = &self.prepare.transaction;
+                Some(Vote::No { reason: format!("transaction {transaction} is aborted already") })
+            }
         }
-        let outcome = self.outcome.value.as_ref()?.outcome;
-        let outcome = if outcome == Outcome::Committed { "committed" } else { "aborted" };
-        let transaction = &self.prepare.transaction;
-        Some(Vote::No { reason: format!("transaction {transaction} is {outcome} already") })
     }
 }
 
@@ -272,16 +250,6 @@ fn check_fence(fence: &Stored<CoordinatorEpoch>, found: &CoordinatorEpoch) -> Re
         }
         _ => Ok(()),
     }
-}
-
-/// Returns the commit that pre-commits a prepared transaction.
-fn pre_commit(prepared: &Stored<PreparedRow>, row: &PreparedRow) -> Result<Commit, StoreError> {
-    let event = TransactionEvent::PreCommitted { transaction: row.transaction.clone() };
-    let mut commit = prepared.expect(Commit::new())?;
-    for stream in &row.streams {
-        commit = commit.append(stream.clone(), event.encode(stream)?);
-    }
-    rows::put(commit, prepared.key.clone(), &PreparedRow { is_pre_committed: true, ..row.clone() })
 }
 
 /// Returns whether a conflict means that another writer was faster.

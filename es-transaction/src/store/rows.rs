@@ -13,11 +13,11 @@ use es_core::__private::Bytes;
 use es_core::aggregate::Heuristic;
 use es_core::model::{Table, TransactionId};
 use es_core::store::RowScan;
-use es_core::{Commit, EventReader, StoreError, StreamId, Timestamp};
+use es_core::{Commit, EventReader, EventStore, StoreError, StreamId, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::participant::{Outcome, Protocol};
+use crate::machine::ParticipantRecord;
 
 /// A kind of row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,13 +62,12 @@ pub(crate) fn fence_key(participant: &str, coordinator: &str) -> Bytes {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PreparedRow {
     pub(crate) transaction: TransactionId,
-    pub(crate) protocol: Protocol,
+    pub(crate) record: ParticipantRecord,
     /// The names of all participants.
     pub(crate) participants: Vec<String>,
     /// The locked streams.
     pub(crate) streams: Vec<StreamId>,
     pub(crate) prepared_at: Timestamp,
-    pub(crate) is_pre_committed: bool,
     /// The opening of the store in which it was prepared.
     pub(crate) opening: Option<u64>,
     /// What all locked aggregates do if the transaction stays in doubt.
@@ -79,11 +78,52 @@ pub(crate) struct PreparedRow {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct OutcomeRow {
     pub(crate) transaction: TransactionId,
-    pub(crate) outcome: Outcome,
-    pub(crate) is_heuristic: bool,
+    pub(crate) record: ParticipantRecord,
     /// When it was prepared; `None` if it was aborted before.
     pub(crate) prepared_at: Option<Timestamp>,
     pub(crate) ended_at: Timestamp,
+}
+
+/// The rows of one transaction, as they were read.
+pub(crate) struct TransactionRows {
+    pub(crate) prepared: Stored<PreparedRow>,
+    pub(crate) outcome: Stored<OutcomeRow>,
+    pub(crate) heuristic: Stored<OutcomeRow>,
+}
+
+impl TransactionRows {
+    pub(crate) async fn read(
+        store: &dyn EventStore,
+        participant: &str,
+        transaction: &TransactionId,
+    ) -> Result<Self, StoreError> {
+        let mut prepared: Stored<PreparedRow> =
+            Stored::read(store, Kind::Prepared.key(participant, transaction)).await?;
+        if let Some(row) = prepared.value.as_mut().filter(|row| row.opening != store.opening()) {
+            row.record.restarted();
+        }
+        let outcome = Stored::read(store, Kind::Outcome.key(participant, transaction)).await?;
+        let heuristic = Stored::read(store, Kind::Heuristic.key(participant, transaction)).await?;
+        Ok(Self { prepared, outcome, heuristic })
+    }
+
+    /// Returns what the participant knows of the transaction.
+    pub(crate) fn record(&self) -> ParticipantRecord {
+        let prepared = self.prepared.value.as_ref().map(|row| &row.record);
+        let ended = self.heuristic.value.as_ref().or(self.outcome.value.as_ref()).map(|row| &row.record);
+        prepared.or(ended).cloned().unwrap_or_default()
+    }
+
+    /// Returns the time at which the transaction was prepared.
+    pub(crate) fn prepared_at(&self) -> Option<Timestamp> {
+        let ended = self.heuristic.value.as_ref().or(self.outcome.value.as_ref());
+        self.prepared.value.as_ref().map(|row| row.prepared_at).or(ended.and_then(|row| row.prepared_at))
+    }
+
+    /// Adds the condition that no row has changed since it was read to a commit.
+    pub(crate) fn expect(&self, commit: Commit) -> Result<Commit, StoreError> {
+        self.heuristic.expect(self.outcome.expect(self.prepared.expect(commit)?)?)
+    }
 }
 
 pub(crate) fn table() -> Result<Table, StoreError> {
@@ -123,4 +163,11 @@ pub(crate) fn decode<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T,
 pub(crate) fn put<T: Serialize>(commit: Commit, key: Bytes, value: &T) -> Result<Commit, StoreError> {
     let value = serde_json::to_vec(value).map_err(|error| StoreError::io("write a row", error))?;
     Ok(commit.put_row(table()?, key, value))
+}
+
+/// Adds the row conditions of another commit to a commit.
+pub(crate) fn with_row_conditions(commit: Commit, other: &Commit) -> Commit {
+    other.row_conditions().iter().fold(commit, |commit, condition| {
+        commit.expect_row(condition.table.clone(), condition.key.clone(), condition.value.clone())
+    })
 }

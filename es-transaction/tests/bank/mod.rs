@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use es_core::prelude::*;
 use es_core::store::memory::MemoryStore;
-use es_transaction::{CommandList, Coordinator, StoreParticipant};
+use es_transaction::{CommandList, Coordinator, LockedStreams, Participant, Prepare, StoreParticipant, Vote};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Event)]
@@ -127,4 +127,43 @@ pub(crate) fn coordinator(store: &Arc<dyn EventStore>, participants: &[&Bank]) -
         .search_interval(Duration::from_millis(50))
         .lease(Duration::from_millis(300));
     participants.iter().fold(coordinator, |coordinator, bank| coordinator.participant(bank.participant.clone()))
+}
+
+/// An account that aborts on its own.
+#[derive(Clone, Debug, Aggregate)]
+#[aggregate(category = "impatient", id = u64, event = AccountEvent, heuristic = "abort")]
+pub(crate) struct ImpatientAccount;
+
+impl Evolve for ImpatientAccount {
+    fn initial(_: &u64) -> Self {
+        Self
+    }
+
+    fn evolve(&mut self, _: &AccountEvent, _: &EventContext<'_>) {}
+}
+
+impl Decide<Deposit> for ImpatientAccount {
+    type Rejection = Infallible;
+
+    fn decide(&self, command: Deposit, _: &CommandContext<'_, Self>) -> Result<Decision<Self>, Infallible> {
+        Ok(AccountEvent::Deposited { cents: command.cents }.into())
+    }
+}
+
+/// A participant with accounts that abort on their own.
+pub(crate) struct Impatient {
+    pub(crate) participant: StoreParticipant,
+}
+
+impl Impatient {
+    pub(crate) async fn new(name: &str) -> Self {
+        let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
+        let accounts = Arc::new(Repository::<ImpatientAccount>::new(Arc::clone(&store)));
+        let participant = StoreParticipant::new(name, store);
+        Self { participant: participant.command::<ImpatientAccount, Deposit>("deposit", &accounts) }
+    }
+
+    pub(crate) async fn prepare(&self, prepare: &Prepare) -> Vote<LockedStreams> {
+        self.participant.prepare(prepare, &deposit(1, 1)).await.unwrap()
+    }
 }

@@ -12,7 +12,7 @@ use crate::participant::{Finished, Participant, ParticipantError, ParticipantSta
 
 /// A participant of any type.
 #[async_trait]
-pub(super) trait AnyParticipant: Send + Sync {
+pub(crate) trait AnyParticipant: Send + Sync {
     async fn prepare(&self, prepare: &Prepare, request: &Value) -> Result<Vote<Value>, ParticipantError>;
     async fn pre_commit(&self, transaction: &TransactionId, prepared: &Value) -> Result<Finished, ParticipantError>;
     async fn commit(&self, transaction: &TransactionId, prepared: &Value) -> Result<Finished, ParticipantError>;
@@ -78,7 +78,7 @@ trait Decode: Participant {
 impl<P: Participant> Decode for P {}
 
 /// Waits for a call to a participant, at most for this time.
-pub(super) async fn within<T>(
+pub(crate) async fn within<T>(
     participant: &str,
     time: Duration,
     call: impl Future<Output = Result<T, ParticipantError>>,
