@@ -137,7 +137,7 @@ impl Prepare {
 }
 
 /// The vote of a participant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Vote<P> {
     /// The participant is prepared.
@@ -162,7 +162,7 @@ pub enum Outcome {
 }
 
 /// The answer of a participant to a pre-commit, a commit or an abort.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Finished {
     /// The participant has followed the coordinator.
@@ -182,6 +182,9 @@ pub struct ParticipantStatus {
     pub state: ParticipantState,
     /// Whether the participant, or an operator for it, decided without the coordinator.
     pub is_heuristic: bool,
+    /// Whether the participant has restarted since the transaction was prepared. The termination rule of three-phase
+    /// commit needs it: the other participants may have decided while this one was down.
+    pub has_restarted: bool,
     /// The time at which the transaction was prepared.
     pub prepared_at: Option<Timestamp>,
 }
