@@ -1,5 +1,6 @@
 //! Distributed transactions for es-core: several aggregates and services change together or not at all.
 
+pub mod machine;
 mod participant;
 
 pub use participant::{
