@@ -36,12 +36,15 @@
 //! | failure | two-phase | three-phase |
 //! |---|---|---|
 //! | the coordinator crashes | participants in doubt wait for it | the participants decide |
-//! | the coordinator and some participants crash | participants in doubt wait for it | a prepared participant that was never down decides |
-//! | all prepared participants crash | they wait for the coordinator | they wait for a decided coordinator or participant, or until all are up again |
-//! | messages are lost or late, the network is partitioned | **safe**, waits | **not safe**: some participants may commit, others abort |
+//! | and some participants crash | the others wait for the coordinator | one that was never down decides |
+//! | and all participants crash | they wait for the coordinator | they wait for it, or until all are up again |
+//! | messages are lost or late, partition | **safe**: participants wait | **not safe**: some commit, others abort |
+//!
+//! A participant that has restarted in doubt never decides by itself: it waits for another that has decided or was
+//! never down, for the coordinator, or until all participants are up.
 //!
 //! Three-phase commit assumes a synchronous network: a call that was sent arrives, or its receiver is down, before
-//! anybody times out, and before a coordinator that crashed is replaced. The tests in `tests/model.rs` check both
+//! anybody times out, and before a coordinator that crashed is replaced. The tests in `tests/model` check both
 //! protocols with a model checker, and find the violation in a partition.
 
 mod coordinator;

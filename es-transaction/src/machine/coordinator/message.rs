@@ -15,6 +15,9 @@ pub struct TransactionPlan {
     pub participants: Vec<String>,
     /// Whether the transaction may commit without a record if exactly one participant is prepared: nothing else
     /// changes together with it.
+    ///
+    /// A recovery aborts such a transaction if it is in doubt. If the commit of the previous epoch arrives between the
+    /// question and the abort, the recovered coordinator reports [`Damage::Mixed`] although nothing is damaged.
     pub allows_one_phase: bool,
 }
 
@@ -88,7 +91,8 @@ pub enum CoordinatorInput {
     },
     /// The caller no longer waits. The transaction aborts if its participants still vote; later it continues.
     GiveUp,
-    /// An operator accepts the damage.
+    /// An operator accepts the damage. While participants have not answered yet, it has an effect if there is damage
+    /// already, at their last answer.
     Forget,
 }
 

@@ -34,6 +34,8 @@ pub struct CoordinatorState {
     /// The number of records that were written, also of those that are not known to be durable.
     records: u32,
     has_decision_record: bool,
+    /// Whether an operator accepts the damage that the answers so far show.
+    is_forgotten: bool,
     abort_reason: Option<AbortReason>,
 }
 
@@ -140,6 +142,7 @@ impl CoordinatorState {
             phase,
             records: 0,
             has_decision_record: false,
+            is_forgotten: false,
             abort_reason: None,
         }
     }
@@ -245,6 +248,10 @@ impl CoordinatorState {
             CoordinatorInput::GiveUp => Vec::new(),
             CoordinatorInput::Forget => match self.phase {
                 CoordinatorPhase::Damaged { outcome } => self.end(LogRecord::Forgotten, outcome),
+                CoordinatorPhase::Finishing { .. } => {
+                    self.is_forgotten = self.damage().is_some();
+                    Vec::new()
+                }
                 _ => Vec::new(),
             },
         }
@@ -433,6 +440,9 @@ impl CoordinatorState {
             return Vec::new();
         }
         if self.damage().is_some() {
+            if self.is_forgotten {
+                return self.end(LogRecord::Forgotten, outcome);
+            }
             self.phase = CoordinatorPhase::Damaged { outcome };
             return Vec::new();
         }

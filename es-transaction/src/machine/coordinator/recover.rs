@@ -35,16 +35,18 @@ impl CoordinatorState {
     /// | records | what happens |
     /// |---|---|
     /// | none | abort, at the participants that `in_doubt` names |
-    /// | `pre-committing` | all participants are asked, and the [termination rule](super::terminate) applies |
+    /// | `pre-committing` | all participants are asked, and the [termination rule](crate::machine::terminate) applies |
     /// | `decided` | the participants without a `finished` record are told again |
     /// | `ended`, `forgotten` | nothing |
     ///
-    /// A transaction without a record was never pre-committed, so that nobody can have committed it on its own.
-    /// `in_doubt` has the names of the participants that [report](crate::Participant::in_doubt) the transaction. If
-    /// no participant reports it, and there are no records, there is nothing to recover: the outcome is not known, and
-    /// may be a commit in one phase or without changes. If
-    /// there are records, a participant that they do not name prepared again after it had voted read-only: the caller
-    /// aborts it there.
+    /// `in_doubt` has the names of the participants that [report](crate::Participant::in_doubt) the transaction:
+    ///
+    /// - Without a record the transaction was never pre-committed, so that no participant can have committed it by the
+    ///   termination rule.
+    /// - If nobody reports it either, there is nothing to recover, and its outcome is not known: it may have changed
+    ///   nothing, or have committed in one phase.
+    /// - A participant that reports it, but is not named by its records, prepared again after it had voted read-only.
+    ///   The caller aborts it there.
     ///
     /// # Errors
     /// [`RecoverError`] if the records contradict each other.
