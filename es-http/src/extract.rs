@@ -82,7 +82,7 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// Returns whether a content type is `application/json` or `application/*+json`, with any parameters.
-fn is_json(value: &HeaderValue) -> bool {
+pub(crate) fn is_json(value: &HeaderValue) -> bool {
     let Ok(text) = value.to_str() else { return false };
     let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let Some(subtype) = essence.strip_prefix("application/") else { return false };

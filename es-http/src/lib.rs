@@ -50,6 +50,9 @@
 //!
 //! **Operations**: a listener and routes for operators, which `es --url` uses. See [`operations`].
 //!
+//! **Transactions**: a participant of a distributed transaction can be in another service. See the module
+//! `transactions`.
+//!
 //! **Probes**: `/livez` reports that the process answers, `/readyz` that it accepts requests. See [`Health`].
 //!
 //! # Features
@@ -61,6 +64,7 @@
 //! | `otel` | `install_logs_and_spans`: spans for OpenTelemetry, one for each request |
 //! | `signal` | `serve_until_signal`, for a program without a `Service` |
 //! | `tls` | `Tls`: TLS and client certificates, from files that are read again when they change |
+//! | `transactions` | `transactions`: participants of distributed transactions in other services; includes `tls` |
 
 mod auth;
 mod conditional;
@@ -86,6 +90,8 @@ mod spans;
 mod tenant;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "transactions")]
+pub mod transactions;
 
 pub use auth::{Authenticated, ClientCertificate, Role, Tokens, TokensError, require_role};
 pub use conditional::{Preconditions, WriteCondition};

@@ -107,7 +107,13 @@ pub fn install_logs_and_spans(
         return Err(InstallSpansError::Endpoint { endpoint: export.endpoint.clone() });
     }
     let client = UreqClient(
-        ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(EXPORT_DEADLINE)).build().into(),
+        ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(EXPORT_DEADLINE))
+            // A redirect could lead to https, for which this agent has no certificates of authorities.
+            .max_redirects(0)
+            .build()
+            .into(),
     );
     let exporter = SpanExporter::builder()
         .with_http()

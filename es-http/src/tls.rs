@@ -119,7 +119,8 @@ fn config(certificates: &Path, key: &Path, authorities: Option<&Path>) -> Result
     Ok(Arc::new(config))
 }
 
-fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
+/// Reads the certificates of authorities from a file in PEM.
+pub(crate) fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in chain(path)? {
         roots.add(certificate).map_err(|source| TlsError::Invalid { path: path.to_owned(), source })?;
@@ -128,7 +129,7 @@ fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
 }
 
 /// Reads the certificates of a file, at least one.
-fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(crate) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let certificates = match certificates {
         Ok(certificates) if certificates.is_empty() => Err(pem::Error::NoItemsFound),
@@ -137,6 +138,6 @@ fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     certificates.map_err(|source| not_read(path, "certificates in PEM", source))
 }
 
-fn not_read(path: &Path, expected: &'static str, source: pem::Error) -> TlsError {
+pub(crate) fn not_read(path: &Path, expected: &'static str, source: pem::Error) -> TlsError {
     TlsError::Pem { path: path.to_owned(), expected, source }
 }

@@ -68,14 +68,17 @@ impl Projection for Sums {
     }
 }
 
-/// Returns the names and kinds in the table of the book, without those of es-saga and es-replication.
+/// Returns the names and kinds in the table of the book, without those of transactions, es-saga and es-replication.
 fn documented() -> BTreeMap<String, String> {
     let book = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/book/src/operations.md");
     let book = std::fs::read_to_string(book).unwrap();
-    let is_of_other_crate =
-        |line: &&str| ["| `es_saga", "| `es_process", "| `es_replication"].iter().any(|name| line.starts_with(name));
+    let is_of_other_test = |line: &&str| {
+        ["| `es_saga", "| `es_process", "| `es_replication", "| `es_transaction"]
+            .iter()
+            .any(|name| line.starts_with(name))
+    };
     let rows = book.lines().filter(|line| line.starts_with("| `es_") || line.starts_with("| `http_"));
-    let rows = rows.filter(|line| !is_of_other_crate(line));
+    let rows = rows.filter(|line| !is_of_other_test(line));
     let cells = rows.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>());
     cells.map(|cells| (cells[1].trim_matches('`').to_owned(), cells[2].to_owned())).collect()
 }

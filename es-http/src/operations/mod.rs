@@ -228,7 +228,7 @@ async fn demand_role(request: Request, next: Next) -> Response {
 }
 
 /// Refuses requests that were sent to the name of another machine.
-async fn local_host(request: Request, next: Next) -> Response {
+pub(crate) async fn local_host(request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or_default());
     match check_host(host) {
         Ok(()) => next.run(request).await,

@@ -44,6 +44,18 @@ pub mod kind {
     pub const OTHER_LOG: &str = "urn:es:problem:other-log";
     /// The service accepts no such requests at present. Repeat the request later. Status 503.
     pub const UNAVAILABLE: &str = "urn:es:problem:unavailable";
+    /// A later epoch of the coordinator is known. The members `known` and `found` have the epochs. Status 409.
+    #[cfg(feature = "transactions")]
+    pub const TRANSACTION_FENCED: &str = "urn:es:problem:transaction-fenced";
+    /// The participant refused a call of a coordinator. A repeated call is refused again. Status 403.
+    #[cfg(feature = "transactions")]
+    pub const TRANSACTION_REFUSED: &str = "urn:es:problem:transaction-refused";
+    /// The participant cannot read its state. An operator must repair it. Status 500.
+    #[cfg(feature = "transactions")]
+    pub const TRANSACTION_UNREADABLE: &str = "urn:es:problem:transaction-unreadable";
+    /// The participant does not implement the operation. Use two-phase commit. Status 501.
+    #[cfg(feature = "transactions")]
+    pub const TRANSACTION_UNSUPPORTED: &str = "urn:es:problem:transaction-unsupported";
 }
 
 /// An error response: a status, a detail for the caller, and members for programs.
