@@ -111,7 +111,9 @@ pub enum OperateTransactionError {
         participant: String,
     },
     /// Participants have not answered yet. The action has an effect when they have, unless the coordinator stops before.
-    #[error("transaction {transaction} has not ended yet: a participant has not answered; resolve it, or repeat the action")]
+    #[error(
+        "transaction {transaction} has not ended yet: a participant has not answered; resolve it, or repeat the action"
+    )]
     NotEnded {
         /// The transaction.
         transaction: TransactionId,

@@ -154,7 +154,9 @@ fn a_contradiction_stays_until_an_operator_forgets_it() {
         [yes(0), yes(1), durable(1)].into_iter().for_each(|input| drop(state.on(input)));
         let record = LogRecord::Finished { participant: "a".to_owned(), finished: answer };
         assert_eq!(state.on(finished(0, answer)), [write(2, record.clone())]);
-        assert_eq!(state.on(CoordinatorInput::Forget), [], "a participant has not answered");
+        let mut forgotten = state.clone();
+        assert_eq!(forgotten.on(CoordinatorInput::Forget), [], "a participant has not answered");
+        assert_eq!(forgotten.on(finished(1, Finished::Done)), [write(3, LogRecord::Forgotten)], "it is remembered");
         assert_eq!(state.on(finished(1, Finished::Done)), []);
         assert_eq!((state.phase(), state.damage()), (&CoordinatorPhase::Damaged { outcome: COMMITTED }, Some(damage)));
 
@@ -357,4 +359,21 @@ proptest! {
             }
         }
     }
+}
+
+/// The own store of a coordinator refuses its changes in the commit of the decision. Nobody was told, so the transaction
+/// aborts.
+#[test]
+fn a_decision_that_is_refused_aborts() {
+    let mut state = two_phase();
+    state.on(yes(0));
+    assert_eq!(state.on(yes(1)), [write(1, decided(COMMITTED, Protocol::TwoPhase, both()))]);
+    let refused = CoordinatorInput::Refused { record: 1, reason: "too little".to_owned() };
+    let reason = Some(AbortReason::Own { reason: "too little".to_owned() });
+    let report = CoordinatorAct::Report { outcome: ABORTED, reason };
+    assert_eq!(state.on(refused.clone()), [report, send(0, Call::Abort), send(1, Call::Abort)]);
+    assert_eq!(state.on(refused), [], "it is refused once");
+    assert_eq!(state.on(finished(0, Finished::Done)), []);
+    assert_eq!(state.on(finished(1, Finished::Done)), [], "an abort has no record");
+    assert_eq!(*state.phase(), CoordinatorPhase::Ended { outcome: ABORTED });
 }
