@@ -9,12 +9,15 @@ use std::time::Duration;
 
 use bank::*;
 use es_core::aggregate::UnitError;
+use es_core::prelude::*;
+use es_core::projection::inline::Inline;
 use es_core::store::StreamRead;
+use es_core::store::memory::MemoryStore;
 use es_core::{Commit, CommitError, EventType, ExecuteError, ExpectedRevision, NewEvent, StreamId, UnitOfWork};
 use es_transaction::machine::Call;
 use es_transaction::{
-    Completed, EnlistError, HookAction, HookPlace, Outcome, Participant, Protocol, Strength, TransactionError,
-    Transactions,
+    Completed, EnlistError, HookAction, HookPlace, HookPoint, Outcome, Participant, Protocol, Strength,
+    TransactionError, Transactions,
 };
 
 /// Transfers money between two banks that are participants.
@@ -349,4 +352,56 @@ async fn a_participant_is_registered_and_enlisted_once() {
     running.shutdown(Duration::from_secs(1)).await;
     assert!(matches!(transfer(&stopped, (&a, &a), 1, Protocol::TwoPhase).await, Err(TransactionError::Stopped)));
     assert_eq!(a.participant.name(), "a");
+}
+
+/// A load must find the event that locks the aggregate, so no snapshot is taken of a locked state.
+#[tokio::test]
+async fn no_snapshot_is_taken_of_a_locked_state() {
+    let (a, b) = banks().await;
+    for _ in 0..2 {
+        b.accounts.execute(&2, Deposit { cents: 1 }).await.unwrap();
+    }
+    let lose = |point: HookPoint<'_>| match point.place {
+        HookPlace::BeforeCall { call: Call::Commit, .. } => HookAction::Lose,
+        _ => HookAction::Continue,
+    };
+    let running = coordinator(&a.store, &[&a, &b]).test_hook(lose).start().await.unwrap();
+    let _ = transfer(&running, (&a, &b), 30, Protocol::TwoPhase).await.unwrap();
+    // The fourth event is the prepared one, so that a snapshot is due.
+    assert!(b.is_locked(2).await);
+    b.accounts.settle().await;
+    assert!(Bank::on("b", Arc::clone(&b.store)).is_locked(2).await);
+}
+
+/// A view that refuses large deposits.
+struct Limit;
+
+impl Projection for Limit {
+    type Source = Account;
+    const NAME: &'static str = "limit";
+
+    fn apply(&self, event: &AccountEvent, _: &ProjectedContext<'_>, _: &mut Rows) -> Result<(), ApplyError> {
+        match event {
+            AccountEvent::Deposited { cents: 1000.. } => {
+                Err(std::io::Error::other("a deposit of 1000 cents or more").into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// An inline projection refuses the decided events when they are prepared. At the commit it would be too late.
+#[tokio::test]
+async fn an_inline_projection_decides_when_events_are_prepared() {
+    let a = Bank::new("a").with_account(1, 5000).await;
+    let store = MemoryStore::new().with_hook(Inline::new(Limit)).await.unwrap();
+    let b = Bank::on("b", Arc::new(store)).with_account(2, 5).await;
+    let running = coordinator(&a.store, &[&a, &b]).start().await.unwrap();
+    let refused = transfer(&running, (&a, &b), 1000, Protocol::TwoPhase).await.unwrap_err();
+    assert!(matches!(&refused, TransactionError::Aborted { reason, .. } if reason.contains("limit")), "{refused}");
+    settle(&a, &b).await;
+    assert_eq!((a.cents(1).await, b.cents(2).await), (5000, 5));
+    let _ = transfer(&running, (&a, &b), 999, Protocol::TwoPhase).await.unwrap();
+    settle(&a, &b).await;
+    assert_eq!((a.cents(1).await, b.cents(2).await), (4001, 1004));
 }
