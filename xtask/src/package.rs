@@ -21,6 +21,7 @@ const CRATES: [&str; 12] = [
     "es-personal",
     "es-crdt",
     "es-saga",
+    "es-transaction",
     "es-rocksdb",
     "es-replication",
     "es-node",

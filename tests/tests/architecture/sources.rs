@@ -11,7 +11,7 @@ pub(crate) fn root() -> PathBuf {
 }
 
 /// The root files of the crates that the checks of this binary parse.
-const ROOT_FILES: [(&str, &str); 22] = [
+const ROOT_FILES: [(&str, &str); 23] = [
     ("es_core", "es-core/src/lib.rs"),
     ("es_macros", "es-macros/src/lib.rs"),
     ("es_log", "es-log/src/lib.rs"),
@@ -20,6 +20,7 @@ const ROOT_FILES: [(&str, &str); 22] = [
     ("es_crdt", "es-crdt/src/lib.rs"),
     ("es_replication", "es-replication/src/lib.rs"),
     ("es_saga", "es-saga/src/lib.rs"),
+    ("es_transaction", "es-transaction/src/lib.rs"),
     ("es_node", "es-node/src/lib.rs"),
     ("es_http", "es-http/src/lib.rs"),
     ("es_cli", "es-cli/src/lib.rs"),
