@@ -48,10 +48,12 @@ const GEO_SECONDS: u32 = 600;
 const GEO_CASES: u32 = 300;
 /// The number of simulated groups of replicas.
 const REPLICA_SEEDS: u32 = 2_000;
+/// The number of seeds of transactions with crashes.
+const TRANSACTION_SEEDS: u32 = 2_000;
 /// The number of streams for the test of memory.
 const STREAMS: u32 = 400_000;
 
-fn stages(args: &SoakArgs) -> [LongTest; 25] {
+fn stages(args: &SoakArgs) -> [LongTest; 26] {
     let stage = |name, [program, filter]: [&'static str; 2], variable, rounds, unit| LongTest {
         name,
         program,
@@ -85,6 +87,7 @@ fn stages(args: &SoakArgs) -> [LongTest; 25] {
         stage("simulated replicas", ["simulation", ""], "ES_SEEDS", REPLICA_SEEDS, "groups"),
         stage("killed replicas", ["run", "three_processes"], "ES_GEO_SECONDS", GEO_SECONDS, "seconds"),
         stage("the loan log on replicas", ["run", "the_loan_log"], "ES_GEO_CASES", GEO_CASES, "cases"),
+        stage("crashed transactions", ["crashes", "transactions_are"], "ES_SEEDS", TRANSACTION_SEEDS, "seeds"),
         stage("killed backups", ["program", "backup_kill"], "ES_BACKUP_KILLS", args.backups, "kills each"),
     ]
 }

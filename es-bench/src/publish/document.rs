@@ -167,6 +167,7 @@ fn heading(workload: &str) -> String {
         "catch-up" => "Building views",
         "view-latency" => "Command to view",
         "replication" => "Replication to another node",
+        "transactions" => "One transfer in several strengths",
         other => other,
     };
     text.to_owned()

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) enum Unit {
     EventsPerSecond,
     SagasPerSecond,
+    TransactionsPerSecond,
     Microseconds,
     Bytes,
     /// The last value relative to the first; 1 is flat.
@@ -21,6 +22,7 @@ impl Unit {
         match self {
             Self::EventsPerSecond => "events/s",
             Self::SagasPerSecond => "sagas/s",
+            Self::TransactionsPerSecond => "transactions/s",
             Self::Microseconds => "µs",
             Self::Bytes => "bytes",
             Self::Flatness => "last/first",
@@ -29,7 +31,14 @@ impl Unit {
     }
 
     fn more_is_better(self) -> bool {
-        matches!(self, Self::EventsPerSecond | Self::SagasPerSecond | Self::Flatness | Self::Share)
+        matches!(
+            self,
+            Self::EventsPerSecond
+                | Self::SagasPerSecond
+                | Self::TransactionsPerSecond
+                | Self::Flatness
+                | Self::Share
+        )
     }
 
     /// Returns how a value compares with another: 1 is equal, a greater value is better. `None` unless both are

@@ -11,6 +11,7 @@ pub(crate) mod read;
 pub(crate) mod replication;
 pub(crate) mod sagas;
 pub(crate) mod scale;
+mod transactions;
 pub(crate) mod view_latency;
 pub(crate) mod volume;
 
@@ -55,5 +56,6 @@ pub(crate) fn all() -> Vec<Box<dyn Workload>> {
         Box::new(view_latency::ViewLatency),
         Box::new(sagas::Sagas),
         Box::new(replication::Replication),
+        Box::new(transactions::TransactionRates),
     ]
 }

@@ -56,7 +56,10 @@ fn crates_depend_on_each_other_as_the_map_draws() {
         ("es-cli", vec!["es-core", "es-replication", "es-rocksdb", "es-tool"]),
         ("es-http", vec!["es-core", "es-transaction"]),
         ("es-tool", vec![]),
-        ("es-bench", vec!["es-core", "es-log", "es-replication", "es-rocksdb", "es-saga", "es-tool"]),
+        (
+            "es-bench",
+            vec!["es-core", "es-log", "es-replication", "es-rocksdb", "es-saga", "es-tool", "es-transaction"],
+        ),
         ("es-tests", vec!["es-core", "es-rocksdb", "es-saga"]),
         ("es-decoding", vec!["es-core", "es-log", "es-replication"]),
         ("es-schedules", vec!["es-core"]),
