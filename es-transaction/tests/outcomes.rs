@@ -1,6 +1,8 @@
 //! Transactions whose coordinator or participant is lost: what is listed, what an operator does, and what participants
 //! decide on their own.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod bank;
 
 use std::sync::Arc;

@@ -33,11 +33,7 @@ impl Unit {
     fn more_is_better(self) -> bool {
         matches!(
             self,
-            Self::EventsPerSecond
-                | Self::SagasPerSecond
-                | Self::TransactionsPerSecond
-                | Self::Flatness
-                | Self::Share
+            Self::EventsPerSecond | Self::SagasPerSecond | Self::TransactionsPerSecond | Self::Flatness | Self::Share
         )
     }
 

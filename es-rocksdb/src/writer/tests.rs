@@ -311,7 +311,8 @@ fn in_one_batch<const N: usize>(
             operators,
             secret,
         };
-        let (CommitDecision::Write(committed) | CommitDecision::Repeat(committed)) = decide(&commit, &mut Locks::default(), &mut view, now)?;
+        let (CommitDecision::Write(committed) | CommitDecision::Repeat(committed)) =
+            decide(&commit, &mut Locks::default(), &mut view, now)?;
         overlay.change(&commit);
         overlay.append(committed.clone(), secret);
         Ok(committed)

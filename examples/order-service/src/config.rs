@@ -5,14 +5,18 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use clap::{Args, ValueEnum};
 use es_http::operations::{OperationsAddress, ParseAddressError};
+use es_http::transactions::{ParticipantRouter, ParticipantRouterError};
 use es_http::{
     AllowedOrigins, ContextOptions, Edge, InstallLogsError, InstallMetricsError, InstallSpansError, LogFormat,
     ServeOptions, SpanExport, Spans, Tls, TlsError, Tokens, TokensError,
 };
+use es_transaction::StoreParticipant;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -47,6 +51,9 @@ pub(crate) struct PartialSettings {
     /// Other origins whose pages may send commands, separated by commas
     #[arg(long, value_name = "ORIGIN", env = "ORDER_SERVICE_ALLOW_ORIGIN", value_delimiter = ',')]
     allow_origin: Option<Vec<String>>,
+    /// Coordinators of transactions and the client of each, such as market=market-service; needs --tokens
+    #[arg(long, value_name = "NAME=CLIENT", env = "ORDER_SERVICE_COORDINATORS", value_delimiter = ',')]
+    coordinators: Option<Vec<String>>,
     /// Header that has the tenant of a request, set by a trusted proxy
     #[arg(long, value_name = "NAME", env = "ORDER_SERVICE_TENANT_HEADER")]
     tenant_header: Option<String>,
@@ -114,6 +121,7 @@ impl PartialSettings {
             listen: Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080)),
             operations: Some("127.0.0.1:8081".to_owned()),
             allow_origin: Some(Vec::new()),
+            coordinators: Some(Vec::new()),
             max_connections: Some(4096),
             max_body: Some(1024 * 1024),
             max_bodies: Some(32 * 1024 * 1024),
@@ -175,6 +183,7 @@ pub(crate) struct Settings {
     tls_key: Option<PathBuf>,
     tls_client_ca: Option<PathBuf>,
     allow_origin: Vec<String>,
+    coordinators: Vec<String>,
     tenant_header: Option<String>,
     max_connections: usize,
     max_body: usize,
@@ -317,6 +326,28 @@ impl Settings {
         })
     }
 
+    /// Returns the routes of the participant in transactions, or `None` without coordinators.
+    pub(crate) fn participant_routes(
+        &self,
+        participant: StoreParticipant,
+        tokens: Option<Tokens>,
+    ) -> Result<Option<Router>, ConfigError> {
+        if self.coordinators.is_empty() {
+            return Ok(None);
+        }
+        let router = ParticipantRouter::new(Arc::new(participant));
+        let mut router = match tokens {
+            Some(tokens) => router.tokens(tokens),
+            None => router,
+        };
+        for pair in &self.coordinators {
+            let invalid = || ConfigError::Coordinator { found: pair.clone() };
+            let (coordinator, client) = pair.split_once('=').ok_or_else(invalid)?;
+            router = router.coordinator(coordinator, client);
+        }
+        Ok(Some(router.build()?))
+    }
+
     /// Returns the source of the tenant.
     fn context(&self) -> Result<ContextOptions, ConfigError> {
         let Some(name) = &self.tenant_header else { return Ok(ContextOptions::new()) };
@@ -378,6 +409,15 @@ pub enum ConfigError {
         /// The name.
         found: String,
     },
+    /// A coordinator has no client.
+    #[error("coordinators: expected NAME=CLIENT, found {found:?}")]
+    Coordinator {
+        /// The value.
+        found: String,
+    },
+    /// The routes for coordinators cannot be served.
+    #[error(transparent)]
+    Participant(#[from] ParticipantRouterError),
     /// A file has no certificate or key in PEM.
     #[error("expected {expected} in PEM in {}, found none", .path.display())]
     Pem {

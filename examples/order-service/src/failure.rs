@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use es_core::aggregate::{InfrastructureError, Locked, UnitError, UnitRejection};
-use es_core::model::{NameError, PositionError};
+use es_core::model::{NameError, ParseTransactionIdError, PositionError, TransactionId};
 use es_core::projection::view::ViewError;
 use es_core::projection::{AdminError, StartError, WaitError};
 use es_core::service::ServiceError;
@@ -56,6 +56,15 @@ pub enum Failure {
     /// The product does not exist.
     #[error("product {0} does not exist; register it first")]
     NoProduct(ProductId),
+    /// The text is not the id of a transaction.
+    #[error(transparent)]
+    TransactionId(#[from] ParseTransactionIdError),
+    /// The transaction is not in doubt here, or has no outcome to forget.
+    #[error("transaction {0} is not in doubt here, and has no outcome without its coordinator")]
+    NoTransaction(TransactionId),
+    /// The store of a participant failed.
+    #[error("{0}")]
+    Participant(String),
     /// A distributed transaction locks the order or the product. Repeat the command later.
     #[error(transparent)]
     Locked(#[from] Locked),

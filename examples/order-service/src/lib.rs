@@ -7,6 +7,7 @@
 //! - [`report`]: totals over all orders.
 //! - [`fulfilment`]: the saga of an order: stock, payment, shipment; [`provider`]: the simulated other side.
 //! - [`sagas`]: lists, shows and operates sagas; [`processes`]: the instances of process managers.
+//! - [`transactions`]: the products as a participant of distributed transactions.
 //! - [`http`]: commands and queries over HTTP, and new events as server-sent events.
 //! - [`config`]: the configuration of the service, from flags, the environment and a file.
 //! - [`cli`]: the command line, which opens the store.
@@ -30,4 +31,5 @@ pub mod provider;
 pub mod report;
 pub mod sagas;
 pub mod shop;
+pub mod transactions;
 pub mod views;

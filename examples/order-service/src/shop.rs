@@ -21,7 +21,7 @@ pub struct Shop {
     /// The repository of orders.
     pub orders: Repository<Order>,
     /// The repository of products.
-    pub products: Repository<Product>,
+    pub products: Arc<Repository<Product>>,
     store: Arc<dyn EventStore>,
 }
 
@@ -78,7 +78,11 @@ impl Shop {
     /// Creates a shop on `store`.
     #[must_use]
     pub fn new(store: Arc<dyn EventStore>) -> Self {
-        Self { orders: Repository::new(Arc::clone(&store)), products: Repository::new(Arc::clone(&store)), store }
+        Self {
+            orders: Repository::new(Arc::clone(&store)),
+            products: Arc::new(Repository::new(Arc::clone(&store))),
+            store,
+        }
     }
 
     /// Returns the store.

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::note_args::NoteArgs;
 use super::process_args::ProcessCommand;
 use super::service_args::ServiceArgs;
+use super::transactions::TransactionCommand;
 use crate::domain::OrderId;
 use crate::provider::{FaultPlan, Rate};
 use crate::sagas::{DEFAULT_LIMIT, SagaAction, SagaActionName};
@@ -70,6 +71,21 @@ Examples:
         service: ServiceArgs,
         #[command(subcommand)]
         command: ProcessCommand,
+    },
+    /// Show and decide distributed transactions in which the products take part
+    ///
+    /// With --url, sends the command to a running service. Without --url, opens the store, which must not be open in a
+    /// service. A transaction in doubt ends by itself when its coordinator is available.
+    #[command(after_help = "\
+Examples:
+  order-service --data shop transactions list
+  order-service transactions --url http://localhost:8081 resolve ID abort --reason \"the coordinator is lost\"
+  order-service transactions --url http://localhost:8081 forget ID --reason \"the stock is corrected\"")]
+    Transactions {
+        #[command(flatten)]
+        service: ServiceArgs,
+        #[command(subcommand)]
+        command: TransactionCommand,
     },
 }
 

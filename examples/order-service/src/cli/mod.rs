@@ -20,6 +20,7 @@ mod sagas;
 mod serve;
 pub(crate) mod service_args;
 mod show;
+pub(crate) mod transactions;
 mod watch;
 
 use es_core::EventStore;
@@ -125,6 +126,10 @@ async fn run_fulfilment(cli: &Cli, command: &FulfilmentCommand) -> Result<Output
             processes::remote(&Remote::new(url, args)?, command).await
         }
         FulfilmentCommand::Processes { command, .. } => processes::local(&cli.data(), command).await,
+        FulfilmentCommand::Transactions { service: args @ ServiceArgs { url: Some(url), .. }, command } => {
+            transactions::remote(&Remote::new(url, args)?, command).await
+        }
+        FulfilmentCommand::Transactions { command, .. } => transactions::local(&cli.data(), command).await,
     }
 }
 

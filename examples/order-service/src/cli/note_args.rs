@@ -4,7 +4,7 @@ use clap::Args;
 
 /// Who and why.
 #[derive(Debug, Clone, Args)]
-pub(super) struct NoteArgs {
+pub(crate) struct NoteArgs {
     /// Reason, recorded with the action
     #[arg(long, value_name = "TEXT")]
     pub(super) reason: String,

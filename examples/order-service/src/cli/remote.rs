@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use es_core::model::TransactionId;
 use es_http::operations::{ParkedKeyReport, ProjectionAction, ProjectionReport};
 use es_saga::SagaId;
 use serde::de::DeserializeOwned;
@@ -17,6 +18,7 @@ use crate::failure::Failure;
 use crate::fulfilment::StockAndMoney;
 use crate::processes::{ParkedEventAction, ProcessAction, ProcessReport, ProcessSummary, SetAsideEvent, SetAsideKind};
 use crate::sagas::{SagaAction, SagaReport, SagaSummary};
+use crate::transactions::{TransactionAction, TransactionSummary};
 
 /// The variable with the token, if no file is given.
 const TOKEN: &str = "ORDER_SERVICE_TOKEN";
@@ -113,6 +115,20 @@ impl Remote {
         action: ParkedEventAction,
     ) -> Result<SetAsideEvent, Failure> {
         let url = format!("{}/processes/parked/{}/{position}", self.url, path_segment(process));
+        let request = self.authorized(self.agent.post(url));
+        self.send(move || request.send_json(&action)).await
+    }
+
+    pub(super) async fn transactions(&self, limit: usize) -> Result<Vec<TransactionSummary>, Failure> {
+        self.get(format!("/transactions?limit={limit}")).await
+    }
+
+    pub(super) async fn act_on_transaction(
+        &self,
+        id: &TransactionId,
+        action: TransactionAction,
+    ) -> Result<TransactionSummary, Failure> {
+        let url = format!("{}/transactions/{}", self.url, path_segment(&id.to_string()));
         let request = self.authorized(self.agent.post(url));
         self.send(move || request.send_json(&action)).await
     }

@@ -24,7 +24,7 @@ use crate::fulfilment::{ProviderClient, RunningFulfilment};
 use crate::http::{self, Api, Front};
 use crate::projections::Projections;
 use crate::shop::Shop;
-use crate::views;
+use crate::{transactions, views};
 
 /// The time after the drain of the server in which projections and the store must end.
 const SHUTDOWN: Duration = Duration::from_secs(10);
@@ -47,6 +47,7 @@ pub(super) async fn run(data: Option<PathBuf>, args: &ServeArgs, matches: &ArgMa
     let data = settings.data.clone().unwrap_or_else(|| args::no_directory());
     let spans = settings.install_logs()?;
     let (options, tokens) = (settings.serve_options()?, settings.tokens()?);
+    let participant_tokens = tokens.clone();
     let (edge, metrics) = (settings.edge(tokens.clone())?, Metrics::install().map_err(ConfigError::from)?);
     warn_if_open(&settings);
     // ORDER: bind the addresses first, so that no store is created if one is in use.
@@ -67,7 +68,8 @@ pub(super) async fn run(data: Option<PathBuf>, args: &ServeArgs, matches: &ArgMa
         Some(fulfilment) => Api::fulfilling(shop, projections, fulfilment.saga().clone()),
         None => Api::new(shop, projections),
     };
-    let front = Front { edge, health, metrics: metrics.clone() };
+    let participant = settings.participant_routes(transactions::participant(api.shop()), participant_tokens)?;
+    let front = Front { edge, health, metrics: metrics.clone(), participant };
     let operations = Operations::new(Arc::clone(&store))
         .projections(service.projections().cloned())
         .merge(http::operator_router(Shop::new(Arc::clone(&store)), provider));

@@ -134,14 +134,16 @@ pub struct Register {
 }
 
 /// Adds items to the stock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Receive {
     /// Number of items.
     pub quantity: Quantity,
 }
 
 /// Withdraws items from the stock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Withdraw {
     /// Number of items.
     pub quantity: Quantity,

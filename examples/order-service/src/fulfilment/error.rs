@@ -58,7 +58,7 @@ impl Classify for FulfilError {
             }
             Self::Unpaid | Self::Load(_) | Self::Infrastructure(_) | Self::Conflict(_) | Self::Locked(_) => {
                 ErrorClass::Transient
-            },
+            }
         }
     }
 }

@@ -52,6 +52,7 @@ mod products;
 mod queries;
 mod reads;
 mod sagas;
+mod transactions;
 
 use std::sync::Arc;
 
@@ -113,16 +114,24 @@ pub struct Front {
     pub health: Health,
     /// The metrics of the process, for `/metrics`.
     pub metrics: Metrics,
+    /// The routes for coordinators of transactions, below `/participant`.
+    pub participant: Option<Router>,
 }
 
 /// Returns the router with all routes.
 pub fn router(api: Arc<Api>, front: Front) -> Router {
-    let Front { edge, health, metrics } = front;
+    let Front { edge, health, metrics, participant } = front;
     let (routes, mut document) = routes().split_for_parts();
     openapi::add_common_errors(&mut document);
     let routes = routes.merge(metrics.router()).route("/openapi.json", get(async move |_: NoInput| Json(document)));
     // Probes have no token.
-    routes.layer(edge).merge(health.router()).with_state(api)
+    let routes = routes.layer(edge).merge(health.router());
+    // The routes of the participant have clients of their own.
+    let routes = match participant {
+        Some(participant) => routes.nest_service("/participant", participant),
+        None => routes,
+    };
+    routes.with_state(api)
 }
 
 /// The routes. Each handler has its method, path and description as attribute.

@@ -29,7 +29,7 @@ pub(super) struct Document;
 #[openapi(
     info(
         title = "order-service operations",
-        description = "Sagas and process managers of the order service, for operators."
+        description = "Sagas, process managers and transactions of the order service, for operators."
     ),
     components(schemas(ProblemDetails)),
     modifiers(&BearerTokens)

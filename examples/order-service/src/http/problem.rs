@@ -9,7 +9,7 @@ use es_saga::{CreateError, OperateError};
 use crate::domain::{OrderRejection, ProductRejection};
 use crate::failure::Failure;
 
-/// 404 for an order, product, projection, saga or process that does not exist, 422 for an invalid value, 409 for a
+/// 404 for an order, product, projection, saga, process or transaction that does not exist, 422 for an invalid value, 409 for a
 /// rejection that depends on the state. es-http has the responses to the errors of es-core.
 impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
@@ -39,11 +39,13 @@ impl From<Failure> for Problem {
             ) => StatusCode::CONFLICT,
             Failure::IncompleteAction { .. }
             | Failure::SagaId(_)
+            | Failure::TransactionId(_)
             | Failure::ProcessId(_)
             | Failure::OperateProcess(OperateProcessError::Name(_)) => StatusCode::UNPROCESSABLE_ENTITY,
-            Failure::NoProvider | Failure::Provider(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Failure::NoProvider | Failure::Provider(_) | Failure::Participant(_) => StatusCode::SERVICE_UNAVAILABLE,
             Failure::NoSaga(_)
             | Failure::NoProcess(_)
+            | Failure::NoTransaction(_)
             | Failure::NoProcessManager { .. }
             | Failure::NoParkedEvent { .. }
             | Failure::NoOrder(_)
