@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use axum::Router;
 use clap::{Args, ValueEnum};
+use es_core::model::{CoordinatorEpoch, ParseTransactionIdError};
 use es_http::operations::{OperationsAddress, ParseAddressError};
 use es_http::transactions::{ParticipantRouter, ParticipantRouterError};
 use es_http::{
@@ -326,25 +327,30 @@ impl Settings {
         })
     }
 
+    /// Returns the coordinators of transactions, each with its client.
+    pub(crate) fn coordinators(&self) -> Result<Vec<(String, String)>, ConfigError> {
+        if !self.coordinators.is_empty() && self.tokens.is_none() {
+            return Err(ConfigError::CoordinatorsWithoutTokens);
+        }
+        let pair = |text: &String| {
+            let pair = text.split_once('=').filter(|(_, client)| !client.is_empty());
+            let (coordinator, client) = pair.ok_or_else(|| ConfigError::Coordinator { found: text.clone() })?;
+            CoordinatorEpoch::new(coordinator, 0)?;
+            Ok((coordinator.to_owned(), client.to_owned()))
+        };
+        self.coordinators.iter().map(pair).collect()
+    }
+
     /// Returns the routes of the participant in transactions, or `None` without coordinators.
     pub(crate) fn participant_routes(
         &self,
         participant: StoreParticipant,
         tokens: Option<Tokens>,
     ) -> Result<Option<Router>, ConfigError> {
-        if self.coordinators.is_empty() {
-            return Ok(None);
-        }
-        let router = ParticipantRouter::new(Arc::new(participant));
-        let mut router = match tokens {
-            Some(tokens) => router.tokens(tokens),
-            None => router,
-        };
-        for pair in &self.coordinators {
-            let invalid = || ConfigError::Coordinator { found: pair.clone() };
-            let (coordinator, client) = pair.split_once('=').ok_or_else(invalid)?;
-            router = router.coordinator(coordinator, client);
-        }
+        let coordinators = self.coordinators()?;
+        let Some(tokens) = tokens.filter(|_| !coordinators.is_empty()) else { return Ok(None) };
+        let router = ParticipantRouter::new(Arc::new(participant)).tokens(tokens);
+        let router = coordinators.into_iter().fold(router, |router, (name, client)| router.coordinator(name, client));
         Ok(Some(router.build()?))
     }
 
@@ -415,6 +421,12 @@ pub enum ConfigError {
         /// The value.
         found: String,
     },
+    /// The name of a coordinator is invalid.
+    #[error("coordinators")]
+    CoordinatorName(#[from] ParseTransactionIdError),
+    /// Coordinators are clients, which have tokens.
+    #[error("coordinators: each is a client of the service; give --tokens FILE")]
+    CoordinatorsWithoutTokens,
     /// The routes for coordinators cannot be served.
     #[error(transparent)]
     Participant(#[from] ParticipantRouterError),

@@ -49,6 +49,7 @@ pub(super) async fn run(data: Option<PathBuf>, args: &ServeArgs, matches: &ArgMa
     let (options, tokens) = (settings.serve_options()?, settings.tokens()?);
     let participant_tokens = tokens.clone();
     let (edge, metrics) = (settings.edge(tokens.clone())?, Metrics::install().map_err(ConfigError::from)?);
+    settings.coordinators()?;
     warn_if_open(&settings);
     // ORDER: bind the addresses first, so that no store is created if one is in use.
     let listener = bind(&settings).await?;

@@ -21,3 +21,4 @@ mod sample;
 mod serve;
 mod serve_kill;
 mod support;
+mod transactions;
