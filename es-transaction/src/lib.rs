@@ -18,3 +18,11 @@ pub use participant::{
 pub use store::{
     CommandList, LockedStreams, ParticipantTransaction, ResolveError, RunningParticipant, StoreParticipant,
 };
+
+#[cfg(feature = "derive")]
+pub use es_macros::transaction;
+
+// rustdoc compiles the example in the documentation of the macro here: es-macros does not depend on es-transaction.
+#[cfg(all(doctest, feature = "derive"))]
+#[doc = include_str!("../../es-macros/src/docs/transaction.md")]
+const _: () = ();
