@@ -1,4 +1,5 @@
 //! `#[transaction]`: what the generated function does.
+#![allow(clippy::unwrap_used, reason = "tests")]
 #![cfg(feature = "derive")]
 
 #[expect(dead_code, reason = "each test uses a part of it")]
