@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use proc_macro2::TokenStream;
+use quote::quote;
 use syn::LitStr;
 
 use crate::ctxt::Ctxt;
@@ -17,6 +19,12 @@ pub(crate) fn from_literal(text: &LitStr) -> syn::Result<Duration> {
         let expected = "expected a number and a unit of `ns`, `us`, `ms`, `s`, `m`, `h` or `d`, as in \"5ms\"";
         syn::Error::new_spanned(text, format!("{:?} is not a duration: {expected}", text.value()))
     })
+}
+
+/// Generates a duration.
+pub(crate) fn expand(duration: Duration) -> TokenStream {
+    let (seconds, nanoseconds) = (duration.as_secs(), duration.subsec_nanos());
+    quote!(::core::time::Duration::new(#seconds, #nanoseconds))
 }
 
 fn parse(text: &str) -> Option<Duration> {

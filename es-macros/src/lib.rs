@@ -13,8 +13,9 @@
 //! `Ctxt` collects errors, so that one compilation reports all of them. The empty implementations keep the compiler
 //! from reporting a missing implementation wherever the type is used.
 //!
-//! The tests of the generated code are in `es-core/tests` and `es-saga/tests`, because this crate does not depend on
-//! them. For the same reason, they compile the examples of `docs/`. `saga` has the macros of es-saga.
+//! The tests of the generated code are in the `tests` of es-core, es-saga and es-transaction, because this crate does
+//! not depend on them. For the same reason, they compile the examples of `docs/`. `saga` has the macros of es-saga,
+//! `transaction` that of es-transaction.
 
 mod ast;
 mod attr;
@@ -28,6 +29,7 @@ mod saga;
 mod suggest;
 #[cfg(test)]
 mod tests;
+mod transaction;
 mod valid;
 
 use proc_macro::TokenStream;
@@ -60,4 +62,10 @@ pub fn step_function(attribute: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro]
 pub fn saga(input: TokenStream) -> TokenStream {
     saga::saga(input.into()).into()
+}
+
+#[doc = include_str!("docs/transaction.md")]
+#[proc_macro_attribute]
+pub fn transaction(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    transaction::transaction(attribute.into(), &item.into()).into()
 }

@@ -2,6 +2,7 @@
 //! coordinator takes over. The outcome is atomic in each case, nobody stays locked, and the sum of the money is constant.
 //!
 //! `ES_SEEDS=2000 cargo test -p es-transaction --test crashes` runs more seeds, and `ES_SEED=7` one.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 

@@ -1,5 +1,6 @@
 //! Transactions whose coordinator or participant is lost: what is listed, what an operator does, and what participants
 //! decide on their own.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 

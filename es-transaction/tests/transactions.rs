@@ -1,4 +1,5 @@
 //! Transactions across stores: what commits, what aborts, and what other commands see meanwhile.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 

@@ -11,6 +11,7 @@ pub(crate) enum Derive {
     SagaStep,
     StepFunction,
     Saga,
+    Transaction,
 }
 
 impl Derive {
@@ -22,6 +23,7 @@ impl Derive {
             Self::SagaStep => "saga_step",
             Self::StepFunction => "step_function",
             Self::Saga => "saga",
+            Self::Transaction => "transaction",
         }
     }
 
@@ -33,6 +35,7 @@ impl Derive {
             Self::SagaStep => (SAGA_STEP, RETRY),
             Self::StepFunction => (STEP_FUNCTION, RETRY),
             Self::Saga => (SAGA, &[]),
+            Self::Transaction => (TRANSACTION, &[]),
         };
         keys.iter().chain(inner)
     }
@@ -85,6 +88,7 @@ impl Place {
             (Derive::SagaStep, _) => r#"name = "take-payment""#,
             (Derive::StepFunction, _) => r#"step = PrintLabel, name = "print-label""#,
             (Derive::Saga, _) => "version = 2",
+            (Derive::Transaction, _) => r#"timeout = "30s""#,
             (Derive::Aggregate, _) => r#"category = "order", id = OrderId, event = OrderEvent"#,
             (Derive::Event, Self::Enum) => r#"codec = "json""#,
             (Derive::Event, Self::Field) => "tag",
@@ -175,6 +179,12 @@ const SAGA: &[Key] = &[
     key("name", r#"name = "fulfilment""#, &[Place::Head]),
     key("deadline", r#"deadline = "60s""#, &[Place::Head]),
     key("crate", "crate = path::to::es_saga", &[Place::Head]),
+];
+
+const TRANSACTION: &[Key] = &[
+    key("timeout", r#"timeout = "30s""#, FUNCTION),
+    key("protocol", r#"protocol = "three-phase""#, FUNCTION),
+    key("crate", "crate = path::to::es_transaction", FUNCTION),
 ];
 
 /// Returns an example of a key with its value, for messages.

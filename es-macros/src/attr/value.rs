@@ -1,6 +1,7 @@
 //! The values of items. Each method reads the value that a key expects, or reports what is expected.
 
 use std::fmt::Display;
+use std::time::Duration;
 
 use proc_macro2::{Ident, Span, TokenStream};
 use syn::parse::{Parse, ParseStream, Parser};
@@ -9,6 +10,7 @@ use syn::{ExprPath, LitInt, LitStr, Path, Token, Type};
 use crate::attr::keys::{self, Derive};
 use crate::attr::{Form, Item, split};
 use crate::ctxt::Ctxt;
+use crate::{duration, suggest};
 
 /// A number from 1, and its span.
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +70,30 @@ impl Reader<'_> {
     /// Reads `key = "text"`.
     pub(crate) fn text(self) -> Option<LitStr> {
         self.value("a string")
+    }
+
+    /// Reads `key = "5s"`, longer than zero.
+    pub(crate) fn time(self) -> Option<Duration> {
+        let text = self.text()?;
+        let duration = duration::parse_literal(self.cx, &text)?;
+        if duration.is_zero() {
+            self.cx.error_on(&text, format!("`{}` must be longer than zero", self.item.key));
+            return None;
+        }
+        Some(duration)
+    }
+
+    /// Reads one of a few strings. `choices` has each string and the variant that it names, which is returned.
+    pub(crate) fn choice(self, choices: &[(&str, &str)]) -> Option<Ident> {
+        let text = self.text()?;
+        let found = text.value();
+        let names = || choices.iter().map(|(name, _)| *name);
+        if let Some((_, variant)) = choices.iter().find(|(name, _)| *name == found) {
+            return Some(Ident::new(variant, Span::call_site()));
+        }
+        let (expected, hint) = (suggest::expected(names()), suggest::did_you_mean(&found, names()));
+        self.cx.error_on(&text, format!("unknown `{}` {found:?}: expected {expected}{hint}", self.item.key));
+        None
     }
 
     /// Reads `key = 3`.

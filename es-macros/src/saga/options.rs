@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use proc_macro2::{Ident, Span};
+use proc_macro2::Ident;
 use syn::{LitStr, Path, parse_quote};
 
 use crate::attr::keys::Place;
 use crate::attr::value::{Number, Reader};
 use crate::attr::{self, Form, MentionedKeys};
 use crate::ctxt::Ctxt;
-use crate::{duration, suggest};
+use crate::suggest;
 
 /// The name and the options of a step.
 pub(super) struct Options {
@@ -63,7 +63,7 @@ impl Options {
             "name" => self.name = reader.text().filter(|name| check_name(reader.cx, "a saga step", name)),
             "version" => self.version = reader.number(),
             "retry" => self.retry = retry(reader),
-            "timeout" => self.timeout = time(reader),
+            "timeout" => self.timeout = reader.time(),
             "undo" => self.undo = undo(reader),
             "pivot" => self.is_pivot = flag(reader),
             "concurrency" => self.concurrency = reader.number(),
@@ -90,7 +90,7 @@ impl Options {
 
 /// Reads `undo = "policy"`.
 pub(super) fn undo(reader: Reader<'_>) -> Option<Ident> {
-    choice(reader, &UNDO)
+    reader.choice(&UNDO)
 }
 
 fn retry(reader: Reader<'_>) -> Retry {
@@ -102,10 +102,10 @@ fn retry(reader: Reader<'_>) -> Retry {
         let reader = Reader { cx, derive, item };
         match item.key.to_string().as_str() {
             "attempts" => retry.attempts = reader.number(),
-            "first" => retry.first = time(reader),
-            "cap" => retry.cap = time(reader),
-            "max_elapsed" => retry.max_elapsed = time(reader),
-            "exhausted" => retry.exhausted = choice(reader, &EXHAUSTED),
+            "first" => retry.first = reader.time(),
+            "cap" => retry.cap = reader.time(),
+            "max_elapsed" => retry.max_elapsed = reader.time(),
+            "exhausted" => retry.exhausted = reader.choice(&EXHAUSTED),
             _ => {}
         }
     }
@@ -116,30 +116,6 @@ fn retry(reader: Reader<'_>) -> Retry {
         cx.error_on(item, format!("`first` is longer than `cap`: expected at most {cap:?}, found {first:?}"));
     }
     retry
-}
-
-/// Reads `key = "5s"`, longer than zero.
-pub(super) fn time(reader: Reader<'_>) -> Option<Duration> {
-    let text = reader.text()?;
-    let duration = duration::parse_literal(reader.cx, &text)?;
-    if duration.is_zero() {
-        reader.cx.error_on(&text, format!("`{}` must be longer than zero", reader.item.key));
-        return None;
-    }
-    Some(duration)
-}
-
-/// Reads one of a few strings. Returns the variant that it names.
-fn choice(reader: Reader<'_>, choices: &[(&str, &str)]) -> Option<Ident> {
-    let text = reader.text()?;
-    let found = text.value();
-    let names = || choices.iter().map(|(name, _)| *name);
-    if let Some((_, variant)) = choices.iter().find(|(name, _)| *name == found) {
-        return Some(Ident::new(variant, Span::call_site()));
-    }
-    let (expected, hint) = (suggest::expected(names()), suggest::did_you_mean(&found, names()));
-    reader.cx.error_on(&text, format!("unknown `{}` {found:?}: expected {expected}{hint}", reader.item.key));
-    None
 }
 
 /// Reads `key`.

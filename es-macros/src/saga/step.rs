@@ -1,7 +1,5 @@
 //! `#[derive(SagaStep)]`: the name and the options of a step.
 
-use std::time::Duration;
-
 use proc_macro2::{Literal, TokenStream};
 use quote::quote;
 use syn::{Data, DeriveInput, Fields};
@@ -11,6 +9,7 @@ use crate::attr;
 use crate::attr::keys::{Derive, Place};
 use crate::attr::value::Reader;
 use crate::ctxt::Ctxt;
+use crate::duration;
 use crate::generics::where_clause;
 
 /// Expands `#[derive(SagaStep)]`.
@@ -91,7 +90,7 @@ pub(super) fn constants(options: &Options) -> TokenStream {
     let version = version.map_or(1, |version| version.value);
     let retry = retry(options);
     let timeout = timeout.map(|timeout| {
-        let timeout = duration(timeout);
+        let timeout = duration::expand(timeout);
         quote!(timeout: #timeout,)
     });
     let undo = undo.as_ref().map(|undo| quote!(undo: #krate::Undo::#undo,));
@@ -121,16 +120,12 @@ fn retry(options: &Options) -> TokenStream {
         let attempts = Literal::u32_unsuffixed(attempts.value);
         quote!(attempts: #attempts,)
     });
-    let first = first.map(duration).map(|first| quote!(first: #first,));
-    let cap = cap.map(duration).map(|cap| quote!(cap: #cap,));
-    let max_elapsed = max_elapsed.map(duration).map(|time| quote!(max_elapsed: ::core::option::Option::Some(#time),));
+    let first = first.map(duration::expand).map(|first| quote!(first: #first,));
+    let cap = cap.map(duration::expand).map(|cap| quote!(cap: #cap,));
+    let max_elapsed =
+        max_elapsed.map(duration::expand).map(|time| quote!(max_elapsed: ::core::option::Option::Some(#time),));
     let exhausted = exhausted.as_ref().map(|policy| quote!(exhausted: #krate::Exhausted::#policy,));
     quote! {
         #krate::StepRetry { #attempts #first #cap #max_elapsed #exhausted ..#krate::StepRetry::DEFAULT }
     }
-}
-
-fn duration(duration: Duration) -> TokenStream {
-    let (seconds, nanoseconds) = (duration.as_secs(), duration.subsec_nanos());
-    quote!(::core::time::Duration::new(#seconds, #nanoseconds))
 }

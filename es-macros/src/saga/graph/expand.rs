@@ -1,7 +1,6 @@
 //! The code that `saga!` generates.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use proc_macro2::{Ident, Literal, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
@@ -10,7 +9,7 @@ use syn::spanned::Spanned;
 use super::line::{Input, Kind, Line, Node, Repeat};
 use super::parse::SagaDeclaration;
 use crate::saga::relocate;
-use crate::suggest;
+use crate::{duration, suggest};
 
 /// Generates the type of the saga, with a body for the function that builds its graph.
 pub(super) fn saga(declaration: &SagaDeclaration, body: &TokenStream) -> TokenStream {
@@ -30,7 +29,7 @@ pub(super) fn saga(declaration: &SagaDeclaration, body: &TokenStream) -> TokenSt
         quote_spanned!(span=> #krate::Saga::define)
     };
     let deadline = head.deadline.map(|deadline| {
-        let deadline = duration(deadline);
+        let deadline = duration::expand(deadline);
         quote!(.map(|__saga| __saga.with_deadline(#deadline)))
     });
     let doc = format!("The saga `{name}`.");
@@ -166,15 +165,10 @@ fn node(krate: &syn::Path, node: &Node) -> TokenStream {
             })
         }
         Kind::Delay(time) => {
-            let time = duration(time);
+            let time = duration::expand(time);
             quote_spanned!(span=> #builder.#method(#time, #arguments))
         }
     }
-}
-
-fn duration(duration: Duration) -> TokenStream {
-    let (seconds, nanoseconds) = (duration.as_secs(), duration.subsec_nanos());
-    quote!(::core::time::Duration::new(#seconds, #nanoseconds))
 }
 
 /// Returns the name of the function of `es_saga::NodeBuilder` that adds a node.

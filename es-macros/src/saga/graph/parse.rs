@@ -11,7 +11,7 @@ use crate::attr;
 use crate::attr::keys::{Derive, Place};
 use crate::attr::value::{Number, Reader};
 use crate::ctxt::Ctxt;
-use crate::saga::options::{check_name, time};
+use crate::saga::options::check_name;
 
 /// A saga.
 pub(super) struct SagaDeclaration {
@@ -154,7 +154,7 @@ fn head(cx: &Ctxt, tokens: TokenStream) -> Head {
         match item.key.to_string().as_str() {
             "name" => head.name = reader.text().filter(|name| check_name(cx, "a saga", name)),
             "version" => head.version = reader.number(),
-            "deadline" => head.deadline = time(reader),
+            "deadline" => head.deadline = reader.time(),
             "crate" => {
                 if let Some(path) = reader.crate_path() {
                     head.krate = path;

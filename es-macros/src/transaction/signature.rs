@@ -1,0 +1,120 @@
+//! The signature of a transaction: asynchronous, with `tx: &mut Tx` first, and a `Result` with two types.
+
+use syn::{FnArg, GenericArgument, PatType, Path, PathArguments, ReturnType, Signature, Type, TypePath};
+
+use crate::ctxt::Ctxt;
+
+/// What the signature of a transaction consists of.
+pub(super) struct Checked {
+    /// The index of `tx: &mut Tx` among the parameters.
+    pub(super) tx_index: usize,
+    /// The `Value` of `Result<Value, Error>`.
+    pub(super) value: Type,
+    /// The `Error` of `Result<Value, Error>`.
+    pub(super) error: Type,
+}
+
+/// Reports all mistakes in a signature. Returns `None` if the transaction or the result is not known.
+pub(super) fn check(cx: &Ctxt, signature: &Signature) -> Option<Checked> {
+    if signature.asyncness.is_none() {
+        cx.error_on(signature.fn_token, "a transaction is asynchronous: write `async fn`");
+    }
+    let tx_index = check_tx(cx, signature);
+    let (value, error) = result(cx, signature)?;
+    Some(Checked { tx_index: tx_index?, value, error })
+}
+
+/// Returns the index of `tx: &mut Tx`.
+fn check_tx(cx: &Ctxt, signature: &Signature) -> Option<usize> {
+    let index = usize::from(signature.receiver().is_some());
+    let place = if index == 0 { "first" } else { "after `self`" };
+    let Some(FnArg::Typed(parameter)) = signature.inputs.get(index) else {
+        cx.error_on(&signature.ident, format!("missing the parameter of the transaction: add `tx: &mut Tx` {place}"));
+        return None;
+    };
+    let ty = ungroup(&parameter.ty);
+    match ty {
+        Type::Reference(reference) if is_tx(&reference.elem) => {
+            // `'_` is the lifetime that is meant.
+            let lifetime = reference.lifetime.as_ref().filter(|lifetime| lifetime.ident != "_");
+            if let Some(lifetime) = lifetime {
+                cx.error_on(lifetime, "the transaction ends with the function: remove the lifetime of `&mut Tx`");
+            } else if reference.mutability.is_none() {
+                cx.error_on(ty, "the function enlists participants in the transaction: write `&mut Tx`, found `&Tx`");
+            }
+            (lifetime.is_none() && reference.mutability.is_some()).then_some(index)
+        }
+        ty if is_tx(ty) => {
+            cx.error_on(ty, "the function borrows the transaction: write `&mut Tx`, found `Tx`");
+            None
+        }
+        _ => {
+            report_missing(cx, signature, parameter, place);
+            None
+        }
+    }
+}
+
+/// Reports a parameter in the place of the transaction.
+fn report_missing(cx: &Ctxt, signature: &Signature, found: &PatType, place: &str) {
+    let is_tx = |parameter: &&FnArg| match parameter {
+        FnArg::Typed(parameter) => match ungroup(&parameter.ty) {
+            Type::Reference(reference) => is_tx(&reference.elem),
+            ty => is_tx(ty),
+        },
+        FnArg::Receiver(_) => false,
+    };
+    match signature.inputs.iter().find(is_tx) {
+        Some(tx) => cx.error_on(tx, format!("the parameter of the transaction must be {place}: move it")),
+        None => {
+            let message = format!("missing the parameter of the transaction: add `tx: &mut Tx` {place}");
+            cx.error_on(found, message);
+        }
+    }
+}
+
+/// Returns the types of the `Result` that a function returns.
+fn result(cx: &Ctxt, signature: &Signature) -> Option<(Type, Type)> {
+    let ReturnType::Type(_, ty) = &signature.output else {
+        let message = "a transaction commits or aborts by its result: write `-> Result<Value, Error>`";
+        cx.error_on(&signature.ident, message);
+        return None;
+    };
+    let last = match ungroup(ty) {
+        Type::Path(TypePath { path, .. }) => path.segments.last(),
+        _ => None,
+    };
+    let Some(last) = last.filter(|last| last.ident.to_string().ends_with("Result")) else {
+        cx.error_on(ty, "a transaction commits or aborts by its result: return a `Result<Value, Error>`");
+        return None;
+    };
+    let arguments: Vec<&GenericArgument> = match &last.arguments {
+        PathArguments::AngleBracketed(arguments) => arguments.args.iter().collect(),
+        _ => Vec::new(),
+    };
+    match &*arguments {
+        [GenericArgument::Type(value), GenericArgument::Type(error)] if last.ident == "Result" => {
+            Some((value.clone(), error.clone()))
+        }
+        _ => {
+            let message = "the macro must see both types of the result, and a type alias hides one: write it out as \
+                           `Result<Value, Error>`";
+            cx.error_on(ty, message);
+            None
+        }
+    }
+}
+
+fn is_tx(ty: &Type) -> bool {
+    let is_tx = |path: &Path| path.segments.last().is_some_and(|last| last.ident == "Tx");
+    matches!(ungroup(ty), Type::Path(TypePath { path, .. }) if is_tx(path))
+}
+
+/// Returns a type without parentheses, and without the invisible ones around a `$ty` of a macro.
+fn ungroup(ty: &Type) -> &Type {
+    match ty {
+        Type::Group(group) => ungroup(&group.elem),
+        Type::Paren(paren) => ungroup(&paren.elem),
+        ty => ty,
+    }
+}

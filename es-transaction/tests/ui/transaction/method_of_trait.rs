@@ -1,0 +1,11 @@
+#[path = "../parties.rs"]
+mod parties;
+
+use parties::*;
+
+trait Book {
+    #[transaction]
+    async fn book(&self, tx: &mut Tx) -> Result<(), EnlistError>;
+}
+
+fn main() {}

@@ -1,0 +1,9 @@
+#[path = "../parties.rs"]
+mod parties;
+
+use parties::*;
+
+#[transaction]
+struct Book;
+
+fn main() {}
