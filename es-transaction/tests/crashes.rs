@@ -4,8 +4,6 @@
 //! `ES_SEEDS=2000 cargo test -p es-transaction --test crashes` runs more seeds, and `ES_SEED=7` one.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
 #[expect(dead_code, reason = "each test uses a part of it")]
 mod bank;
 

@@ -2,8 +2,6 @@
 //! decide on their own.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
 mod bank;
 
 use std::sync::Arc;

@@ -1,8 +1,6 @@
 //! Transactions across stores: what commits, what aborts, and what other commands see meanwhile.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
 #[expect(dead_code, reason = "each test uses a part of it")]
 mod bank;
 
