@@ -122,6 +122,10 @@ impl LocalStrength for Ledger {
     fn cost(&self) -> Cost {
         Cost { round_trips: 0, syncs: self.store.store.stats().syncs }
     }
+
+    async fn close(self) -> Result<(), Failure> {
+        Ok(self.store.store.close().await?)
+    }
 }
 
 fn tag(account: &str) -> Result<Tag, Failure> {

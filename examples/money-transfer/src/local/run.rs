@@ -39,6 +39,7 @@ pub(crate) async fn transfer_once<S: LocalStrength>(
     let in_doubt = strength.settle().await?;
     let recovery = started.elapsed();
     let balances = strength.balances().await?;
+    strength.close().await?;
     Ok(TransferRun {
         place: crash.place(),
         reply,

@@ -221,4 +221,12 @@ impl LocalStrength for SagaBanks {
             syncs: self.stores.iter().map(|store| store.stats().syncs).sum(),
         }
     }
+
+    async fn close(self) -> Result<(), Failure> {
+        self.sagas.shutdown(SETTLE_TIMEOUT).await;
+        for store in self.stores {
+            store.close().await?;
+        }
+        Ok(())
+    }
 }

@@ -23,4 +23,7 @@ pub(crate) trait LocalStrength: Sized {
 
     /// Returns what was spent since the stores were opened.
     fn cost(&self) -> Cost;
+
+    /// Closes the stores, so that their directory can be removed.
+    async fn close(self) -> Result<(), Failure>;
 }

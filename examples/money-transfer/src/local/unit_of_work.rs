@@ -59,4 +59,8 @@ impl LocalStrength for AccountStore {
     fn cost(&self) -> Cost {
         Cost { round_trips: 0, syncs: self.durable.store.stats().syncs }
     }
+
+    async fn close(self) -> Result<(), Failure> {
+        Ok(self.store.close().await?)
+    }
 }
