@@ -24,7 +24,8 @@ mod sweep;
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -51,7 +52,7 @@ struct Arguments {
     #[arg(long)]
     crash_everywhere: bool,
     /// Seed of the amounts
-    #[arg(long, default_value_t = 1, requires = "crash_everywhere")]
+    #[arg(long, value_name = "S", default_value_t = 1, requires = "crash_everywhere")]
     seed: u64,
     /// How often to crash at each step
     #[arg(long, value_name = "N", default_value_t = 1, requires = "crash_everywhere",
@@ -63,7 +64,7 @@ struct Arguments {
     /// Print one JSON object at the end, and nothing else
     #[arg(long, requires = "crash_everywhere")]
     json: bool,
-    /// Keep the stores in this directory [default: a temporary directory, which is removed]
+    /// Keep the stores in this directory, which must be empty or new [default: a temporary directory, which is removed]
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
     #[command(subcommand)]
@@ -110,11 +111,24 @@ async fn run(mut arguments: Arguments) -> Result<bool, Failure> {
     }
     let temporary = tempfile::tempdir()?;
     let directory = arguments.directory.as_deref().unwrap_or_else(|| temporary.path());
+    check_empty(directory)?;
     let sweep = Sweep::new(directory, arguments.directory.is_some(), !arguments.json);
     if arguments.crash_everywhere {
         crash_everywhere(&Arc::new(sweep), &arguments).await
     } else {
         show(&sweep, &arguments).await
+    }
+}
+
+/// Stores of an earlier run would change the balances.
+fn check_empty(directory: &Path) -> Result<(), Failure> {
+    match std::fs::read_dir(directory) {
+        Ok(mut entries) if entries.next().is_some() => {
+            let directory = directory.display();
+            Err(format!("expected an empty or a new directory, found files in {directory}; choose another one").into())
+        }
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
     }
 }
 
