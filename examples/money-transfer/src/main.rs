@@ -15,6 +15,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
 
 mod account;
+mod failure;
 mod local;
 mod outcome;
 mod process;
@@ -23,7 +24,6 @@ mod strength;
 mod sweep;
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -34,13 +34,11 @@ use es_core::model::ErrorChain;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::account::{BOB, Transfer};
+use crate::failure::Failure;
 use crate::process::{BankArguments, CoordinatorArguments};
 use crate::report::{StrengthReport, describe};
 use crate::strength::Strength;
 use crate::sweep::Sweep;
-
-/// Any failure of the program.
-pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
 /// Transfer money in five strengths, and kill the machines
 ///

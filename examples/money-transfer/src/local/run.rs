@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::Failure;
 use crate::account::{Reply, Transfer};
+use crate::failure::Failure;
 use crate::local::crash::CrashPoint;
 use crate::local::strength::LocalStrength;
 use crate::outcome::TransferRun;

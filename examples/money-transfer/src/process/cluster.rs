@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use es_transaction::Protocol;
 
-use crate::Failure;
 use crate::account::{ADA, BOB, Cost, Reply, Transfer};
+use crate::failure::Failure;
 use crate::process::child::ChildProcess;
 use crate::process::message::{Answer, BankStatus, CoordinatorStatus, Request};
 use crate::process::remote::{BANKS, TOKEN};
 
-/// The ports of the banks. Systems choose the ports of outgoing connections above: a bank that is down does not lose its
-/// port to one of them.
+/// The ports of the banks. Systems choose the ports of outgoing connections above, so that a bank that is down does not
+/// lose its port to one of them.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// A machine of the cluster.
