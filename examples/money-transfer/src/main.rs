@@ -120,14 +120,16 @@ async fn run(mut arguments: Arguments) -> Result<bool, Failure> {
 
 /// Stores of an earlier run would change the balances.
 fn check_empty(directory: &Path) -> Result<(), Failure> {
-    match std::fs::read_dir(directory) {
-        Ok(mut entries) if entries.next().is_some() => {
-            let directory = directory.display();
-            Err(format!("expected an empty or a new directory, found files in {directory}; choose another one").into())
-        }
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
-        _ => Ok(()),
+    let is_empty = match std::fs::read_dir(directory) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) if error.kind() == ErrorKind::NotFound => true,
+        Err(error) => return Err(error.into()),
+    };
+    if is_empty {
+        return Ok(());
     }
+    let directory = directory.display();
+    Err(format!("expected an empty or a new directory, found files in {directory}; choose another one").into())
 }
 
 /// Prints what each strength costs and promises, and one crash of each.
