@@ -14,6 +14,8 @@ mod projections {}
 mod reactors {}
 #[doc = include_str!("../../../docs/book/src/fulfilment.md")]
 mod fulfilment {}
+#[doc = include_str!("../../../docs/book/src/transactions.md")]
+mod transactions {}
 #[doc = include_str!("../../../docs/book/src/replication.md")]
 mod replication {}
 #[doc = include_str!("../../../docs/book/src/testing.md")]

@@ -66,7 +66,7 @@ pub enum OrderError {
 }
 
 /// Places an order.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Place {
     /// The customer.
     pub customer: String,

@@ -6,6 +6,8 @@ mod inline_view;
 mod reactor;
 #[path = "../examples/state_at_a_time.rs"]
 mod state_at_a_time;
+#[path = "../examples/transactions.rs"]
+mod transactions;
 #[path = "../examples/unique_keys.rs"]
 mod unique_keys;
 #[path = "../examples/unit_of_work.rs"]
@@ -16,10 +18,11 @@ mod upcaster;
 /// An example with the function that runs it.
 type Example = (&'static str, fn() -> Result<(), Box<dyn std::error::Error>>);
 
-const EXAMPLES: [Example; 6] = [
+const EXAMPLES: [Example; 7] = [
     ("inline_view", inline_view::main),
     ("reactor", reactor::main),
     ("state_at_a_time", state_at_a_time::main),
+    ("transactions", transactions::main),
     ("unique_keys", unique_keys::main),
     ("unit_of_work", unit_of_work::main),
     ("upcaster", upcaster::main),
