@@ -34,7 +34,7 @@ pub enum StartCoordinatorError {
 #[derive(Debug, thiserror::Error)]
 pub enum TransactionError<E> {
     /// The function returned an error. Nothing was prepared.
-    #[error("the transaction was not begun: {0}")]
+    #[error("nothing was prepared, because the function of the transaction failed: {0}")]
     Function(E),
     /// The function did not return in time. Nothing was prepared.
     #[error("transaction {transaction}: the function did not return in time; nothing was prepared")]
