@@ -1,6 +1,6 @@
 // Generated code needs no imports, also where names of the prelude are other things.
 #![no_implicit_prelude]
-#![allow(dead_code, non_upper_case_globals)]
+#![allow(dead_code, non_snake_case, non_upper_case_globals)]
 
 struct Result;
 struct Option;
