@@ -29,7 +29,8 @@
 //! #         Ok(Finished::Done)
 //! #     }
 //! #     async fn status(&self, _: &TransactionId) -> Result<ParticipantStatus, ParticipantError> {
-//! #         Ok(ParticipantStatus { state: ParticipantState::Unknown, is_heuristic: false, prepared_at: None })
+//! #         let state = ParticipantState::Unknown;
+//! #         Ok(ParticipantStatus { state, is_heuristic: false, has_restarted: false, prepared_at: None })
 //! #     }
 //! #     async fn in_doubt(&self, _: &CoordinatorEpoch) -> Result<Vec<TransactionId>, ParticipantError> {
 //! #         Ok(Vec::new())

@@ -16,7 +16,8 @@ async fn a_prepared_part_is_committed_once_however_often_it_is_called() {
     let server = Server::of(&seats).await;
     let (client, id) = (server.client("shop"), transaction("orders.7"));
     assert_eq!(client.name(), "seats");
-    let status = |state, prepared_at| ParticipantStatus { state, is_heuristic: false, prepared_at };
+    let status =
+        |state, prepared_at| ParticipantStatus { state, is_heuristic: false, has_restarted: false, prepared_at };
     assert_eq!(client.status(&id).await.unwrap(), status(ParticipantState::Unknown, None));
     for _ in 0..3 {
         assert_eq!(client.prepare(&prepare(&id), &reserve(2)).await.unwrap(), Vote::Prepared(reserved(2)));

@@ -152,8 +152,12 @@ fn the_schemas_have_the_variants_and_members_of_the_types() {
     assert_eq!(value(&Finished::Heuristic(Outcome::Aborted)), json!({"heuristic": "aborted"}));
     assert_eq!(value(&Vote::<Reserved>::ReadOnly), schemas["Vote"]["oneOf"][1]["const"]);
     assert_eq!(value(&Vote::<Reserved>::No { reason: "x".to_owned() }), json!({"no": {"reason": "x"}}));
-    let status =
-        ParticipantStatus { state: ParticipantState::Prepared, is_heuristic: true, prepared_at: Some(prepared_at()) };
+    let status = ParticipantStatus {
+        state: ParticipantState::Prepared,
+        is_heuristic: true,
+        has_restarted: true,
+        prepared_at: Some(prepared_at()),
+    };
     let members = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
     assert_eq!(members(&value(&status)), members(&schemas["ParticipantStatus"]["properties"]));
     let prepare = &document["paths"]["/prepare"]["post"]["requestBody"]["content"]["application/json"]["example"];

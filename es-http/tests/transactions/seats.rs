@@ -118,7 +118,7 @@ impl Participant for Seats {
         let known = state.transactions.get(transaction).copied();
         let prepared_at = known.map(|_| prepared_at());
         let state = known.unwrap_or(ParticipantState::Unknown);
-        Ok(ParticipantStatus { state, is_heuristic: false, prepared_at })
+        Ok(ParticipantStatus { state, is_heuristic: false, has_restarted: false, prepared_at })
     }
 
     async fn in_doubt(&self, epoch: &CoordinatorEpoch) -> Result<Vec<TransactionId>, ParticipantError> {
