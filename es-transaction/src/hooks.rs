@@ -1,5 +1,7 @@
 //! Test hooks: crashes and lost messages at chosen points of a transaction.
 
+use std::time::Duration;
+
 use es_core::model::TransactionId;
 
 use crate::machine::Call;
@@ -57,6 +59,8 @@ pub enum HookAction {
     Lose,
     /// Makes the call twice, one after the other. Has an effect at [`HookPlace::BeforeCall`].
     Repeat,
+    /// Delays the message for this time. Has an effect at [`HookPlace::BeforeCall`] and [`HookPlace::AfterCall`].
+    Delay(Duration),
 }
 
 /// Decides what happens at each point.

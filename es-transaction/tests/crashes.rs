@@ -246,6 +246,7 @@ struct Coverage {
     crashes: AtomicUsize,
     lost: AtomicUsize,
     repeated: AtomicUsize,
+    delayed: AtomicUsize,
     takeovers: usize,
 }
 
@@ -265,8 +266,8 @@ fn transactions_are_atomic_for_every_seed() {
     }
     println!("{coverage:?}");
     if count >= SEEDS {
-        let Coverage { committed, aborted, unknown, crashes, lost, repeated, takeovers } = coverage;
-        let counts = [crashes.into_inner(), lost.into_inner(), repeated.into_inner()];
+        let Coverage { committed, aborted, unknown, crashes, lost, repeated, delayed, takeovers } = coverage;
+        let counts = [crashes, lost, repeated, delayed].map(AtomicUsize::into_inner);
         assert!([committed, aborted, unknown, takeovers].into_iter().chain(counts).all(|count| count > 20));
     }
 }
@@ -322,20 +323,24 @@ struct Faults {
     crashes: AtomicUsize,
     lost: AtomicUsize,
     repeated: AtomicUsize,
+    delayed: AtomicUsize,
 }
 
 impl Faults {
     fn new(seed: u64) -> Self {
-        let (crashes, lost, repeated) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { entropy: SeededEntropy::new(seed), crashes, lost, repeated }
+        let [crashes, lost, repeated, delayed] = [0; 4].map(AtomicUsize::new);
+        Self { entropy: SeededEntropy::new(seed), crashes, lost, repeated, delayed }
     }
 
     fn action(&self, point: HookPoint<'_>) -> HookAction {
         let is_call = matches!(point.place, HookPlace::BeforeCall { .. } | HookPlace::AfterCall { .. });
+        // Longer than the time-out of a call in one of three cases.
+        let delay = Duration::from_millis(self.entropy.next_u64() % 1_500);
         let (counter, action) = match self.entropy.next_u64() % 100 {
             0..2 => (&self.crashes, HookAction::Crash),
             2..8 if is_call => (&self.lost, HookAction::Lose),
             8..16 if is_call => (&self.repeated, HookAction::Repeat),
+            16..24 if is_call => (&self.delayed, HookAction::Delay(delay)),
             _ => return HookAction::Continue,
         };
         counter.fetch_add(1, Ordering::SeqCst);
@@ -343,9 +348,12 @@ impl Faults {
     }
 
     fn count(&self, coverage: &Coverage) {
-        for (from, to) in
-            [(&self.crashes, &coverage.crashes), (&self.lost, &coverage.lost), (&self.repeated, &coverage.repeated)]
-        {
+        for (from, to) in [
+            (&self.crashes, &coverage.crashes),
+            (&self.lost, &coverage.lost),
+            (&self.repeated, &coverage.repeated),
+            (&self.delayed, &coverage.delayed),
+        ] {
             to.fetch_add(from.load(Ordering::SeqCst), Ordering::SeqCst);
         }
     }

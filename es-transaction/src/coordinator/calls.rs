@@ -42,7 +42,7 @@ impl CallContext {
             HookAction::Repeat => {
                 self.call_once(call).await;
             }
-            HookAction::Continue | HookAction::Crash => {}
+            HookAction::Continue | HookAction::Crash | HookAction::Delay(_) => {}
         }
         let answer = self.call_once(call).await;
         if let Answer::Failed(ParticipantError::Fenced { known, .. }) = &answer {
@@ -58,6 +58,10 @@ impl CallContext {
     async fn hook(&self, place: HookPlace<'_>) -> HookAction {
         match self.shared.hook(&self.transaction, place) {
             HookAction::Crash => std::future::pending().await,
+            HookAction::Delay(time) => {
+                tokio::time::sleep(time).await;
+                HookAction::Continue
+            }
             action => action,
         }
     }
