@@ -161,9 +161,8 @@ pub(crate) struct SagaBanks {
 
 impl LocalStrength for SagaBanks {
     async fn open(directory: &Path, crash: &Arc<CrashPoint>) -> Result<Self, Failure> {
-        let north = open(&directory.join("north")).await?;
-        let south = open(&directory.join("south")).await?;
-        let sagas = open(&directory.join("sagas")).await?;
+        let [north, south, sagas] = ["north", "south", "sagas"].map(|name| directory.join(name));
+        let (north, south, sagas) = tokio::try_join!(open(&north), open(&south), open(&sagas))?;
         let bank = |store: &RocksDbStore| SagaBank {
             accounts: Arc::new(Repository::new(Arc::new(store.clone()))),
             calls: Arc::default(),

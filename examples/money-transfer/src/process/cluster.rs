@@ -103,9 +103,11 @@ impl Cluster {
         let stop_at = |machine| stop.filter(|(stopped, _)| *stopped == machine).map(|(_, step)| step);
         let north = cluster.spawn(Machine::Bank(0), stop_at(Machine::Bank(0)));
         let south = cluster.spawn(Machine::Bank(1), stop_at(Machine::Bank(1)));
-        let (north, south) = tokio::try_join!(north, south)?;
+        let coordinator = cluster.spawn(Machine::Coordinator, stop_at(Machine::Coordinator));
+        // The coordinator repeats its calls until the banks answer.
+        let (north, south, coordinator) = tokio::try_join!(north, south, coordinator)?;
         cluster.banks = [Some(north), Some(south)];
-        cluster.coordinator = Some(cluster.spawn(Machine::Coordinator, stop_at(Machine::Coordinator)).await?);
+        cluster.coordinator = Some(coordinator);
         Ok(cluster)
     }
 
