@@ -15,6 +15,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
 
 mod account;
+mod failure;
 mod local;
 mod outcome;
 mod process;
@@ -23,8 +24,8 @@ mod strength;
 mod sweep;
 
 use std::collections::BTreeMap;
-use std::error::Error;
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -33,13 +34,11 @@ use es_core::model::ErrorChain;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::account::{BOB, Transfer};
+use crate::failure::Failure;
 use crate::process::{BankArguments, CoordinatorArguments};
 use crate::report::{StrengthReport, describe};
 use crate::strength::Strength;
 use crate::sweep::Sweep;
-
-/// Any failure of the program.
-pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
 /// Transfer money in five strengths, and kill the machines
 ///
@@ -51,7 +50,7 @@ struct Arguments {
     #[arg(long)]
     crash_everywhere: bool,
     /// Seed of the amounts
-    #[arg(long, default_value_t = 1, requires = "crash_everywhere")]
+    #[arg(long, value_name = "S", default_value_t = 1, requires = "crash_everywhere")]
     seed: u64,
     /// How often to crash at each step
     #[arg(long, value_name = "N", default_value_t = 1, requires = "crash_everywhere",
@@ -63,7 +62,7 @@ struct Arguments {
     /// Print one JSON object at the end, and nothing else
     #[arg(long, requires = "crash_everywhere")]
     json: bool,
-    /// Keep the stores in this directory [default: a temporary directory, which is removed]
+    /// Keep the stores in this directory, which must be empty or new [default: a temporary directory, which is removed]
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
     #[command(subcommand)]
@@ -110,12 +109,27 @@ async fn run(mut arguments: Arguments) -> Result<bool, Failure> {
     }
     let temporary = tempfile::tempdir()?;
     let directory = arguments.directory.as_deref().unwrap_or_else(|| temporary.path());
+    check_empty(directory)?;
     let sweep = Sweep::new(directory, arguments.directory.is_some(), !arguments.json);
     if arguments.crash_everywhere {
         crash_everywhere(&Arc::new(sweep), &arguments).await
     } else {
         show(&sweep, &arguments).await
     }
+}
+
+/// Stores of an earlier run would change the balances.
+fn check_empty(directory: &Path) -> Result<(), Failure> {
+    let is_empty = match std::fs::read_dir(directory) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) if error.kind() == ErrorKind::NotFound => true,
+        Err(error) => return Err(error.into()),
+    };
+    if is_empty {
+        return Ok(());
+    }
+    let directory = directory.display();
+    Err(format!("expected an empty or a new directory, found files in {directory}; choose another one").into())
 }
 
 /// Prints what each strength costs and promises, and one crash of each.

@@ -77,8 +77,8 @@ pub(crate) fn describe(strength: Strength, crash: Crash, transfer: &Transfer, ru
     };
     let verdict = if run.is_atomic(transfer) && run.in_doubt == 0 { "" } else { "; A PROMISE WAS BROKEN" };
     format!(
-        "{:<13} {machine} died {place}; {ended}; ada {}, bob {}, {} locked, {} in doubt after {} ms; the caller was told \
-         {told}{verdict}",
+        "{:<13} {machine} died {place}; {ended}; ada {}, bob {}, {} locked, {} in doubt after {} ms; the caller was \
+         told {told}{verdict}",
         strength.name(),
         run.balances.ada,
         run.balances.bob,

@@ -5,8 +5,8 @@ use std::path::Path;
 use clap::ValueEnum;
 use es_transaction::Protocol;
 
-use crate::Failure;
 use crate::account::Transfer;
+use crate::failure::Failure;
 use crate::local::{self, AccountStore, Ledger, SagaBanks};
 use crate::outcome::TransferRun;
 use crate::process::{self, Machine};

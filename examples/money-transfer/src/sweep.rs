@@ -9,8 +9,8 @@ use es_core::testing::SeededEntropy;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::Failure;
 use crate::account::{BOB, CENTS, Cost, EVE, Transfer};
+use crate::failure::Failure;
 use crate::outcome::TransferRun;
 use crate::process::Machine;
 use crate::report::{StrengthReport, describe};

@@ -23,14 +23,14 @@ fn every_strength_is_atomic_wherever_a_machine_dies() {
         let number = |field: &str| report[name][field].as_u64().unwrap_or_else(|| panic!("{name}: {field}: {report}"));
         assert_eq!((number("atomic"), number("in_doubt_left")), (number("runs"), 0), "{name}: {report}");
         // A record, or a round of messages, that is lost or added by mistake changes these numbers.
-        let expected = match name {
+        let (round_trips, syncs, runs) = match name {
             "unit-of-work" | "dcb" => (0, 1, 2),
-            "saga" => (2, 8, 20),
+            "saga" => (2, 7, 20),
             "two-phase" => (4, 6, 30),
             _ => (6, 9, 40),
         };
-        assert_eq!((number("round_trips"), number("syncs")), (expected.0, expected.1), "{name}: {report}");
-        assert!(number("runs") >= expected.2, "{name}: {report}");
+        assert_eq!((number("round_trips"), number("syncs")), (round_trips, syncs), "{name}: {report}");
+        assert!(number("runs") >= runs, "{name}: {report}");
         // Both outcomes and both views of the caller were reached.
         assert!((1..number("runs")).contains(&number("transferred")), "{name}: {report}");
         assert!(number("caller_told_nothing") > 0, "{name}: {report}");

@@ -39,7 +39,7 @@ impl CrashPoint {
     /// Counts a step, and never returns if the run has crashed.
     pub(crate) async fn pass(&self, place: &str) {
         if self.reach(|| place.to_owned()) {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

@@ -10,8 +10,8 @@ use es_core::store::{Query, QueryItem};
 use es_core::{Commit, CommitError, LogRead, NewEvent, StreamId};
 use serde::{Deserialize, Serialize};
 
-use crate::Failure;
 use crate::account::{ADA, BOB, Balances, CENTS, Cost, Reply, Transfer};
+use crate::failure::Failure;
 use crate::local::crash::CrashPoint;
 use crate::local::store::CrashingStore;
 use crate::local::strength::LocalStrength;

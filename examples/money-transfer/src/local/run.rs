@@ -2,13 +2,16 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::Failure;
-use crate::account::{Reply, Transfer};
+use crate::account::{Cost, Reply, Transfer};
+use crate::failure::Failure;
 use crate::local::crash::CrashPoint;
 use crate::local::strength::LocalStrength;
 use crate::outcome::TransferRun;
+
+/// How long the stores must be idle before the cost of a transfer is counted.
+const IDLE: Duration = Duration::from_millis(200);
 
 /// Runs a transfer in new stores below a directory. If it reaches the step `stop_at`, everything is dropped there and
 /// opened again.
@@ -21,17 +24,20 @@ pub(crate) async fn transfer_once<S: LocalStrength>(
     let strength = S::open(directory, &crash).await?;
     // Steps are counted after the accounts are open.
     crash.arm(stop_at);
-    let before = strength.cost();
+    let before = match stop_at {
+        None => Some(cost_at_rest(&strength).await),
+        Some(_) => None,
+    };
     let reply = tokio::select! {
         biased;
         () = crash.crashed() => None,
         reply = strength.transfer(transfer) => Some(reply),
     };
-    // A saga that was stopped by the crash may report it as an error.
     let (reply, cost) = match reply {
-        _ if crash.place().is_some() => (Reply::Nothing, None),
-        Some(reply) => (reply?, Some(strength.cost() - before)),
-        None => (Reply::Nothing, None),
+        Some(Ok(reply)) => (reply, before.map(|before| strength.cost() - before)),
+        // A saga that was stopped by the crash reports it as an error.
+        Some(Err(error)) if crash.place().is_none() => return Err(error),
+        Some(Err(_)) | None => (Reply::Nothing, None),
     };
     drop(strength);
     let started = Instant::now();
@@ -50,4 +56,17 @@ pub(crate) async fn transfer_once<S: LocalStrength>(
         recovery,
         without_coordinator: false,
     })
+}
+
+/// Returns the cost of the start. A coordinator of sagas still acquires its leases after it.
+async fn cost_at_rest(strength: &impl LocalStrength) -> Cost {
+    let mut cost = strength.cost();
+    loop {
+        tokio::time::sleep(IDLE).await;
+        let later = strength.cost();
+        if later == cost {
+            return cost;
+        }
+        cost = later;
+    }
 }

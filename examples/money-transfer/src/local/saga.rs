@@ -1,5 +1,5 @@
-//! Strength 3: the accounts are in two banks, and a third store has the sagas. A transfer is a withdrawal and a deposit;
-//! if the deposit is refused, the withdrawal is undone. Others see the money missing meanwhile.
+//! Strength 3: the accounts are in two banks, and a third store has the sagas. A transfer is a withdrawal and a
+//! deposit. If the deposit is refused, the withdrawal is undone. Others see the money missing meanwhile.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use es_saga::{
     Classify, ErrorClass, HookAction, Phase, RunningSagas, Saga, SagaCoordinator, SagaStep, StepContext, StepKey, saga,
 };
 
-use crate::Failure;
 use crate::account::{ADA, Account, BOB, Balances, CENTS, Cost, Deposit, Open, Refusal, Reply, Transfer, Withdraw};
+use crate::failure::Failure;
 use crate::local::crash::CrashPoint;
 use crate::local::store::open;
 use crate::local::strength::LocalStrength;
@@ -161,9 +161,8 @@ pub(crate) struct SagaBanks {
 
 impl LocalStrength for SagaBanks {
     async fn open(directory: &Path, crash: &Arc<CrashPoint>) -> Result<Self, Failure> {
-        let north = open(&directory.join("north")).await?;
-        let south = open(&directory.join("south")).await?;
-        let sagas = open(&directory.join("sagas")).await?;
+        let [north, south, sagas] = ["north", "south", "sagas"].map(|name| directory.join(name));
+        let (north, south, sagas) = tokio::try_join!(open(&north), open(&south), open(&sagas))?;
         let bank = |store: &RocksDbStore| SagaBank {
             accounts: Arc::new(Repository::new(Arc::new(store.clone()))),
             calls: Arc::default(),

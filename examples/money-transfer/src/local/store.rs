@@ -10,7 +10,7 @@ use es_core::store::implement::StoreLayer;
 use es_core::{Commit, CommitError, EventStore};
 use es_rocksdb::{OpenError, RocksDbStore};
 
-use crate::Failure;
+use crate::failure::Failure;
 use crate::local::crash::CrashPoint;
 
 /// How often a directory is opened that the crashed run has not released yet.

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::Failure;
 use crate::account::{Balances, Cost, Reply, Transfer};
+use crate::failure::Failure;
 use crate::local::crash::CrashPoint;
 
 /// A strength whose accounts are in the stores of one process.

@@ -7,8 +7,8 @@ use es_core::UnitOfWork;
 use es_core::aggregate::UnitError;
 use es_core::prelude::*;
 
-use crate::Failure;
 use crate::account::{ADA, Account, BOB, Balances, CENTS, Cost, Deposit, Open, Reply, Transfer, Withdraw};
+use crate::failure::Failure;
 use crate::local::crash::CrashPoint;
 use crate::local::store::CrashingStore;
 use crate::local::strength::LocalStrength;

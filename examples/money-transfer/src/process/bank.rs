@@ -15,8 +15,8 @@ use es_rocksdb::RocksDbStore;
 use es_transaction::StoreParticipant;
 use tokio::net::TcpListener;
 
-use crate::Failure;
 use crate::account::{Account, CENTS, Deposit, Open, Withdraw};
+use crate::failure::Failure;
 use crate::process::message::{Answer, BankStatus, Request};
 use crate::process::remote::{CLIENT, COORDINATOR, PATH, TERMINATE_AFTER, TOKEN, remote_bank, tokens};
 use crate::process::standard_streams::answer_requests;
@@ -97,17 +97,19 @@ pub(crate) async fn run(arguments: BankArguments) -> Result<(), Failure> {
 
 /// The requests of a bank.
 struct Traffic {
+    /// The number of answered requests.
     requests: AtomicU64,
     stop: StopPoint,
 }
 
 /// Counts a request, and stops before or after it.
 async fn count(State(traffic): State<Arc<Traffic>>, request: HttpRequest, next: Next) -> Response {
-    traffic.requests.fetch_add(1, Ordering::Relaxed);
     let path = request.uri().path().trim_start_matches('/').to_owned();
     let operation = path.split('/').next().unwrap_or_default();
     traffic.stop.reach(|| format!("before {operation}"));
     let response = next.run(request).await;
+    // Its syncs are counted by now, too.
+    traffic.requests.fetch_add(1, Ordering::Relaxed);
     traffic.stop.reach(|| format!("after {operation}"));
     response
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-use crate::Failure;
+use crate::failure::Failure;
 use crate::process::message::{Answer, Request};
 
 /// How long a service may take for an answer.

@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use es_transaction::Protocol;
 
-use crate::Failure;
 use crate::account::{ADA, BOB, Cost, Reply, Transfer};
+use crate::failure::Failure;
 use crate::process::child::ChildProcess;
 use crate::process::message::{Answer, BankStatus, CoordinatorStatus, Request};
 use crate::process::remote::{BANKS, TOKEN};
 
-/// The ports of the banks. Systems choose the ports of outgoing connections above: a bank that is down does not lose its
-/// port to one of them.
+/// The ports of the banks. Systems choose the ports of outgoing connections above, so that a bank that is down does not
+/// lose its port to one of them.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// A machine of the cluster.
@@ -103,9 +103,11 @@ impl Cluster {
         let stop_at = |machine| stop.filter(|(stopped, _)| *stopped == machine).map(|(_, step)| step);
         let north = cluster.spawn(Machine::Bank(0), stop_at(Machine::Bank(0)));
         let south = cluster.spawn(Machine::Bank(1), stop_at(Machine::Bank(1)));
-        let (north, south) = tokio::try_join!(north, south)?;
+        let coordinator = cluster.spawn(Machine::Coordinator, stop_at(Machine::Coordinator));
+        // The coordinator repeats its calls until the banks answer.
+        let (north, south, coordinator) = tokio::try_join!(north, south, coordinator)?;
         cluster.banks = [Some(north), Some(south)];
-        cluster.coordinator = Some(cluster.spawn(Machine::Coordinator, stop_at(Machine::Coordinator)).await?);
+        cluster.coordinator = Some(coordinator);
         Ok(cluster)
     }
 

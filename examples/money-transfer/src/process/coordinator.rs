@@ -8,8 +8,8 @@ use es_core::prelude::*;
 use es_rocksdb::RocksDbStore;
 use es_transaction::{CommandList, Coordinator, HookAction, HookPlace, Protocol, TransactionError, Transactions};
 
-use crate::Failure;
 use crate::account::{ADA, Deposit, Reply, Transfer, Withdraw};
+use crate::failure::Failure;
 use crate::process::message::{Answer, CoordinatorStatus, Request};
 use crate::process::remote::{BANKS, COORDINATOR, RemoteBank, TOKEN, VOTE_TIMEOUT, remote_bank};
 use crate::process::standard_streams::answer_requests;

@@ -41,7 +41,7 @@ pub(crate) struct BankStatus {
     pub(crate) is_locked: bool,
     /// The number of transactions in doubt.
     pub(crate) prepared: usize,
-    /// The number of requests since the bank was started.
+    /// The number of answered requests since the bank was started.
     pub(crate) requests: u64,
     /// The number of syncs since the bank was started.
     pub(crate) syncs: u64,

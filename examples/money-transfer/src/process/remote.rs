@@ -1,5 +1,5 @@
-//! How the services reach each other: HTTP on this machine, with one secret token. Between machines use `https://`, and a
-//! token for each client.
+//! How the services reach each other: HTTP on this machine, with one secret token. Between machines use `https://`, and
+//! a token for each client.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use es_http::transactions::{HttpParticipant, HttpParticipantOptions};
 use es_transaction::{CommandList, LockedStreams};
 use sha2::{Digest, Sha256};
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// The name of the coordinator, which its banks know.
 pub(crate) const COORDINATOR: &str = "transfers";

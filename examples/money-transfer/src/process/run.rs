@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use es_transaction::Protocol;
 
-use crate::Failure;
 use crate::account::{Balances, Reply, Transfer};
+use crate::failure::Failure;
 use crate::outcome::TransferRun;
 use crate::process::cluster::{Cluster, ClusterStatus, Machine, Observation, Progress};
 
@@ -116,7 +116,7 @@ async fn restart_coordinator(cluster: &mut Cluster, protocol: Protocol) -> Resul
     }
 }
 
-/// Waits until each bank has got a request more than before, or a machine has stopped; then returns the place.
+/// Waits until each bank has answered a request more than before, or a machine has stopped; then returns the place.
 async fn wait_for_requests(cluster: &mut Cluster, before: &[u64]) -> Result<Option<String>, Failure> {
     let until = Instant::now() + SETTLE_TIMEOUT;
     while Instant::now() < until {

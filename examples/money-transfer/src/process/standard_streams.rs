@@ -5,7 +5,7 @@ use std::io::Write;
 use es_core::model::ErrorChain;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::Failure;
+use crate::failure::Failure;
 use crate::process::message::{Answer, Request};
 
 /// Writes a line.
