@@ -1,5 +1,6 @@
 //! Crashes: the coordinator or a participant stops at every point, messages are lost and repeated, and a second
-//! coordinator takes over. The outcome is atomic in each case, nobody stays locked, and the sum of the money is constant.
+//! coordinator takes over. The outcome is atomic in each case, nobody stays locked, and the sum of the money is
+//! constant.
 //!
 //! `ES_SEEDS=2000 cargo test -p es-transaction --test crashes` runs more seeds, and `ES_SEED=7` one.
 #![allow(clippy::unwrap_used, reason = "tests")]
@@ -250,8 +251,8 @@ struct Coverage {
     takeovers: usize,
 }
 
-/// Two-phase commit with lost, repeated and delayed messages, crashes, and a second coordinator that takes over while the
-/// first one still runs (R35).
+/// Two-phase commit with lost, repeated and delayed messages, crashes, and a second coordinator that takes over while
+/// the first one still runs (R35).
 #[test]
 fn transactions_are_atomic_for_every_seed() {
     let seeds = match number("ES_SEED") {

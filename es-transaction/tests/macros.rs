@@ -87,7 +87,7 @@ async fn a_function_that_fails_prepares_nothing() {
     });
     assert!(panicked.await.unwrap_err().is_panic());
     let dropped = tokio::time::timeout(Duration::from_millis(20), waiting(&running, &a.accounts)).await;
-    assert!(dropped.is_err(), "the caller gave up");
+    assert!(dropped.is_err(), "the caller no longer waits");
     let timed_out = waiting_for_at_most_50_ms(&running, &a.accounts).await.unwrap_err();
     assert!(matches!(timed_out, TransactionError::TimedOut { .. }), "{timed_out}");
     assert_eq!(heads().await, before);

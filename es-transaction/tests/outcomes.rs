@@ -116,8 +116,8 @@ fn before_decision(place: HookPlace<'_>) -> bool {
     place == HookPlace::BeforeRecord { number: 1 }
 }
 
-/// R36: the participants of a coordinator that is gone list the transaction as in doubt. The next start of the coordinator
-/// ends it, without a wait.
+/// R36: the participants of a coordinator that is gone list the transaction as in doubt. The next start of the
+/// coordinator ends it, without a wait.
 #[tokio::test]
 async fn a_transaction_in_doubt_is_listed_and_recovered() {
     for (place, outcome, cents) in [
@@ -261,8 +261,8 @@ impl Participant for Unreadable {
     }
 }
 
-/// R38: an operator decides at a participant against the coordinator. The coordinator records the contradiction as mixed,
-/// lists it until it is forgotten, and the participant forgets it, too.
+/// R38: an operator decides at a participant against the coordinator. The coordinator records the contradiction as
+/// mixed, lists it until it is forgotten, and the participant forgets it, too.
 #[tokio::test]
 async fn a_heuristic_outcome_against_the_decision_is_mixed() {
     let world = World::new().await;

@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::workspace::Workspace;
 
 /// The crates that can be published, dependencies first.
-const CRATES: [&str; 12] = [
+const CRATES: [&str; 13] = [
     "es-macros",
     "es-core",
     "es-log",

@@ -4,8 +4,9 @@
 //!   [`EventStore`](crate::store::EventStore). Its one append path validates a [`Commit`](crate::Commit), calls
 //!   [`Decider::decide`] with its [`LogView`], and writes the result. [`HeadSender`] publishes the head, and
 //!   [`BatchSource`] feeds an [`EventStream`](crate::store::EventStream). [`KeySecret`], [`KeyHash`] and [`KeyOwner`]
-//!   form the index of unique keys, which is updated with [`key_entries`]. [`Locks`] are the streams that prepared transactions lock. A store opens only if [`check_clock`]
-//!   passes, and reports a log that is [ahead of its clock](ahead_of_clock).
+//!   form the index of unique keys, which is updated with [`key_entries`]. [`Locks`] are the streams that prepared
+//!   transactions lock. A store opens only if [`check_clock`] passes, and reports a log that is [ahead of its
+//!   clock](ahead_of_clock).
 //! - A **layer** wraps a store and changes some of its operations: see [`StoreLayer`].
 //! - A **hook** takes part in the decision on each commit: see [`DecisionHook`].
 

@@ -110,7 +110,8 @@ pub enum OperateTransactionError {
         /// The participant.
         participant: String,
     },
-    /// Participants have not answered yet. The action has an effect when they have, unless the coordinator stops before.
+    /// Participants have not answered yet. The action has an effect when they have, unless the coordinator stops
+    /// before.
     #[error(
         "transaction {transaction} has not ended yet: a participant has not answered; resolve it, or repeat the action"
     )]

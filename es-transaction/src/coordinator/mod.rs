@@ -38,8 +38,8 @@ use shared::{Registered, RunState, Shared, SharedParts, Times};
 /// Describes a coordinator of transactions. [`start`](Self::start) starts it.
 ///
 /// The log of a coordinator is in its store: a stream for each transaction. A second process may start a coordinator
-/// with the same name on the same store; it waits until the first one has ended, or its lease has expired. A coordinator
-/// that lost its lease can record no decision.
+/// with the same name on the same store; it waits until the first one has ended, or its lease has expired. A
+/// coordinator that lost its lease can record no decision.
 pub struct Coordinator {
     name: String,
     store: Arc<dyn EventStore>,

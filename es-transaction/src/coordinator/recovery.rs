@@ -1,5 +1,4 @@
-//! Recovery: ends the transactions that an earlier process, or a lost message, has left behind as unfinished or in
-//! doubt.
+//! Recovery: ends the transactions that an earlier process, or a lost message, has left unfinished or in doubt.
 //!
 //! 1. From the log: each transaction with a record that has not ended continues.
 //! 2. From the participants: each transaction that a participant reports as in doubt, and that has no record, is

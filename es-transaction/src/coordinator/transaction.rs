@@ -257,7 +257,7 @@ impl fmt::Display for AbortReason {
         match self {
             Self::Refused { reason, .. } | Self::Own { reason } => f.write_str(reason),
             Self::Unavailable { .. } => f.write_str("a participant did not vote in time"),
-            Self::GivenUp => f.write_str("the caller gave up"),
+            Self::GivenUp => f.write_str("the caller no longer waits"),
             Self::Terminated { .. } => f.write_str("a participant had aborted"),
             Self::Restarted => f.write_str("the coordinator restarted before it had decided"),
         }

@@ -133,8 +133,8 @@ impl StoreParticipant {
         self
     }
 
-    /// Registers another participant of three-phase commits. If the coordinator is unavailable, this participant asks it
-    /// for its state, and applies the [termination rule](crate::machine::terminate).
+    /// Registers another participant of three-phase commits. If the coordinator is unavailable, this participant asks
+    /// it for its state, and applies the [termination rule](crate::machine::terminate).
     #[must_use]
     pub fn peer(mut self, participant: impl Participant) -> Self {
         self.peers.insert(participant.name().to_owned(), Arc::new(participant));

@@ -82,8 +82,8 @@ pub enum LoadError {
 }
 
 /// A distributed transaction that is not decided yet locks an aggregate. Nothing was written. Repeat the command later:
-/// the transaction is decided as soon as its coordinator is available. An operator sees it in the list of transactions in
-/// doubt.
+/// the transaction is decided as soon as its coordinator is available. An operator sees it in the list of transactions
+/// in doubt.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("stream {stream:?} is locked by transaction {transaction}, which is not decided yet; repeat the command later")]
 pub struct Locked {

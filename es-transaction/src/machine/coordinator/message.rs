@@ -142,7 +142,7 @@ pub enum AbortReason {
         /// The participant.
         participant: usize,
     },
-    /// The caller gave up.
+    /// The caller no longer waited.
     GivenUp,
     /// A participant aborted before it was told, or the termination rule of three-phase commit did.
     Terminated {

@@ -361,8 +361,8 @@ proptest! {
     }
 }
 
-/// The own store of a coordinator refuses its changes in the commit of the decision. Nobody was told, so the transaction
-/// aborts.
+/// The own store of a coordinator refuses its changes in the commit of the decision. Nobody was told, so the
+/// transaction aborts.
 #[test]
 fn a_decision_that_is_refused_aborts() {
     let mut state = two_phase();

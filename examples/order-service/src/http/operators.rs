@@ -15,8 +15,8 @@ use crate::fulfilment::ProviderClient;
 use crate::shop::Shop;
 use crate::transactions::participant;
 
-/// Returns the routes for sagas, processes and transactions, for [`Operations::merge`](es_http::operations::Operations::merge). The
-/// report on sagas needs a provider.
+/// Returns the routes for sagas, processes and transactions, for
+/// [`Operations::merge`](es_http::operations::Operations::merge). The report on sagas needs a provider.
 pub fn operator_router(shop: Shop, provider: Option<ProviderClient>) -> Router {
     let processes = process_routes(ProcessAdmin::new(shop.shared_store()));
     let (router, mut document) = OpenApiRouter::with_openapi(OperatorDocument::openapi())

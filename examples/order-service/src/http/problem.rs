@@ -9,8 +9,8 @@ use es_saga::{CreateError, OperateError};
 use crate::domain::{OrderRejection, ProductRejection};
 use crate::failure::Failure;
 
-/// 404 for an order, product, projection, saga, process or transaction that does not exist, 422 for an invalid value, 409 for a
-/// rejection that depends on the state. es-http has the responses to the errors of es-core.
+/// 404 for an order, product, projection, saga, process or transaction that does not exist, 422 for an invalid value,
+/// 409 for a rejection that depends on the state. es-http has the responses to the errors of es-core.
 impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
         let status = match failure {

@@ -114,8 +114,8 @@ impl CommandBatch {
     /// for locks.
     ///
     /// # Errors
-    /// [`UnitError`]. A rejection is the text of the domain's error. A failed condition of `rows`, or another writer that
-    /// was faster, is a conflict, which is not retried.
+    /// [`UnitError`]. A rejection is the text of the domain's error. A failed condition of `rows`, or another writer
+    /// that was faster, is a conflict, which is not retried.
     pub async fn prepare(
         &self,
         transaction: &TransactionId,

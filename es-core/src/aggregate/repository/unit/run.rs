@@ -1,5 +1,5 @@
-//! Runs a unit of work: wait for turns, decide, commit, complete; repeat if another writer was faster, or after the end of
-//! a transaction that locks an aggregate.
+//! Runs a unit of work: wait for turns, decide, commit, complete; repeat if another writer was faster, or after the end
+//! of a transaction that locks an aggregate.
 
 use std::time::Duration;
 
@@ -146,8 +146,8 @@ async fn attempt<P: Commands>(
     Ok(P::complete(plans, &committed)?)
 }
 
-/// Classifies the error of a commit. A conflict on a revision or on the result row can be retried, a locked stream after
-/// its transaction has ended; other conflicts cannot.
+/// Classifies the error of a commit. A conflict on a revision or on the result row can be retried, a locked stream
+/// after its transaction has ended; other conflicts cannot.
 fn stop<R>(error: CommitError) -> Stop<R> {
     match conflict_or_failure(error) {
         Err(failure) => Stop::Failed(failure),
