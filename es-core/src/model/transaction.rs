@@ -11,7 +11,7 @@ use uuid::Uuid;
 /// The maximum length of the name of a coordinator, in bytes.
 pub const MAX_COORDINATOR_BYTES: usize = 64;
 
-/// One term of office of a coordinator of transactions: its name, and a number that grows with each start.
+/// A start of a coordinator of transactions: the name of the coordinator, and a number that grows with each start.
 ///
 /// Only the newest epoch of a coordinator decides. Written as `orders.7`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -23,8 +23,8 @@ pub struct CoordinatorEpoch {
 
 /// Identifies a transaction: the epoch of its coordinator, and a UUIDv7. Written as `orders.7.UUID`.
 ///
-/// Transactions are ordered by age: a transaction that began earlier precedes the others. The order is total, and the
-/// same on every node.
+/// Transactions are ordered by age, as far as the clocks of their coordinators agree. The order is total, and the same
+/// on every node.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct TransactionId {

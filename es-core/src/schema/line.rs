@@ -258,6 +258,8 @@ pub struct Line {
     pub stream: StreamId,
     /// The event, with a new id if the line has none. A tombstone has the type [`REMOVED`].
     pub event: NewEvent,
+    /// Whether the line has an id.
+    pub has_id: bool,
     /// The position of the event in the exported log.
     pub position: Option<u64>,
     /// The time at which the event was first recorded.
@@ -314,7 +316,7 @@ pub fn parse(text: &[u8]) -> Result<Line, LineFault> {
         let event_type = EventType::new(REMOVED).map_err(|error| LineFault::new(error.to_string()))?;
         let event = NewEvent::json(event_type, Bytes::new()).with_id(id);
         let (position, recorded_at) = (Some(position), Some(recorded_at));
-        return Ok(Line { stream, event, position, recorded_at, part: Some(commit), claims });
+        return Ok(Line { stream, event, has_id: true, position, recorded_at, part: Some(commit), claims });
     }
     let line: InputLine<'_> = serde_json::from_slice(text).map_err(|error| fault(text, &error))?;
     if line.r#type == REMOVED {
@@ -336,7 +338,8 @@ pub fn parse(text: &[u8]) -> Result<Line, LineFault> {
     };
     let event = NewEvent { data, occurred_at: line.occurred_at };
     let part = line.commit.map(|Part(part)| part);
-    Ok(Line { stream: line.stream, event, position: line.position, recorded_at: line.recorded_at, part, claims: 0 })
+    let (stream, has_id, position, recorded_at) = (line.stream, line.id.is_some(), line.position, line.recorded_at);
+    Ok(Line { stream, event, has_id, position, recorded_at, part, claims: 0 })
 }
 
 fn payload(line: &InputLine<'_>) -> Result<(ContentType, Bytes), LineFault> {

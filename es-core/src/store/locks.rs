@@ -21,7 +21,8 @@ use serde_json::value::RawValue;
 
 use crate::model::reserved::{LOCKS, TX_PREPARED};
 use crate::model::{
-    CommitPart, EventType, KeyChange, NewEvent, RecordedEvent, StreamId, Table, TransactionId, UniqueKey,
+    CommitPart, EventData, EventId, EventType, KeyChange, NewEvent, RecordedEvent, StreamId, Table, TransactionId,
+    UniqueKey,
 };
 use crate::retention::{OperatorEvent, is_reserved};
 use crate::store::commit::{AppendCondition, Commit, RowChange};
@@ -95,7 +96,16 @@ impl Locks {
         if self.by_stream.is_empty() && !has_transaction_event() {
             return Ok(Vec::new());
         }
-        let mut check = LockCheck { locks: self, view, streams: BTreeMap::new(), failed: Vec::new() };
+        let is_copy = commit.recorded_time().is_some();
+        let mut check = LockCheck {
+            locks: self,
+            view,
+            is_copy,
+            streams: BTreeMap::new(),
+            deleted: BTreeSet::new(),
+            decided: BTreeSet::new(),
+            failed: Vec::new(),
+        };
         for (stream, event) in commit.events() {
             check.event(stream, event)?;
         }
@@ -175,7 +185,13 @@ enum StreamState {
 struct LockCheck<'a> {
     locks: &'a mut Locks,
     view: &'a mut dyn LogView,
+    /// Whether the commit was copied from another log, which has decided on it. Its decided events may have more tags.
+    is_copy: bool,
     streams: BTreeMap<StreamId, StreamState>,
+    /// The streams that the commit deletes.
+    deleted: BTreeSet<StreamId>,
+    /// The ids of the decided events of the transactions that the commit prepares.
+    decided: BTreeSet<EventId>,
     failed: Vec<FailedCheck>,
 }
 
@@ -207,7 +223,7 @@ impl LockCheck<'_> {
         }
         let next = match (state, transaction_event) {
             (StreamState::Finishing(mut decided), None) => match decided.next() {
-                Some(expected) if expected == *event => StreamState::Finishing(decided),
+                Some(expected) if self.is_decided(&expected, event) => StreamState::Finishing(decided),
                 _ => return misplaced("an event that was not prepared in its transaction"),
             },
             (StreamState::Prepared | StreamState::Finishing(_), _) => {
@@ -216,11 +232,16 @@ impl LockCheck<'_> {
             (StreamState::Unlocked { is_written: true }, Some(TransactionEvent::Prepared(_))) => {
                 return misplaced("a prepared transaction after another event of its stream");
             }
+            (_, Some(TransactionEvent::Prepared(_))) if self.deleted.contains(stream) => {
+                return misplaced("a prepared transaction in a stream that the commit deletes");
+            }
             (StreamState::Unlocked { .. }, Some(TransactionEvent::Prepared(prepared))) => {
                 self.check_decided(&prepared)?;
                 StreamState::Prepared
             }
             (StreamState::Unlocked { .. }, None) => StreamState::Unlocked { is_written: true },
+            // A copy may have a tombstone in place of the prepared event.
+            (StreamState::Unlocked { .. }, Some(_)) if self.is_copy => StreamState::Unlocked { is_written: true },
             (StreamState::Locked(holder), Some(finishing))
                 if *finishing.transaction() == holder && !matches!(finishing, TransactionEvent::Prepared(_)) =>
             {
@@ -257,9 +278,21 @@ impl LockCheck<'_> {
         }
     }
 
+    /// Returns `true` if an event of the commit is this decided event.
+    fn is_decided(&self, decided: &NewEvent, event: &NewEvent) -> bool {
+        let EventData { id, event_type, version, content_type, payload, keys, .. } = &decided.data;
+        let data = &event.data;
+        let is_same_content = (id, event_type, version) == (&data.id, &data.event_type, &data.version)
+            && (content_type, payload, keys) == (&data.content_type, &data.payload, &data.keys);
+        decided == event || (self.is_copy && is_same_content)
+    }
+
     /// Checks that the ids of decided events are new.
     fn check_decided(&mut self, prepared: &Prepared) -> Result<(), CommitError> {
         for event in &prepared.events {
+            if !self.decided.insert(event.data.id) {
+                return Err(InvalidCommit::SameIdTwice { id: event.data.id }.into());
+            }
             if let Some(position) = self.view.position_of(event.data.id)? {
                 return Err(IdConflict::Taken { id: event.data.id, position }.into());
             }
@@ -274,6 +307,7 @@ impl LockCheck<'_> {
                 OperatorEvent::read(stream, &event.data.event_type, &event.data.payload)
         {
             self.unlocked(&stream)?;
+            self.deleted.insert(stream);
         }
         Ok(())
     }
@@ -344,7 +378,7 @@ fn claims(event: &NewEvent) -> impl Iterator<Item = &UniqueKey> {
 }
 
 /// Returns the prepared transactions of a commit with their streams.
-fn prepared_events(commit: &Commit) -> Vec<(&StreamId, Prepared)> {
+pub(super) fn prepared_events(commit: &Commit) -> Vec<(&StreamId, Prepared)> {
     let is_prepared = |event_type: &EventType| event_type == TX_PREPARED;
     let events = commit.events().iter().filter(|(_, event)| is_prepared(&event.data.event_type));
     events.filter_map(|(stream, event)| Some((stream, Prepared::read(stream, &event.data.payload).ok()?))).collect()
@@ -365,6 +399,7 @@ pub(super) fn as_committed(commit: &Commit) -> Option<Commit> {
 }
 
 /// Returns the decided events of the transactions that these events prepare, numbered as if the next commit wrote them.
+/// After a pre-commit, their revisions in the log are greater by one.
 pub(super) fn decided_records(events: &[RecordedEvent]) -> Vec<RecordedEvent> {
     let mut decided = Vec::new();
     let Some(mut position) = events.last().map(|last| last.position) else { return decided };

@@ -194,6 +194,9 @@ impl Prepared {
             if parsed.stream != *stream {
                 return Err(invalid(format!("a decided event of stream {:?}", parsed.stream)));
             }
+            if !parsed.has_id {
+                return Err(invalid("a decided event without an id".to_owned()));
+            }
             let event_type = parsed.event.data.event_type.as_str();
             if event_type.starts_with(PREFIX) {
                 return Err(invalid(format!("a decided event of the type {event_type:?}")));
@@ -231,8 +234,8 @@ impl Prepared {
 
 impl Commit {
     /// Returns a commit that prepares the events of this one in a transaction: each stream gets one event with its
-    /// decided events. Expectations and conditions stay. Rows are not allowed, because they would change before the
-    /// outcome.
+    /// decided events. Expectations and conditions stay. The rows belong to the preparation: they change
+    /// whatever the outcome is.
     ///
     /// # Errors
     /// [`StoreError::Io`] if an event cannot be encoded.

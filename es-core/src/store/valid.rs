@@ -12,6 +12,7 @@ use crate::store::commit::{
     MAX_ROW_KEY_BYTES, MAX_TAGS, RowChange,
 };
 use crate::store::error::InvalidCommit;
+use crate::store::locks::prepared_events;
 use crate::store::query::weight_of_query;
 use crate::store::transaction::{TransactionEvent, is_transaction_event};
 
@@ -35,6 +36,11 @@ impl Commit {
         }
         if self.bytes() > MAX_COMMIT_BYTES {
             return Err(InvalidCommit::TooManyBytes { found: self.bytes() });
+        }
+        // The commit of the outcome has one more event for each stream.
+        let committed: usize = prepared_events(self).iter().map(|(_, prepared)| prepared.events.len() + 1).sum();
+        if committed > MAX_COMMIT_EVENTS {
+            return Err(InvalidCommit::TooManyEvents { found: committed });
         }
         self.validate_foreign()?;
         let mut ids = std::collections::HashSet::new();

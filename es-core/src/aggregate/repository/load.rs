@@ -251,11 +251,11 @@ impl<A: Evolve> Loader<A> {
             loaded.apply_sorted(events)?;
             return Ok(loaded);
         }
-        let (mut revision, mut position) = (None, None);
+        let (mut revision, mut position, mut lock) = (None, None, None);
         let step = |loaded: &mut Loaded<A>, event: EventView<'_>| {
             if includes(event) {
                 loaded.apply(event)?;
-                (revision, position) = (loaded.revision, loaded.position);
+                (revision, position, lock) = (loaded.revision, loaded.position, loaded.lock.clone());
             } else {
                 loaded.skip(event)?;
             }
@@ -263,7 +263,7 @@ impl<A: Evolve> Loader<A> {
         };
         self.visit(stream, &mut loaded, read, step).await?;
         self.check_not_truncated(stream, &loaded, self.store.retained(stream).await?)?;
-        Ok(Loaded { revision, position, ..loaded })
+        Ok(Loaded { revision, position, lock, ..loaded })
     }
 
     /// Returns the newest snapshot up to `at`, or the initial state. Snapshots from before the last deletion are

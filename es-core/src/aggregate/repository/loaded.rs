@@ -17,8 +17,8 @@ pub struct Loaded<A> {
     pub revision: Option<Revision>,
     /// The position of that event.
     pub position: Option<Position>,
-    /// The transaction that is prepared on the aggregate, if its last event says so. Until the transaction has ended,
-    /// no command can change the aggregate.
+    /// The transaction that is prepared on the aggregate after these events. Until the transaction has ended, no
+    /// command can change the aggregate.
     pub(crate) lock: Option<TransactionId>,
     pub(crate) snapshot: Option<Revision>,
     /// The greatest canonical key of the events in the state. `None` if the state has no events, or if the level of the

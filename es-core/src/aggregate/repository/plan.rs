@@ -136,6 +136,7 @@ impl<A: Evolve> Repository<A> {
     ///
     /// # Errors
     /// - [`ExecuteError::Rejected`] if the domain rejects the command.
+    /// - [`ExecuteError::Locked`] if a prepared transaction locks the aggregate.
     /// - [`ExecuteError::Failed`] if the infrastructure fails.
     pub async fn plan<C: Command>(&self, id: &A::Id, command: C) -> Result<Plan<'_, A>, ExecuteError<A::Rejection>>
     where

@@ -300,3 +300,52 @@ pub(super) async fn one_transaction_locks_a_stream(harness: &dyn Harness) {
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
     assert_eq!(positions(&store, LogRead::all()).await, [1]);
 }
+
+/// A copy of a log has the recorded times, and perhaps more tags or a tombstone for the prepared event. It is accepted.
+pub(super) async fn a_log_with_transactions_can_be_copied(harness: &dyn Harness) {
+    let source = harness.open().await;
+    let prepared = decided(1, vec![tagged("x", &["t"]).claiming(key("k"))]);
+    commit(&source, prepare("a-1", &prepared)).await;
+    commit(&source, finish("a-1", &prepared, &committed(1))).await;
+    for removes_prepared in [false, true] {
+        let copy = harness.open().await;
+        let (mut commits, mut last) = (Vec::new(), None);
+        for record in log(&source).await {
+            let mut event = NewEvent::from(record.data.clone()).occurred_at(record.occurred_at).tagged(tag("more"));
+            let is_first = record.part.index == 0;
+            let next = if is_first { Commit::new() } else { last.take().expect("a commit") };
+            let next = if removes_prepared && record.position == at(1) {
+                event.data = record.without_content().data;
+                next.append_removed(record.stream, event.data.id)
+            } else {
+                next.append(record.stream, event)
+            };
+            last = Some(next.recorded_at(record.recorded_at));
+            if record.part.is_last() {
+                commits.extend(last.take());
+            }
+        }
+        for result in copy.commit_all(commits).await {
+            result.expect("the copy is written");
+        }
+        assert_eq!(copy.owner(&key("k")).await.expect("the owner is read"), Some(stream("a-1")));
+        append(&copy, "a-1", &["y"]).await;
+    }
+}
+
+/// What can never be committed is not prepared: ids that repeat or are missing, and a stream that the commit deletes.
+pub(super) async fn what_cannot_be_committed_is_not_prepared(harness: &dyn Harness) {
+    let store = harness.open().await;
+    append(&store, "a-1", &["x"]).await;
+    let one = event("x");
+    let twice = decided(1, vec![one.clone(), one.clone()]);
+    assert!(matches!(invalid(&store, prepare("a-1", &twice)).await, InvalidCommit::SameIdTwice { .. }));
+    let line = r#"{"stream":"a-1","type":"x","data":1}"#;
+    let payload = format!(r#"{{"transaction":"{}","details":null,"events":[{line}]}}"#, transaction(1));
+    let without_id = Commit::new().append(stream("a-1"), NewEvent::json(event_type("es.tx-prepared"), payload));
+    assert!(matches!(invalid(&store, without_id).await, InvalidCommit::Reserved { .. }));
+    let deletion = Commit::delete_stream(stream("a-1"), DeleteKind::Hard, Some(rev(0)), Note::default());
+    let both = deletion.append(stream("a-1"), encode("a-1", &TransactionEvent::Prepared(decided(1, vec![one]))));
+    assert!(matches!(invalid(&store, both).await, InvalidCommit::Reserved { .. }));
+    append(&store, "a-1", &["x"]).await;
+}

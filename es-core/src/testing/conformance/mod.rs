@@ -159,6 +159,8 @@ macro_rules! __conformance_cases {
             locks::a_repeat_is_recognized_beside_a_lock,
             locks::locks_survive_a_restart,
             locks::one_transaction_locks_a_stream,
+            locks::a_log_with_transactions_can_be_copied,
+            locks::what_cannot_be_committed_is_not_prepared,
             reads::a_stream_reads_forward_and_backward_from_anywhere,
             reads::the_log_reads_forward_and_backward_from_anywhere,
             reads::streams_are_listed_in_the_order_of_their_names,

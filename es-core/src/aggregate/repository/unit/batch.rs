@@ -52,7 +52,8 @@ impl CommandBatch {
     }
 
     /// Adds a command, and decides on it after the commands that the batch already contains. Nothing is written. The
-    /// command is decided again when the batch is committed or prepared.
+    /// command is decided again when the batch is committed or prepared. An aggregate for which it decides on no events
+    /// is not written, and so not locked while the batch is prepared: another commit may change it before the outcome.
     ///
     /// # Errors
     /// The batch does not change if this fails.
@@ -81,10 +82,10 @@ impl CommandBatch {
         let ids = added.repository.ids();
         let mut draft = Draft::new(&options, ids.clock.now(), None, ids);
         for command in &self.commands {
-            // An earlier command that cannot be decided any more is reported when the batch is committed.
             if command.plan(&mut draft).await.is_err() {
-                draft = Draft::new(&options, ids.clock.now(), None, ids);
-                break;
+                // This is reported when the batch is committed. What the new command would find is not known.
+                self.commands.push(Box::new(added));
+                return Ok(());
             }
         }
         match added.decide(&mut draft).await {
