@@ -1,10 +1,13 @@
 //! [`AnyParticipant`]: a participant whose requests and prepared data are JSON.
 
+use std::any::Any;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use es_core::model::{CoordinatorEpoch, TransactionId};
+use futures_util::FutureExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -77,13 +80,22 @@ trait Decode: Participant {
 
 impl<P: Participant> Decode for P {}
 
-/// Waits for a call to a participant, at most for this time.
+/// Waits for a call to a participant, at most for this time. Converts a panic of the participant into an error.
 pub(crate) async fn within<T>(
     participant: &str,
     time: Duration,
     call: impl Future<Output = Result<T, ParticipantError>>,
 ) -> Result<T, ParticipantError> {
-    tokio::time::timeout(time, call).await.unwrap_or_else(|elapsed| {
-        Err(ParticipantError::Unavailable { participant: participant.to_owned(), source: elapsed.into() })
-    })
+    let unavailable = |source| Err(ParticipantError::Unavailable { participant: participant.to_owned(), source });
+    // The state of the participant is its own. Nothing here is left inconsistent by its panic.
+    match tokio::time::timeout(time, AssertUnwindSafe(call).catch_unwind()).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(panic)) => unavailable(format!("the call panicked: {}", panic_message(&*panic)).into()),
+        Err(elapsed) => unavailable(elapsed.into()),
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
 }

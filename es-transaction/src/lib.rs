@@ -241,7 +241,8 @@ pub use participant::{
     Finished, Outcome, Participant, ParticipantError, ParticipantState, ParticipantStatus, Prepare, Protocol, Vote,
 };
 pub use store::{
-    CommandList, LockedStreams, ParticipantTransaction, ResolveError, RunningParticipant, StoreParticipant,
+    CommandList, LockedStreams, MAX_COMMANDS, ParticipantTransaction, ResolveError, RunningParticipant,
+    StoreParticipant,
 };
 
 #[cfg(feature = "derive")]

@@ -6,9 +6,9 @@ use es_core::model::TransactionId;
 use es_core::{EventReader, StoreError};
 
 use crate::coordinator::error::OperateTransactionError;
-use crate::coordinator::shared::Shared;
+use crate::coordinator::shared::{OperatorInput, Shared};
 use crate::coordinator::{Transactions, log, tasks};
-use crate::machine::{CoordinatorAct, CoordinatorInput, CoordinatorPhase, CoordinatorState, Damage, LogRecord};
+use crate::machine::{CoordinatorAct, CoordinatorPhase, CoordinatorState, Damage, LogRecord};
 use crate::participant::{Finished, Outcome, Protocol};
 
 /// How long an operator's action waits for the task of the transaction.
@@ -88,9 +88,12 @@ fn describe(transaction: TransactionId, records: &[LogRecord]) -> UnfinishedTran
 }
 
 impl Transactions {
-    /// Returns the decision of this coordinator on a transaction; `None` if it has none. A transaction without a
-    /// decision whose epoch has ended is aborted. A committed transaction of the own store only, or of a single
-    /// participant, has no record of a decision.
+    /// Returns the recorded decision of this coordinator on a transaction. `None` means that the outcome is not known
+    /// from the log:
+    ///
+    /// - The transaction is not decided yet, or it aborted before a decision was recorded.
+    /// - It committed without a record: in one commit of the coordinator's own store, or in one phase at a single
+    ///   prepared participant. Read the store or the [status](crate::Participant::status) of the participant.
     ///
     /// # Errors
     /// [`StoreError`] if the store fails, or a record cannot be read.
@@ -109,7 +112,8 @@ impl Transactions {
     ) -> Result<Vec<UnfinishedTransaction>, StoreError> {
         let Shared { store, epoch, .. } = &*self.shared;
         let mut described = Vec::new();
-        for transaction in log::unfinished(&**store, epoch.coordinator(), after, limit).await? {
+        for row in log::unfinished(&**store, epoch.coordinator(), after.map(log::key), limit).await? {
+            let transaction = row.transaction?;
             described.push(match log::records(&**store, &transaction).await {
                 Ok(records) => describe(transaction, &records),
                 Err(error @ StoreError::Damaged { .. }) => {
@@ -134,7 +138,7 @@ impl Transactions {
         if state.damage().is_none() {
             return Err(OperateTransactionError::NoDamage { transaction: transaction.clone() });
         }
-        self.operate(transaction, state, acts, CoordinatorInput::Forget).await
+        self.operate(transaction, state, acts, OperatorInput::Forget).await
     }
 
     /// Answers for a participant that is lost forever, so that its transaction can end: `finished` is what the operator
@@ -153,12 +157,10 @@ impl Transactions {
         let (state, acts) = self.state(transaction).await?;
         let index = state.participants().position(|name| name == participant);
         let is_waiting = matches!(state.phase(), CoordinatorPhase::Finishing { .. });
+        let participant = participant.to_owned();
         match index.filter(|index| is_waiting && state.waits_for(*index)) {
-            Some(from) => self.operate(transaction, state, acts, CoordinatorInput::Finished { from, finished }).await,
-            None => Err(OperateTransactionError::NotWaiting {
-                transaction: transaction.clone(),
-                participant: participant.to_owned(),
-            }),
+            Some(_) => self.operate(transaction, state, acts, OperatorInput::Finished { participant, finished }).await,
+            None => Err(OperateTransactionError::NotWaiting { transaction: transaction.clone(), participant }),
         }
     }
 
@@ -185,18 +187,17 @@ impl Transactions {
         transaction: &TransactionId,
         mut state: CoordinatorState,
         mut acts: Vec<CoordinatorAct>,
-        input: CoordinatorInput,
+        input: OperatorInput,
     ) -> Result<(), OperateTransactionError> {
         let shared = &self.shared;
         let recorded = log::records(&*shared.store, transaction).await?.len();
         match shared.task_of(transaction) {
-            // The participants are in the same order in both states: that of the record of the decision.
             Some(task) => task.send(input).await.map_err(|_| OperateTransactionError::Stopped)?,
             None => {
                 let Some((guard, operator)) = shared.activate(transaction) else {
                     return Err(OperateTransactionError::Stopped);
                 };
-                acts.extend(state.on(input));
+                acts.extend(input.for_state(&state).map(|input| state.on(input)).unwrap_or_default());
                 tasks::spawn(shared, guard, operator, transaction.clone(), state, acts, None);
             }
         }

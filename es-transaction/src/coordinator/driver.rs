@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::coordinator::calls::{Answer, CallContext};
 use crate::coordinator::log;
-use crate::coordinator::shared::{RunState, Shared};
+use crate::coordinator::shared::{OperatorInput, RunState, Shared};
 use crate::hooks::{HookAction, HookPlace};
 use crate::machine::{
     AbortReason, Call, CoordinatorAct, CoordinatorInput, CoordinatorPhase, CoordinatorState, Damage, LogRecord,
@@ -59,7 +59,7 @@ pub(super) struct Driver {
     batch: Option<CommandBatch>,
     caller: Option<oneshot::Sender<Report>>,
     /// What an operator has found out.
-    operator: mpsc::Receiver<CoordinatorInput>,
+    operator: mpsc::Receiver<OperatorInput>,
     calls: JoinSet<(usize, Call, Answer)>,
     in_flight: BTreeSet<(usize, Call)>,
     repeat_at: Option<Instant>,
@@ -71,8 +71,11 @@ enum Written {
     Durable,
     /// The changes of the coordinator's own store are refused. Nothing was written.
     Refused(String),
-    /// It is not known whether the record is durable, or another process has taken over.
-    Unknown,
+    /// Another process has taken over, or the log shows whether the record was written. The task ends; a search
+    /// continues the transaction.
+    Interrupted,
+    /// The store failed. It is not known whether the record is durable, or becomes durable later.
+    StoreFailed,
 }
 
 impl Driver {
@@ -80,7 +83,7 @@ impl Driver {
         shared: Arc<Shared>,
         transaction: TransactionId,
         state: CoordinatorState,
-        operator: mpsc::Receiver<CoordinatorInput>,
+        operator: mpsc::Receiver<OperatorInput>,
     ) -> Self {
         let pause = shared.times.first_pause;
         Self {
@@ -144,7 +147,12 @@ impl Driver {
                 let input = match self.write(number, &record).await {
                     Written::Durable => CoordinatorInput::Durable { record: number },
                     Written::Refused(reason) => CoordinatorInput::Refused { record: number, reason },
-                    Written::Unknown => return None,
+                    Written::Interrupted => return None,
+                    Written::StoreFailed => {
+                        // Another task of this epoch must not presume that the transaction aborted.
+                        self.shared.enter(RunState::StoreFailed);
+                        return None;
+                    }
                 };
                 if self.hook(HookPlace::AfterRecord { number }) == HookAction::Crash {
                     return None;
@@ -167,13 +175,16 @@ impl Driver {
             biased;
             () = self.shared.ended() => None,
             Some(joined) = self.calls.join_next() => {
-                // A call that panicked is reported by the runtime.
+                // The call of a participant returns an error if it panics. Only a test hook panics here.
                 let Ok((from, call, answer)) = joined else { return Some(Vec::new()) };
                 self.in_flight.remove(&(from, call));
                 let input = self.input_of(from, call, answer);
                 Some(input.map(|input| self.state.on(input)).unwrap_or_default())
             }
-            Some(input) = self.operator.recv() => Some(self.state.on(input)),
+            Some(input) = self.operator.recv() => {
+                let input = input.for_state(&self.state);
+                Some(input.map(|input| self.state.on(input)).unwrap_or_default())
+            }
             () = gone(&mut self.caller), if is_voting => {
                 self.caller = None;
                 Some(self.state.on(CoordinatorInput::GiveUp))
@@ -239,7 +250,7 @@ impl Driver {
     async fn write(&mut self, number: u32, record: &LogRecord) -> Written {
         let commit = match log::commit_of(&self.shared.lease, &self.transaction, number, record) {
             Ok(commit) => commit,
-            Err(error) => return self.unknown(&error),
+            Err(error) => return self.interrupted(&error),
         };
         let is_commit = matches!(record, LogRecord::Decided { outcome: Outcome::Committed, .. });
         match self.batch.take().filter(|_| is_commit) {
@@ -250,7 +261,8 @@ impl Driver {
             None => match self.shared.store.commit(commit).await {
                 Ok(Committed { .. }) => Written::Durable,
                 Err(CommitError::Conflict(conflict)) if self.shared.lease.is_lost_by(&conflict) => self.fenced(),
-                Err(error) => self.unknown(&error),
+                Err(CommitError::Store(error)) => self.store_failed(&error),
+                Err(error) => self.interrupted(&error),
             },
         }
     }
@@ -262,9 +274,16 @@ impl Driver {
             UnitError::Rejected { rejection, .. } => Written::Refused(rejection),
             UnitError::Conflict(conflict) => Written::Refused(conflict.to_string()),
             UnitError::Locked(locked) => Written::Refused(locked.to_string()),
-            UnitError::Failed(InfrastructureError::Store(error)) => self.unknown(&error),
-            // A limit, a hook, or an event that cannot be decoded: nothing was written.
-            UnitError::Failed(error) => Written::Refused(ErrorChain(&error).to_string()),
+            UnitError::Failed(InfrastructureError::Store(error)) => self.store_failed(&error),
+            UnitError::Failed(
+                error @ (InfrastructureError::Invalid(_)
+                | InfrastructureError::Rejected(_)
+                | InfrastructureError::Encode(_)
+                | InfrastructureError::Tags(_)
+                | InfrastructureError::KeysWithoutEvent { .. }),
+            ) => Written::Refused(ErrorChain(&error).to_string()),
+            // Some of these are found after the commit, for example an event that cannot be folded.
+            UnitError::Failed(error) => self.interrupted(&error),
         }
     }
 
@@ -274,15 +293,24 @@ impl Driver {
             "another process has taken over the coordinator"
         );
         self.shared.enter(RunState::Fenced);
-        Written::Unknown
+        Written::Interrupted
     }
 
-    fn unknown(&self, error: &(dyn std::error::Error + 'static)) -> Written {
+    fn interrupted(&self, error: &(dyn std::error::Error + 'static)) -> Written {
         tracing::error!(
             transaction = %self.transaction, error = %ErrorChain(error),
-            "it is not known whether a record of the transaction is durable; the next search finds out"
+            "a commit of the transaction failed; the next search reads from the log whether it was written"
         );
-        Written::Unknown
+        Written::Interrupted
+    }
+
+    fn store_failed(&self, error: &(dyn std::error::Error + 'static)) -> Written {
+        tracing::error!(
+            transaction = %self.transaction, error = %ErrorChain(error),
+            "the store failed, and it is not known whether a commit of the transaction is durable; if it was a record, \
+             the coordinator stops: start it again"
+        );
+        Written::StoreFailed
     }
 
     /// Tells the caller the outcome. If no participant is prepared, the changes of the own store are committed now.
@@ -297,7 +325,8 @@ impl Driver {
                         report.outcome = Outcome::Aborted;
                         report.reason = Some(AbortReason::Own { reason });
                     }
-                    Written::Durable | Written::Unknown => {
+                    // No participant is prepared, so that nobody presumes an outcome.
+                    Written::Durable | Written::Interrupted | Written::StoreFailed => {
                         self.caller = None;
                         return;
                     }
@@ -310,9 +339,10 @@ impl Driver {
         }
     }
 
-    /// Reports damage at the end.
+    /// Reports damage, unless an operator has accepted it.
     async fn end(&mut self) {
-        let Some(damage) = self.state.damage() else { return };
+        let is_damaged = matches!(self.state.phase(), CoordinatorPhase::Damaged { .. });
+        let Some(damage) = self.state.damage().filter(|_| is_damaged) else { return };
         let counter = match damage {
             Damage::Mixed => &self.shared.metrics.mixed,
             Damage::Hazard => &self.shared.metrics.hazard,

@@ -51,14 +51,21 @@ pub enum TransactionError<E> {
         reason: String,
     },
     /// The outcome is not known: the store failed, or the coordinator stopped or lost its lease. The transaction is
-    /// committed or aborted later, in all places alike. Look it up with [`Transactions::outcome`](super::Transactions).
+    /// committed or aborted later, in all places alike. If it has a recorded decision,
+    /// [`Transactions::outcome`](super::Transactions::outcome) returns it after a restart of the coordinator. A commit
+    /// of the coordinator's own store only, or in one phase at a single prepared participant, has no record: read the
+    /// store or the participant then.
     #[error("the outcome of transaction {transaction} is not known yet; look it up after a restart of the coordinator")]
     Unknown {
         /// The transaction.
         transaction: TransactionId,
     },
-    /// The coordinator has been shut down, or another process has taken over. Nothing was prepared.
-    #[error("the coordinator has stopped, or another process has taken over; begin the transaction there")]
+    /// The coordinator has been shut down, its store failed while a record was written, or another process has taken
+    /// over. Nothing was prepared. After a failure of the store, start the coordinator again.
+    #[error(
+        "the coordinator has stopped: it was shut down, its store failed, or another process has taken over; start the \
+         coordinator again, or begin the transaction in the other process"
+    )]
     Stopped,
 }
 
@@ -122,7 +129,11 @@ pub enum OperateTransactionError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The coordinator has stopped.
-    #[error("the coordinator has stopped, or another process has taken over")]
+    /// The coordinator has been shut down, its store failed while a record was written, or another process has taken
+    /// over.
+    #[error(
+        "the coordinator has stopped: it was shut down, its store failed, or another process has taken over; start the \
+         coordinator again"
+    )]
     Stopped,
 }

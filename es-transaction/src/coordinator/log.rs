@@ -10,7 +10,7 @@
 use es_core::__private::{Bytes, TRANSACTION_STREAM_PREFIX};
 use es_core::consumer::lease::HeldLease;
 use es_core::model::{EventId, EventType, NameError, TransactionId};
-use es_core::store::{RowScan, StreamRead};
+use es_core::store::{Row, RowScan, StreamRead};
 use es_core::{Commit, EventReader, ExpectedRevision, NewEvent, Revision, StoreError, StreamId};
 use serde_json::Value;
 use uuid::Uuid;
@@ -30,7 +30,7 @@ fn prefix(coordinator: &str) -> Bytes {
     [b"c", coordinator.as_bytes(), &[0]].concat().into()
 }
 
-fn key(transaction: &TransactionId) -> Bytes {
+pub(super) fn key(transaction: &TransactionId) -> Bytes {
     [&prefix(transaction.coordinator())[..], transaction.uuid().as_bytes()].concat().into()
 }
 
@@ -92,19 +92,27 @@ pub(super) async fn records(
         .collect()
 }
 
-/// Returns the transactions of a coordinator that have a record and have not ended, the oldest first, at most `limit`
-/// after `after`.
+/// The row of an unfinished transaction.
+pub(super) struct UnfinishedRow {
+    pub(super) key: Bytes,
+    /// The transaction, or why the row cannot be read.
+    pub(super) transaction: Result<TransactionId, StoreError>,
+}
+
+/// Returns the rows of the transactions of a coordinator that have a record and have not ended, the oldest first, at
+/// most `limit` after the key `after`.
 ///
 /// # Errors
-/// [`StoreError`] if the store fails, or a row cannot be read.
+/// [`StoreError`] if the store fails.
 pub(super) async fn unfinished(
     store: &dyn EventReader,
     coordinator: &str,
-    after: Option<&TransactionId>,
+    after: Option<Bytes>,
     limit: usize,
-) -> Result<Vec<TransactionId>, StoreError> {
+) -> Result<Vec<UnfinishedRow>, StoreError> {
     let mut scan = RowScan::new(rows::table()?, prefix(coordinator), limit);
-    scan.after = after.map(key);
+    scan.after = after;
     let found = store.rows(scan).await?;
-    found.iter().map(|row| rows::decode(&row.key, &row.value)).collect()
+    let decode = |row: Row| UnfinishedRow { transaction: rows::decode(&row.key, &row.value), key: row.key };
+    Ok(found.into_iter().map(decode).collect())
 }

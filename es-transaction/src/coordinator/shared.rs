@@ -17,7 +17,8 @@ use uuid::Uuid;
 use crate::any::AnyParticipant;
 use crate::coordinator::metrics::CoordinatorMetrics;
 use crate::hooks::{Hook, HookAction, HookPlace, HookPoint};
-use crate::machine::CoordinatorInput;
+use crate::machine::{CoordinatorInput, CoordinatorState};
+use crate::participant::Finished;
 
 /// The number of inputs of operators that a task has not taken yet.
 const OPERATOR_INPUTS: usize = 16;
@@ -26,9 +27,35 @@ const OPERATOR_INPUTS: usize = 16;
 #[derive(Default)]
 struct ActiveTransactions {
     /// Those that a task drives, and how an operator reaches each.
-    driven: BTreeMap<TransactionId, mpsc::Sender<CoordinatorInput>>,
+    driven: BTreeMap<TransactionId, mpsc::Sender<OperatorInput>>,
     /// Those whose task has ended since the search that runs had started; `None` while none runs.
     ended: Option<BTreeSet<TransactionId>>,
+}
+
+/// What an operator has found out, or decides.
+#[derive(Debug, Clone)]
+pub(super) enum OperatorInput {
+    /// The operator answers for a participant.
+    Finished {
+        /// The name: the index of a participant differs between the states of a transaction.
+        participant: String,
+        finished: Finished,
+    },
+    /// The operator accepts the damage.
+    Forget,
+}
+
+impl OperatorInput {
+    /// Returns the input for a state of the transaction; `None` if the state does not have the participant.
+    pub(super) fn for_state(self, state: &CoordinatorState) -> Option<CoordinatorInput> {
+        match self {
+            Self::Finished { participant, finished } => {
+                let from = state.participants().position(|name| name == participant)?;
+                Some(CoordinatorInput::Finished { from, finished })
+            }
+            Self::Forget => Some(CoordinatorInput::Forget),
+        }
+    }
 }
 
 /// Whether the coordinator runs.
@@ -39,6 +66,8 @@ pub(super) enum RunState {
     Stopping,
     /// Another process has taken over.
     Fenced,
+    /// The store failed while a record was written, which may be durable. Only a later epoch may presume an outcome.
+    StoreFailed,
     /// A test hook has simulated a crash.
     Crashed,
 }
@@ -120,12 +149,14 @@ impl Shared {
         use_map(&mut self.active.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Marks a transaction as active. Returns `None` if a task drives it already.
+    /// Marks a transaction as active. Returns `None` if a task drives it already, or the coordinator does not run.
     pub(super) fn activate(
         self: &Arc<Self>,
         transaction: &TransactionId,
-    ) -> Option<(ActiveGuard, mpsc::Receiver<CoordinatorInput>)> {
+    ) -> Option<(ActiveGuard, mpsc::Receiver<OperatorInput>)> {
+        // ORDER: the state is read under the mutex, so that a shutdown waits for each transaction that this accepts.
         self.active_map(|active| match active.driven.entry(transaction.clone()) {
+            _ if self.state() != RunState::Running => None,
             Entry::Occupied(_) => None,
             Entry::Vacant(vacant) => {
                 let (sender, receiver) = mpsc::channel(OPERATOR_INPUTS);
@@ -159,7 +190,7 @@ impl Shared {
     }
 
     /// Returns how an operator reaches the task of a transaction.
-    pub(super) fn task_of(&self, transaction: &TransactionId) -> Option<mpsc::Sender<CoordinatorInput>> {
+    pub(super) fn task_of(&self, transaction: &TransactionId) -> Option<mpsc::Sender<OperatorInput>> {
         self.active_map(|active| active.driven.get(transaction).cloned())
     }
 
@@ -206,9 +237,9 @@ impl Shared {
         });
     }
 
-    /// Waits until another process has taken over, or a crash is simulated.
+    /// Waits until another process has taken over, the store has failed, or a crash is simulated.
     pub(super) async fn ended(&self) {
-        let is_ended = |state: &RunState| matches!(state, RunState::Fenced | RunState::Crashed);
+        let is_ended = |state: &RunState| matches!(state, RunState::Fenced | RunState::StoreFailed | RunState::Crashed);
         // The sender is a field, so that the channel is open.
         let _ = self.run_state.subscribe().wait_for(is_ended).await;
     }

@@ -7,14 +7,14 @@ use tokio::sync::mpsc;
 use tracing::Instrument;
 
 use crate::coordinator::driver::{Driver, Voting};
-use crate::coordinator::shared::{ActiveGuard, Shared};
-use crate::machine::{CoordinatorAct, CoordinatorInput, CoordinatorState};
+use crate::coordinator::shared::{ActiveGuard, OperatorInput, Shared};
+use crate::machine::{CoordinatorAct, CoordinatorState};
 
 /// Starts the task of a transaction.
 pub(super) fn spawn(
     shared: &Arc<Shared>,
     guard: ActiveGuard,
-    operator: mpsc::Receiver<CoordinatorInput>,
+    operator: mpsc::Receiver<OperatorInput>,
     transaction: TransactionId,
     state: CoordinatorState,
     acts: Vec<CoordinatorAct>,

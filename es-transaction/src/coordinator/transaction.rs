@@ -111,6 +111,10 @@ impl TransactionBuilder {
     ///
     /// If this future is dropped, the transaction aborts unless all participants have voted.
     ///
+    /// [`timeout`](Self::timeout) has no effect after the votes. This future then waits without a bound while the only
+    /// prepared participant of a one-phase commit, or each participant of a three-phase commit, is unreachable. With
+    /// two or more prepared participants of a two-phase commit it waits only for the store.
+    ///
     /// # Errors
     /// - [`TransactionError::Function`] if the function returns an error.
     /// - [`TransactionError::TimedOut`] if the function does not return in time.

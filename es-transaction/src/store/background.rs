@@ -61,7 +61,16 @@ impl StoreParticipant {
     /// Looks at each prepared transaction once.
     async fn search(&self) -> Result<(), StoreError> {
         for row in self.store.rows(Kind::Prepared.scan(&self.name, PAGE)?).await? {
-            let row: PreparedRow = rows::decode(&row.key, &row.value)?;
+            let row: PreparedRow = match rows::decode(&row.key, &row.value) {
+                Ok(row) => row,
+                Err(error) => {
+                    tracing::warn!(
+                        participant = %self.name, error = %ErrorChain(&error),
+                        "a prepared transaction could not be read; it is left alone"
+                    );
+                    continue;
+                }
+            };
             let age = age(row.prepared_at, self.clock.now());
             let decided = match () {
                 () if age >= self.heuristic_after && row.heuristic != Heuristic::Never => {

@@ -13,7 +13,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Commands to aggregates of one participant, which are decided in order.
+/// The maximum number of commands in the request of a participant. Each command that is added decides on the earlier
+/// ones again.
+pub const MAX_COMMANDS: usize = 100;
+
+/// Commands to aggregates of one participant, at most [`MAX_COMMANDS`], which are decided in order.
 ///
 /// ```
 /// use es_transaction::CommandList;
@@ -96,6 +100,10 @@ impl CommandTypes {
 
     /// Adds the commands of a list to a batch. Returns what all of their aggregates do in doubt.
     pub(super) async fn add(&self, list: &CommandList, batch: &mut CommandBatch) -> Result<Heuristic, NotAdded> {
+        if list.0.len() > MAX_COMMANDS {
+            let found = list.0.len();
+            return Err(NotAdded::Refused(format!("expected at most {MAX_COMMANDS} commands, found {found}")));
+        }
         let mut heuristics = Vec::new();
         for NamedCommand { command, id, content } in &list.0 {
             let Some(known) = self.0.get(command) else {

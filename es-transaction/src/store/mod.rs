@@ -29,8 +29,8 @@ use es_core::{EventStore, Repository, StoreError, Timestamp};
 use serde::de::DeserializeOwned;
 
 pub use background::RunningParticipant;
-pub use commands::CommandList;
 use commands::CommandTypes;
+pub use commands::{CommandList, MAX_COMMANDS};
 pub use outcome::ResolveError;
 pub use participant::LockedStreams;
 
