@@ -76,6 +76,7 @@ fn as_line(event: &RecordedEvent) -> Line {
         claims: 0,
         stream: event.stream.clone(),
         event: generated::as_new(event),
+        has_id: true,
         position: Some(event.position.get()),
         recorded_at: Some(event.recorded_at),
         part: Some(event.part),
