@@ -82,7 +82,7 @@ impl Bank {
 
 /// How a transfer is protected.
 #[derive(Debug, Clone, Copy)]
-enum Case {
+enum TransferCase {
     UnitOfWork,
     OneCommit,
     /// The own store of the coordinator, and a participant.
@@ -91,7 +91,7 @@ enum Case {
     ThreePhase,
 }
 
-impl Case {
+impl TransferCase {
     const ALL: [(Self, &'static str); 5] = [
         (Self::UnitOfWork, "unit of work"),
         (Self::OneCommit, "transaction in one store"),
@@ -127,9 +127,9 @@ impl Workload for TransactionRates {
         }
         for round in 0..bench.plan.rounds {
             bench.progress(TRANSACTIONS, &format!("round {}", round + 1));
-            for (case, name) in Case::ALL {
+            for (case, name) in TransferCase::ALL {
                 let (dir, time) = (bench.dir()?, bench.plan.seconds);
-                let setup = Arc::new(Setup::open(dir.path()).await?);
+                let setup = Arc::new(TransferSetup::open(dir.path()).await?);
                 setup.transfers(case, 1, time.div_f64(5.0)).await?;
                 for writers in [1, WRITERS] {
                     let rate = setup.transfers(case, writers, time).await?;
@@ -144,14 +144,14 @@ impl Workload for TransactionRates {
 }
 
 /// Two banks, and the coordinator in the store of the first one.
-struct Setup {
+struct TransferSetup {
     first: Bank,
     second: Bank,
     coordinator: tokio::sync::Mutex<Option<RunningCoordinator>>,
     transactions: Transactions,
 }
 
-impl Setup {
+impl TransferSetup {
     async fn open(directory: &Path) -> Result<Self, Failure> {
         let (first, second) = (Bank::open("first", directory).await?, Bank::open("second", directory).await?);
         let coordinator = Coordinator::new("bench", Arc::clone(&first.store))
@@ -171,7 +171,7 @@ impl Setup {
     }
 
     /// Transfers money with this number of writers for this time. Returns the number of transfers per second.
-    async fn transfers(self: &Arc<Self>, case: Case, writers: u64, time: Duration) -> Result<f64, Failure> {
+    async fn transfers(self: &Arc<Self>, case: TransferCase, writers: u64, time: Duration) -> Result<f64, Failure> {
         let started = Instant::now();
         let mut tasks = tokio::task::JoinSet::new();
         for writer in 0..writers {
@@ -193,29 +193,29 @@ impl Setup {
     }
 
     /// Transfers money between the accounts of a writer.
-    async fn transfer(&self, case: Case, writer: u64) -> Result<(), Failure> {
+    async fn transfer(&self, case: TransferCase, writer: u64) -> Result<(), Failure> {
         let Self { first, second, transactions, .. } = self;
         let cents = i64::try_from(CENTS).unwrap_or(1);
         let (from, to) = (writer, WRITERS + writer);
         let protocol = match case {
-            Case::ThreePhase => Protocol::ThreePhase,
+            TransferCase::ThreePhase => Protocol::ThreePhase,
             _ => Protocol::TwoPhase,
         };
         let run = transactions.begin().protocol(protocol);
         match case {
-            Case::UnitOfWork => {
+            TransferCase::UnitOfWork => {
                 let unit = UnitOfWork::new(&first.store).execute(&first.accounts, from, Move { cents: -cents });
                 let done = unit.execute(&first.accounts, to, Move { cents }).await;
                 done.map(drop).map_err(failed("execute a unit of work"))
             }
-            Case::OneCommit => {
+            TransferCase::OneCommit => {
                 let done = run.run(async |tx| {
                     tx.enlist(&first.accounts, from, Move { cents: -cents }).await?;
                     tx.enlist(&first.accounts, to, Move { cents }).await
                 });
                 done.await.map(drop).map_err(failed("run a transaction"))
             }
-            Case::OwnAndParticipant => {
+            TransferCase::OwnAndParticipant => {
                 let request = request(to, cents)?;
                 let done = run.run(async |tx| {
                     tx.enlist(&first.accounts, from, Move { cents: -cents }).await.map_err(failed("enlist"))?;
@@ -223,7 +223,7 @@ impl Setup {
                 });
                 done.await.map(drop).map_err(|error| Failure::new("run a transaction", error))
             }
-            Case::TwoPhase | Case::ThreePhase => {
+            TransferCase::TwoPhase | TransferCase::ThreePhase => {
                 let (withdraw, deposit) = (request(from, -cents)?, request(to, cents)?);
                 let done = run.run(async |tx| {
                     tx.enlist_participant(&first.participant, &withdraw)?;

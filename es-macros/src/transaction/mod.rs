@@ -23,7 +23,7 @@ use signature::Checked;
 const PROTOCOLS: [(&str, &str); 2] = [("two-phase", "TwoPhase"), ("three-phase", "ThreePhase")];
 
 /// The content of `#[transaction(...)]`.
-struct Options {
+struct TransactionOptions {
     /// The path of es-transaction.
     krate: Path,
     /// `None`: the time-out of the coordinator.
@@ -50,10 +50,10 @@ pub(crate) fn transaction(attribute: TokenStream, tokens: &TokenStream) -> Token
     quote!(#expansion #error)
 }
 
-fn read(cx: &Ctxt, attribute: TokenStream) -> Options {
+fn read(cx: &Ctxt, attribute: TokenStream) -> TransactionOptions {
     let derive = Derive::Transaction;
     let (items, _) = attr::nested_items(cx, derive, Place::Function, attribute);
-    let mut options = Options { krate: parse_quote!(::es_transaction), timeout: None, protocol: None };
+    let mut options = TransactionOptions { krate: parse_quote!(::es_transaction), timeout: None, protocol: None };
     for item in &items {
         let reader = Reader { cx, derive, item };
         match item.key.to_string().as_str() {
@@ -84,7 +84,7 @@ fn refuse(cx: &Ctxt, tokens: &TokenStream) {
 }
 
 /// Generates the function that begins the transaction, and runs the body of the declared function in it.
-fn expand(function: &ItemFn, options: &Options, checked: Checked) -> TokenStream {
+fn expand(function: &ItemFn, options: &TransactionOptions, checked: Checked) -> TokenStream {
     let ItemFn { attrs, vis, sig: declared, block, .. } = function;
     let (krate, Checked { tx_index, value, error }) = (&options.krate, checked);
     // Hygienic, so that the function can have a parameter of the same name.

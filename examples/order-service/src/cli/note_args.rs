@@ -2,6 +2,9 @@
 
 use clap::Args;
 
+/// Who acts without a name.
+pub(super) const UNNAMED: &str = "command line";
+
 /// Who and why.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct NoteArgs {

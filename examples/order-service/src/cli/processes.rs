@@ -5,10 +5,10 @@ use std::path::Path;
 use es_core::Timestamp;
 use es_saga::process::{ProcessAdmin, ProcessId};
 
+use super::note_args::UNNAMED;
 use super::output::{Output, format_time, table};
 use super::process_args::{ProcessCommand, ProcessRequest};
 use super::remote::Remote;
-use super::sagas::UNNAMED;
 use super::{IfMissing, with_shop};
 use crate::failure::Failure;
 use crate::processes::{

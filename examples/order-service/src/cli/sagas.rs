@@ -6,6 +6,7 @@ use es_core::Timestamp;
 use es_saga::SagaAdmin;
 
 use super::fulfilment_args::SagaCommand;
+use super::note_args::UNNAMED;
 use super::output::{Output, format_time, table};
 use super::provider::default_record;
 use super::remote::Remote;
@@ -15,9 +16,6 @@ use crate::fulfilment::{ProviderClient, StockAndMoney};
 use crate::provider::read_record;
 use crate::sagas::{self, SagaReport, SagaSummary, saga_id};
 use crate::shop::Shop;
-
-/// Who acts without a name.
-pub(super) const UNNAMED: &str = "command line";
 
 /// Sends the command to a running service.
 pub(super) async fn remote(service: &Remote, command: &SagaCommand) -> Result<Output, Failure> {

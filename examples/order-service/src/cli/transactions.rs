@@ -4,10 +4,9 @@ use std::path::Path;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::note_args::NoteArgs;
+use super::note_args::{NoteArgs, UNNAMED};
 use super::output::{Output, format_time, table};
 use super::remote::Remote;
-use super::sagas::UNNAMED;
 use super::{IfMissing, with_shop};
 use crate::failure::Failure;
 use crate::sagas::DEFAULT_LIMIT;

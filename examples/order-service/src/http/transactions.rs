@@ -25,19 +25,19 @@ pub(super) fn transaction_routes(participant: StoreParticipant) -> OpenApiRouter
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct ListParameters {
+struct TransactionListParameters {
     /// The maximum number of transactions of each state, at most 10000.
     limit: Option<usize>,
 }
 
 /// Lists the transactions in doubt, and those that were decided here without their coordinator.
 #[utoipa::path(
-    get, path = "/transactions", tag = "transactions", params(ListParameters),
+    get, path = "/transactions", tag = "transactions", params(TransactionListParameters),
     responses((status = 200, description = "The transactions.", body = Vec<TransactionSummary>))
 )]
 async fn list(
     State(participant): State<Arc<StoreParticipant>>,
-    Query(ListParameters { limit }): Query<ListParameters>,
+    Query(TransactionListParameters { limit }): Query<TransactionListParameters>,
 ) -> Result<Json<Vec<TransactionSummary>>, Problem> {
     let limit = limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
     Ok(Json(transactions::list(&participant, limit).await?))

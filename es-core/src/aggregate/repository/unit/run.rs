@@ -121,7 +121,7 @@ async fn attempt<P: Commands>(
     // 4 commit
     let committed = match draft.into_commit(row)? {
         None => Committed { events: Vec::new(), repeated: false },
-        // Nothing is prepared, so no row may say so.
+        // A row must not name a transaction that prepared nothing.
         Some(commit) if options.preparation.is_some() && commit.events().is_empty() => {
             Committed { events: Vec::new(), repeated: false }
         }
