@@ -6,6 +6,7 @@ use std::fmt;
 pub use crate::aggregate::repository::foreign_results;
 pub use crate::model::entropy::event_id_at;
 pub use crate::model::event::to_stored_precision;
+pub use crate::model::panic::panic_message;
 pub use crate::model::reserved::{PROCESSES, REPLICA, TRANSACTION_STREAM_PREFIX, TRANSACTIONS};
 pub use crate::projection::inspect::{StoredGeneration, StoredProjection, partition_of};
 pub use crate::schema::SampleError;

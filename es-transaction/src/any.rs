@@ -1,11 +1,11 @@
 //! [`AnyParticipant`]: a participant whose requests and prepared data are JSON.
 
-use std::any::Any;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use es_core::__private::panic_message;
 use es_core::model::{CoordinatorEpoch, TransactionId};
 use futures_util::FutureExt;
 use serde::de::DeserializeOwned;
@@ -93,9 +93,4 @@ pub(crate) async fn within<T>(
         Ok(Err(panic)) => unavailable(format!("the call panicked: {}", panic_message(&*panic)).into()),
         Err(elapsed) => unavailable(elapsed.into()),
     }
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
 }

@@ -8,6 +8,9 @@ mod counter;
 mod edge;
 mod limits;
 #[cfg(unix)]
+#[path = "../shared/log_lines.rs"]
+mod log_lines;
+#[cfg(unix)]
 mod operations;
 #[cfg(all(feature = "logs", feature = "metrics", feature = "signal"))]
 mod process;

@@ -1,8 +1,7 @@
 //! Operations over TCP and Unix sockets.
 
-use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use es_core::model::Category;
@@ -19,6 +18,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::log_lines::LogLines;
 use crate::support::{Answer, PATIENCE};
 
 /// The tokens `reader` and `operator`.
@@ -318,30 +318,9 @@ async fn the_service_stops_a_running_job() {
     assert_eq!(Arc::strong_count(&inner), 1, "the job has ended");
 }
 
-/// A writer of log lines for a test.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test(flavor = "current_thread")]
 async fn each_change_is_logged_with_the_identity_of_its_operator() {
-    let lines = Lines::default();
-    let writer = lines.clone();
-    // While a process has a single subscriber, tracing asks that of the thread which reaches a callsite first. The
-    // thread of another test has none, and the callsite would be disabled for this test, too.
-    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::new());
-    let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let lines = LogLines::collect();
     let tokens: Tokens = TOKENS.parse().unwrap();
     let listener = OperationsListener::authenticated(&"127.0.0.1:0".parse().unwrap(), tokens).await.unwrap();
     let running = Running::start(Operations::new(store_with(1).await), listener);
@@ -349,7 +328,7 @@ async fn each_change_is_logged_with_the_identity_of_its_operator() {
     running.send("DELETE", "/streams/order-1?reason=x", &bearer("operator"), &Value::Null).await;
     running.send("POST", "/compact", &bearer("reader"), &Value::Null).await.problem(403);
     running.stop().await;
-    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let text = lines.text();
     let logged: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let audit: Vec<&Value> =
         logged.iter().filter(|line| line["target"] == "audit").map(|line| &line["fields"]).collect();

@@ -1,8 +1,7 @@
 //! Who may call a participant.
 
-use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -14,6 +13,7 @@ use es_http::{ServeOptions, Tls};
 use es_transaction::{Participant, ParticipantError, ParticipantState, Vote};
 use tower::ServiceExt;
 
+use crate::log_lines::LogLines;
 use crate::seats::{Seats, reserve, reserved};
 use crate::support::{Server, chain, client, epoch, file, prepare, routes, tokens, transaction};
 
@@ -49,30 +49,9 @@ async fn a_client_for_reads_cannot_change_anything() {
     assert_eq!(writer.in_doubt(&epoch("orders.1")).await.unwrap(), [], "nothing was fenced");
 }
 
-/// A writer of log lines for a test.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test(flavor = "current_thread")]
 async fn a_client_acts_only_for_its_coordinator() {
-    let lines = Lines::default();
-    let writer = lines.clone();
-    // While a process has a single subscriber, tracing asks that of the thread which reaches a callsite first. The
-    // thread of another test has none, and the callsite would be disabled for this test, too.
-    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::new());
-    let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let lines = LogLines::collect();
     let seats = Arc::new(Seats::default());
     let server = Server::of(&seats).await;
     let (shop, bank, id) = (server.client("shop"), server.client("bank"), transaction("orders.7"));
@@ -93,7 +72,7 @@ async fn a_client_acts_only_for_its_coordinator() {
     }
     assert_eq!(shop.status(&id).await.unwrap().state, ParticipantState::Prepared);
     assert!(seats.state().epochs.is_empty() && seats.state().forgotten.is_empty());
-    let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let log = lines.text();
     let warnings = log.lines().filter(|line| line.contains("refused a call for a coordinator"));
     let warnings: Vec<serde_json::Value> = warnings.map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(warnings.len(), errors.len(), "{log}");

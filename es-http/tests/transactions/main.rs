@@ -7,6 +7,8 @@ mod calls;
 mod configuration;
 mod document;
 mod failures;
+#[path = "../shared/log_lines.rs"]
+mod log_lines;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod seats;

@@ -36,7 +36,7 @@ pub(crate) enum Network {
     /// Messages are lost, repeated, reordered and arbitrarily late. A coordinator may be replaced while it still runs.
     Lossy,
     /// Messages are reordered. A call is lost only if its receiver is down. Nobody times out while a call that could
-    /// be answered is on its way, and a coordinator is replaced after all its calls have arrived.
+    /// be answered has not arrived, and a coordinator is replaced after all its calls have arrived.
     Synchronous,
 }
 

@@ -108,7 +108,7 @@ async fn count(State(traffic): State<Arc<Traffic>>, request: HttpRequest, next: 
     let operation = path.split('/').next().unwrap_or_default();
     traffic.stop.reach(|| format!("before {operation}"));
     let response = next.run(request).await;
-    // Its syncs are counted by now, too.
+    // The answer waits for the syncs of the request, so they are counted before it.
     traffic.requests.fetch_add(1, Ordering::Relaxed);
     traffic.stop.reach(|| format!("after {operation}"));
     response
