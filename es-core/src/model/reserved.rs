@@ -23,7 +23,7 @@ pub(crate) const SUBJECT_ERASED: &str = "es.subject-erased";
 
 /// The event type of a prepared transaction in the stream of a participating aggregate.
 pub(crate) const TX_PREPARED: &str = "es.tx-prepared";
-/// The event type of a transaction of which all participants are prepared.
+/// The event type of a transaction whose participants are all prepared.
 pub(crate) const TX_PRE_COMMITTED: &str = "es.tx-pre-committed";
 /// The event type of a committed transaction. The decided events follow.
 pub(crate) const TX_COMMITTED: &str = "es.tx-committed";
@@ -146,7 +146,7 @@ pub(crate) fn check_transaction_log(stream: &StreamId, event: &NewEvent) -> Opti
     let id = stream.as_str().strip_prefix(TRANSACTION_STREAM_PREFIX)?;
     let event_type = event.data.event_type.as_str();
     Some(if id.parse::<TransactionId>().is_err() {
-        Err(format!("the id {id:?} of a transaction"))
+        Err(format!("the invalid transaction id {id:?}"))
     } else if !TRANSACTION_LOG_EVENTS.contains(&event_type) {
         Err(format!("the event type {event_type:?}"))
     } else {

@@ -63,7 +63,7 @@ pub trait DecisionHook: fmt::Debug + Send + Sync + 'static {
 
     /// Returns an error if [`after`](Self::after) would reject these events. They are the decided events of a
     /// transaction that a commit prepares, numbered as if the next commit wrote them (after a pre-commit, their
-    /// revisions are greater by one). Once prepared, they must not be rejected any more. The default accepts all.
+    /// revisions are greater by one). Once prepared, they must not be rejected later. The default accepts all.
     ///
     /// # Errors
     /// As for [`after`](Self::after).

@@ -158,7 +158,7 @@ pub enum FailedCheck {
         /// The stream that holds the key.
         held_by: StreamId,
     },
-    /// A prepared transaction locks a stream. Repeat the commit after the transaction has ended, which takes as long as
+    /// A prepared transaction locks a stream. Repeat the commit after the transaction has ended. It does not end while
     /// its coordinator is unavailable.
     Locked {
         /// The stream.

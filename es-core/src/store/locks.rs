@@ -6,8 +6,8 @@
 //!
 //! A commit is refused with [`FailedCheck::Locked`] if one of these concerns a locked stream:
 //!
-//! - an event, a deletion or an expectation, also one on a stream that the commit only checks: the transaction may have
-//!   committed elsewhere, so that a decision on the old state of this stream would see half of it;
+//! - an event, a deletion or an expectation, including one on a stream that the commit does not write: the transaction
+//!   may have committed elsewhere, so that a decision on the old state of this stream would see half of it;
 //! - an append condition that a decided event matches;
 //! - a claim of a unique key that a decided event claims.
 //!
@@ -120,17 +120,17 @@ impl Locks {
     pub(super) fn record(&mut self, events: &[RecordedEvent]) -> Result<Vec<RowChange>, StoreError> {
         let mut rows = Vec::new();
         for RecordedEvent { stream, data, .. } in events {
-            let key = Bytes::copy_from_slice(stream.as_str().as_bytes());
+            let key = || Bytes::copy_from_slice(stream.as_str().as_bytes());
             match TransactionEvent::read(stream, &data.event_type, &data.payload) {
                 Ok(Some(TransactionEvent::Prepared(prepared))) => {
                     let value = serde_json::from_slice(&data.payload).map(|prepared| LockRow { prepared });
                     let value = value.and_then(|row| serde_json::to_vec(&row));
                     let value = value.map_err(|error| StoreError::io("write a lock", error))?;
-                    rows.push(RowChange { table: table(), key, value: Some(value.into()) });
+                    rows.push(RowChange { table: table(), key: key(), value: Some(value.into()) });
                     self.by_stream.insert(stream.clone(), prepared);
                 }
                 Ok(Some(TransactionEvent::Committed { .. } | TransactionEvent::Aborted { .. })) => {
-                    rows.push(RowChange { table: table(), key, value: None });
+                    rows.push(RowChange { table: table(), key: key(), value: None });
                     // The commit may still be refused. The next check finds out.
                     self.released.insert(stream.clone());
                 }
@@ -227,7 +227,7 @@ impl LockCheck<'_> {
                 _ => return misplaced("an event that was not prepared in its transaction"),
             },
             (StreamState::Prepared | StreamState::Finishing(_), _) => {
-                return misplaced("another event of a stream after an event of its transaction");
+                return misplaced("another event of the stream after one of a transaction");
             }
             (StreamState::Unlocked { is_written: true }, Some(TransactionEvent::Prepared(_))) => {
                 return misplaced("a prepared transaction after another event of its stream");
@@ -336,7 +336,7 @@ impl LockCheck<'_> {
         if let Some((stream, _)) = unfinished
             && let Some((_, event)) = commit.events().iter().rev().find(|(of, _)| of == stream)
         {
-            let found = "a committed transaction without all of its decided events".to_owned();
+            let found = "a committed transaction that lacks some of its decided events".to_owned();
             return Err(InvalidCommit::Reserved { id: event.data.id, stream: stream.clone(), found }.into());
         }
         for (stream, _) in commit.expectations() {

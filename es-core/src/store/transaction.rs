@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A store enforces the lock in its decision on each commit, whatever writes the commit: see
-//! [`FailedCheck::Locked`](crate::store::FailedCheck). Everything that could refuse the decided events is checked when
+//! [`FailedCheck::Locked`](crate::store::FailedCheck). What could cause the decided events to be refused is checked when
 //! they are prepared: conditions, unique keys, limits, event ids, and inline projections.
 
 use serde::{Deserialize, Serialize};
@@ -82,13 +82,8 @@ struct PreparedPayload {
 #[serde(deny_unknown_fields)]
 struct OutcomePayload {
     transaction: TransactionId,
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     heuristic: bool,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_false(value: &bool) -> bool {
-    !*value
 }
 
 impl TransactionEvent {
@@ -112,7 +107,7 @@ impl TransactionEvent {
             return Ok(None);
         }
         let invalid =
-            |error: serde_json::Error| format!("the event type {event_type:?} with a payload that has {error}");
+            |error: serde_json::Error| format!("the event type {event_type:?} with an invalid payload: {error}");
         if event_type == TX_PREPARED {
             return Prepared::read(stream, payload).map(|prepared| Some(Self::Prepared(prepared)));
         }
@@ -143,30 +138,6 @@ impl TransactionEvent {
         let id = event_id(self.transaction(), stream, event_type);
         Ok(EventData::with_id(id, EventType::well_known(event_type), 1, ContentType::Json, payload).into())
     }
-
-    /// Returns the id of the event with which a transaction was prepared in a stream.
-    #[must_use]
-    pub fn prepared_id(transaction: &TransactionId, stream: &StreamId) -> EventId {
-        event_id(transaction, stream, TX_PREPARED)
-    }
-
-    /// Returns the id of the event with which a transaction committed in a stream.
-    #[must_use]
-    pub fn committed_id(transaction: &TransactionId, stream: &StreamId) -> EventId {
-        event_id(transaction, stream, TX_COMMITTED)
-    }
-
-    /// Returns the id of the event with which a transaction aborted in a stream.
-    #[must_use]
-    pub fn aborted_id(transaction: &TransactionId, stream: &StreamId) -> EventId {
-        event_id(transaction, stream, TX_ABORTED)
-    }
-
-    /// Returns the id of the event with which a transaction was pre-committed in a stream.
-    #[must_use]
-    pub fn pre_committed_id(transaction: &TransactionId, stream: &StreamId) -> EventId {
-        event_id(transaction, stream, TX_PRE_COMMITTED)
-    }
 }
 
 fn event_id(transaction: &TransactionId, stream: &StreamId, event_type: &str) -> EventId {
@@ -183,7 +154,7 @@ impl Prepared {
     pub(super) fn read(stream: &StreamId, payload: &[u8]) -> Result<Self, String> {
         let invalid = |found: String| format!("the event type {TX_PREPARED:?} with {found}");
         let stored: PreparedPayload =
-            serde_json::from_slice(payload).map_err(|error| invalid(format!("a payload that has {error}")))?;
+            serde_json::from_slice(payload).map_err(|error| invalid(format!("an invalid payload: {error}")))?;
         if stored.events.is_empty() {
             return Err(invalid("no decided event".to_owned()));
         }

@@ -264,7 +264,7 @@ pub(super) async fn a_refused_preparation_leaves_no_lock(harness: &dyn Harness) 
     append(&store, "a-1", &["x"]).await;
 }
 
-/// A repeated commit returns its first result although the stream is locked since.
+/// A repeated commit returns its first result although the stream has been locked since.
 pub(super) async fn a_repeat_is_recognized_beside_a_lock(harness: &dyn Harness) {
     let store = harness.open().await;
     let first = Commit::to(&stream("a-1"), NoStream, events(2));

@@ -137,18 +137,13 @@ fn check_lines(found: &Found, file: &[u8], longest: usize) {
                 assert_eq!(line.part.map_or(1, |part| part.size) as usize, commit.lines.len());
                 assert_eq!(line.recorded_at, commit.commit.recorded_time());
                 // A line without an id gets a new random id each time.
-                let Line { stream, event: parsed, .. } = line;
-                let parsed = if has_id(text) { parsed } else { parsed.with_id(event.1.data.id) };
+                let Line { stream, event: parsed, has_id, .. } = line;
+                let parsed = if has_id { parsed } else { parsed.with_id(event.1.data.id) };
                 assert_eq!((stream, as_appended(parsed)), *event, "line {number}");
             }
             assert_eq!(commit.lost_claims, claims);
         }
     }
-}
-
-fn has_id(text: &[u8]) -> bool {
-    let (one, other) = (line::parse(text), line::parse(text));
-    one.is_ok_and(|one| other.is_ok_and(|other| one.event.data.id == other.event.data.id))
 }
 
 /// Returns the event as it is in a commit: a removed event has no content.

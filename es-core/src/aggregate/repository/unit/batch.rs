@@ -52,8 +52,8 @@ impl CommandBatch {
     }
 
     /// Adds a command, and decides on it after the commands that the batch already contains. Nothing is written. The
-    /// command is decided again when the batch is committed or prepared. An aggregate for which it decides on no events
-    /// is not written, and so not locked while the batch is prepared: another commit may change it before the outcome.
+    /// command is decided again when the batch is committed or prepared. If it decides on no events, its aggregate is
+    /// neither written nor locked while the batch is prepared: another commit may change it before the outcome.
     ///
     /// # Errors
     /// The batch does not change if this fails.
@@ -83,7 +83,7 @@ impl CommandBatch {
         let mut draft = Draft::new(&options, ids.clock.now(), None, ids);
         for command in &self.commands {
             if command.plan(&mut draft).await.is_err() {
-                // This is reported when the batch is committed. What the new command would find is not known.
+                // The commit reports it. Until then, the state that the new command would see is not known.
                 self.commands.push(Box::new(added));
                 return Ok(());
             }

@@ -69,14 +69,18 @@ async fn run_attempts<P: Commands>(commands: &P, job: Job<'_>) -> Result<P::Resu
     sort_for_turns(&mut targets);
     let mut pauses = retry.pauses(ids.entropy);
     let locked_until = ids.clock.elapsed().saturating_add(lock_wait);
-    let mut lock_pauses = RetryPolicy::attempts(usize::MAX).pauses(ids.entropy);
+    // Most commands wait for no lock.
+    let mut lock_pauses = None;
     loop {
         let turns = wait_for_turns(&targets).await;
         let attempt = attempt(commands, store, options, row.as_ref(), time, ids, metrics).await;
         drop(turns);
         let pause = match &attempt {
             Err(Stop::Lost(_)) => pauses.next(),
-            Err(Stop::Locked(_)) if ids.clock.elapsed() < locked_until => lock_pauses.next(),
+            Err(Stop::Locked(_)) if ids.clock.elapsed() < locked_until => {
+                let unlimited = || RetryPolicy::attempts(usize::MAX).pauses(ids.entropy);
+                lock_pauses.get_or_insert_with(unlimited).next()
+            }
             _ => None,
         };
         let Some(pause) = pause else { return attempt };
