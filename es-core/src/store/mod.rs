@@ -35,7 +35,7 @@ mod read;
 mod report;
 mod retention;
 mod store_clock;
-mod stored_row;
+pub(crate) mod stored_row;
 mod tagged;
 pub mod transaction;
 mod valid;

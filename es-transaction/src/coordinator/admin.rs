@@ -156,9 +156,8 @@ impl Transactions {
     ) -> Result<(), OperateTransactionError> {
         let (state, acts) = self.state(transaction).await?;
         let index = state.participants().position(|name| name == participant);
-        let is_waiting = matches!(state.phase(), CoordinatorPhase::Finishing { .. });
         let participant = participant.to_owned();
-        match index.filter(|index| is_waiting && state.waits_for(*index)) {
+        match index.filter(|index| state.waits_for(*index)) {
             Some(_) => self.operate(transaction, state, acts, OperatorInput::Finished { participant, finished }).await,
             None => Err(OperateTransactionError::NotWaiting { transaction: transaction.clone(), participant }),
         }

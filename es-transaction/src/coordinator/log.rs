@@ -1,8 +1,5 @@
-//! The log of a coordinator: one stream for each transaction that has a record, and a row until it has ended.
-//!
-//! | key in the table `es.transactions` | value |
-//! |---|---|
-//! | `c{coordinator}\0{UUID of the transaction}` | the id of a transaction that has not ended |
+//! The log of a coordinator: one stream for each transaction that has a record, and a row until it has ended
+//! ([`Kind::Unfinished`]).
 //!
 //! Every record is conditional on the lease of the coordinator: after another process has taken over, this one writes
 //! none.
@@ -10,13 +7,13 @@
 use es_core::__private::{Bytes, TRANSACTION_STREAM_PREFIX};
 use es_core::consumer::lease::HeldLease;
 use es_core::model::{EventId, EventType, NameError, TransactionId};
-use es_core::store::{Row, RowScan, StreamRead};
+use es_core::store::{Row, StreamRead};
 use es_core::{Commit, EventReader, ExpectedRevision, NewEvent, Revision, StoreError, StreamId};
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::machine::LogRecord;
-use crate::store::rows;
+use crate::store::rows::{self, Kind};
 
 /// The beginning of the event types. The type of the record follows.
 const TYPE_PREFIX: &str = "transaction-";
@@ -26,12 +23,8 @@ pub(super) fn stream(transaction: &TransactionId) -> Result<StreamId, NameError>
     StreamId::new(format!("{TRANSACTION_STREAM_PREFIX}{transaction}"))
 }
 
-fn prefix(coordinator: &str) -> Bytes {
-    [b"c", coordinator.as_bytes(), &[0]].concat().into()
-}
-
 pub(super) fn key(transaction: &TransactionId) -> Bytes {
-    [&prefix(transaction.coordinator())[..], transaction.uuid().as_bytes()].concat().into()
+    Kind::Unfinished.key(transaction.coordinator(), transaction)
 }
 
 fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
@@ -110,7 +103,7 @@ pub(super) async fn unfinished(
     after: Option<Bytes>,
     limit: usize,
 ) -> Result<Vec<UnfinishedRow>, StoreError> {
-    let mut scan = RowScan::new(rows::table()?, prefix(coordinator), limit);
+    let mut scan = Kind::Unfinished.scan(coordinator, limit)?;
     scan.after = after;
     let found = store.rows(scan).await?;
     let decode = |row: Row| UnfinishedRow { transaction: rows::decode(&row.key, &row.value), key: row.key };

@@ -112,13 +112,13 @@ impl StoreParticipant {
         if !is_begun {
             return Ok(());
         }
-        self.rounds.lock().await.insert(row.transaction.clone(), false);
+        self.rounds.lock().await.insert(row.transaction.clone());
         while let Some(name) = record.next_to_ask().and_then(|next| row.participants.get(next)) {
             record.on_report(self.ask(name, row).await);
         }
         // ORDER: no report is made between this check and the commit.
         let mut rounds = self.rounds.lock().await;
-        if rounds.remove(&row.transaction) != Some(false) {
+        if !rounds.remove(&row.transaction) {
             return Ok(());
         }
         let before = record.state();

@@ -86,8 +86,8 @@ impl fmt::Debug for CommandTypes {
 }
 
 impl CommandTypes {
-    /// Registers a command type. Returns `false` if the name is in use.
-    pub(super) fn register<A, C>(&mut self, name: &str, repository: &Arc<Repository<A>>) -> bool
+    /// Registers a command type. The last of several types with one name counts.
+    pub(super) fn register<A, C>(&mut self, name: &str, repository: &Arc<Repository<A>>)
     where
         A: Decide<C::Accepted> + Aggregate<Level: OneOrder>,
         A::Rejection: fmt::Display,
@@ -95,7 +95,7 @@ impl CommandTypes {
         C::Accepted: 'static,
     {
         let command = Typed::<A, C> { repository: Arc::clone(repository), command: PhantomData };
-        self.0.insert(name.to_owned(), Arc::new(command)).is_none()
+        self.0.insert(name.to_owned(), Arc::new(command));
     }
 
     /// Adds the commands of a list to a batch. Returns what all of their aggregates do in doubt.

@@ -17,7 +17,7 @@ mod outcome;
 mod participant;
 pub(crate) mod rows;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,9 +60,8 @@ pub struct StoreParticipant {
     terminate_after: Duration,
     /// The other participants of three-phase commits, by name.
     peers: BTreeMap<String, Arc<dyn AnyParticipant>>,
-    /// The transactions that this participant is about to end on its own, and whether it has reported the state of each
-    /// to another one meanwhile.
-    rounds: Arc<tokio::sync::Mutex<BTreeMap<TransactionId, bool>>>,
+    /// The transactions that this participant is about to end on its own, and whose state it has not reported since.
+    rounds: Arc<tokio::sync::Mutex<BTreeSet<TransactionId>>>,
 }
 
 impl fmt::Debug for StoreParticipant {

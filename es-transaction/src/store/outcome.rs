@@ -75,7 +75,7 @@ impl StoreParticipant {
         record: ParticipantRecord,
         note: Option<&Note>,
     ) -> Result<Commit, StoreError> {
-        let commit = rows.expect(Commit::new())?;
+        let commit = rows.expect(Commit::new());
         let Some(row) = &rows.prepared.value else {
             // An abort that arrived before its transaction was prepared.
             let ended =

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use es_core::__private::StoredRow;
 use es_core::aggregate::{CommandBatch, Heuristic, Locked, UnitError};
 use es_core::model::{CoordinatorEpoch, TransactionId};
 use es_core::store::{Conflict, FailedCheck};
@@ -14,7 +15,7 @@ use crate::machine::{LockAnswer, ParticipantRecord, PrepareAnswer, on_locked};
 use crate::participant::{Finished, Participant, ParticipantError, ParticipantStatus, Prepare, Vote};
 use crate::store::StoreParticipant;
 use crate::store::commands::{CommandList, NotAdded};
-use crate::store::rows::{self, PreparedRow, Stored, TransactionRows, fence_key};
+use crate::store::rows::{self, PreparedRow, TransactionRows, fence_key};
 
 /// The pause before the second attempt to lock a stream, which doubles up to [`LONGEST_LOCK_PAUSE`].
 const LOCK_PAUSE: Duration = Duration::from_millis(2);
@@ -32,7 +33,7 @@ pub struct LockedStreams {
 /// What a participant has read before it prepares a transaction.
 struct Preparation<'a> {
     prepare: &'a Prepare,
-    fence: Stored<CoordinatorEpoch>,
+    fence: StoredRow<CoordinatorEpoch>,
     rows: TransactionRows,
 }
 
@@ -103,9 +104,7 @@ impl Participant for StoreParticipant {
     async fn status(&self, transaction: &TransactionId) -> Result<ParticipantStatus, ParticipantError> {
         // ORDER: the round ends before the report, whose reader may act on it.
         let mut rounds = self.rounds.lock().await;
-        if let Some(has_reported) = rounds.get_mut(transaction) {
-            *has_reported = true;
-        }
+        rounds.remove(transaction);
         let rows = TransactionRows::read(&*self.store, &self.name, transaction).await;
         let rows = rows.map_err(|error| self.failed(error))?;
         let record = rows.record();
@@ -129,14 +128,12 @@ impl Participant for StoreParticipant {
     async fn forget(&self, transaction: &TransactionId) -> Result<(), ParticipantError> {
         let failed = |error| self.failed(error);
         let rows = TransactionRows::read(&*self.store, &self.name, transaction).await.map_err(failed)?;
-        let Some(row) = rows.heuristic.value.clone() else { return Ok(()) };
-        let mut ended = row;
+        let Some(mut ended) = rows.heuristic.value.clone() else { return Ok(()) };
         ended.record.forget();
-        let commit = rows.expect(Commit::new()).and_then(|commit| {
-            let commit = commit.delete_row(rows::table()?, rows.heuristic.key.clone());
-            rows::put(commit, rows.outcome.key.clone(), &ended)
-        });
-        match self.store.commit(commit.map_err(failed)?).await {
+        let commit = rows.expect(Commit::new());
+        let commit = commit.delete_row(rows.heuristic.table.clone(), rows.heuristic.key.clone());
+        let commit = rows::put(commit, rows.outcome.key.clone(), &ended).map_err(failed)?;
+        match self.store.commit(commit).await {
             Ok(_) => Ok(()),
             Err(CommitError::Store(error)) => Err(self.failed(error)),
             Err(error) => Err(self.unavailable(error)),
@@ -149,11 +146,19 @@ impl StoreParticipant {
     async fn read<'a>(&self, prepare: &'a Prepare) -> Result<Preparation<'a>, ParticipantError> {
         let failed = |error| self.failed(error);
         let (store, transaction) = (&*self.store, &prepare.transaction);
-        let fence = fence_key(&self.name, transaction.coordinator());
-        let fence = Stored::<CoordinatorEpoch>::read(store, fence).await.map_err(failed)?;
+        let fence = self.read_fence(transaction.coordinator()).await?;
         check_fence(&fence, transaction.epoch())?;
         let rows = TransactionRows::read(store, &self.name, transaction).await.map_err(failed)?;
         Ok(Preparation { prepare, fence, rows })
+    }
+
+    /// Reads the newest epoch of a coordinator that this participant knows.
+    async fn read_fence(&self, coordinator: &str) -> Result<StoredRow<CoordinatorEpoch>, ParticipantError> {
+        let read = async {
+            let (table, key) = (rows::table()?, fence_key(&self.name, coordinator));
+            StoredRow::read(&*self.store, &table, key).await
+        };
+        read.await.map_err(|error| self.failed(error))
     }
 
     /// Prepares the commands of a batch, in one commit.
@@ -175,13 +180,14 @@ impl StoreParticipant {
             opening: self.store.opening(),
             heuristic,
         };
-        let (fence, unchanged) = (fence.clone(), rows.expect(fence.expect(Commit::new())?)?);
-        let key = rows.prepared.key.clone();
+        let (fence, read) = (fence.clone(), rows.clone());
         let rows = move |streams: &[StreamId], commit: Commit| {
-            let commit = rows::with_row_conditions(commit, &unchanged);
             let row = PreparedRow { streams: streams.to_vec(), ..row.clone() };
-            let commit = rows::put(commit, key.clone(), &row)?;
-            rows::put(commit, fence.key.clone(), row.transaction.epoch())
+            let commit = rows::put(read.expect(fence.expect(commit)), read.prepared.key.clone(), &row)?;
+            match fence.value.as_ref() == Some(row.transaction.epoch()) {
+                true => Ok(commit),
+                false => rows::put(commit, fence.key.clone(), row.transaction.epoch()),
+            }
         };
         let details = json!({ "participant": &*self.name, "participants": prepare.participants });
         let committed = batch.prepare(&prepare.transaction, details, rows).await?;
@@ -208,14 +214,12 @@ impl StoreParticipant {
     /// Refuses later preparations of earlier epochs of a coordinator.
     async fn fence(&self, epoch: &CoordinatorEpoch) -> Result<(), ParticipantError> {
         loop {
-            let key = fence_key(&self.name, epoch.coordinator());
-            let fence = Stored::<CoordinatorEpoch>::read(&*self.store, key).await;
-            let fence = fence.map_err(|error| self.failed(error))?;
+            let fence = self.read_fence(epoch.coordinator()).await?;
             check_fence(&fence, epoch)?;
             if fence.value.as_ref() == Some(epoch) {
                 return Ok(());
             }
-            let commit = fence.expect(Commit::new()).and_then(|commit| rows::put(commit, fence.key.clone(), epoch));
+            let commit = rows::put(fence.expect(Commit::new()), fence.key.clone(), epoch);
             match self.store.commit(commit.map_err(|error| self.failed(error))?).await {
                 Ok(_) => return Ok(()),
                 Err(CommitError::Conflict(_)) => {}
@@ -243,7 +247,7 @@ impl Preparation<'_> {
     }
 }
 
-fn check_fence(fence: &Stored<CoordinatorEpoch>, found: &CoordinatorEpoch) -> Result<(), ParticipantError> {
+fn check_fence(fence: &StoredRow<CoordinatorEpoch>, found: &CoordinatorEpoch) -> Result<(), ParticipantError> {
     match &fence.value {
         Some(known) if known.epoch() > found.epoch() => {
             Err(ParticipantError::Fenced { known: known.clone(), found: found.clone() })

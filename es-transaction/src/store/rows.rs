@@ -1,4 +1,4 @@
-//! The rows of participants in the table `es.transactions`. A name is followed by a zero byte.
+//! The rows of participants and coordinators in the table `es.transactions`. A name is followed by a zero byte.
 //!
 //! | key | value |
 //! |---|---|
@@ -6,14 +6,15 @@
 //! | `p{participant}\0{transaction}` | a prepared transaction |
 //! | `o{participant}\0{transaction}` | the outcome of a transaction, which is removed after some time |
 //! | `h{participant}\0{transaction}` | a heuristic outcome, until an operator forgets it |
+//! | `c{coordinator}\0{transaction}` | a transaction of the coordinator that has a record and has not ended |
 //!
 //! A transaction is written as the 16 bytes of its UUID, which begin with the time.
 
-use es_core::__private::Bytes;
+use es_core::__private::{Bytes, StoredRow, decode_row, encode_row};
 use es_core::aggregate::Heuristic;
 use es_core::model::{Table, TransactionId};
 use es_core::store::RowScan;
-use es_core::{Commit, EventReader, EventStore, StoreError, StreamId, Timestamp};
+use es_core::{Commit, EventStore, StoreError, StreamId, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,7 @@ pub(crate) enum Kind {
     Prepared,
     Outcome,
     Heuristic,
+    Unfinished,
 }
 
 impl Kind {
@@ -35,21 +37,22 @@ impl Kind {
             Self::Prepared => b'p',
             Self::Outcome => b'o',
             Self::Heuristic => b'h',
+            Self::Unfinished => b'c',
         }
     }
 
-    fn prefix(self, participant: &str) -> Bytes {
-        [&[self.letter()], participant.as_bytes(), &[0]].concat().into()
+    fn prefix(self, owner: &str) -> Bytes {
+        [&[self.letter()], owner.as_bytes(), &[0]].concat().into()
     }
 
-    /// Returns the key of the row of a transaction.
-    pub(crate) fn key(self, participant: &str, transaction: &TransactionId) -> Bytes {
-        [&self.prefix(participant)[..], transaction.uuid().as_bytes()].concat().into()
+    /// Returns the key of the row of a transaction at a participant or coordinator.
+    pub(crate) fn key(self, owner: &str, transaction: &TransactionId) -> Bytes {
+        [&self.prefix(owner)[..], transaction.uuid().as_bytes()].concat().into()
     }
 
     /// Returns a scan of all rows of this kind, from the oldest transaction on.
-    pub(crate) fn scan(self, participant: &str, limit: usize) -> Result<RowScan, StoreError> {
-        Ok(RowScan::new(table()?, self.prefix(participant), limit))
+    pub(crate) fn scan(self, owner: &str, limit: usize) -> Result<RowScan, StoreError> {
+        Ok(RowScan::new(table()?, self.prefix(owner), limit))
     }
 }
 
@@ -85,10 +88,11 @@ pub(crate) struct OutcomeRow {
 }
 
 /// The rows of one transaction, as they were read.
+#[derive(Debug, Clone)]
 pub(crate) struct TransactionRows {
-    pub(crate) prepared: Stored<PreparedRow>,
-    pub(crate) outcome: Stored<OutcomeRow>,
-    pub(crate) heuristic: Stored<OutcomeRow>,
+    pub(crate) prepared: StoredRow<PreparedRow>,
+    pub(crate) outcome: StoredRow<OutcomeRow>,
+    pub(crate) heuristic: StoredRow<OutcomeRow>,
 }
 
 impl TransactionRows {
@@ -97,13 +101,13 @@ impl TransactionRows {
         participant: &str,
         transaction: &TransactionId,
     ) -> Result<Self, StoreError> {
-        let mut prepared: Stored<PreparedRow> =
-            Stored::read(store, Kind::Prepared.key(participant, transaction)).await?;
+        let (table, key) = (table()?, |kind: Kind| kind.key(participant, transaction));
+        let mut prepared: StoredRow<PreparedRow> = StoredRow::read(store, &table, key(Kind::Prepared)).await?;
         if let Some(row) = prepared.value.as_mut().filter(|row| row.opening != store.opening()) {
             row.record.restarted();
         }
-        let outcome = Stored::read(store, Kind::Outcome.key(participant, transaction)).await?;
-        let heuristic = Stored::read(store, Kind::Heuristic.key(participant, transaction)).await?;
+        let outcome = StoredRow::read(store, &table, key(Kind::Outcome)).await?;
+        let heuristic = StoredRow::read(store, &table, key(Kind::Heuristic)).await?;
         Ok(Self { prepared, outcome, heuristic })
     }
 
@@ -121,8 +125,8 @@ impl TransactionRows {
     }
 
     /// Adds the condition that no row has changed since it was read to a commit.
-    pub(crate) fn expect(&self, commit: Commit) -> Result<Commit, StoreError> {
-        self.heuristic.expect(self.outcome.expect(self.prepared.expect(commit)?)?)
+    pub(crate) fn expect(&self, commit: Commit) -> Commit {
+        self.heuristic.expect(self.outcome.expect(self.prepared.expect(commit)))
     }
 }
 
@@ -130,44 +134,12 @@ pub(crate) fn table() -> Result<Table, StoreError> {
     es_core::__private::table(es_core::__private::TRANSACTIONS).map_err(|error| StoreError::io("name a table", error))
 }
 
-/// A row as it was read.
-#[derive(Debug, Clone)]
-pub(crate) struct Stored<T> {
-    pub(crate) key: Bytes,
-    bytes: Option<Bytes>,
-    pub(crate) value: Option<T>,
-}
-
-impl<T: DeserializeOwned> Stored<T> {
-    pub(crate) async fn read(store: &dyn EventReader, key: Bytes) -> Result<Self, StoreError> {
-        let bytes = store.row(&table()?, &key).await?;
-        let value = bytes.as_deref().map(|bytes| decode(&key, bytes)).transpose()?;
-        Ok(Self { key, bytes, value })
-    }
-
-    /// Adds the condition that the row is unchanged since it was read to a commit.
-    pub(crate) fn expect(&self, commit: Commit) -> Result<Commit, StoreError> {
-        Ok(commit.expect_row(table()?, self.key.clone(), self.bytes.clone()))
-    }
-}
-
 /// Decodes the value of a row.
 pub(crate) fn decode<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, StoreError> {
-    serde_json::from_slice(value).map_err(|error| {
-        let place = format!("row {} of table {}", key.escape_ascii(), es_core::__private::TRANSACTIONS);
-        StoreError::damaged(place, error.to_string())
-    })
+    decode_row(&table()?, key, value)
 }
 
 /// Adds a row to a commit.
 pub(crate) fn put<T: Serialize>(commit: Commit, key: Bytes, value: &T) -> Result<Commit, StoreError> {
-    let value = serde_json::to_vec(value).map_err(|error| StoreError::io("write a row", error))?;
-    Ok(commit.put_row(table()?, key, value))
-}
-
-/// Adds the row conditions of another commit to a commit.
-pub(crate) fn with_row_conditions(commit: Commit, other: &Commit) -> Commit {
-    other.row_conditions().iter().fold(commit, |commit, condition| {
-        commit.expect_row(condition.table.clone(), condition.key.clone(), condition.value.clone())
-    })
+    Ok(commit.put_row(table()?, key, encode_row(value)?))
 }
