@@ -121,8 +121,13 @@ fn config(certificates: &Path, key: &Path, authorities: Option<&Path>) -> Result
 
 /// Reads the certificates of authorities from a file in PEM.
 pub(crate) fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
+    roots_of(path, chain(path)?)
+}
+
+/// Returns the roots of certificates that were read from a file.
+pub(crate) fn roots_of(path: &Path, chain: Vec<CertificateDer<'static>>) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    for certificate in chain(path)? {
+    for certificate in chain {
         roots.add(certificate).map_err(|source| TlsError::Invalid { path: path.to_owned(), source })?;
     }
     Ok(roots)

@@ -8,11 +8,11 @@ use std::time::Duration;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{PrivateKeyDer, pem};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
 use ureq::Agent;
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
-use crate::tls::{TlsError, chain, not_read, roots};
+use crate::tls::{TlsError, chain, not_read, roots_of};
 
 /// The number of idle connections to a participant that are kept for later calls.
 const MAX_IDLE_CONNECTIONS: usize = 16;
@@ -219,40 +219,57 @@ pub(super) struct Sender {
 }
 
 fn tls(authorities: &Path, identity: Option<&Identity>) -> Result<TlsConfig, TlsError> {
-    check(authorities, identity)?;
-    let certificates = |path: &Path| -> Result<Vec<Certificate<'static>>, TlsError> {
-        Ok(chain(path)?.iter().map(|der| Certificate::from_der(der).to_owned()).collect())
+    let trusted = chain(authorities)?;
+    let identity = identity.map(ReadIdentity::read).transpose()?;
+    check(authorities, trusted.clone(), identity.as_ref())?;
+    let certificates = |chain: &[CertificateDer<'static>]| -> Vec<Certificate<'static>> {
+        chain.iter().map(|der| Certificate::from_der(der).to_owned()).collect()
     };
     let mut config = TlsConfig::builder()
-        .root_certs(RootCerts::new_with_certs(&certificates(authorities)?))
+        .root_certs(RootCerts::new_with_certs(&certificates(&trusted)))
         .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()));
-    if let Some(Identity { certificates: path, key }) = identity {
-        let private_key = PrivateKey::from_pem(&read(key)?);
-        let private_key = private_key.map_err(|_| not_a_key(key, pem::Error::NoItemsFound))?;
-        config = config.client_cert(Some(ClientCert::new_with_certs(&certificates(path)?, private_key)));
+    if let Some(ReadIdentity { files, chain, key }) = identity {
+        let private_key = PrivateKey::from_pem(&key);
+        let private_key = private_key.map_err(|_| not_a_key(&files.key, pem::Error::NoItemsFound))?;
+        config = config.client_cert(Some(ClientCert::new_with_certs(&certificates(&chain), private_key)));
     }
     Ok(config.build())
 }
 
-/// Checks the certificates and the key: ureq reads them at the first connection only, and panics if they do not belong
+/// An identity as it was read from its files. What is checked is what is used, also if the files change meanwhile.
+struct ReadIdentity<'a> {
+    files: &'a Identity,
+    chain: Vec<CertificateDer<'static>>,
+    /// The private key in PEM.
+    key: Vec<u8>,
+}
+
+impl<'a> ReadIdentity<'a> {
+    fn read(files: &'a Identity) -> Result<Self, TlsError> {
+        let key = std::fs::read(&files.key).map_err(|source| not_a_key(&files.key, pem::Error::Io(source)))?;
+        Ok(Self { files, chain: chain(&files.certificates)?, key })
+    }
+}
+
+/// Checks the certificates and the key: ureq uses them at the first connection only, and panics if they do not belong
 /// together.
-fn check(authorities: &Path, identity: Option<&Identity>) -> Result<(), TlsError> {
+fn check(
+    authorities: &Path,
+    trusted: Vec<CertificateDer<'static>>,
+    identity: Option<&ReadIdentity<'_>>,
+) -> Result<(), TlsError> {
     let invalid = |path: &Path| {
         let path = path.to_owned();
         move |source| TlsError::Invalid { path, source }
     };
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let builder = builder.with_safe_default_protocol_versions().map_err(invalid(authorities))?;
-    let builder = builder.with_root_certificates(roots(authorities)?);
-    if let Some(Identity { certificates, key }) = identity {
-        let private_key = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|source| not_a_key(key, source))?;
-        builder.with_client_auth_cert(chain(certificates)?, private_key).map_err(invalid(certificates))?;
+    let builder = builder.with_root_certificates(roots_of(authorities, trusted)?);
+    if let Some(ReadIdentity { files, chain, key }) = identity {
+        let private_key = PrivateKeyDer::from_pem_slice(key).map_err(|source| not_a_key(&files.key, source))?;
+        builder.with_client_auth_cert(chain.clone(), private_key).map_err(invalid(&files.certificates))?;
     }
     Ok(())
-}
-
-fn read(key: &Path) -> Result<Vec<u8>, TlsError> {
-    std::fs::read(key).map_err(|source| not_a_key(key, pem::Error::Io(source)))
 }
 
 fn not_a_key(path: &Path, source: pem::Error) -> TlsError {
