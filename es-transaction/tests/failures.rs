@@ -53,16 +53,6 @@ async fn cents((a, b): (&Bank, &Bank)) -> (u64, u64) {
     (a.cents(1).await, b.cents(2).await)
 }
 
-async fn wait_until(condition: impl AsyncFn() -> bool) {
-    for _ in 0..1_000 {
-        if condition().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("the condition does not hold after 5 s");
-}
-
 /// Crashes a coordinator at a place of a transfer.
 async fn crash(coordinator: Coordinator, banks: (&Bank, &Bank), is_place: fn(HookPlace<'_>) -> bool) -> TransactionId {
     let hook = move |point: HookPoint<'_>| match is_place(point.place) {

@@ -54,13 +54,8 @@ async fn banks() -> (Bank, Bank, RunningCoordinator) {
 }
 
 async fn cents(a: &Bank, b: &Bank) -> (u64, u64) {
-    for _ in 0..500 {
-        if !a.is_locked(1).await && !b.is_locked(2).await {
-            return (a.cents(1).await, b.cents(2).await);
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("an account is still locked");
+    wait_until(async || !a.is_locked(1).await && !b.is_locked(2).await).await;
+    (a.cents(1).await, b.cents(2).await)
 }
 
 #[tokio::test]

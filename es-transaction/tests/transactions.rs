@@ -39,13 +39,7 @@ async fn transfer(
 }
 
 async fn settle(a: &Bank, b: &Bank) {
-    for _ in 0..500 {
-        if !a.is_locked(1).await && !b.is_locked(2).await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("an account is still locked");
+    wait_until(async || !a.is_locked(1).await && !b.is_locked(2).await).await;
 }
 
 async fn types(bank: &Bank, id: u64) -> Vec<String> {

@@ -110,6 +110,17 @@ impl Bank {
     }
 }
 
+/// Waits until a condition holds.
+pub(crate) async fn wait_until(condition: impl AsyncFn() -> bool) {
+    for _ in 0..1_000 {
+        if condition().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("the condition does not hold after 5 s");
+}
+
 pub(crate) fn deposit(id: u64, cents: u64) -> CommandList {
     CommandList::new().command("deposit", id, &Deposit { cents }).unwrap()
 }
