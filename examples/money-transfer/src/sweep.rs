@@ -111,13 +111,13 @@ impl Sweep {
             let crash = Crash { machine, step };
             let run = self.run(strength, &transfer, Some(crash)).await?;
             if run.place.is_none() {
-                break;
+                return Ok(report);
             }
             report.count(&run, &transfer);
             if self.prints {
                 println!("{}", describe(strength, crash, &transfer, &run));
             }
         }
-        Ok(report)
+        Err(format!("{}: expected at most {MAX_STEPS} steps of a machine, found more", strength.name()).into())
     }
 }
