@@ -219,7 +219,9 @@ pub enum ParticipantError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The participant cannot read its state. It is left alone and reported: nothing is concluded from it.
-    #[error("participant {participant:?} cannot read its state: {detail}; repair it, then it is asked again")]
+    #[error(
+        "participant {participant:?} cannot read its state: {detail}; repair it; the coordinator then repeats the call"
+    )]
     Unreadable {
         /// The name of the participant.
         participant: String,

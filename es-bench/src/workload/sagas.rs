@@ -1,6 +1,7 @@
 //! Sagas: the time of a step, sagas per second, and, of this project only, a local step beside an append, and the start
 //! of a coordinator with many waiting sagas.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use es_core::{Commit, EventStore, StreamId};
 use es_rocksdb::RocksDbStore;
-use es_saga::SagaAdmin;
+use es_saga::{RunningSagas, SagaAdmin};
 
 use super::Workload;
 use crate::bench::Bench;
@@ -99,44 +100,67 @@ async fn run_sagas(
     Ok((count, started.elapsed()))
 }
 
-/// Measures the time of a local step, and of an append of the same event. The time of a step is that by which a saga
-/// with more steps takes longer: the creation of a saga and the read of its output are no part of a step.
+/// Measures the time of a local step, and of an append of the same event.
 async fn local_steps(bench: &mut Bench) -> Result<(), Failure> {
     let (dir, time) = (bench.dir()?, bench.plan.seconds);
     let store = open(&dir.path().join("store")).await?;
-    appends(&*store, "warm", time.div_f64(5.0)).await?;
-    let append = appends(&*store, "append", time).await?;
     let running = sagas::start(&store).await?;
+    // A task of the runtime, as the coordinator and the handlers of a service are: it is woken otherwise than the
+    // thread that waits for the benchmark.
+    let measured = tokio::spawn(async move {
+        let times = appends_and_steps(&store, &running, time).await?;
+        sagas::stop(running).await?;
+        close(&*store).await?;
+        Ok(times)
+    });
+    let [append, step] = measured.await.map_err(|error| Failure::caused_by("measure local steps", &error))??;
+    bench.report.add(SAGAS, APPEND, ES_ROCKSDB, Unit::Microseconds, append);
+    bench.report.add(SAGAS, LOCAL, ES_ROCKSDB, Unit::Microseconds, step);
+    Ok(())
+}
+
+/// Returns the times of an append and of a local step, in microseconds. The time of a step is that by which a saga with
+/// more steps takes longer: the creation of a saga and the read of its output are no part of a step. Appends and sagas
+/// alternate, because the speed of a disk varies.
+async fn appends_and_steps(
+    store: &Arc<dyn EventStore>,
+    running: &RunningSagas,
+    time: Duration,
+) -> Result<[f64; 2], Failure> {
     let both = [sagas::local(SagaSteps::Two)?, sagas::local(SagaSteps::Hundred)?];
-    let (started, mut count) = (Instant::now(), 0_u32);
+    let more_steps = SagaSteps::Hundred.count() - SagaSteps::Two.count();
+    let [mut warm_up, mut appending] = [Duration::ZERO; 2];
     let mut totals = [Duration::ZERO; 2];
-    while started.elapsed() < time || count == 0 {
+    appends(&**store, 0..more_steps, &mut warm_up).await?;
+    let (started, mut count) = (Instant::now(), 0_u32);
+    while started.elapsed() < time * 2 || count == 0 {
+        let first = (count + 1) * more_steps;
+        appends(&**store, first..first + more_steps, &mut appending).await?;
         for (saga, total) in both.iter().zip(&mut totals) {
             let began = Instant::now();
-            sagas::execute(&running, saga, &count.to_string()).await?;
+            sagas::execute(running, saga, &count.to_string()).await?;
             *total += began.elapsed();
         }
         count += 1;
     }
-    sagas::stop(running).await?;
-    let [short, long] = totals.map(|total| total.as_secs_f64() * 1e6 / f64::from(count));
-    let step = (long - short) / f64::from(SagaSteps::Hundred.count() - SagaSteps::Two.count());
-    bench.report.add(SAGAS, APPEND, ES_ROCKSDB, Unit::Microseconds, append);
-    bench.report.add(SAGAS, LOCAL, ES_ROCKSDB, Unit::Microseconds, step);
-    close(&*store).await
+    let [append, short, long] = [appending, totals[0], totals[1]].map(|total| total.as_secs_f64() * 1e6);
+    let operations = f64::from(count * more_steps);
+    Ok([append / operations, (long - short) / operations])
 }
 
-/// Returns the time of a durable append of one event to a new stream, in microseconds.
-async fn appends(store: &dyn EventStore, category: &str, time: Duration) -> Result<f64, Failure> {
-    let (started, mut count) = (Instant::now(), 0_u32);
-    while started.elapsed() < time || count == 0 {
-        let stream = StreamId::of(category, count);
+/// Appends one event durably to each of new streams, and adds the time. The streams have names without an order, as the
+/// streams of the steps do: neighbouring keys are cheaper.
+async fn appends(store: &dyn EventStore, numbers: Range<u32>, total: &mut Duration) -> Result<(), Failure> {
+    let began = Instant::now();
+    for number in numbers {
+        let name = u128::from(number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        let stream = StreamId::of("append", format!("{name:032x}"));
         let stream = stream.map_err(|error| Failure::caused_by("create a stream id", &error))?;
         let committed = store.commit(Commit::new().append(stream, sagas::noted()?)).await;
         committed.map_err(|error| Failure::caused_by("append", &error))?;
-        count += 1;
     }
-    Ok(started.elapsed().as_secs_f64() * 1e6 / f64::from(count))
+    *total += began.elapsed();
+    Ok(())
 }
 
 /// Measures the start of a coordinator with many waiting sagas, and the memory that it adds.

@@ -25,7 +25,7 @@ const TRANSACTIONS: &str = "transactions";
 /// The transfers that run at the same time, each between accounts of its own.
 const WRITERS: u64 = 16;
 /// The amount of a transfer.
-const CENTS: u64 = 1;
+const CENTS: i64 = 1;
 
 /// An account of the bank. Its balance may be negative, so that no transfer is rejected.
 #[derive(Debug, Clone, Aggregate)]
@@ -195,37 +195,36 @@ impl TransferSetup {
     /// Transfers money between the accounts of a writer.
     async fn transfer(&self, case: TransferCase, writer: u64) -> Result<(), Failure> {
         let Self { first, second, transactions, .. } = self;
-        let cents = i64::try_from(CENTS).unwrap_or(1);
         let (from, to) = (writer, WRITERS + writer);
         let protocol = match case {
             TransferCase::ThreePhase => Protocol::ThreePhase,
             _ => Protocol::TwoPhase,
         };
-        let run = transactions.begin().protocol(protocol);
+        let begin = || transactions.begin().protocol(protocol);
         match case {
             TransferCase::UnitOfWork => {
-                let unit = UnitOfWork::new(&first.store).execute(&first.accounts, from, Move { cents: -cents });
-                let done = unit.execute(&first.accounts, to, Move { cents }).await;
+                let unit = UnitOfWork::new(&first.store).execute(&first.accounts, from, Move { cents: -CENTS });
+                let done = unit.execute(&first.accounts, to, Move { cents: CENTS }).await;
                 done.map(drop).map_err(failed("execute a unit of work"))
             }
             TransferCase::OneCommit => {
-                let done = run.run(async |tx| {
-                    tx.enlist(&first.accounts, from, Move { cents: -cents }).await?;
-                    tx.enlist(&first.accounts, to, Move { cents }).await
+                let done = begin().run(async |tx| {
+                    tx.enlist(&first.accounts, from, Move { cents: -CENTS }).await?;
+                    tx.enlist(&first.accounts, to, Move { cents: CENTS }).await
                 });
                 done.await.map(drop).map_err(failed("run a transaction"))
             }
             TransferCase::OwnAndParticipant => {
-                let request = request(to, cents)?;
-                let done = run.run(async |tx| {
-                    tx.enlist(&first.accounts, from, Move { cents: -cents }).await.map_err(failed("enlist"))?;
+                let request = request(to, CENTS)?;
+                let done = begin().run(async |tx| {
+                    tx.enlist(&first.accounts, from, Move { cents: -CENTS }).await.map_err(failed("enlist"))?;
                     tx.enlist_participant(&second.participant, &request).map_err(failed("enlist"))
                 });
                 done.await.map(drop).map_err(|error| Failure::new("run a transaction", error))
             }
             TransferCase::TwoPhase | TransferCase::ThreePhase => {
-                let (withdraw, deposit) = (request(from, -cents)?, request(to, cents)?);
-                let done = run.run(async |tx| {
+                let (withdraw, deposit) = (request(from, -CENTS)?, request(to, CENTS)?);
+                let done = begin().run(async |tx| {
                     tx.enlist_participant(&first.participant, &withdraw)?;
                     tx.enlist_participant(&second.participant, &deposit)
                 });

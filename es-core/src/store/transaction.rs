@@ -9,8 +9,8 @@
 //! ```
 //!
 //! A store enforces the lock in its decision on each commit, whatever writes the commit: see
-//! [`FailedCheck::Locked`](crate::store::FailedCheck). What could cause the decided events to be refused is checked when
-//! they are prepared: conditions, unique keys, limits, event ids, and inline projections.
+//! [`FailedCheck::Locked`](crate::store::FailedCheck). What could cause the decided events to be refused is checked
+//! when they are prepared: conditions, unique keys, limits, event ids, and inline projections.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -58,7 +58,7 @@ pub(super) struct Driver {
     requests: BTreeMap<String, Value>,
     batch: Option<CommandBatch>,
     caller: Option<oneshot::Sender<Report>>,
-    /// What an operator has found out.
+    /// The inputs of operators.
     operator: mpsc::Receiver<OperatorInput>,
     calls: JoinSet<(usize, Call, Answer)>,
     in_flight: BTreeSet<(usize, Call)>,
@@ -334,7 +334,7 @@ impl Driver {
             }
         }
         if let Some(caller) = self.caller.take() {
-            // The caller may be gone.
+            // The caller may have dropped its receiver.
             let _ = caller.send(report);
         }
     }

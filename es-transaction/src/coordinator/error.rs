@@ -98,7 +98,7 @@ pub enum EnlistError {
 #[derive(Debug, thiserror::Error)]
 pub enum OperateTransactionError {
     /// The coordinator has no unfinished transaction with this id.
-    #[error("transaction {transaction} is not unfinished at this coordinator")]
+    #[error("this coordinator has no unfinished transaction {transaction}")]
     NotUnfinished {
         /// The transaction.
         transaction: TransactionId,

@@ -74,7 +74,10 @@ async fn search(shared: &Arc<Shared>) -> bool {
             // Nothing is concluded from a participant that cannot be read.
             Err(error) => {
                 is_complete = false;
-                tracing::warn!(participant = %name, error = %ErrorChain(&error), "a participant was left alone");
+                tracing::warn!(
+                    participant = %name, error = %ErrorChain(&error),
+                    "a participant could not be asked for its transactions in doubt"
+                );
             }
         }
     }
@@ -137,7 +140,7 @@ async fn recover(shared: &Arc<Shared>, transaction: &TransactionId, in_doubt: Ve
     let (state, acts) = match CoordinatorState::recover(&records, in_doubt.clone()) {
         Ok(recovered) => recovered,
         Err(error) => {
-            // It is left alone, and stays in the list.
+            // It is not changed, and stays in the list.
             tracing::error!(%transaction, %error, "the records of a transaction contradict each other");
             return Ok(());
         }
@@ -231,7 +234,10 @@ async fn abort_unrecorded(
     for name in in_doubt.iter().filter(|name| !recorded.contains(name.as_str())) {
         let Some(Registered { participant, .. }) = shared.participants.get(name.as_str()) else { continue };
         if let Err(error) = within(name, shared.times.call, participant.abort(transaction, None)).await {
-            tracing::warn!(%transaction, participant = %name, error = %ErrorChain(&error), "not aborted");
+            tracing::warn!(
+                %transaction, participant = %name, error = %ErrorChain(&error),
+                "a participant that the records do not name has not aborted the transaction"
+            );
         }
     }
 }

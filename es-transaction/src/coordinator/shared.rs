@@ -32,7 +32,7 @@ struct ActiveTransactions {
     ended: Option<BTreeSet<TransactionId>>,
 }
 
-/// What an operator has found out, or decides.
+/// The input of an operator.
 #[derive(Debug, Clone)]
 pub(super) enum OperatorInput {
     /// The operator answers for a participant.

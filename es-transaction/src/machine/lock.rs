@@ -14,7 +14,7 @@ pub enum LockAnswer {
 /// Returns what a transaction does that needs a lock of another transaction.
 ///
 /// An older transaction waits for a younger one, and a younger one dies (Rosenkrantz, Stearns, Lewis 1978). Waits lead
-/// from older to younger transactions only, so they form no circle, also across participants that know nothing of each
+/// from older to younger transactions only, so they form no cycle, also across participants that know nothing of each
 /// other. A repeated call of the same transaction waits for the first one.
 #[must_use]
 pub fn on_locked(asking: &TransactionId, holder: &TransactionId) -> LockAnswer {

@@ -56,7 +56,7 @@ impl StateReport {
         matches!(self.state(), Some(ParticipantState::Prepared | ParticipantState::PreCommitted))
     }
 
-    /// Returns whether the participant is in doubt and was never down: then it has heard of every decision.
+    /// Returns whether the participant is in doubt and was never down: then it has received every sent decision.
     fn is_continuous(&self) -> bool {
         self.is_in_doubt() && matches!(self, Self::Reached { has_restarted: false, .. })
     }

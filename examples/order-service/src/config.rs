@@ -343,11 +343,10 @@ impl Settings {
 
     /// Returns the routes of the participant in transactions, or `None` without coordinators.
     pub(crate) fn participant_routes(
-        &self,
+        coordinators: Vec<(String, String)>,
         participant: StoreParticipant,
         tokens: Option<Tokens>,
     ) -> Result<Option<Router>, ConfigError> {
-        let coordinators = self.coordinators()?;
         let Some(tokens) = tokens.filter(|_| !coordinators.is_empty()) else { return Ok(None) };
         let router = ParticipantRouter::new(Arc::new(participant)).tokens(tokens);
         let router = coordinators.into_iter().fold(router, |router, (name, client)| router.coordinator(name, client));
@@ -425,7 +424,7 @@ pub enum ConfigError {
     #[error("coordinators")]
     CoordinatorName(#[from] ParseTransactionIdError),
     /// Coordinators are clients, which have tokens.
-    #[error("coordinators: each is a client of the service; give --tokens FILE")]
+    #[error("coordinators need tokens, because each is a client of the service; give --tokens FILE")]
     CoordinatorsWithoutTokens,
     /// The routes for coordinators cannot be served.
     #[error(transparent)]

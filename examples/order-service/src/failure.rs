@@ -60,7 +60,7 @@ pub enum Failure {
     #[error(transparent)]
     TransactionId(#[from] ParseTransactionIdError),
     /// The transaction is not in doubt here, or has no outcome to forget.
-    #[error("transaction {0} is not in doubt here, and has no outcome without its coordinator")]
+    #[error("transaction {0} is not in doubt here, and was not decided here without its coordinator")]
     NoTransaction(TransactionId),
     /// The store of a participant failed.
     #[error("{0}")]

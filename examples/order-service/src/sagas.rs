@@ -187,10 +187,19 @@ pub async fn act(admin: &SagaAdmin, id: &SagaId, action: &SagaAction, by: &str) 
 /// # Errors
 /// [`Failure::IncompleteAction`] if the reason is missing.
 pub(crate) fn operator_note(reason: &str, by: &str) -> Result<OperatorNote, Failure> {
+    require_reason(reason)?;
+    Ok(OperatorNote::new(by, reason))
+}
+
+/// Checks that the action of an operator has a reason.
+///
+/// # Errors
+/// [`Failure::IncompleteAction`] if the reason is missing.
+pub(crate) fn require_reason(reason: &str) -> Result<(), Failure> {
     if reason.trim().is_empty() {
         return Err(Failure::IncompleteAction { detail: "expected a reason, found none" });
     }
-    Ok(OperatorNote::new(by, reason))
+    Ok(())
 }
 
 /// Lists the unfinished sagas, at most `limit`.

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use crate::domain::Product;
 use crate::domain::product::{Receive, Withdraw};
 use crate::failure::Failure;
+use crate::sagas::require_reason;
 use crate::shop::Shop;
 
 /// The name of the participant.
@@ -97,9 +98,7 @@ pub async fn act(
     action: &TransactionAction,
     by: &str,
 ) -> Result<TransactionSummary, Failure> {
-    if action.reason.trim().is_empty() {
-        return Err(Failure::IncompleteAction { detail: "expected a reason, found none" });
-    }
+    require_reason(&action.reason)?;
     let note = Note { by: Some(by.to_owned()), reason: Some(action.reason.clone()) };
     match action.verb {
         TransactionActionName::Commit => resolve(participant, id, Outcome::Committed, &note).await?,

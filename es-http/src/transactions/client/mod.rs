@@ -149,14 +149,15 @@ impl<Request, Prepared> HttpParticipant<Request, Prepared> {
                 Err(AttemptError::Unanswered(failure)) => failure,
             };
             let pause = pauses.next().filter(|pause| failure.is_transient() && Instant::now() + *pause < deadline);
-            // The last failure says more than that the time has elapsed.
+            // The last failure is more useful than a timeout error.
             let Some(pause) = pause else { return Err(self.unavailable(failure)) };
             tracing::debug!(participant = self.name, %request, %failure, "repeats a call");
             sleep(pause).await;
         }
     }
 
-    /// Sends a request on a thread for blocking work. The thread ends at the deadline, also if the caller has left.
+    /// Sends a request on a thread for blocking work. The thread ends at the deadline, even if the caller has dropped
+    /// the call.
     async fn attempt(&self, request: &CallRequest, deadline: Instant) -> Result<Reply, CallFailure> {
         let permit = Arc::clone(&self.attempts).acquire_owned().await.ok();
         let sender = self.sender.current().await;

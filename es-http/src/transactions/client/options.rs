@@ -154,7 +154,7 @@ impl HttpParticipantOptions {
         self
     }
 
-    /// Permits `http://` to another machine. Everyone on the way can read the token and use it.
+    /// Permits `http://` to another machine. Everyone on the network path can read the token and use it.
     #[must_use]
     pub fn allow_clear_text(mut self) -> Self {
         self.allows_clear_text = true;

@@ -49,7 +49,7 @@ pub(super) async fn run(data: Option<PathBuf>, args: &ServeArgs, matches: &ArgMa
     let (options, tokens) = (settings.serve_options()?, settings.tokens()?);
     let participant_tokens = tokens.clone();
     let (edge, metrics) = (settings.edge(tokens.clone())?, Metrics::install().map_err(ConfigError::from)?);
-    settings.coordinators()?;
+    let coordinators = settings.coordinators()?;
     warn_if_open(&settings);
     // ORDER: bind the addresses first, so that no store is created if one is in use.
     let listener = bind(&settings).await?;
@@ -69,7 +69,8 @@ pub(super) async fn run(data: Option<PathBuf>, args: &ServeArgs, matches: &ArgMa
         Some(fulfilment) => Api::fulfilling(shop, projections, fulfilment.saga().clone()),
         None => Api::new(shop, projections),
     };
-    let participant = settings.participant_routes(transactions::participant(api.shop()), participant_tokens)?;
+    let participant = transactions::participant(api.shop());
+    let participant = Settings::participant_routes(coordinators, participant, participant_tokens)?;
     let front = Front { edge, health, metrics: metrics.clone(), participant };
     let operations = Operations::new(Arc::clone(&store))
         .projections(service.projections().cloned())

@@ -35,7 +35,7 @@ pub(crate) enum TransactionCommand {
         #[command(flatten)]
         note: NoteArgs,
     },
-    /// Remove an outcome without the coordinator from the list, after its damage is repaired or accepted
+    /// Forget an outcome that was decided without the coordinator, after its damage is repaired or accepted
     Forget(ForgetArgs),
 }
 
