@@ -236,3 +236,19 @@ async fn a_shutdown_refuses_a_transaction_that_has_prepared_nothing() {
     assert!(matches!(result, Err(TransactionError::Stopped)), "{result:?}");
     assert_eq!(is_locked((&a, &b)).await, (false, false));
 }
+
+/// The reason of an abort names the participant that did not vote.
+#[tokio::test]
+async fn a_participant_that_does_not_vote_is_named() {
+    let (a, b) = banks().await;
+    let hook = |point: HookPoint<'_>| match point.place {
+        HookPlace::BeforeCall { participant: "b", call: Call::Prepare } => HookAction::Lose,
+        _ => HookAction::Continue,
+    };
+    let running = coordinator(&memory(), &[&a, &b]).test_hook(hook).start().await.unwrap();
+    let (_, result) = transfer(&running, (&a, &b)).await;
+    let Err(TransactionError::Aborted { reason, .. }) = result else { panic!("expected an abort, found {result:?}") };
+    assert_eq!(reason, "participant \"b\" did not vote in time");
+    wait_until(async || is_locked((&a, &b)).await == (false, false)).await;
+    assert_eq!(cents((&a, &b)).await, (100, 5));
+}

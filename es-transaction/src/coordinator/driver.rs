@@ -32,7 +32,7 @@ use crate::participant::{Outcome, Prepare};
 #[derive(Debug)]
 pub(super) struct Report {
     pub(super) outcome: Outcome,
-    pub(super) reason: Option<AbortReason>,
+    pub(super) reason: Option<String>,
     /// Whether only the coordinator's own store has changed, in one commit.
     pub(super) is_one_commit: bool,
 }
@@ -315,6 +315,7 @@ impl Driver {
 
     /// Tells the caller the outcome. If no participant is prepared, the changes of the own store are committed now.
     async fn report(&mut self, outcome: Outcome, reason: Option<AbortReason>) {
+        let reason = reason.map(|reason| self.text_of(reason));
         let mut report = Report { outcome, reason, is_one_commit: false };
         if let Some(batch) = self.batch.take().filter(|_| outcome == Outcome::Committed) {
             report.is_one_commit = true;
@@ -323,7 +324,7 @@ impl Driver {
                 Err(error) => match self.refused(error) {
                     Written::Refused(reason) => {
                         report.outcome = Outcome::Aborted;
-                        report.reason = Some(AbortReason::Own { reason });
+                        report.reason = Some(reason);
                     }
                     // No participant is prepared, so that nobody presumes an outcome.
                     Written::Durable | Written::Interrupted | Written::StoreFailed => {
@@ -336,6 +337,23 @@ impl Driver {
         if let Some(caller) = self.caller.take() {
             // The caller may have dropped its receiver.
             let _ = caller.send(report);
+        }
+    }
+
+    /// Returns why the transaction aborted, with the name of the participant that is the cause.
+    fn text_of(&self, reason: AbortReason) -> String {
+        let name = |participant| self.state.participants().nth(participant).unwrap_or_default();
+        match reason {
+            AbortReason::Refused { reason, .. } | AbortReason::Own { reason } => reason,
+            AbortReason::Unavailable { participant } => {
+                format!("participant {:?} did not vote in time", name(participant))
+            }
+            AbortReason::GivenUp => "the caller no longer waits".to_owned(),
+            AbortReason::Terminated { participant: Some(participant) } => {
+                format!("participant {:?} had aborted", name(participant))
+            }
+            AbortReason::Terminated { participant: None } => "no participant was ready to commit".to_owned(),
+            AbortReason::Restarted => "the coordinator restarted before it had decided".to_owned(),
         }
     }
 

@@ -17,7 +17,7 @@ use crate::coordinator::driver::{Report, Voting};
 use crate::coordinator::error::{EnlistError, TransactionError};
 use crate::coordinator::shared::{RunState, Shared};
 use crate::coordinator::{Transactions, tasks};
-use crate::machine::{AbortReason, CoordinatorState, TransactionPlan};
+use crate::machine::{CoordinatorState, TransactionPlan};
 use crate::participant::{Outcome, Participant, Prepare, Protocol};
 
 /// How strongly a transaction was protected.
@@ -147,7 +147,7 @@ impl TransactionBuilder {
             }
             Some(Report { outcome: Outcome::Aborted, reason, .. }) => {
                 shared.metrics.aborted.increment(1);
-                let reason = reason.map_or_else(|| "no reason is known".to_owned(), |reason| reason.to_string());
+                let reason = reason.unwrap_or_else(|| "no reason is known".to_owned());
                 Err(TransactionError::Aborted { transaction, reason })
             }
             None => {
@@ -252,18 +252,6 @@ impl Tx {
                 vacant.insert(encoded);
                 Ok(())
             }
-        }
-    }
-}
-
-impl fmt::Display for AbortReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused { reason, .. } | Self::Own { reason } => f.write_str(reason),
-            Self::Unavailable { .. } => f.write_str("a participant did not vote in time"),
-            Self::GivenUp => f.write_str("the caller no longer waits"),
-            Self::Terminated { .. } => f.write_str("a participant had aborted"),
-            Self::Restarted => f.write_str("the coordinator restarted before it had decided"),
         }
     }
 }

@@ -35,7 +35,7 @@ fn products(service: &Service) -> Products {
     HttpParticipant::new("order-service", &format!("{}/participant", service.address), options).expect("a valid URL")
 }
 
-/// Starts a coordinator of another program, with its products and a second participant that shares their service.
+/// Starts a coordinator in this process, whose only participant is the service.
 async fn coordinator(
     service: &Service,
     head: &Arc<dyn EventStore>,
@@ -46,7 +46,7 @@ async fn coordinator(
     coordinator.start().await.expect("the coordinator starts")
 }
 
-/// Withdraws items together with a change of the coordinator's own store, of which this test needs none.
+/// Withdraws items in a transaction of the service alone.
 async fn withdraw(running: &RunningCoordinator, products: &Products, items: u32) -> Result<(), String> {
     let list = CommandList::new().command("withdraw", "P-1", &json!({ "quantity": items })).expect("JSON");
     let done = running.begin().run(async |tx| tx.enlist_participant(products, &list)).await;
