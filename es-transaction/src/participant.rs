@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 ///
 /// A participant that has voted [`Vote::Prepared`] can commit and can abort, whatever happens, also after a crash. It
 /// waits for the outcome, unless it declares a heuristic outcome, which is reported if it contradicts the decision.
-/// Calls are repeated until they succeed, so each must return the same result when it is repeated. The semantics are those of X/Open XA, with presumed abort (Mohan, Lindsay 1983).
+/// Calls are repeated until they succeed, so each must return the same result when it is repeated. The semantics are
+/// those of X/Open XA, with presumed abort (Mohan, Lindsay 1983).
 pub trait Participant: Send + Sync + 'static {
     /// What the participant is asked to do, for example a command.
     type Request: Serialize + DeserializeOwned + Send + Sync + 'static;

@@ -52,9 +52,9 @@ impl CommandBatch {
     }
 
     /// Adds a command, and decides on it after the commands that the batch already contains. Nothing is written. The
-    /// command is decided again when the batch is committed or prepared, and so are the earlier commands of the batch at
-    /// each `add`, on cached aggregates if they have a cache. If it decides on no events, its aggregate is
-    /// neither written nor locked while the batch is prepared: another commit may change it before the outcome.
+    /// command is decided again when the batch is committed or prepared, and so are the earlier commands of the batch
+    /// at each `add`. If it decides on no events, its aggregate is neither written nor locked while the batch is
+    /// prepared: another commit may change it before the outcome.
     ///
     /// # Errors
     /// The batch does not change if this fails.
