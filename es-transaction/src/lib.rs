@@ -163,8 +163,9 @@
 //! transaction, and [`Loaded::locked_by`](es_core::aggregate::Loaded::locked_by) names the transaction.
 //!
 //! Of two transactions that want the same aggregate, the older one waits until its vote is due, and the younger one
-//! aborts at once (wait-die), so that transactions cannot wait for each other. Both protocols need an aggregate whose
-//! level has [one order](es_core::model::OneOrder): a lock on one node cannot keep another node from writing.
+//! aborts after [`StoreParticipant::YOUNGER_WAIT`] (wait-die), so that transactions cannot wait for each other for
+//! longer. A decided transaction usually ends within this time. Both protocols need an aggregate whose level has
+//! [one order](es_core::model::OneOrder): a lock on one node cannot keep another node from writing.
 //!
 //! # Recovery
 //!

@@ -225,7 +225,7 @@ async fn a_prepared_aggregate_is_locked_for_everybody() {
     assert_eq!(waiting.await.unwrap().state.cents, 36, "the command waits for the end of the transaction");
 }
 
-/// Two transactions lock the same accounts in opposite order. The younger one aborts at once, or both are decided one
+/// Two transactions lock the same accounts in opposite order. The younger one aborts soon, or both are decided one
 /// after the other. None hangs.
 #[tokio::test]
 async fn transactions_in_opposite_order_do_not_deadlock() {
@@ -253,6 +253,23 @@ async fn transactions_in_opposite_order_do_not_deadlock() {
     settle(&b, &a).await;
     let sum = a.cents(1).await + a.cents(2).await + b.cents(1).await + b.cents(2).await;
     assert_eq!(sum, 210);
+}
+
+/// A caller is told the outcome before the participants have committed. Its next transaction waits for the locks of the
+/// first one.
+#[tokio::test]
+async fn a_caller_runs_one_transaction_after_the_other() {
+    let (a, b) = banks().await;
+    let hook = |point: HookPoint<'_>| match point.place {
+        HookPlace::BeforeCall { call: Call::Commit, .. } => HookAction::Delay(Duration::from_millis(20)),
+        _ => HookAction::Continue,
+    };
+    let running = coordinator(&a.store, &[&a, &b]).test_hook(hook).start().await.unwrap();
+    for protocol in [Protocol::TwoPhase, Protocol::ThreePhase].repeat(3) {
+        transfer(&running, (&a, &b), 10, protocol).await.unwrap();
+    }
+    settle(&a, &b).await;
+    assert_eq!((a.cents(1).await, b.cents(2).await), (40, 65));
 }
 
 async fn locks_both(

@@ -7,7 +7,7 @@ use es_core::model::TransactionId;
 pub enum LockAnswer {
     /// It waits until the lock is released.
     Wait,
-    /// It does not wait. The participant votes no, and the caller may begin a new transaction.
+    /// It does not wait until the vote is due. The participant votes no, and the caller may begin a new transaction.
     Die,
 }
 
@@ -15,7 +15,8 @@ pub enum LockAnswer {
 ///
 /// An older transaction waits for a younger one, and a younger one dies (Rosenkrantz, Stearns, Lewis 1978). Waits lead
 /// from older to younger transactions only, so they form no cycle, also across participants that know nothing of each
-/// other. A repeated call of the same transaction waits for the first one.
+/// other. A participant may let the younger one wait for a short time first: a cycle then ends after that time. A
+/// repeated call of the same transaction waits for the first one.
 #[must_use]
 pub fn on_locked(asking: &TransactionId, holder: &TransactionId) -> LockAnswer {
     if asking <= holder { LockAnswer::Wait } else { LockAnswer::Die }

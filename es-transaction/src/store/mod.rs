@@ -47,8 +47,9 @@ use rows::{Kind, OutcomeRow, PreparedRow};
 /// or an operator decides, unless the aggregate has opted in to a [heuristic](es_core::aggregate::Heuristic) outcome.
 ///
 /// All prepared aggregates of a transaction are locked in one commit. If one of them is locked by another transaction,
-/// an older transaction waits until the vote is due, and a younger one votes no: transactions that lock aggregates of
-/// several stores in opposite order cannot wait for each other (wait-die, Rosenkrantz et al. 1978).
+/// an older transaction waits until the vote is due, and a younger one for at most
+/// [`YOUNGER_WAIT`](Self::YOUNGER_WAIT), then votes no: transactions that lock aggregates of several stores in opposite
+/// order cannot wait for each other for longer (wait-die, Rosenkrantz et al. 1978).
 #[derive(Clone)]
 pub struct StoreParticipant {
     name: Arc<str>,
@@ -92,6 +93,10 @@ pub struct ParticipantTransaction {
 impl StoreParticipant {
     /// How long a participant remembers the outcome of a transaction by default.
     pub const KEEP_OUTCOMES: Duration = Duration::from_secs(24 * 60 * 60);
+
+    /// How long a transaction waits at most for an older one that has locked its aggregates. The older one is often
+    /// decided, and about to end.
+    pub const YOUNGER_WAIT: Duration = Duration::from_millis(200);
 
     /// How long a transaction is in doubt by default before aggregates that have opted in decide it.
     pub const HEURISTIC_AFTER: Duration = Duration::from_secs(60 * 60);

@@ -47,7 +47,10 @@ impl Participant for StoreParticipant {
 
     async fn prepare(&self, prepare: &Prepare, request: &CommandList) -> Result<Vote<LockedStreams>, ParticipantError> {
         let no = |reason: String| Ok(Vote::No { reason });
-        let until = self.clock.elapsed().saturating_add(prepare.timeout());
+        let start = self.clock.elapsed();
+        let until = start.saturating_add(prepare.timeout());
+        // The older transaction is often decided, and about to end: its caller may be the one that began this one.
+        let younger_until = until.min(start.saturating_add(Self::YOUNGER_WAIT));
         let mut pause = LOCK_PAUSE;
         loop {
             let preparation = self.read(prepare).await?;
@@ -64,8 +67,11 @@ impl Participant for StoreParticipant {
                 Ok(vote) => return Ok(vote),
                 Err(UnitError::Rejected { rejection, .. }) => return no(rejection),
                 Err(UnitError::Locked(Locked { stream, transaction: holder })) => {
-                    let is_due = self.clock.elapsed() >= until;
-                    if is_due || on_locked(&prepare.transaction, &holder) == LockAnswer::Die {
+                    let until = match on_locked(&prepare.transaction, &holder) {
+                        LockAnswer::Wait => until,
+                        LockAnswer::Die => younger_until,
+                    };
+                    if self.clock.elapsed() >= until {
                         return no(format!("stream {stream:?} is locked by transaction {holder}"));
                     }
                 }

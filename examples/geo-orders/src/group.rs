@@ -24,6 +24,8 @@ const ORDERS: u64 = 40;
 const CONVERGENCE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The pause after a node was stale, before the request is sent to another one.
 const STALE_PAUSE: Duration = Duration::from_millis(1);
+/// The number of requests of the loan log after which a fault is due.
+const REQUESTS_PER_LOAN_FAULT: u32 = 60;
 
 /// Three nodes in three processes.
 pub(crate) struct Group {
@@ -43,6 +45,8 @@ pub(crate) struct Group {
     acknowledged: BTreeMap<u64, u64>,
     /// The requests of which no client knows whether they were executed.
     unknown: Vec<Request>,
+    /// The number of faults so far.
+    faults: u32,
     counts: Counts,
 }
 
@@ -121,6 +125,7 @@ impl Group {
             loans,
             acknowledged: BTreeMap::new(),
             unknown: Vec::new(),
+            faults: 0,
             counts: Counts::default(),
         };
         for number in 0..NODES {
@@ -164,11 +169,14 @@ impl Group {
     /// If a node fails otherwise than by being killed.
     pub(crate) async fn run(&mut self, time: Duration, mut progress: impl FnMut(String)) -> Result<(), Box<dyn Error>> {
         let start = Instant::now();
-        let (mut next_fault, mut next_line) = (Duration::from_millis(500), Duration::ZERO);
+        let (mut next_fault, mut next_line, mut requests) = (Duration::from_millis(500), Duration::ZERO, 0_u32);
         while self.loans.is_some() || start.elapsed() < time {
             let Some(request) = self.unknown.pop().or_else(|| self.next_request()) else { return Ok(()) };
             self.send(request).await?;
-            if start.elapsed() >= next_fault {
+            requests += 1;
+            // The loan log has an end, which a fast machine reaches before many faults are due by their times.
+            let is_loan_fault = self.loans.is_some() && requests.is_multiple_of(REQUESTS_PER_LOAN_FAULT);
+            if is_loan_fault || start.elapsed() >= next_fault {
                 self.fault().await?;
                 next_fault = start.elapsed() + Duration::from_millis(200 + self.below(800));
             }
@@ -225,9 +233,16 @@ impl Group {
         self.unknown.push(request);
     }
 
-    /// Cuts or heals a link, or kills or restarts a node.
+    /// Cuts or heals a link, or kills or restarts a node. The first fault is a cut, and the second one a kill, so that
+    /// each run has both.
     async fn fault(&mut self) -> Result<(), Box<dyn Error>> {
+        self.faults += 1;
         match self.below(10) {
+            _ if self.faults == 1 => {
+                self.set_cut((0, 1));
+                Ok(())
+            }
+            _ if self.faults == 2 => self.kill(self.random_node()).await,
             _ if self.nodes.iter().any(Option::is_none) && self.below(2) == 0 => self.restart_one().await,
             0..=5 => {
                 let (one, other) = (self.random_node(), self.random_node());
