@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use es_core::model::{CanonicalKey, ConflictAnswer, Dot};
+use es_core::model::{ConflictAnswer, Dot, HybridTime};
 use es_core::prelude::*;
 use es_core::testing::{GivenEvents, check_convergence, given_events};
 use es_core::{Crdt, Timestamp};
@@ -75,8 +75,8 @@ cart! {
 
 cart! {
     /// The name that is last in canonical order, found by its key.
-    LastName(Option<(CanonicalKey, Dot, String)>), "crdt", |last, event, at| if let Renamed(name) = event {
-        let written = (at.canonical_key(), at.dot(), name.clone());
+    LastName(Option<(HybridTime, Dot, String)>), "crdt", |last, event, at| if let Renamed(name) = event {
+        let written = (at.canonical_key().time, at.dot(), name.clone());
         if last.as_ref().is_none_or(|last| *last < written) {
             *last = Some(written);
         }
@@ -173,18 +173,18 @@ fn a_field_that_is_overwritten_by_the_last_event_is_found_with_two_orders_and_st
     let text = failure(|| check_convergence::<Overwritten>(1, [added("tea"), renamed("mine"), renamed("ours")]));
     let [one, other] = [r#"n1 1 "cart-renamed""#, r#"n2 1 "cart-renamed""#];
     let expected = [
-        &format!("is not a CRDT: it depends on the order of the concurrent events {one} and {other}"),
-        &format!("order: {one}, {other}"),
-        r#"state: Overwritten(Promised("ours"))"#,
-        &format!("order: {other}, {one}"),
-        r#"state: Overwritten(Promised("mine"))"#,
-        &format!(r#"{one}: "mine""#),
-        &format!(r#"{other}: "ours""#),
+        format!("is not a CRDT: it depends on the order of the concurrent events {one} and {other}"),
+        format!("order: {one}, {other}"),
+        r#"state: Overwritten(Promised("ours"))"#.to_owned(),
+        format!("order: {other}, {one}"),
+        r#"state: Overwritten(Promised("mine"))"#.to_owned(),
+        format!(r#"{one}: "mine""#),
+        format!(r#"{other}: "ours""#),
     ];
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     assert_eq!(lines.len(), expected.len(), "{text}");
     assert!(lines[0].starts_with("the state of ") && lines[0].contains("Overwritten"), "{text}");
-    lines.iter().zip(expected).for_each(|(line, end)| assert!(line.ends_with(end), "{line:?}, expected {end:?}"));
+    lines.iter().zip(&expected).for_each(|(line, end)| assert!(line.ends_with(end), "{line:?}, expected {end:?}"));
 }
 
 #[test]

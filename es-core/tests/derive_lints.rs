@@ -89,9 +89,9 @@ pub struct Order<T> {
 #[aggregate(category = "cart", id = u64, event = OrderEvent, consistency = "eventual", conflict = "crdt")]
 pub struct Cart<T: es_core::Crdt> {
     /// A field.
-    value: T,
+    pub value: T,
     /// Another one.
-    kind: std::marker::PhantomData<u8>,
+    pub kind: std::marker::PhantomData<u8>,
 }
 
 #[test]

@@ -27,8 +27,8 @@ const RANDOM_EVENTS: usize = 8;
 /// - 100 random histories of 8 events on three nodes, which sometimes pull from each other, the same ones in each run.
 ///
 /// Give events that can conflict: several values of one field, an addition and a removal of one item. The histories are
-/// not those that `decide` permits: an item may be removed that was never added. If convergence depends on a rule of
-/// `decide`, give the histories yourself.
+/// not restricted to those that `decide` permits: an item may be removed that was never added. If convergence depends
+/// on a rule of `decide`, give the histories yourself.
 ///
 /// For an example see [`Crdt`](crate::Crdt). A test with generated events calls it in the body of a property.
 ///
@@ -99,25 +99,24 @@ impl GivenEvents {
     /// `conflict = "crdt"`, the events are also folded in the order of arrival itself.
     ///
     /// ```
-    /// # use es_core::{Crdt, prelude::*};
+    /// # use es_core::prelude::*;
     /// # use serde::{Deserialize, Serialize};
-    /// # use std::collections::BTreeSet;
     /// # #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Event)]
-    /// # #[event(name = "guest-invited")]
-    /// # struct GuestInvited(&'static str);
+    /// # #[event(name = "invited")]
+    /// # struct Invited(String);
     /// # #[derive(Clone, Debug, PartialEq, Aggregate)]
-    /// # #[aggregate(category = "party", id = u64, event = GuestInvited, consistency = "causal", conflict = "canonical")]
-    /// # struct Party { guests: Vec<&'static str> }
+    /// # #[aggregate(category = "party", id = u64, event = Invited, consistency = "causal", conflict = "canonical")]
+    /// # struct Party { guests: Vec<String> }
     /// # impl Evolve for Party {
     /// #     fn initial(_: &u64) -> Self { Self { guests: Vec::new() } }
-    /// #     fn evolve(&mut self, GuestInvited(name): &GuestInvited, _: &EventContext<'_>) { self.guests.push(name) }
+    /// #     fn evolve(&mut self, Invited(name): &Invited, _: &EventContext<'_>) { self.guests.push(name.clone()); }
     /// # }
     /// use es_core::testing::given_events;
     ///
     /// let party = given_events()
-    ///     .on_node("paris").of::<Party>(1, [GuestInvited("Ada")])
-    ///     .on_node("oslo").of::<Party>(1, [GuestInvited("Bob")])
-    ///     .on_node("paris").pull_from("oslo").of::<Party>(1, [GuestInvited("Eve")])
+    ///     .on_node("paris").of::<Party>(1, [Invited("Ada".into())])
+    ///     .on_node("oslo").of::<Party>(1, [Invited("Bob".into())])
+    ///     .on_node("paris").pull_from("oslo").of::<Party>(1, [Invited("Eve".into())])
     ///     .fold_in_any_order::<Party>(1);
     /// assert_eq!(party.guests, ["Ada", "Bob", "Eve"]);
     /// ```

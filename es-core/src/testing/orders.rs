@@ -40,6 +40,8 @@ impl<S> OrderDependence<S> {
 
 /// The events that have arrived on a node.
 struct Arrivals<S> {
+    /// The number of events of each node.
+    counts: Vec<usize>,
     /// The indexes of the records, without those that are known to all nodes.
     order: Vec<usize>,
     /// The log of the node.
@@ -56,12 +58,19 @@ impl<S> Arrivals<S> {
         result
     }
 
-    /// Returns the arrivals after one more event.
-    fn after(&self, index: usize, event: &RecordedEvent, apply: &impl Fn(&S, &[RecordedEvent]) -> S) -> Self {
-        let mut records = self.records.clone();
+    /// Returns the arrivals after one more event of a node, with the index of its record.
+    fn after(
+        &self,
+        node: usize,
+        index: usize,
+        event: &RecordedEvent,
+        apply: &impl Fn(&S, &[RecordedEvent]) -> S,
+    ) -> Self {
+        let (mut counts, mut records) = (self.counts.clone(), self.records.clone());
+        counts[node] += 1;
         records.push(arrived(event, &self.records));
         let result = apply(&self.result, &records);
-        Self { order: [self.order.as_slice(), &[index]].concat(), records, result }
+        Self { counts, order: [self.order.as_slice(), &[index]].concat(), records, result }
     }
 }
 
@@ -100,14 +109,12 @@ impl GivenEvents {
         is_equal: impl Fn(&S, &S) -> bool,
     ) -> Result<S, Box<OrderDependence<S>>> {
         let entropy = SeededEntropy::new(0);
-        let mut last = Arrivals { order: Vec::new(), records: self.known_to_all().to_vec(), result: initial };
-        let mut counts = vec![0; self.nodes.len()];
+        let (counts, records) = (vec![0; self.nodes.len()], self.known_to_all().to_vec());
+        let mut last = Arrivals { counts, order: Vec::new(), records, result: initial };
         let mut sets = BTreeMap::new();
         loop {
-            for (node, next) in self.exchange_next(&counts, &last, &apply, &is_equal)? {
-                let mut larger = counts.clone();
-                larger[node] += 1;
-                sets.entry((next.order.len(), larger)).or_insert(next);
+            for next in self.exchange_next(&last, &apply, &is_equal)? {
+                sets.entry((next.order.len(), next.counts.clone())).or_insert(next);
             }
             // Every set of this size exists, because each results from a smaller one.
             if sets.first_key_value().is_some_and(|((size, _), _)| *size > last.order.len()) {
@@ -116,29 +123,29 @@ impl GivenEvents {
                     key.and_then(|key| sets.remove(&key));
                 }
             }
-            let Some(((_, next_counts), next)) = sets.pop_first() else { return Ok(last.result) };
-            (counts, last) = (next_counts, next);
+            let Some((_, next)) = sets.pop_first() else { return Ok(last.result) };
+            last = next;
         }
     }
 
-    /// Returns the arrivals after each event that can arrive next, with its node. Each two of these events are applied
-    /// in both orders.
+    /// Returns the arrivals after each event that can arrive next. Each two of these events are applied in both orders.
     fn exchange_next<S>(
         &self,
-        counts: &[usize],
         arrivals: &Arrivals<S>,
         apply: &impl Fn(&S, &[RecordedEvent]) -> S,
         is_equal: &impl Fn(&S, &S) -> bool,
-    ) -> Result<Vec<(usize, Arrivals<S>)>, Box<OrderDependence<S>>> {
-        let mut after = Vec::new();
+    ) -> Result<Vec<Arrivals<S>>, Box<OrderDependence<S>>> {
+        let mut next = Vec::new();
         for (node, events) in self.nodes.iter().enumerate() {
-            let next = events.records.get(counts[node]).filter(|index| self.is_admissible(**index, counts));
-            after.extend(next.map(|index| (*index, node, arrivals.after(*index, &self.records[*index], apply))));
+            let index = events.records.get(arrivals.counts[node]).copied();
+            if let Some(index) = index.filter(|index| self.is_admissible(*index, &arrivals.counts)) {
+                next.push((index, arrivals.after(node, index, &self.records[index], apply)));
+            }
         }
-        for second in 1..after.len() {
-            let (earlier, later) = after.split_at_mut(second);
-            let Some((right, _, after_right)) = later.first_mut() else { continue };
-            for (left, _, after_left) in earlier {
+        for second in 1..next.len() {
+            let (earlier, later) = next.split_at_mut(second);
+            let Some((right, after_right)) = later.first_mut() else { continue };
+            for (left, after_left) in earlier {
                 let results = [
                     after_left.result_after(&self.records[*right], apply),
                     after_right.result_after(&self.records[*left], apply),
@@ -150,7 +157,7 @@ impl GivenEvents {
                 }
             }
         }
-        Ok(after.into_iter().map(|(_, node, after)| (node, after)).collect())
+        Ok(next.into_iter().map(|(_, after)| after).collect())
     }
 
     /// Returns `true` if everything that the node of an event had seen is among the first events of each node.
