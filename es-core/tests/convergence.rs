@@ -156,7 +156,8 @@ cart! {
 #[track_caller]
 fn failure(check: impl FnOnce()) -> String {
     let panic = catch_unwind(AssertUnwindSafe(check)).expect_err("the states differ");
-    *panic.downcast::<String>().expect("a message")
+    let constant = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    panic.downcast_ref::<String>().cloned().or(constant).expect("a message")
 }
 
 #[test]

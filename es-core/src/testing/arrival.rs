@@ -19,9 +19,9 @@ impl GivenEvents {
     ///
     /// Position, revision and recorded time of an event are those of the order, as on a node.
     ///
-    /// The cost grows with the number of sets of events that a node can have: that of the events of each node,
-    /// multiplied. If there are more than 500 sets of equally many events, 500 of them are drawn, the same ones in each
-    /// run.
+    /// The cost grows with the number of sets of events that a node can have: the numbers of events of the nodes,
+    /// multiplied. If there are more than 64 sets of equally many events, 64 of them are drawn, the same ones in each
+    /// run: this begins with more than 63 events on each of two nodes, or 8 on each of three.
     ///
     /// For an example see [`HandlesLateEvents`]. A test with generated events calls it in the body of a property.
     ///
@@ -222,15 +222,15 @@ mod tests {
         assert!(text.contains(r#"the order of paris 1 "named" and rome 1 "named""#), "{text}");
     }
 
-    /// With 20 events of each of four nodes there are more sets of events than can be compared.
+    /// With 12 events of each of three nodes there are more sets of events than can be compared.
     #[test]
     fn many_orders_are_sampled() {
         let node = |given: crate::testing::GivenEvents, name: &str| {
-            (0..20).fold(given.on_node(name), |given, _| given.of::<Person>(1, named(name)))
+            (0..12).fold(given.on_node(name), |given, _| given.of::<Person>(1, named(name)))
         };
-        let given = ["paris", "oslo", "rome", "kyiv"].into_iter().fold(given_events(), node);
+        let given = ["paris", "oslo", "rome"].into_iter().fold(given_events(), node);
         let projected = given.project_in_any_order(Names { keeps_revisions: false });
-        let _ = projected.then(|views| assert_eq!(views.view(&COUNT).get(&"oslo".to_owned()), Some(20)));
+        let _ = projected.then(|views| assert_eq!(views.view(&COUNT).get(&"oslo".to_owned()), Some(12)));
         assert!(failure(|| drop(given.project_in_any_order(LastName))).contains("does not commute"));
     }
 }

@@ -122,8 +122,9 @@ impl GivenEvents {
     /// ```
     ///
     /// States are compared wherever two events can be exchanged, also while later ones have not arrived. The cost grows
-    /// with the number of sets of events that a node can have: that of the events of each node, multiplied. If there
-    /// are more than 500 sets of equally many events, 500 of them are drawn, the same ones in each run.
+    /// with the number of sets of events that a node can have: the numbers of events of the nodes, multiplied. If there
+    /// are more than 64 sets of equally many events, 64 of them are drawn, the same ones in each run: this begins with
+    /// more than 63 events on each of two nodes, or 8 on each of three.
     ///
     /// # Panics
     /// - If two orders give different states. The message has two orders that differ in their last two events only, and

@@ -20,7 +20,7 @@ use crate::testing::SeededEntropy;
 use crate::testing::projected::GivenEvents;
 
 /// The largest number of sets with equally many events after which pairs are exchanged.
-const MAX_SETS: usize = 500;
+const MAX_SETS: usize = 64;
 
 /// Two orders of arrival that differ in their last two events only and give different results.
 pub(super) struct OrderDependence<S> {
@@ -100,8 +100,8 @@ impl GivenEvents {
     /// `initial` is the result of the events that are known to all nodes. `apply` returns the result of a log from the
     /// result without its last event.
     ///
-    /// If a node can have more than 500 sets of equally many events, events are exchanged after 500 of them, the same
-    /// ones in each run.
+    /// If a node can have more than [`MAX_SETS`] sets of equally many events, events are exchanged after so many of
+    /// them, the same ones in each run.
     pub(super) fn apply_in_any_order<S>(
         &self,
         initial: S,
