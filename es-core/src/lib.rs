@@ -335,7 +335,7 @@ pub mod testing;
 pub mod __private;
 
 pub use aggregate::{
-    Aggregate, Command, CommandContext, ConcurrentEvents, Decide, Decision, EventContext, Evolve, ExecuteError,
+    Aggregate, Command, CommandContext, ConcurrentEvents, Crdt, Decide, Decision, EventContext, Evolve, ExecuteError,
     Executed, LoadError, Loaded, Outcome, Repository, Resolve, UnitOfWork,
 };
 pub use consumer::{Resolver, Subscription};

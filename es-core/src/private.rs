@@ -20,7 +20,7 @@ pub use serde;
 use serde::{Deserialize, Serialize};
 
 use crate::aggregate::snapshot::{SnapshotPolicy, SnapshotSupport};
-use crate::aggregate::{Aggregate, Resolve};
+use crate::aggregate::{Aggregate, Crdt, Resolve};
 use crate::model::{ConflictAnswer, ContentType, EventType, NameError, Table, Tag, Tags};
 use crate::schema::Events;
 use crate::schema::VariantSeed;
@@ -142,6 +142,9 @@ pub fn snapshot_support<A: Aggregate + Serialize + for<'de> Deserialize<'de>>(
 pub const fn resolve_answer<A: Resolve>() -> ConflictAnswer {
     ConflictAnswer::Resolve
 }
+
+/// Requires that a field of a state is a CRDT: an aggregate declares `conflict = "crdt"`.
+pub const fn crdt_field<T: Crdt>() {}
 
 /// Returns a table with any name, also one that belongs to the framework and that [`Table::new`] refuses: for the
 /// framework's own tables, and for names that a store has on disk.

@@ -84,9 +84,20 @@ pub struct Order<T> {
     value: T,
 }
 
+/// A state that is a CRDT.
+#[derive(Debug, Clone, Aggregate)]
+#[aggregate(category = "cart", id = u64, event = OrderEvent, consistency = "eventual", conflict = "crdt")]
+pub struct Cart<T: es_core::Crdt> {
+    /// A field.
+    pub value: T,
+    /// Another one.
+    pub kind: std::marker::PhantomData<u8>,
+}
+
 #[test]
 fn generated_code_causes_no_warning() {
     assert_eq!(OrderEvent::samples().len(), 3);
     assert_eq!(Single::<u8>::samples().len(), 1);
     assert!(Order::<u8>::snapshots().is_some());
+    assert!(Cart::<std::marker::PhantomData<u8>>::CONFLICT.is_some());
 }

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use es_core::Crdt;
 use serde::{Deserialize, Serialize};
 
 /// A counter that only grows. It stops at [`u64::MAX`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct GrowOnlyCounter(u64);
+
+impl Crdt for GrowOnlyCounter {}
 
 impl GrowOnlyCounter {
     /// Returns a counter at 0.
@@ -35,6 +38,8 @@ pub struct Counter {
     added: GrowOnlyCounter,
     subtracted: GrowOnlyCounter,
 }
+
+impl Crdt for Counter {}
 
 impl Counter {
     /// Returns a counter at 0.
@@ -111,6 +116,8 @@ impl<S> Default for BoundedCounter<S> {
         Self { sites: BTreeMap::new() }
     }
 }
+
+impl<S> Crdt for BoundedCounter<S> {}
 
 impl<S: Ord> BoundedCounter<S> {
     /// Returns a counter at 0.

@@ -1,6 +1,6 @@
 //! [`Flag`].
 
-use es_core::EventContext;
+use es_core::{Crdt, EventContext};
 use serde::{Deserialize, Serialize};
 
 use crate::dots::Dots;
@@ -12,6 +12,8 @@ use crate::map::ObservedReset;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Flag(Dots);
+
+impl Crdt for Flag {}
 
 impl Flag {
     /// Returns a flag that is disabled.

@@ -29,8 +29,8 @@
 //! # }
 //! use es_crdt::OrSet;
 //!
-//! #[derive(Clone, Aggregate)]
-//! #[aggregate(category = "cart", id = u64, event = CartEvent, consistency = "eventual")]
+//! #[derive(Clone, Debug, PartialEq, Aggregate)]
+//! #[aggregate(category = "cart", id = u64, event = CartEvent, consistency = "causal", conflict = "crdt")]
 //! struct Cart {
 //!     items: OrSet<String>,
 //! }
@@ -47,7 +47,18 @@
 //!         }
 //!     }
 //! }
+//!
+//! // The test of the declaration: all nodes get the same cart, in whatever order these events arrive.
+//! let (added, removed) = (CartEvent::ItemAdded("tea".into()), CartEvent::ItemRemoved("tea".into()));
+//! es_core::testing::check_convergence::<Cart>(1, [added, removed]);
 //! ```
+//!
+//! All types are [`Crdt`](es_core::Crdt)s; an [`OrMap`] is one if its values are. `conflict = "crdt"` compiles only if
+//! each field of the state is a CRDT. A field of another type is a newtype that implements the trait: for the id of the
+//! cart, which no event changes, `struct CartId(u64); impl Crdt for CartId {}`.
+//! [`check_convergence`](es_core::testing::check_convergence) finds what the compiler does not: a field that is
+//! assigned as a whole, or a type that does not keep the promise of the trait. An [`LwwRegister`] passes it, because it
+//! compares the canonical keys of the writes; a `String` that `evolve` assigns does not.
 //!
 //! One event may change several of these states, but each of them once: a second change by the same event, or by
 //! another event into which an upcaster splits it, counts as concurrent with the first.

@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
-use es_core::EventContext;
+use es_core::{Crdt, EventContext};
 use serde::{Deserialize, Serialize};
 
 use crate::dots::Dots;
@@ -38,6 +38,8 @@ impl<K, V> Default for OrMap<K, V> {
         Self { entries: BTreeMap::new() }
     }
 }
+
+impl<K, V: Crdt> Crdt for OrMap<K, V> {}
 
 impl<K: Ord, V: ObservedReset> OrMap<K, V> {
     /// Returns an empty map.

@@ -1,7 +1,7 @@
 //! [`MvRegister`] and [`LwwRegister`].
 
-use es_core::EventContext;
 use es_core::model::{Dot, HybridTime};
+use es_core::{Crdt, EventContext};
 use serde::{Deserialize, Serialize};
 
 use crate::map::ObservedReset;
@@ -34,6 +34,8 @@ impl<T> Default for MvRegister<T> {
         Self { writes: Vec::new() }
     }
 }
+
+impl<T> Crdt for MvRegister<T> {}
 
 impl<T> MvRegister<T> {
     /// Returns a register without a value.
@@ -79,6 +81,8 @@ impl<T> Default for LwwRegister<T> {
         Self(MvRegister::default())
     }
 }
+
+impl<T> Crdt for LwwRegister<T> {}
 
 impl<T> LwwRegister<T> {
     /// Returns a register without a value.

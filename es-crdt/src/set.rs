@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
-use es_core::EventContext;
+use es_core::{Crdt, EventContext};
 use serde::{Deserialize, Serialize};
 
 use crate::dots::Dots;
@@ -22,6 +22,8 @@ impl<T> Default for OrSet<T> {
         Self { items: BTreeMap::new() }
     }
 }
+
+impl<T> Crdt for OrSet<T> {}
 
 impl<T: Ord> OrSet<T> {
     /// Returns an empty set.

@@ -283,6 +283,20 @@ fn aggregates_have_a_level_and_declared_snapshots() {
             type Level = ::es_core::model::Causal;
         ),
     );
+    let crdt = quote! {
+        #[aggregate(category = "a", id = u8, event = E, consistency = "eventual", conflict = "crdt")]
+        struct S(A<u8>, B);
+    };
+    assert_tokens(
+        &member(expand::derive_aggregate(crdt), "CONFLICT"),
+        &quote!(
+            const CONFLICT: ::core::option::Option<::es_core::model::ConflictAnswer> = ::core::option::Option::Some({
+                ::es_core::__private::crdt_field::<A<u8>>();
+                ::es_core::__private::crdt_field::<B>();
+                ::es_core::model::ConflictAnswer::Crdt
+            });
+        ),
+    );
     let heuristic = quote! {
         #[aggregate(category = "a", id = u8, event = E, heuristic = "abort")]
         struct S;

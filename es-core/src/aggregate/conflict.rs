@@ -59,7 +59,8 @@ use crate::schema::Events;
     label = "no `Resolve`",
     note = "write `impl es_core::Resolve for {Self} {{ fn resolve(&self, conflict: &es_core::ConcurrentEvents<'_, \
             Self>) -> es_core::Decision<Self> {{ ... }} }}`, or declare `conflict = \"canonical\"` if the state that \
-            follows from the events in canonical order is right"
+            follows from the events in canonical order is right, or `conflict = \"crdt\"` if each field of the state \
+            is a CRDT"
 )]
 pub trait Resolve: Evolve {
     /// Returns the events that answer a conflict, or [`Decision::none`].

@@ -14,6 +14,7 @@
 
 pub(crate) mod conflict;
 mod context;
+mod crdt;
 pub(crate) mod decision;
 pub(crate) mod history;
 pub mod repository;
@@ -23,6 +24,7 @@ pub mod source;
 
 pub use conflict::{ConcurrentEvents, Resolve};
 pub use context::EventContext;
+pub use crdt::Crdt;
 pub use decision::Decision;
 pub use repository::{
     AsOf, CommandBatch, Execute, ExecuteError, Executed, InfrastructureError, LoadError, Loaded, Locked, Outcome, Plan,

@@ -64,6 +64,9 @@ pub enum ConflictAnswer {
     Canonical,
     /// [`Resolve`](crate::Resolve) answers each conflict with events or none.
     Resolve,
+    /// Each field of the state is a [`Crdt`](crate::Crdt), so the state is the same in whatever order the events are
+    /// applied, and nothing is appended.
+    Crdt,
 }
 
 /// A consistency level as a type, so that a bound can require it.

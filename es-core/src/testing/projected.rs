@@ -22,7 +22,7 @@ use crate::schema::Event;
 #[must_use]
 pub fn given_events() -> GivenEvents {
     let (records, nodes, now) = (Vec::new(), Vec::new(), Timestamp::UNIX_EPOCH);
-    GivenEvents { records, nodes, now, metadata: Metadata::new() }
+    GivenEvents { records, nodes, current: None, now, metadata: Metadata::new() }
 }
 
 /// A node and its events.
@@ -30,16 +30,20 @@ pub fn given_events() -> GivenEvents {
 pub(super) struct NodeEvents {
     pub(super) name: String,
     /// The indexes of its records.
-    pub(super) records: std::ops::Range<usize>,
+    pub(super) records: Vec<usize>,
+    /// The events of all nodes that it had when it decided its last event or pulled.
+    known: VectorClock,
 }
 
-/// The log of a test of a projection.
+/// The log of a test of a projection, or of a replicated aggregate.
 #[derive(Debug, Clone)]
 pub struct GivenEvents {
     pub(super) records: Vec<RecordedEvent>,
     /// The nodes, in the order of [`on_node`](Self::on_node). The records before those of the first node are known to
     /// all.
     pub(super) nodes: Vec<NodeEvents>,
+    /// The index of the node of the next event.
+    current: Option<usize>,
     now: Timestamp,
     metadata: Metadata,
 }
@@ -59,12 +63,34 @@ impl GivenEvents {
         self
     }
 
-    /// Lets the events that follow originate on another node, concurrently with those of all other nodes. The events
-    /// before the first call are known to all nodes.
+    /// Lets the events that follow originate on a node, concurrently with all events that the node has not
+    /// [pulled](Self::pull_from). The events before the first call are known to all nodes.
     #[must_use]
     pub fn on_node(mut self, name: impl Into<String>) -> Self {
-        let end = self.records.len();
-        self.nodes.push(NodeEvents { name: name.into(), records: end..end });
+        let name = name.into();
+        let found = self.nodes.iter().position(|node| node.name == name);
+        self.current = found.or_else(|| {
+            let genesis = NonZeroU64::new(self.known_to_all().len() as u64);
+            let known = genesis.map(|sequence| Dot { origin: OriginId::GENESIS, sequence }).into_iter().collect();
+            self.nodes.push(NodeEvents { name, records: Vec::new(), known });
+            Some(self.nodes.len() - 1)
+        });
+        self
+    }
+
+    /// Lets the node receive the events that another node has so far: its own, and those that it has pulled.
+    ///
+    /// # Panics
+    /// If no event of a node is given yet, or if there is no node with this name.
+    #[must_use]
+    #[track_caller]
+    pub fn pull_from(mut self, name: &str) -> Self {
+        let current = self.current.unwrap_or_else(|| panic!("no node pulls: call `on_node` first"));
+        let Some(other) = self.nodes.iter().find(|node| node.name == name) else {
+            panic!("no node {name:?} to pull from: call `on_node` with this name first")
+        };
+        let known = other.known.clone();
+        self.nodes[current].known.merge(&known);
         self
     }
 
@@ -126,12 +152,18 @@ impl GivenEvents {
         self
     }
 
+    /// Returns the records before those of the first node.
+    pub(super) fn known_to_all(&self) -> &[RecordedEvent] {
+        let known = self.records.iter().take_while(|record| record.data.stamp.is_none()).count();
+        &self.records[..known]
+    }
+
     fn operator(&mut self, event: &OperatorEvent) {
         let (stream, event) = event.encode();
         self.push(&stream, event.data);
     }
 
-    fn push(&mut self, stream: &StreamId, mut data: EventData) {
+    pub(super) fn push(&mut self, stream: &StreamId, mut data: EventData) {
         data.stamp = self.next_stamp().map(Box::new);
         let last = self.records.iter().rev().find(|record| record.stream == *stream).map(|record| record.revision);
         self.records.push(RecordedEvent {
@@ -143,23 +175,26 @@ impl GivenEvents {
             part: CommitPart { index: 0, size: 1 },
             data,
         });
-        if let Some(node) = self.nodes.last_mut() {
-            node.records.end = self.records.len();
-        }
     }
 
-    /// Returns the stamp of the next event; `None` before the first node.
-    fn next_stamp(&self) -> Option<Stamp> {
-        let (node, origin) = (self.nodes.last()?, self.nodes.len() as u64);
-        let before = node.records.len() as u64;
-        // The records before keep the hybrid time strictly increasing.
-        let time = HybridTime::at(self.now).to_bits() + 1 + self.records.len() as u64;
-        Some(Stamp {
-            dot: Dot { origin: OriginId::new(origin), sequence: NonZeroU64::MIN.saturating_add(before) },
-            time: HybridTime::from_bits(time),
-            seen: (before == 0).then(VectorClock::new),
-            command: None,
-        })
+    /// Adds the next event to its node and returns its stamp; `None` before the first node.
+    fn next_stamp(&mut self) -> Option<Stamp> {
+        let index = self.current?;
+        let known = &self.nodes[index].known;
+        // The number of records makes the hybrid times increase in the order of the test. Where the test sets the clock
+        // back, an event still follows those that its node has.
+        let after = HybridTime::at(self.now).to_bits() + self.records.len() as u64;
+        let is_known = |record: &&RecordedEvent| record.data.stamp.as_ref().is_none_or(|it| known.includes(it.dot));
+        let times = self.records.iter().filter(is_known).map(|record| record.canonical_key().time.to_bits());
+        let time = HybridTime::from_bits(times.chain([after]).max().unwrap_or(after) + 1);
+        let origin = OriginId::new(index as u64 + 1);
+        let sequence = known.get(origin).map_or(NonZeroU64::MIN, |last| last.saturating_add(1));
+        let dot = Dot { origin, sequence };
+        let seen = Some(known.iter().filter(|dot| dot.origin != origin).collect());
+        let node = &mut self.nodes[index];
+        node.known.extend([dot]);
+        node.records.push(self.records.len());
+        Some(Stamp { dot, time, seen, command: None })
     }
 
     /// Applies the events that the query of the projection selects, and the erasures: once as one batch and once one by

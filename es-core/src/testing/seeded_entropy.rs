@@ -18,6 +18,11 @@ impl SeededEntropy {
     pub const fn new(seed: u64) -> Self {
         Self(AtomicU64::new(seed))
     }
+
+    /// Draws an index into a list with this many elements; 0 if it is empty.
+    pub(super) fn index(&self, len: usize) -> usize {
+        self.next_u64().checked_rem(len as u64).and_then(|index| usize::try_from(index).ok()).unwrap_or(0)
+    }
 }
 
 impl Entropy for SeededEntropy {

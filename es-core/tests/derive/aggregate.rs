@@ -64,6 +64,26 @@ fn a_state_can_be_generic() {
     assert_eq!(Generic::<u8, u64>::stream(&1).expect("a stream"), "generic-1");
 }
 
+/// A text that no event changes.
+#[derive(Debug, Clone)]
+struct Fixed;
+
+impl es_core::Crdt for Fixed {}
+
+#[derive(Debug, Clone, Aggregate)]
+#[aggregate(category = "merged", id = u64, event = Counted<u8>, consistency = "causal", conflict = "crdt")]
+struct Merged<T: es_core::Crdt, I> {
+    value: T,
+    id: std::marker::PhantomData<I>,
+}
+
+#[test]
+fn the_fields_of_a_crdt_can_be_generic() {
+    type FixedById = Merged<Fixed, u64>;
+    assert_eq!(FixedById::CONFLICT, Some(ConflictAnswer::Crdt));
+    let _ = FixedById { value: Fixed, id: std::marker::PhantomData };
+}
+
 fn has_level<A: Aggregate<Level = L>, L: Level>() {}
 
 macro_rules! level {
@@ -85,6 +105,7 @@ fn each_level_of_consistency_can_be_declared() {
         Causal "causal" Causal, "canonical" Canonical;
         Eventual "eventual" Eventual;
         EventualWithAnswer "eventual" Eventual, "canonical" Canonical;
+        EventualCrdt "eventual" Eventual, "crdt" Crdt;
         Sequential "sequential" Sequential;
         Linearizable "linearizable" Linearizable;
     }

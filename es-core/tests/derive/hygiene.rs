@@ -102,10 +102,10 @@ mod shadowed {
 
     #[derive(::core::clone::Clone, Serialize, Deserialize, ::es_core::Aggregate)]
     #[aggregate(
-        category = "everything", id = u64, event = Everything, consistency = "eventual",
+        category = "everything", id = u64, event = Everything, consistency = "eventual", conflict = "crdt",
         snapshot(every = 1, load_cost = "1ms", keep = 1)
     )]
-    pub(super) struct State;
+    pub(super) struct State(::core::marker::PhantomData<()>);
 }
 
 /// Redefined primitive types, which `#[derive(Aggregate)]` supports and serde does not.

@@ -55,7 +55,7 @@ const LEVELS: [(&str, &str); 5] = [
 ];
 
 /// The answers of `conflict = "..."` and their variants of `es_core::model::ConflictAnswer`.
-const ANSWERS: [(&str, &str); 2] = [("canonical", "Canonical"), ("resolve", "Resolve")];
+const ANSWERS: [(&str, &str); 3] = [("canonical", "Canonical"), ("resolve", "Resolve"), ("crdt", "Crdt")];
 
 /// The outcomes of `heuristic = "..."` and their variants of `es_core::aggregate::Heuristic`.
 const HEURISTICS: [(&str, &str); 3] = [("never", "Never"), ("commit", "Commit"), ("abort", "Abort")];

@@ -2,9 +2,10 @@
 
 use proc_macro2::{Literal, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
-use syn::Path;
+use syn::spanned::Spanned;
+use syn::{Data, Type};
 
-use crate::ast::{Declared, Snapshot};
+use crate::ast::{AggregateInput, Declared, Snapshot};
 use crate::fingerprint::fingerprint;
 use crate::generics::{level, mentions_parameter, serde_bounds, where_clause};
 use crate::valid::Declaration;
@@ -16,7 +17,7 @@ pub(crate) fn expand(declaration: &Declaration<'_>) -> TokenStream {
     let (impl_generics, ty_generics, _) = input.source.generics.split_for_impl();
     let where_clause = bounds(declaration);
     let level = level(input);
-    let conflict = input.conflict.iter().map(|conflict| answer(krate, conflict));
+    let conflict = input.conflict.iter().map(|conflict| answer(input, conflict));
     let heuristic = input.heuristic.iter().map(|Declared { name, .. }| {
         quote!(const HEURISTIC: #krate::aggregate::Heuristic = #krate::aggregate::Heuristic::#name;)
     });
@@ -55,19 +56,36 @@ fn bounds(declaration: &Declaration<'_>) -> TokenStream {
     where_clause(input.source, &bounds, &more)
 }
 
-fn answer(krate: &Path, conflict: &Declared) -> TokenStream {
-    let name = &conflict.name;
+fn answer(input: &AggregateInput<'_>, conflict: &Declared) -> TokenStream {
+    let (krate, name) = (&input.krate, &conflict.name);
     let answer = match conflict.text.value().as_str() {
         // With the span of the value, the compiler reports a missing `Resolve` there.
         "resolve" => {
             let span = Span::call_site().located_at(conflict.text.span());
             quote_spanned!(span=> #krate::__private::resolve_answer::<Self>())
         }
+        "crdt" => {
+            let checks = field_types(&input.source.data).map(|ty| {
+                // With the span of the type, the compiler reports a field that is not a CRDT there.
+                let span = Span::call_site().located_at(ty.span());
+                quote_spanned!(span=> #krate::__private::crdt_field::<#ty>();)
+            });
+            quote!({ #(#checks)* #krate::model::ConflictAnswer::#name })
+        }
         _ => quote!(#krate::model::ConflictAnswer::#name),
     };
     quote! {
         const CONFLICT: ::core::option::Option<#krate::model::ConflictAnswer> = ::core::option::Option::Some(#answer);
     }
+}
+
+/// Returns the types of the fields of a struct.
+fn field_types(data: &Data) -> impl Iterator<Item = &Type> {
+    let fields = match data {
+        Data::Struct(data) => Some(&data.fields),
+        Data::Enum(_) | Data::Union(_) => None,
+    };
+    fields.into_iter().flatten().map(|field| &field.ty)
 }
 
 fn snapshots(declaration: &Declaration<'_>, snapshot: &Snapshot) -> TokenStream {

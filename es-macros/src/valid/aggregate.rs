@@ -72,7 +72,8 @@ fn check_conflict(cx: &Ctxt, input: &AggregateInput<'_>) {
             &consistency.text,
             "missing `conflict`: two nodes can append to a causal aggregate without knowing of each other; add \
              `conflict = \"canonical\"` if the state that `evolve` derives from their events in canonical order is \
-             right, or `conflict = \"resolve\"` to answer each pair of such events by `impl es_core::Resolve`",
+             right, `conflict = \"resolve\"` to answer each pair of such events by `impl es_core::Resolve`, or \
+             `conflict = \"crdt\"` if each field of the state is a CRDT, as the types of es-crdt are",
         ),
         (_, Some(conflict)) if !CONCURRENT_LEVELS.contains(&level.as_str()) => cx.error_on(
             &conflict.text,
@@ -80,6 +81,11 @@ fn check_conflict(cx: &Ctxt, input: &AggregateInput<'_>) {
                 "`conflict` is for the levels `causal` and `eventual`: the events of a `{level}` aggregate have one \
                  order, so none of them conflict; remove `conflict`"
             ),
+        ),
+        (_, Some(conflict)) if conflict.name == "Crdt" && matches!(input.source.data, Data::Enum(_)) => cx.error_on(
+            &conflict.text,
+            "an enum is not a CRDT: which variant it has depends on the order of concurrent events; use a struct whose \
+             fields are CRDTs, or another `conflict`",
         ),
         _ => {}
     }

@@ -54,7 +54,7 @@ impl<A> Loaded<A> {
 
     /// Returns `true` if the event precedes an event of the state in canonical order, so that the state must be folded
     /// again.
-    pub(super) fn is_late(&self, event: EventView<'_>) -> bool {
+    pub(crate) fn is_late(&self, event: EventView<'_>) -> bool {
         self.last.is_some_and(|last| event.canonical_key() < last)
     }
 }

@@ -14,4 +14,8 @@ struct Order;
 #[aggregate(category = "cart", id = u64, event = OrderPlaced, consistency = "linearizable", conflict = "resolve")]
 struct Cart;
 
+#[derive(Clone, Aggregate)]
+#[aggregate(category = "list", id = u64, event = OrderPlaced, consistency = "sequential", conflict = "crdt")]
+struct List;
+
 fn main() {}

@@ -1,4 +1,4 @@
-// An unknown answer to conflicts. The state types of CRDTs are no value yet.
+// An unknown answer to conflicts.
 use es_core::{Aggregate, Event};
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ struct OrderPlaced;
 struct Order;
 
 #[derive(Clone, Aggregate)]
-#[aggregate(category = "cart", id = u64, event = OrderPlaced, consistency = "causal", conflict = "crdt")]
+#[aggregate(category = "cart", id = u64, event = OrderPlaced, consistency = "causal", conflict = "merge")]
 struct Cart;
 
 #[derive(Clone, Aggregate)]
