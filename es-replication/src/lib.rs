@@ -92,9 +92,7 @@ pub use link::{Link, LinkState, LinkStatus};
 pub use node_files::NodeFiles;
 pub use page::{Claim, Confirmation, ForeignEvent, Item, Page, Pull};
 pub use peer::{LocalPeer, Peer};
-pub use replica::{
-    Pulled, RecoverError, Recovered, Replica, ReplicaOptions, Session, SessionError, Token, WaitError,
-};
+pub use replica::{Pulled, RecoverError, Recovered, Replica, ReplicaOptions, Session, SessionError, Token, WaitError};
 pub use status::{MemberStatus, Monitor, OriginStatus, ReplicationStatus, RunningStatus};
 #[cfg(feature = "test-ca")]
 pub use test_ca::{TestCa, TestCaError};
