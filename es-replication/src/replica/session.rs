@@ -153,8 +153,8 @@ impl Session {
         Ok(work.await)
     }
 
-    /// Waits until a projection has applied every event of the session, and then runs `read`, which reads its views. The
-    /// projection must run in this process. A command and a later `view` may be part of one [`run`](Self::run).
+    /// Waits until a projection has applied every event of the session, and then runs `read`, which reads its views.
+    /// The projection must run in this process. A command and a later `view` may be part of one [`run`](Self::run).
     ///
     /// Once something has run in the session, the projection must reach the head that the log has at the time of the
     /// call.
