@@ -67,11 +67,15 @@
 //! event had seen. If two nodes execute one command, the fold skips the events of one of them; an event that had seen
 //! only the skipped one does not replace the other.
 //!
+//! [`KeyValueMap`] is a map of whole values under keys, which needs no aggregate of your own. For a value that nodes
+//! change by operations, such as a set or a counter, declare an aggregate with one of the types above.
+//!
 //! **Cost.** A state keeps the dots of the changes that no later change has replaced, 24 bytes each, and no tombstones.
 
 mod counter;
 mod dots;
 mod flag;
+mod key_value;
 mod map;
 mod pairs;
 mod register;
@@ -79,6 +83,9 @@ mod set;
 
 pub use counter::{BoundedCounter, Counter, GrowOnlyCounter, InsufficientRights};
 pub use flag::Flag;
+pub use key_value::{
+    KeepSiblings, KeyValueEntry, KeyValueError, KeyValueMap, LastWriterWins, Merge, Resolution, Siblings,
+};
 pub use map::{ObservedReset, OrMap};
 pub use register::{LwwRegister, MvRegister};
 pub use set::OrSet;

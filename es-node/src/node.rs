@@ -49,7 +49,7 @@ impl Node {
         &self.store
     }
 
-    /// Returns the replica, for tokens and waiting.
+    /// Returns the replica, for sessions and waiting.
     #[must_use]
     pub const fn replica(&self) -> &Replica {
         &self.replica

@@ -45,9 +45,7 @@
 //! counters_of_a.execute(&7, Count(1)).await?;
 //! counters_of_b.execute(&7, Count(10)).await?;
 //!
-//! let token = a.token().await?;
 //! b.pull(&LocalPeer::new("a", a.source()), Duration::ZERO).await?;
-//! b.wait_for(&token, Duration::from_secs(1)).await?;
 //! assert_eq!(counters_of_b.load(&7).await?.state.0, 11);
 //! # Ok::<(), Box<dyn std::error::Error>>(()) })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -57,7 +55,7 @@
 //! - **Causal order**: every node stores an event after everything that its node had seen.
 //! - **Convergence**: equal sets of events give equal states.
 //! - **No loss, no duplicates**: an event that a node acknowledged reaches every node that can be reached, once.
-//! - **Sessions**: see [`Token`].
+//! - **Sessions**: see [`Session`].
 //! - **Identity**: a node that lost events takes a new origin; see [`ReplicaOptions::member`].
 //!
 //! Optimistic concurrency is per node: two nodes can accept the next event of one stream at the same time. The
@@ -94,7 +92,7 @@ pub use link::{Link, LinkState, LinkStatus};
 pub use node_files::NodeFiles;
 pub use page::{Claim, Confirmation, ForeignEvent, Item, Page, Pull};
 pub use peer::{LocalPeer, Peer};
-pub use replica::{Pulled, RecoverError, Recovered, Replica, ReplicaOptions, Token, WaitError};
+pub use replica::{Pulled, RecoverError, Recovered, Replica, ReplicaOptions, Session, SessionError, Token, WaitError};
 pub use status::{MemberStatus, Monitor, OriginStatus, ReplicationStatus, RunningStatus};
 #[cfg(feature = "test-ca")]
 pub use test_ca::{TestCa, TestCaError};

@@ -3,7 +3,7 @@
 //! - `options`: the name, the aggregates and the members.
 //! - `start`: reads the rows of the replica, adopts older events, and decides whether to continue the last origin.
 //! - `hook`: stamps local events and decides on foreign ones. `state`: its decisions, as pure functions.
-//! - `session`: tokens, and waiting for the events of a session. `recover`: waiting for those of the peers.
+//! - `session`: the requests of a client. `token`: what they have seen. `recover`: waiting for the events of the peers.
 
 pub(crate) mod hook;
 mod options;
@@ -11,6 +11,7 @@ mod recover;
 mod session;
 mod start;
 pub(crate) mod state;
+mod token;
 
 use std::sync::Arc;
 
@@ -20,7 +21,8 @@ use es_core::{Commit, CommitError, EventStore, StoreError};
 
 pub use options::ReplicaOptions;
 pub use recover::{RecoverError, Recovered};
-pub use session::{Token, WaitError};
+pub use session::{Session, SessionError};
+pub use token::{Token, WaitError};
 
 use crate::answer::Source;
 use crate::error::{PeerError, PullError, Refusal, StartError};

@@ -11,7 +11,7 @@ use crate::error::{PullError, StaleReplica};
 use crate::page::Pull;
 use crate::peer::Peer;
 use crate::replica::Replica;
-use crate::replica::session::{Token, WaitError};
+use crate::replica::token::{Token, WaitError};
 use crate::rows::{self, Progress};
 
 /// The longest time for which a peer is asked what it has.
