@@ -54,6 +54,13 @@ counters! {
     answers_written,
     /// Answers that the fold skips, because another node wrote one, too.
     answers_skipped,
+    filters_changed,
+    /// Steps after which a node withheld events.
+    withheld,
+    /// Withheld events that were stored after events that depend on them.
+    late_admissions,
+    /// Commits whose events a filter had divided.
+    commits_divided,
     sessions_waited,
     sessions_stale,
     refused_order,

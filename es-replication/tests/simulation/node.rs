@@ -28,6 +28,8 @@ pub(crate) struct Node {
     pub(crate) checked: BTreeSet<EventId>,
     /// The position of that event.
     pub(crate) checked_to: Option<Position>,
+    /// The causes of these events that were not stored before them.
+    pub(crate) skipped: BTreeSet<EventId>,
 }
 
 /// What a node needs to start.
@@ -63,8 +65,8 @@ impl Node {
         let traces = Repository::new(shared).with_clock(clock.clone()).with_entropy(setup.random.clone());
         setup.network.start(number, replica.source());
         let origin = replica.origin().await.expect("an origin");
-        let (checked, checked_to) = (BTreeSet::new(), None);
-        Self { number, store, replica, traces: Arc::new(traces), clock, origin, backups, checked, checked_to }
+        let (checked, checked_to, skipped) = (BTreeSet::new(), None, BTreeSet::new());
+        Self { number, store, replica, traces: Arc::new(traces), clock, origin, backups, checked, checked_to, skipped }
     }
 
     /// Returns the node after a crash and a restart: with its store if `backup` is `None`.
