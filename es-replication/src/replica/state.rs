@@ -173,3 +173,119 @@ fn tick(last: HybridTime, now: Timestamp) -> HybridTime {
 fn chrono_duration(duration: Duration) -> chrono::TimeDelta {
     chrono::TimeDelta::from_std(duration).unwrap_or(chrono::TimeDelta::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ranges::RangeSet;
+
+    /// What happened to an event, as a model that lists each of them.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Fate {
+        Stored,
+        Removed,
+        Withheld,
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Event(u64),
+        Gap(u64, u64, GapReason),
+    }
+
+    const ORIGIN: OriginId = OriginId::new(7);
+
+    fn step() -> impl Strategy<Value = Step> {
+        let reason = prop_oneof![1 => Just(GapReason::Removed), 4 => Just(GapReason::Withheld)];
+        prop_oneof![
+            3 => (1..100_u64).prop_map(Step::Event),
+            2 => (1..100_u64, 0..3_u64, reason).prop_map(|(from, more, reason)| Step::Gap(from, from + more, reason)),
+        ]
+    }
+
+    fn stamp(sequence: NonZeroU64) -> Stamp {
+        let dot = Dot { origin: ORIGIN, sequence };
+        Stamp { dot, time: HybridTime::from_bits(sequence.get()), seen: None, command: None }
+    }
+
+    fn empty() -> State {
+        let head = Head { generation: 0, time: HybridTime::from_bits(0), position: None };
+        State { own: OriginId::new(1), head, origins: BTreeMap::new(), categories: BTreeSet::new() }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Events are admitted once, withheld ones too, and every event up to `through` has a fate.
+        #[test]
+        fn a_state_agrees_with_a_list_of_events(steps in vec(step(), 0..200)) {
+            let (mut state, mut fates, mut position) = (empty(), BTreeMap::<u64, Fate>::new(), 0);
+            let mut was_joined = false;
+            for step in steps {
+                let through = fates.len() as u64;
+                match step {
+                    Step::Event(sequence) => {
+                        // An event of the next sequences is likelier to be new.
+                        let sequence = sequence.min(through + 2);
+                        let stamp = stamp(NonZeroU64::new(sequence).expect("from 1"));
+                        let fate = fates.get(&sequence).copied();
+                        let admission = state.admit(&stamp, Timestamp::UNIX_EPOCH, Duration::MAX);
+                        let expected = match fate {
+                            None if sequence == through + 1 => Ok(Admission::New),
+                            None => Err(()),
+                            Some(Fate::Withheld) => Ok(Admission::Late),
+                            // Its row shows that a joined range has it.
+                            Some(_) if state.is_withheld(stamp.dot) => Ok(Admission::Late),
+                            Some(_) => Ok(Admission::Held),
+                        };
+                        prop_assert_eq!(admission.map_err(|_| ()), expected);
+                        if fate == Some(Fate::Withheld) || expected == Ok(Admission::New) {
+                            position += 1;
+                            state.record(&stamp, EventId::new(), Position::new(position));
+                            fates.insert(sequence, Fate::Stored);
+                            let known = &state.origins[&ORIGIN];
+                            if sequence < through {
+                                prop_assert_eq!(known.late, Position::new(position));
+                            }
+                        }
+                    }
+                    Step::Gap(from, last, reason) => {
+                        let (from, last) = (from.min(through + 1), last.min(through + 3).max(from.min(through + 1)));
+                        let number = |number| NonZeroU64::new(number).expect("from 1");
+                        state.skip(Gap { origin: ORIGIN, from: number(from), through: number(last), reason });
+                        for sequence in from..=last {
+                            match (fates.get(&sequence), reason) {
+                                (None | Some(Fate::Withheld), GapReason::Removed) => {
+                                    fates.insert(sequence, Fate::Removed);
+                                }
+                                (None, GapReason::Withheld) => {
+                                    fates.insert(sequence, Fate::Withheld);
+                                }
+                                _ => {}
+                            }
+                        }
+                    }
+                }
+                let Some(known) = state.origins.get(&ORIGIN) else { continue };
+                prop_assert_eq!(known.through.get(), fates.len() as u64);
+                prop_assert!(known.withheld.iter().len() <= Knowledge::MAX_RANGES);
+                let lists = |fate| fates.iter().filter(move |(_, found)| **found == fate).map(|(sequence, _)| *sequence);
+                for sequence in lists(Fate::Withheld) {
+                    prop_assert!(known.withheld.contains(sequence), "{} is lost: {:?}", sequence, known);
+                }
+                let ranges = lists(Fate::Withheld).fold(RangeSet::default(), |mut set, sequence| {
+                    set.insert(sequence, sequence);
+                    set
+                });
+                was_joined |= ranges.iter().len() > Knowledge::MAX_RANGES;
+                prop_assert!(was_joined || known.withheld == ranges, "{:?}", known);
+                prop_assert_eq!(Known::decode(&known.encode()).expect("a row"), known.clone());
+                prop_assert_eq!(known.time.to_bits(), lists(Fate::Stored).max().unwrap_or(0));
+                prop_assert_eq!(known.id.is_some(), fates[&known.through.get()] == Fate::Stored);
+            }
+        }
+    }
+}

@@ -36,6 +36,10 @@ counters! {
     /// Pages that were discarded because a member had asked in the meantime.
     answers_outdated,
     restarts,
+    /// Restarts of several nodes at once.
+    restarts_together,
+    /// Nodes that restarted with others and kept their origins.
+    origins_continued_together,
     origins_continued,
     origins_minted,
     rollbacks,

@@ -59,11 +59,13 @@ impl Node {
         for to in (0..setup.nodes).filter(|to| *to != number) {
             options = options.member(Arc::new(peer(setup, number, to)));
         }
+        // The node answers the claims of nodes that start at the same time.
+        setup.network.start(number, options.source());
         let store = store.with_hook(options.hook()).await.expect("started");
         let shared: Arc<dyn EventStore> = Arc::new(store.clone());
         let replica = Replica::new(Arc::clone(&shared)).expect("the store has the hook").with_page_bytes(600);
+        let replica = replica.with_source(options.source());
         let traces = Repository::new(shared).with_clock(clock.clone()).with_entropy(setup.random.clone());
-        setup.network.start(number, replica.source());
         let origin = replica.origin().await.expect("an origin");
         let (checked, checked_to, skipped) = (BTreeSet::new(), None, BTreeSet::new());
         Self { number, store, replica, traces: Arc::new(traces), clock, origin, backups, checked, checked_to, skipped }

@@ -15,6 +15,7 @@ use es_core::store::memory::MemoryStore;
 use es_core::testing::{ManualClock, SeededEntropy};
 use es_replication::{PullError, Pulled, Refusal, StreamFilter, Token, WaitError};
 use futures_util::FutureExt;
+use futures_util::future::join_all;
 
 use crate::coverage::Coverage;
 use crate::domain::{Note, Trace};
@@ -134,7 +135,8 @@ impl World {
             30..66 => self.pull().await,
             66..72 => self.deliver().await,
             72..76 => self.cut_or_heal(),
-            76..80 => self.restart(false).await,
+            76..79 => self.restart(false).await,
+            79..80 => self.restart_together().await,
             80..83 => self.restart(true).await,
             83..87 => self.back_up(),
             87..91 => self.jump_clock(),
@@ -362,6 +364,24 @@ impl World {
         } else {
             self.coverage.restarts += 1;
         }
+    }
+
+    /// Restarts several nodes at once, with their stores.
+    async fn restart_together(&mut self) {
+        let numbers: BTreeSet<usize> = (0..2 + self.random() % 3).map(|_| self.random_node()).collect();
+        self.in_flight.retain(|(target, _)| !numbers.contains(target));
+        numbers.iter().for_each(|number| self.setup.network.stop(*number));
+        let nodes: Vec<Node> = numbers.iter().filter_map(|number| self.nodes[*number].take()).collect();
+        let origins: Vec<_> = nodes.iter().map(|node| node.origin).collect();
+        let restarted = join_all(nodes.into_iter().map(|node| node.restart(&self.setup, None))).await;
+        for (node, origin) in restarted.into_iter().zip(origins) {
+            let minted = node.origin != origin;
+            self.coverage.origins_minted += u64::from(minted);
+            self.coverage.origins_continued_together += u64::from(!minted && numbers.len() > 1);
+            let number = node.number;
+            self.nodes[number] = Some(node);
+        }
+        self.coverage.restarts_together += u64::from(numbers.len() > 1);
     }
 
     /// Moves the clock of a node: usually by seconds, sometimes so far ahead that other nodes refuse its events.
