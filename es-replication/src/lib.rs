@@ -57,8 +57,8 @@
 //! - **Causal order**: every node stores an event after everything that its node had seen. With filters, this holds for
 //!   the events of a stream, and for other events unless they are withheld then: see [`Replica::with_filter`].
 //! - **Convergence**: equal sets of events give equal states.
-//! - **No loss, no duplicates**: an event that a node acknowledged reaches every node that can be reached and selects it,
-//!   once.
+//! - **No loss, no duplicates**: an event that a node acknowledged reaches every node that can be reached and selects
+//!   it, once.
 //! - **Sessions**: see [`Token`].
 //! - **Identity**: a node that lost events takes a new origin; see [`ReplicaOptions::member`].
 //!

@@ -5,7 +5,7 @@
 //! | `s` | identity: name, origin and log of the node, as JSON |
 //! | `p` origin 8 | nothing; a present or former origin of this node |
 //! | `h` | generation of the state 8, greatest hybrid time 8, position of the last replicated event 8 |
-//! | `o` origin 8 | [`Known`]: last sequence that is accounted for 8, hybrid time of the last event 8, its id 16, or 0 |
+//! | `o` origin 8 | [`Known`]: last sequence that is accounted for 8, greatest hybrid time 8, id of the last event 16 |
 //! | `d` origin 8, sequence 8 | position of the event 8 |
 //! | `g` position 8 | sequence of an event that was recorded before the replication began 8 |
 //! | `x` origin 8 | the last gap: first and last sequence, 16; 1 if its events are withheld, 0 if they were removed |
@@ -190,8 +190,7 @@ impl Known {
 
     pub(crate) fn encode(&self) -> Bytes {
         let id = self.id.map_or([0; 16], |id| id.as_uuid().into_bytes());
-        let mut bytes =
-            [&self.through.get().to_be_bytes()[..], &self.time.to_bits().to_be_bytes(), &id].concat();
+        let mut bytes = [&self.through.get().to_be_bytes()[..], &self.time.to_bits().to_be_bytes(), &id].concat();
         if self.late.is_some() || !self.withheld.is_empty() {
             bytes.extend(self.late.map_or(0, Position::get).to_be_bytes());
             bytes.extend(self.withheld.encode());

@@ -413,7 +413,8 @@ impl<'a> PageBuilder<'a> {
         let first = self.target.through(last.origin).saturating_add(1);
         let mut withheld = RangeSet::of(first, last.sequence.get());
         withheld.remove_all(removed);
-        let gaps = |ranges: &RangeSet, reason| ranges.iter().map(move |(from, through)| (from, through, reason)).collect();
+        let gaps =
+            |ranges: &RangeSet, reason| ranges.iter().map(move |(from, through)| (from, through, reason)).collect();
         let mut all: Vec<_> = gaps(removed, GapReason::Removed);
         all.extend::<Vec<_>>(gaps(&withheld, GapReason::Withheld));
         all.sort_unstable_by_key(|(from, ..)| *from);

@@ -256,7 +256,13 @@ async fn a_gap_of_a_relay_does_not_override_what_a_node_has() {
     assert_eq!(c.pull(&b, StreamFilter::all()).await.events, 0);
     assert_eq!((c.knowledge().await, before.withheld_events()), (before, 0));
     // The page was requested before the events arrived on another link.
-    let pull = Pull { knowledge: Knowledge::new(), filter: StreamFilter::none(), cursor: None, max_bytes: 1 << 20, wait: Duration::ZERO };
+    let pull = Pull {
+        knowledge: Knowledge::new(),
+        filter: StreamFilter::none(),
+        cursor: None,
+        max_bytes: 1 << 20,
+        wait: Duration::ZERO,
+    };
     let page = b.replica.source().page(&pull).await.expect("a page");
     assert_eq!(page.events(), 0);
     c.replica.pull(&OnePage(page), Duration::ZERO).await.expect("stored");

@@ -173,7 +173,8 @@ impl ReplicaHook {
         let (before, after) = (time(before)?, time(after)?);
         // Events from before the replication may have equal times.
         let tick = u64::from(stamp.dot.origin != OriginId::GENESIS);
-        let follows = |earlier: HybridTime, later: HybridTime| earlier.to_bits().saturating_add(tick) <= later.to_bits();
+        let follows =
+            |earlier: HybridTime, later: HybridTime| earlier.to_bits().saturating_add(tick) <= later.to_bits();
         let is_between = before.is_none_or(|before| follows(before, stamp.time))
             && after.is_none_or(|after| follows(stamp.time, after));
         if is_between { Ok(()) } else { Err(rejected(Refusal::TimeOrder { dot: stamp.dot })) }

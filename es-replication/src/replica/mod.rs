@@ -98,8 +98,9 @@ impl Replica {
     /// can deliver them, and a link whose filter becomes wider continues at the start of the log of its peer, which
     /// sends what is missing. The peer reads all of its replicated events whatever the filter selects.
     ///
-    /// - A stream is complete or absent: an event is stored after its causes in the same stream, on every node.
-    /// - Causes in other streams are stored before it unless they are withheld then; they are stored later in this case.
+    /// - An event is stored after its causes in the same stream, on every node.
+    /// - Causes in other streams are stored before it, too, unless they are withheld at that time. They are then stored
+    ///   after it.
     /// - A commit arrives whole as far as the filter selects its streams.
     /// - Do not write a stream that the node withholds, on a link or because its peers withhold it: the node would
     ///   decide without its events, and mark them as seen.

@@ -159,7 +159,10 @@ impl State {
         }
         match reason {
             GapReason::Removed => known.withheld.remove(from.get(), through.get()),
-            GapReason::Withheld => known.withheld.insert(from.get().max(last.saturating_add(1)), through.get()),
+            GapReason::Withheld if last < through.get() => {
+                known.withheld.insert(from.get().max(last + 1), through.get());
+            }
+            GapReason::Withheld => {}
         }
         known.withheld.join(Knowledge::MAX_RANGES);
     }
@@ -272,7 +275,9 @@ mod tests {
                 let Some(known) = state.origins.get(&ORIGIN) else { continue };
                 prop_assert_eq!(known.through.get(), fates.len() as u64);
                 prop_assert!(known.withheld.iter().len() <= Knowledge::MAX_RANGES);
-                let lists = |fate| fates.iter().filter(move |(_, found)| **found == fate).map(|(sequence, _)| *sequence);
+                let lists = |fate| {
+                    fates.iter().filter(move |(_, found)| **found == fate).map(|(sequence, _)| *sequence)
+                };
                 for sequence in lists(Fate::Withheld) {
                     prop_assert!(known.withheld.contains(sequence), "{} is lost: {:?}", sequence, known);
                 }

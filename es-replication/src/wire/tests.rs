@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use es_core::model::{
-    Category, CommandDigest, CommandId, ContentType, CorrelationId, Dot, HybridTime, KeyChange, LogId, LogPosition, Metadata,
-    OriginId, Stamp, Tag, UniqueKey, VectorClock,
+    Category, CommandDigest, CommandId, ContentType, CorrelationId, Dot, HybridTime, KeyChange, LogId, LogPosition,
+    Metadata, OriginId, Stamp, Tag, UniqueKey, VectorClock,
 };
 use es_core::{EventData, EventId, EventType, Position, StreamId};
 use proptest::collection::{btree_map, vec};

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use es_core::{EventId, StreamId, UnitOfWork};
 use es_core::aggregate::Outcome;
 use es_core::model::{Clock, Entropy};
 use es_core::prelude::*;
 use es_core::store::memory::MemoryStore;
 use es_core::testing::{ManualClock, SeededEntropy};
+use es_core::{EventId, StreamId, UnitOfWork};
 use es_replication::{PullError, Pulled, Refusal, StreamFilter, Token, WaitError};
 use futures_util::FutureExt;
 use futures_util::future::join_all;

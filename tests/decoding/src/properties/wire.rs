@@ -5,9 +5,7 @@ use std::time::Duration;
 use arbitrary::{Result, Unstructured};
 use es_core::model::{Category, Dot, LogId, LogPosition, OriginId, VectorClock};
 use es_core::{EventId, StreamId};
-use es_replication::{
-    Claim, Confirmation, ForeignEvent, GapReason, Item, Knowledge, Page, Pull, StreamFilter,
-};
+use es_replication::{Claim, Confirmation, ForeignEvent, GapReason, Item, Knowledge, Page, Pull, StreamFilter};
 use uuid::Uuid;
 
 use super::{check_changed, generated};
