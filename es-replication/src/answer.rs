@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use es_core::model::{Table, VectorClock};
+use es_core::model::Table;
 use es_core::{CommitError, EventStore, StoreError};
 use tokio::sync::{Mutex, SetOnce, mpsc, oneshot};
 
 use crate::frontiers::Frontiers;
+use crate::knowledge::Knowledge;
 use crate::page::{Claim, Confirmation, Page, Pull};
 use crate::source::{self, LogSource};
 
@@ -59,7 +60,7 @@ impl Source {
     }
 
     /// Stores what a member knows, as its pull says.
-    pub(crate) fn report(&self, member: &str, knowledge: &VectorClock) {
+    pub(crate) fn report(&self, member: &str, knowledge: &Knowledge) {
         self.frontiers.report(member, knowledge);
     }
 

@@ -38,8 +38,9 @@ pub enum Refusal {
         /// The last sequence that this node has written.
         through: u64,
     },
-    /// The hybrid time of an event does not follow that of the preceding event of its origin.
-    #[error("the hybrid time of event {dot} does not follow that of the event before it")]
+    /// The hybrid time of an event does not follow that of the preceding event of its origin, or is not before that of
+    /// the following one.
+    #[error("the hybrid time of event {dot} is not between those of the events before and after it")]
     TimeOrder {
         /// The event.
         dot: Dot,

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use es_core::Timestamp;
-use es_core::model::{Clock, SystemClock, VectorClock};
+use es_core::model::{Clock, SystemClock};
+
+use crate::knowledge::Knowledge;
 
 /// What a member knew when it reported last. A member that has lost its disk knows less than before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Frontier {
-    pub(crate) knowledge: VectorClock,
+    pub(crate) knowledge: Knowledge,
     pub(crate) reported_at: Timestamp,
 }
 
@@ -18,7 +20,7 @@ pub(crate) struct Frontier {
 pub(crate) struct Frontiers(Mutex<BTreeMap<String, Frontier>>);
 
 impl Frontiers {
-    pub(crate) fn report(&self, member: &str, knowledge: &VectorClock) {
+    pub(crate) fn report(&self, member: &str, knowledge: &Knowledge) {
         let frontier = Frontier { knowledge: knowledge.clone(), reported_at: SystemClock::new().now() };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(member.to_owned(), frontier);
     }
@@ -26,13 +28,4 @@ impl Frontiers {
     pub(crate) fn all(&self) -> BTreeMap<String, Frontier> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
-}
-
-/// Returns the number of events that `other` includes and `own` does not. A hostile member can report any sequences.
-pub(crate) fn missing_events(own: &VectorClock, other: &VectorClock) -> u64 {
-    let missing = other.iter().map(|dot| {
-        let known = own.get(dot.origin).map_or(0, std::num::NonZeroU64::get);
-        dot.sequence.get().saturating_sub(known)
-    });
-    missing.fold(0, u64::saturating_add)
 }

@@ -52,9 +52,11 @@
 //! ```
 //!
 //! # Guarantees
-//! - **Causal order**: every node stores an event after everything that its node had seen.
+//! - **Causal order**: every node stores an event after everything that its node had seen. With filters, this holds for
+//!   the events of a stream, and for other events unless they are withheld then: see [`Replica::with_filter`].
 //! - **Convergence**: equal sets of events give equal states.
-//! - **No loss, no duplicates**: an event that a node acknowledged reaches every node that can be reached, once.
+//! - **No loss, no duplicates**: an event that a node acknowledged reaches every node that can be reached and selects
+//!   it, once.
 //! - **Sessions**: see [`Session`].
 //! - **Identity**: a node that lost events takes a new origin; see [`ReplicaOptions::member`].
 //!
@@ -67,12 +69,15 @@
 
 mod answer;
 mod error;
+mod filter;
 mod frontiers;
+mod knowledge;
 mod link;
 #[cfg(any(feature = "tls", feature = "test-ca"))]
 mod node_files;
 mod page;
 mod peer;
+mod ranges;
 mod replica;
 mod rows;
 mod source;
@@ -87,10 +92,12 @@ mod wire;
 
 pub use answer::Source;
 pub use error::{PeerError, PullError, Refusal, StaleReplica, StartError};
+pub use filter::StreamFilter;
+pub use knowledge::Knowledge;
 pub use link::{Link, LinkState, LinkStatus};
 #[cfg(any(feature = "tls", feature = "test-ca"))]
 pub use node_files::NodeFiles;
-pub use page::{Claim, Confirmation, ForeignEvent, Item, Page, Pull};
+pub use page::{Claim, Confirmation, ForeignEvent, GapReason, Item, Page, Pull};
 pub use peer::{LocalPeer, Peer};
 pub use replica::{Pulled, RecoverError, Recovered, Replica, ReplicaOptions, Session, SessionError, Token, WaitError};
 pub use status::{MemberStatus, Monitor, OriginStatus, ReplicationStatus, RunningStatus};

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use es_core::Timestamp;
-use es_core::model::{Clock, ErrorChain, SystemClock, VectorClock};
+use es_core::model::{Clock, ErrorChain, SystemClock};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::error::{PullError, Refusal};
-use crate::frontiers::{Frontier, missing_events};
+use crate::frontiers::Frontier;
+use crate::knowledge::Knowledge;
 use crate::peer::Peer;
 use crate::replica::{Pulled, Replica};
 
@@ -57,8 +58,8 @@ pub struct LinkStatus {
     pub peer: String,
     /// The state.
     pub state: LinkState,
-    /// The number of events that the peer had when it answered last, and that this node has not. `None` if the peer has
-    /// not answered since the link was started.
+    /// The number of events that the peer had when it answered last, and that this node has not. Withheld events do not
+    /// count. `None` if the peer has not answered since the link was started.
     pub lag_events: Option<u64>,
     /// The estimated size of these events, in bytes: their number times the mean size of the events that the link has
     /// received. `None` if it has received none. Only the peer knows the size.
@@ -97,13 +98,15 @@ impl LinkStatus {
 
     /// Adds a page that was requested at a time. `lag` is the number of events that the peer has and this node lacks.
     fn update(&mut self, pulled: &Pulled, lag: u64, requested_at: Timestamp) {
-        self.state = if lag == 0 { LinkState::Current } else { LinkState::CatchingUp };
+        // Withheld events are no lag. A link whose filter became wider still pulls them.
+        let is_current = lag == 0 && pulled.is_last;
+        self.state = if is_current { LinkState::Current } else { LinkState::CatchingUp };
         self.events += pulled.events as u64;
         self.held += pulled.held as u64;
         self.bytes += pulled.bytes as u64;
         self.set_lag(lag);
         self.last_success = Some(SystemClock::new().now());
-        if lag == 0 {
+        if is_current {
             // The peer has had time for further events since it answered.
             self.last_current = Some(requested_at);
         }
@@ -136,7 +139,8 @@ pub struct Link {
 }
 
 impl Link {
-    /// Starts a link. It tries again after each failure, with growing pauses.
+    /// Starts a link. It tries again after each failure, with growing pauses. It pulls the streams that the
+    /// [filter](Replica::with_filter) of the replica selects.
     #[must_use]
     pub fn start(replica: Replica, peer: Arc<dyn Peer>) -> Self {
         let (sender, status) = watch::channel(LinkStatus::new(peer.name()));
@@ -200,24 +204,24 @@ fn pauses() -> ExponentialBackoff {
 async fn succeeded(replica: &Replica, pulled: Pulled, requested_at: Timestamp, status: &watch::Sender<LinkStatus>) {
     // A store that fails to read fails the next pull.
     let own = replica.knowledge().await.unwrap_or_default();
-    let lag = missing_events(&own, &pulled.knowledge);
+    let lag = own.missing_events(&pulled.knowledge);
     status.send_modify(|status| status.update(&pulled, lag, requested_at));
     let peer = status.borrow().peer.clone();
     metrics::counter!(EVENTS, "peer" => peer.clone()).increment(pulled.events as u64);
     metrics::counter!(BYTES, "peer" => peer.clone()).increment(pulled.bytes as u64);
-    if lag == 0 {
+    if lag == 0 && pulled.is_last {
         metrics::gauge!(CURRENT, "peer" => peer).set(requested_at.timestamp_micros() as f64 / 1e6);
     }
     set_gauges(&replica.source().frontiers().all(), &own, &status.borrow());
 }
 
 /// Sets the gauges that change while the peer does not answer, too: this node decides on events meanwhile.
-fn set_gauges(frontiers: &BTreeMap<String, Frontier>, own: &VectorClock, status: &LinkStatus) {
+fn set_gauges(frontiers: &BTreeMap<String, Frontier>, own: &Knowledge, status: &LinkStatus) {
     if let Some(lag) = status.lag_events {
         metrics::gauge!(LAG, "peer" => status.peer.clone()).set(lag as f64);
     }
     for (member, frontier) in frontiers {
-        metrics::gauge!(MISSING, "member" => member.clone()).set(missing_events(&frontier.knowledge, own) as f64);
+        metrics::gauge!(MISSING, "member" => member.clone()).set(frontier.knowledge.missing_events(own) as f64);
     }
 }
 
@@ -234,7 +238,7 @@ async fn failed(replica: &Replica, error: &PullError, status: &watch::Sender<Lin
     let frontiers = replica.source().frontiers().all();
     status.send_modify(|status| {
         if let Some(peer) = frontiers.get(&status.peer) {
-            status.set_lag(missing_events(&own, &peer.knowledge));
+            status.set_lag(own.missing_events(&peer.knowledge));
         }
         let failure = ErrorChain(error).to_string();
         if status.failure.as_ref() != Some(&failure) {

@@ -3,14 +3,19 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use es_core::model::{Dot, LogPosition, OriginId, VectorClock};
+use es_core::model::{Dot, LogPosition, OriginId};
 use es_core::{EventData, EventId, StreamId, Timestamp};
+
+use crate::filter::StreamFilter;
+use crate::knowledge::Knowledge;
 
 /// A request for the next page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pull {
-    /// What the target knows. The source omits events that the clock includes.
-    pub knowledge: VectorClock,
+    /// What the target knows. The source omits events that the target has.
+    pub knowledge: Knowledge,
+    /// The streams that the target wants. The source declares the other events as withheld.
+    pub filter: StreamFilter,
     /// The position of the source's log up to which the target has read; `None` to read from the start. It only saves
     /// work: the source ignores a position of another log.
     pub cursor: Option<LogPosition>,
@@ -27,8 +32,8 @@ pub struct Page {
     pub items: Vec<Item>,
     /// The cursor of the next pull.
     pub cursor: LogPosition,
-    /// What the source knew when it began the page.
-    pub knowledge: VectorClock,
+    /// What the source knew when it began the page, and what the page declares.
+    pub knowledge: Knowledge,
     /// Whether the source had no further event when it wrote the page.
     pub is_last: bool,
     /// For each origin, the id of the last event that both nodes have. If the target has another event under the dot,
@@ -63,7 +68,7 @@ impl Page {
 pub enum Item {
     /// The replicated events of one commit.
     Commit(Vec<ForeignEvent>),
-    /// Sequences of an origin whose events were removed at the source.
+    /// Sequences of an origin whose events the source does not send.
     Gap {
         /// The origin.
         origin: OriginId,
@@ -71,7 +76,18 @@ pub enum Item {
         from: NonZeroU64,
         /// The last sequence.
         through: NonZeroU64,
+        /// Why the source does not send the events.
+        reason: GapReason,
     },
+}
+
+/// Why a source does not send events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GapReason {
+    /// The events were removed. They do not exist any more.
+    Removed,
+    /// The filter of the pull excludes the events, or they are withheld from the source itself. They may arrive later.
+    Withheld,
 }
 
 /// A copy of an event that another node decided.

@@ -5,10 +5,10 @@
 //! | `s` | identity: name, origin and log of the node, as JSON |
 //! | `p` origin 8 | nothing; a present or former origin of this node |
 //! | `h` | generation of the state 8, greatest hybrid time 8, position of the last replicated event 8 |
-//! | `o` origin 8 | last sequence that is accounted for 8, hybrid time of the last event 8, its id 16; 0 if removed |
+//! | `o` origin 8 | [`Known`]: last sequence that is accounted for 8, greatest hybrid time 8, id of the last event 16 |
 //! | `d` origin 8, sequence 8 | position of the event 8 |
 //! | `g` position 8 | sequence of an event that was recorded before the replication began 8 |
-//! | `x` origin 8 | the last gap: first and last sequence of events that were removed before they arrived, 16 |
+//! | `x` origin 8 | the last gap: first and last sequence, 16; 1 if its events are withheld, 0 if they were removed |
 //! | `c` category | [`DECLARED`] for a category that this node declares; nothing for one that it only received |
 //! | `e` | number of [`Claim`](crate::Claim)s that were answered 8 |
 //! | `l` link | [`Progress`] of the link, as text |
@@ -23,6 +23,10 @@ use es_core::store::implement::RowChange;
 use es_core::{EventId, EventReader, Position, StoreError};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use crate::knowledge::Knowledge;
+use crate::page::GapReason;
+use crate::ranges::RangeSet;
 
 /// The identity of a replica.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,15 +57,23 @@ pub(crate) struct Head {
     pub(crate) position: Option<Position>,
 }
 
-/// The last event of an origin that a node has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a node knows of an origin.
+///
+/// The row ends with two optional fields: the position `late` 8, or 0, and the encoded ranges. Neither is written if
+/// both are empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Known {
-    /// Every event up to this sequence is stored, or was removed.
+    /// Every event up to this sequence is accounted for: it is stored, was removed, or is withheld.
     pub(crate) through: NonZeroU64,
-    /// The hybrid time of the last event that was stored.
+    /// The greatest hybrid time of the events that were stored.
     pub(crate) time: HybridTime,
-    /// The id of the event with the sequence `through`; `None` if it was removed before it arrived.
+    /// The id of the event with the sequence `through`; `None` if it is not stored.
     pub(crate) id: Option<EventId>,
+    /// The sequences of withheld events. It can include stored events, because it has at most
+    /// [`Knowledge::MAX_RANGES`] ranges; such an event has a row `d`.
+    pub(crate) withheld: RangeSet,
+    /// The position of the last event that was stored after a later one of its origin.
+    pub(crate) late: Option<Position>,
 }
 
 pub(crate) const IDENTITY: &[u8] = b"s";
@@ -72,6 +84,8 @@ pub(crate) const ORIGINS: u8 = b'o';
 const GAPS: u8 = b'x';
 pub(crate) const CATEGORIES: u8 = b'c';
 pub(crate) const LINKS: u8 = b'l';
+/// The number of rows `d` that are read at once.
+pub(crate) const DOTS: usize = 1_000;
 /// The value of the row of a category that this node declares, and whose older events it has adopted.
 pub(crate) const DECLARED: &[u8] = &[1];
 
@@ -88,32 +102,42 @@ pub(crate) fn own_origin_key(origin: OriginId) -> Bytes {
     [&[OWN_ORIGINS], &origin.get().to_be_bytes()[..]].concat().into()
 }
 
-/// Sequences of an origin that the source does not send, because it has removed their events.
+/// Sequences of an origin that the source does not send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Gap {
     pub(crate) origin: OriginId,
     pub(crate) from: NonZeroU64,
     pub(crate) through: NonZeroU64,
+    pub(crate) reason: GapReason,
 }
 
 impl Gap {
     /// Returns the row change that declares the gap in a foreign commit.
     pub(crate) fn declare(self, table: &Table) -> RowChange {
         let key = [&[GAPS], &self.origin.get().to_be_bytes()[..]].concat();
-        put(table, key.into(), pair(self.from.get(), self.through.get()))
+        let reason = u8::from(self.reason == GapReason::Withheld);
+        let (from, through) = (self.from.get().to_be_bytes(), self.through.get().to_be_bytes());
+        put(table, key.into(), [&from[..], &through, &[reason]].concat())
     }
 
     /// Returns the gap that a row change declares, if it declares one.
     pub(crate) fn declared(row: &RowChange, table: &Table) -> Option<Self> {
         let origin = row.key.strip_prefix(&[GAPS]).filter(|_| row.table == *table)?;
-        let (from, through) = two_numbers(row.value.as_ref()?)?;
+        let (reason, numbers) = row.value.as_ref()?.split_last()?;
+        let (from, through) = two_numbers(numbers)?;
         let origin = OriginId::new(u64::from_be_bytes(origin.try_into().ok()?));
-        Some(Self { origin, from: NonZeroU64::new(from)?, through: NonZeroU64::new(through)? })
+        let reason = if *reason == 1 { GapReason::Withheld } else { GapReason::Removed };
+        Some(Self { origin, from: NonZeroU64::new(from)?, through: NonZeroU64::new(through)?, reason })
     }
 }
 
 pub(crate) fn dot_key(dot: Dot) -> Bytes {
     [b"d", &dot.origin.get().to_be_bytes()[..], &dot.sequence.get().to_be_bytes()].concat().into()
+}
+
+/// Returns the sequence of a row `d`.
+pub(crate) fn sequence_of(key: &[u8]) -> Result<u64, StoreError> {
+    key.split_last_chunk().map(|(_, number)| u64::from_be_bytes(*number)).ok_or_else(|| damaged("d", key))
 }
 
 /// Returns the prefix of the rows `d` of an origin.
@@ -159,23 +183,41 @@ impl Head {
 }
 
 impl Known {
-    pub(crate) fn encode(self) -> Bytes {
+    /// Returns what is known of an origin after its first event that is accounted for, without the event itself.
+    pub(crate) fn new(through: NonZeroU64) -> Self {
+        Self { through, time: HybridTime::from_bits(0), id: None, withheld: RangeSet::default(), late: None }
+    }
+
+    pub(crate) fn encode(&self) -> Bytes {
         let id = self.id.map_or([0; 16], |id| id.as_uuid().into_bytes());
-        [&self.through.get().to_be_bytes()[..], &self.time.to_bits().to_be_bytes(), &id].concat().into()
+        let mut bytes = [&self.through.get().to_be_bytes()[..], &self.time.to_bits().to_be_bytes(), &id].concat();
+        if self.late.is_some() || !self.withheld.is_empty() {
+            bytes.extend(self.late.map_or(0, Position::get).to_be_bytes());
+            bytes.extend(self.withheld.encode());
+        }
+        bytes.into()
     }
 
     pub(crate) fn decode(value: &[u8]) -> Result<Self, StoreError> {
         let parse = || {
-            let (numbers, id) = value.split_last_chunk::<16>()?;
+            let (numbers, rest) = value.split_first_chunk::<16>()?;
+            let (id, rest) = rest.split_first_chunk::<16>()?;
             let (through, time) = two_numbers(numbers)?;
+            let through = NonZeroU64::new(through)?;
             let id = Some(Uuid::from_bytes(*id)).filter(|id| !id.is_nil()).map(EventId::from_uuid);
-            Some(Self { through: NonZeroU64::new(through)?, time: HybridTime::from_bits(time), id })
+            let (late, ranges) = if rest.is_empty() { (&[0; 8], rest) } else { rest.split_first_chunk::<8>()? };
+            let withheld = RangeSet::decode(ranges)?;
+            if withheld.iter().next_back().is_some_and(|(_, last)| last > through.get()) {
+                return None;
+            }
+            let late = Position::new(u64::from_be_bytes(*late));
+            Some(Self { through, time: HybridTime::from_bits(time), id, withheld, late })
         };
         parse().ok_or_else(|| damaged("o", value))
     }
 }
 
-/// Returns the last event of each origin as a vector clock.
+/// Returns the last event of each origin that is accounted for as a vector clock.
 pub(crate) fn clock(origins: &BTreeMap<OriginId, Known>) -> VectorClock {
     origins.iter().map(|(origin, known)| Dot { origin: *origin, sequence: known.through }).collect()
 }
@@ -210,21 +252,32 @@ pub(crate) struct Progress {
     pub(crate) cursor: LogPosition,
     /// The number of commits of the next page that were stored.
     pub(crate) commits: usize,
+    /// The digest of the filter of these pages; `None` if it selects every stream. Another filter may select events
+    /// before the cursor.
+    pub(crate) filter: Option<u64>,
 }
 
 impl Progress {
     pub(crate) fn encode(self) -> Bytes {
-        match self.commits {
-            0 => self.cursor.to_string().into(),
-            commits => format!("{}+{commits}", self.cursor).into(),
+        let mut text = self.cursor.to_string();
+        if self.commits > 0 {
+            text += &format!("+{}", self.commits);
         }
+        if let Some(filter) = self.filter {
+            text += &format!("#{filter:016x}");
+        }
+        text.into()
     }
 
     pub(crate) fn decode(value: &[u8]) -> Result<Self, StoreError> {
         let parse = || {
             let text = std::str::from_utf8(value).ok()?;
+            let (text, filter) = match text.split_once('#') {
+                Some((text, digest)) => (text, Some(u64::from_str_radix(digest, 16).ok()?)),
+                None => (text, None),
+            };
             let (cursor, commits) = text.split_once('+').unwrap_or((text, "0"));
-            Some(Self { cursor: cursor.parse().ok()?, commits: commits.parse().ok()? })
+            Some(Self { cursor: cursor.parse().ok()?, commits: commits.parse().ok()?, filter })
         };
         parse().ok_or_else(|| damaged("l", value))
     }
@@ -232,10 +285,6 @@ impl Progress {
 
 pub(crate) fn damaged(row: &str, bytes: &[u8]) -> StoreError {
     StoreError::damaged(format!("row {row:?} of table es.replica"), format!("found the bytes {bytes:02x?}"))
-}
-
-fn pair(first: u64, second: u64) -> Bytes {
-    [first.to_be_bytes(), second.to_be_bytes()].concat().into()
 }
 
 fn two_numbers(value: &[u8]) -> Option<(u64, u64)> {
@@ -249,9 +298,13 @@ pub(crate) async fn identity(store: &dyn EventReader, table: &Table) -> Result<O
     serde_json::from_slice(&value).map(Some).map_err(|_| damaged("s", &value))
 }
 
-/// Returns for each origin the last event that a store has.
-pub(crate) async fn knowledge(store: &dyn EventReader, table: &Table) -> Result<VectorClock, StoreError> {
-    Ok(clock(&origins(store, table).await?))
+/// Returns what a store knows of all origins.
+pub(crate) async fn knowledge(store: &dyn EventReader, table: &Table) -> Result<Knowledge, StoreError> {
+    let mut knowledge = Knowledge::new();
+    for (origin, known) in origins(store, table).await? {
+        knowledge.insert(Dot { origin, sequence: known.through }, known.withheld);
+    }
+    Ok(knowledge)
 }
 
 /// Returns what a store knows of each origin.
@@ -264,6 +317,29 @@ pub(crate) async fn origins(store: &dyn EventReader, table: &Table) -> Result<BT
 pub(crate) async fn own_origins(store: &dyn EventReader, table: &Table) -> Result<BTreeSet<OriginId>, StoreError> {
     let rows = scan(store, table, OWN_ORIGINS).await?;
     rows.iter().map(|row| origin_of(&row.key)).collect()
+}
+
+/// Returns the stored events of an origin with the sequences from `first` to `last`, each with its position: at most
+/// [`DOTS`] of them.
+pub(crate) async fn dots(
+    store: &dyn EventReader,
+    table: &Table,
+    origin: OriginId,
+    first: u64,
+    last: u64,
+) -> Result<Vec<(u64, Position)>, StoreError> {
+    let after = NonZeroU64::new(first - 1).map(|sequence| dot_key(Dot { origin, sequence }));
+    let limit = usize::try_from((last - first).saturating_add(1)).unwrap_or(DOTS).min(DOTS);
+    let scan = RowScan { after, ..RowScan::new(table.clone(), dots_of(origin), limit) };
+    let mut dots = Vec::new();
+    for row in store.rows(scan).await? {
+        let sequence = sequence_of(&row.key)?;
+        if sequence > last {
+            break;
+        }
+        dots.push((sequence, position_of(&row.value)?));
+    }
+    Ok(dots)
 }
 
 /// Returns the replicated categories of a store.

@@ -9,11 +9,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use es_core::model::{Dot, HybridTime, Keys, LogPosition, OriginId, Stamp, Table, VectorClock};
-use es_core::store::{LogRead, Query, QueryItem, RowScan};
+use es_core::store::{LogRead, Query, QueryItem};
 use es_core::{Commit, CommitError, EventId, EventStore, Position, RecordedEvent, StoreError};
 
-use crate::page::{Claim, Confirmation, ForeignEvent, Item, Page, Pull};
-use crate::rows;
+use crate::filter::StreamFilter;
+use crate::knowledge::Knowledge;
+use crate::page::{Claim, Confirmation, ForeignEvent, GapReason, Item, Page, Pull};
+use crate::ranges::RangeSet;
+use crate::rows::{self, Known};
 
 /// The number of events that a source reads at once.
 const BATCH: u64 = 256;
@@ -29,13 +32,23 @@ pub(crate) struct LogSource {
 
 /// A page that is being built.
 #[derive(Debug)]
-struct PageBuilder {
+struct PageBuilder<'a> {
+    filter: &'a StreamFilter,
+    max_bytes: usize,
     items: Vec<Item>,
     bytes: usize,
-    /// The last sequence of each origin that the target has after the page.
-    sent: BTreeMap<OriginId, u64>,
-    /// The position of the first event of the commit that was added last.
-    commit: Option<Position>,
+    /// What the target knows after the page.
+    target: Knowledge,
+    /// For each origin, the last event that the filter excludes and that the target does not know.
+    excluded: VectorClock,
+    /// What the page declares.
+    declared: VectorClock,
+    /// What this node knows, at the end of the page or later.
+    own: BTreeMap<OriginId, Known>,
+    /// The position after which the page begins.
+    start: Option<Position>,
+    /// The position up to which all events were added.
+    scanned: Option<Position>,
 }
 
 impl LogSource {
@@ -64,11 +77,19 @@ impl LogSource {
     }
 
     /// Returns for each origin the last event that is both here and in `other`, with its id.
-    async fn common_ids(&self, other: &VectorClock) -> Result<Vec<(Dot, EventId)>, StoreError> {
+    async fn common_ids(&self, other: &Knowledge) -> Result<Vec<(Dot, EventId)>, StoreError> {
         let (mut ids, own) = (Vec::new(), rows::knowledge(&*self.store, &self.table).await?);
-        for Dot { origin, sequence } in other.iter() {
-            let Some(through) = own.get(origin) else { continue };
-            let last = Dot { origin, sequence: through.min(sequence) };
+        for Dot { origin, sequence } in other.clock().iter() {
+            let mut last = sequence.get().min(own.through(origin));
+            let first_withheld = |last| {
+                let range = |knowledge: &Knowledge| knowledge.ranges(origin)?.range_of(last);
+                range(&own).or_else(|| range(other)).map(|(first, _)| first)
+            };
+            while let Some(first) = first_withheld(last) {
+                last = first - 1;
+            }
+            let Some(sequence) = NonZeroU64::new(last) else { continue };
+            let last = Dot { origin, sequence };
             ids.extend(event_id(&*self.store, &self.table, last).await?.map(|id| (last, id)));
         }
         Ok(ids)
@@ -81,38 +102,71 @@ impl LogSource {
 
     /// Builds a page from the events after a position. Returns `None` if the target lacks an event before it.
     async fn build(&self, pull: &Pull, start: Option<Position>) -> Result<Option<Page>, StoreError> {
-        // ORDER: the knowledge, then the end of the page, then the categories. So the page covers the knowledge, and
-        // the query selects every replicated event of the page: an event and the row of its category are one commit.
+        // ORDER: the knowledge, then the end of the page, then the rest. So the page covers the knowledge, and the
+        // query selects every replicated event of the page: an event and the row of its category are one commit. An
+        // event before the end that is neither stored nor withheld was removed.
         let knowledge = rows::knowledge(&*self.store, &self.table).await?;
         let end = self.store.watch_head().current();
-        let query = self.query().await?;
-        let mut page = PageBuilder::new(&pull.knowledge);
-        let (mut cursor, mut count, mut is_last) = (start, 0, false);
-        while !is_last {
+        let (query, own) = (self.query().await?, rows::origins(&*self.store, &self.table).await?);
+        let mut page = PageBuilder::new(pull, own, start);
+        let (mut cursor, mut count, mut commit) = (start, 0, Vec::<RecordedEvent>::new());
+        loop {
             let mut events = self.store.read_log(LogRead::matching(query.clone()).after(cursor).limit(BATCH)).await?;
             let before = count;
             while let Some(event) = events.next().await?.filter(|event| Some(event.position) <= end) {
-                let is_full = !page.items.is_empty() && page.bytes >= pull.max_bytes as usize || count >= MAX_READ;
                 // A page ends between two commits.
-                if is_full && page.commit != Some(start_of_commit(&event)) {
-                    return Ok(Some(page.finish(self.cursor(cursor), knowledge, false)));
+                if commit.first().is_some_and(|first| start_of_commit(first) != start_of_commit(&event)) {
+                    if !self.add_commit(&mut page, std::mem::take(&mut commit)).await? {
+                        return Ok(None);
+                    }
+                    if page.is_full() || count >= MAX_READ {
+                        return self.finish(page, knowledge, cursor, false).await;
+                    }
                 }
                 cursor = Some(event.position);
                 count += 1;
-                let Some(stamp) = self.stamp(&event).await? else { continue };
-                if !self.add_gaps_before(&mut page, &stamp, start).await? {
-                    return Ok(None);
-                }
-                page.push(event, stamp);
+                commit.push(event);
             }
-            is_last = count - before < BATCH;
+            if count - before < BATCH {
+                break;
+            }
         }
-        for dot in knowledge.iter() {
-            if !self.add_gap_through(&mut page, dot, start).await? {
+        if !self.add_commit(&mut page, commit).await? {
+            return Ok(None);
+        }
+        page.scanned = cursor.max(end);
+        for dot in knowledge.clock().iter() {
+            if !self.account_through(&mut page, dot).await? {
                 return Ok(None);
             }
         }
-        Ok(Some(page.finish(self.cursor(cursor.max(end)), knowledge, true)))
+        let is_last = !pull.filter.selects_all() || self.add_withheld(&mut page, end).await?;
+        self.finish(page, knowledge, cursor.max(end), is_last).await
+    }
+
+    /// Completes a page. Returns `None` if the target lacks an event before it.
+    async fn finish(
+        &self,
+        mut page: PageBuilder<'_>,
+        mut knowledge: Knowledge,
+        cursor: Option<Position>,
+        is_last: bool,
+    ) -> Result<Option<Page>, StoreError> {
+        // The next page begins after the excluded events.
+        for dot in std::mem::take(&mut page.excluded).iter() {
+            if !self.account_through(&mut page, dot).await? {
+                return Ok(None);
+            }
+        }
+        for dot in page.declared.iter() {
+            if knowledge.clock().includes(dot) {
+                continue;
+            }
+            let withheld = page.own.get(&dot.origin).map(|known| known.withheld.clone()).unwrap_or_default();
+            knowledge.insert(dot, withheld.intersection(&RangeSet::of(1, dot.sequence.get())));
+        }
+        let cursor = LogPosition::in_log(self.store.log_id(), cursor);
+        Ok(Some(Page { items: page.items, cursor, knowledge, is_last, ids: Vec::new() }))
     }
 
     /// Returns the query of all replicated events.
@@ -121,10 +175,6 @@ impl LogSource {
         // An item without categories would select every event.
         let items = (!categories.is_empty()).then(|| QueryItem { categories, ..QueryItem::new() });
         Ok(Query::any_of(items))
-    }
-
-    fn cursor(&self, position: Option<Position>) -> LogPosition {
-        LogPosition::in_log(self.store.log_id(), position)
     }
 
     /// Returns the stamp of a replicated event. An event that was recorded before the replication gets one here, unless
@@ -141,58 +191,112 @@ impl LogSource {
         Ok(Some(Stamp { dot, time, seen: Some(VectorClock::new()), command: None }))
     }
 
-    /// Adds the gaps before an event. The log has the earlier events of its origin, and those that its node had seen,
-    /// before it; those that the target does not have were removed. Returns `false` if one of them is stored before
-    /// `start`, so that the page would omit it.
-    async fn add_gaps_before(
-        &self,
-        page: &mut PageBuilder,
-        stamp: &Stamp,
-        start: Option<Position>,
-    ) -> Result<bool, StoreError> {
-        let before = NonZeroU64::new(stamp.dot.sequence.get() - 1).map(|sequence| Dot { sequence, ..stamp.dot });
-        for dot in stamp.seen.iter().flat_map(VectorClock::iter).chain(before) {
-            if !self.add_gap_through(page, dot, start).await? {
-                return Ok(false);
+    /// Adds the events of a commit that the target lacks and the filter selects. Returns `false` if the target lacks an
+    /// event before the start of the page, so that the page would omit it.
+    async fn add_commit(&self, page: &mut PageBuilder<'_>, events: Vec<RecordedEvent>) -> Result<bool, StoreError> {
+        let Some(last) = events.last().map(|event| event.position) else { return Ok(true) };
+        let mut selected: Vec<(RecordedEvent, Stamp)> = Vec::new();
+        for event in events {
+            let Some(stamp) = self.stamp(&event).await? else { continue };
+            if page.target.holds(stamp.dot) {
+                continue;
+            }
+            if page.filter.selects(&event.stream) {
+                selected.push((event, stamp));
+            } else if !page.target.clock().includes(stamp.dot) {
+                page.excluded.extend([stamp.dot]);
+            }
+        }
+        // The log has the earlier events of an origin, and those that its node had seen, before an event. The target
+        // must account for them first. If the filter divides the commit, all of its events are declared as withheld,
+        // and the selected ones follow in one commit.
+        let mut previous = None;
+        for (_, stamp) in &selected {
+            let before = NonZeroU64::new(stamp.dot.sequence.get() - 1).map(|sequence| Dot { sequence, ..stamp.dot });
+            let before = before.filter(|before| previous != Some(*before));
+            for dot in stamp.seen.iter().flat_map(VectorClock::iter).chain(before) {
+                if !self.account_through(page, dot).await? {
+                    return Ok(false);
+                }
+            }
+            previous = Some(stamp.dot);
+        }
+        page.push(selected);
+        page.scanned = page.scanned.max(Some(last));
+        Ok(true)
+    }
+
+    /// Declares the events of an origin up to `last` that the target does not know, and that the page has not sent.
+    /// Returns `false` if one of them is stored before the start of the page, so that the page would omit it.
+    async fn account_through(&self, page: &mut PageBuilder<'_>, last: Dot) -> Result<bool, StoreError> {
+        let (origin, through) = (last.origin, last.sequence.get());
+        let first = page.target.through(origin).saturating_add(1);
+        if page.target.clock().includes(last) {
+            return Ok(true);
+        }
+        // An event without a row was removed before this node received it, or is withheld from this node.
+        let (mut removed, mut next) = (RangeSet::of(first, through), first);
+        loop {
+            let dots = rows::dots(&*self.store, &self.table, origin, next, through).await?;
+            for (sequence, position) in &dots {
+                if page.start >= Some(*position) {
+                    return Ok(false);
+                }
+                // The log does not have the event, or the filter excludes it, or it comes later: this node received it
+                // after others of its origin.
+                let is_removed = page.filter.selects_all() && Some(*position) <= page.scanned;
+                if !is_removed {
+                    removed.remove(*sequence, *sequence);
+                }
+            }
+            match dots.last() {
+                Some((sequence, _)) if dots.len() == rows::DOTS && *sequence < through => next = sequence + 1,
+                _ => break,
+            }
+        }
+        page.declare(last, &page.removed_of(origin, removed));
+        Ok(true)
+    }
+
+    /// Adds what the target withholds although it pulls every event and the log has no further one: events that the
+    /// log does not have any more, and events that the target has but does not know to have. Returns `false` if the
+    /// page is full.
+    async fn add_withheld(&self, page: &mut PageBuilder<'_>, end: Option<Position>) -> Result<bool, StoreError> {
+        let origins: Vec<OriginId> = page.own.keys().copied().collect();
+        for origin in origins {
+            let Some(withheld) = page.target.ranges(origin).cloned() else { continue };
+            for (first, last) in page.removed_of(origin, withheld).iter() {
+                let (mut removed, mut next) = (RangeSet::of(first, last), first);
+                loop {
+                    let dots = rows::dots(&*self.store, &self.table, origin, next, last).await?;
+                    for (sequence, position) in &dots {
+                        if page.is_full() {
+                            return Ok(false);
+                        }
+                        let event = self.event(*position).await?;
+                        if Some(*position) > end || event.is_some() {
+                            removed.remove(*sequence, *sequence);
+                        }
+                        if let Some(event) = event.filter(|_| Some(*position) <= end)
+                            && !self.add_commit(page, vec![event]).await?
+                        {
+                            return Ok(false);
+                        }
+                    }
+                    match dots.last() {
+                        Some((sequence, _)) if dots.len() == rows::DOTS && *sequence < last => next = sequence + 1,
+                        _ => break,
+                    }
+                }
+                page.remove(origin, &removed);
             }
         }
         Ok(true)
     }
 
-    /// Adds the gap of an origin up to `last`, if the target does not have it yet. Returns as
-    /// [`add_gaps_before`](Self::add_gaps_before).
-    async fn add_gap_through(
-        &self,
-        page: &mut PageBuilder,
-        last: Dot,
-        start: Option<Position>,
-    ) -> Result<bool, StoreError> {
-        let Dot { origin, sequence: through } = last;
-        let sent = page.sent.get(&origin).copied().unwrap_or_default();
-        if sent >= through.get() {
-            return Ok(true);
-        }
-        let from = NonZeroU64::MIN.saturating_add(sent);
-        if start.is_some() && self.first_position(Dot { origin, sequence: from }, through).await? <= start {
-            return Ok(false);
-        }
-        page.items.push(Item::Gap { origin, from, through });
-        page.sent.insert(origin, through.get());
-        page.commit = None;
-        Ok(true)
-    }
-
-    /// Returns the position of the first event of an origin from `first` up to the sequence `through`, or the last
-    /// position if none has a row: an event without a row was removed before this node received it. The positions of an
-    /// origin ascend with its sequences.
-    async fn first_position(&self, first: Dot, through: NonZeroU64) -> Result<Option<Position>, StoreError> {
-        let (prefix, last) = (rows::dots_of(first.origin), rows::dot_key(Dot { sequence: through, ..first }));
-        let before = NonZeroU64::new(first.sequence.get() - 1).map(|sequence| rows::dot_key(Dot { sequence, ..first }));
-        let scan = RowScan { after: before, ..RowScan::new(self.table.clone(), prefix, 1) };
-        match self.store.rows(scan).await?.pop().filter(|row| row.key <= last) {
-            Some(row) => rows::position_of(&row.value).map(Some),
-            None => Ok(Position::new(u64::MAX)),
-        }
+    /// Returns the event at a position, or `None` if it was removed.
+    async fn event(&self, position: Position) -> Result<Option<RecordedEvent>, StoreError> {
+        event_at(&*self.store, position).await
     }
 
     /// Returns the answer to a claim; see [`confirm`].
@@ -215,7 +319,7 @@ pub(crate) async fn confirm(store: &dyn EventStore, table: &Table, claim: Claim)
     }
     let known = store.row(table, &rows::origin_key(claim.origin)).await?;
     let Some(known) = known else { return Ok(Confirmation { last: None }) };
-    let dot = Dot { origin: claim.origin, sequence: rows::Known::decode(&known)?.through };
+    let dot = Dot { origin: claim.origin, sequence: Known::decode(&known)?.through };
     Ok(Confirmation { last: Some((dot, event_id(store, table, dot).await?)) })
 }
 
@@ -239,48 +343,101 @@ pub(crate) async fn confirmations(store: &dyn EventStore, table: &Table) -> Resu
 /// Returns the id of the event with a dot, or `None` if it was removed or is not known.
 pub(crate) async fn event_id(store: &dyn EventStore, table: &Table, dot: Dot) -> Result<Option<EventId>, StoreError> {
     let known = store.row(table, &rows::origin_key(dot.origin)).await?;
-    let known = known.map(|value| rows::Known::decode(&value)).transpose()?;
+    let known = known.map(|value| Known::decode(&value)).transpose()?;
     if let Some(known) = known.filter(|known| known.through == dot.sequence) {
         return Ok(known.id);
     }
     let Some(row) = store.row(table, &rows::dot_key(dot)).await? else { return Ok(None) };
-    let position = Some(rows::position_of(&row)?);
-    let read = LogRead { from: position, ..LogRead::all().limit(1) };
-    let event = store.read_log(read).await?.next().await?;
-    Ok(event.filter(|event| Some(event.position) == position).map(|event| event.data.id))
+    Ok(event_at(store, rows::position_of(&row)?).await?.map(|event| event.data.id))
 }
 
-impl PageBuilder {
-    fn new(knowledge: &VectorClock) -> Self {
-        let sent = knowledge.iter().map(|dot| (dot.origin, dot.sequence.get())).collect();
-        Self { items: Vec::new(), bytes: 0, sent, commit: None }
+/// Returns the event at a position, or `None` if it was removed.
+async fn event_at(store: &dyn EventStore, position: Position) -> Result<Option<RecordedEvent>, StoreError> {
+    let read = LogRead { from: Some(position), ..LogRead::all().limit(1) };
+    let event = store.read_log(read).await?.next().await?;
+    Ok(event.filter(|event| event.position == position))
+}
+
+impl<'a> PageBuilder<'a> {
+    fn new(pull: &'a Pull, own: BTreeMap<OriginId, Known>, start: Option<Position>) -> Self {
+        Self {
+            filter: &pull.filter,
+            max_bytes: pull.max_bytes as usize,
+            items: Vec::new(),
+            bytes: 0,
+            target: pull.knowledge.clone(),
+            excluded: VectorClock::new(),
+            declared: VectorClock::new(),
+            own,
+            start,
+            scanned: start,
+        }
     }
 
-    /// Adds an event, unless the target has it.
-    fn push(&mut self, event: RecordedEvent, stamp: Stamp) {
-        let Dot { origin, sequence } = stamp.dot;
-        if self.sent.get(&origin).is_some_and(|sent| *sent >= sequence.get()) {
+    fn is_full(&self) -> bool {
+        !self.items.is_empty() && self.bytes >= self.max_bytes
+    }
+
+    /// Adds the events of a commit.
+    fn push(&mut self, events: Vec<(RecordedEvent, Stamp)>) {
+        if events.is_empty() {
             return;
         }
-        self.sent.insert(origin, sequence.get());
-        let commit = start_of_commit(&event);
-        let mut data = event.data;
-        if data.stamp.is_none() {
-            // Unique keys of events from before the replication stay on this node.
-            data.keys = Keys::default();
-        }
-        data.stamp = Some(Box::new(stamp));
-        let foreign = ForeignEvent { stream: event.stream, data, occurred_at: event.occurred_at };
-        self.bytes += foreign.bytes();
-        match self.items.last_mut() {
-            Some(Item::Commit(events)) if self.commit == Some(commit) => events.push(foreign),
-            _ => self.items.push(Item::Commit(vec![foreign])),
-        }
-        self.commit = Some(commit);
+        let foreign = |(event, stamp): (RecordedEvent, Stamp)| {
+            let mut data = event.data;
+            if data.stamp.is_none() {
+                // Unique keys of events from before the replication stay on this node.
+                data.keys = Keys::default();
+            }
+            self.target.add(stamp.dot);
+            self.declared.extend([stamp.dot]);
+            data.stamp = Some(Box::new(stamp));
+            let foreign = ForeignEvent { stream: event.stream, data, occurred_at: event.occurred_at };
+            self.bytes += foreign.bytes();
+            foreign
+        };
+        let events = events.into_iter().map(foreign).collect();
+        self.items.push(Item::Commit(events));
     }
 
-    fn finish(self, cursor: LogPosition, knowledge: VectorClock, is_last: bool) -> Page {
-        Page { items: self.items, cursor, knowledge, is_last, ids: Vec::new() }
+    /// Returns the sequences of an origin without those that this node withholds or does not know.
+    fn removed_of(&self, origin: OriginId, mut sequences: RangeSet) -> RangeSet {
+        let known = self.own.get(&origin);
+        known.into_iter().for_each(|known| sequences.remove_all(&known.withheld));
+        sequences.remove(known.map_or(0, |known| known.through.get()).saturating_add(1), u64::MAX);
+        sequences
+    }
+
+    /// Declares the events of an origin up to `last` that the target does not know as removed or withheld.
+    fn declare(&mut self, last: Dot, removed: &RangeSet) {
+        let first = self.target.through(last.origin).saturating_add(1);
+        let mut withheld = RangeSet::of(first, last.sequence.get());
+        withheld.remove_all(removed);
+        let gaps =
+            |ranges: &RangeSet, reason| ranges.iter().map(move |(from, through)| (from, through, reason)).collect();
+        let mut all: Vec<_> = gaps(removed, GapReason::Removed);
+        all.extend::<Vec<_>>(gaps(&withheld, GapReason::Withheld));
+        all.sort_unstable_by_key(|(from, ..)| *from);
+        for (from, through, reason) in all {
+            self.push_gap(last.origin, from, through, reason);
+        }
+        self.target.insert(last, RangeSet::default());
+        withheld.iter().for_each(|(from, through)| self.target.withhold(last.origin, from..=through));
+    }
+
+    /// Declares withheld events of the target as removed.
+    fn remove(&mut self, origin: OriginId, removed: &RangeSet) {
+        for (from, through) in removed.iter() {
+            self.push_gap(origin, from, through, GapReason::Removed);
+            self.target.clear(origin, from, through);
+        }
+    }
+
+    fn push_gap(&mut self, origin: OriginId, from: u64, through: u64, reason: GapReason) {
+        if let (Some(from), Some(through)) = (NonZeroU64::new(from), NonZeroU64::new(through)) {
+            self.items.push(Item::Gap { origin, from, through, reason });
+            self.declared.extend([Dot { origin, sequence: through }]);
+        }
     }
 }
 

@@ -8,7 +8,8 @@ use es_core::{EventReader, StoreError, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::frontiers::{Frontier, missing_events};
+use crate::frontiers::Frontier;
+use crate::knowledge::Knowledge;
 use crate::link::{Link, LinkStatus};
 use crate::replica::Replica;
 use crate::rows;
@@ -40,8 +41,12 @@ pub struct OriginStatus {
     pub origin: OriginId,
     /// Whether it is the present origin of this node.
     pub is_own: bool,
-    /// The sequence of the last event. The node has every event up to it, except those that were removed.
+    /// The sequence of the last event that is accounted for. The node has every event up to it, except those that were
+    /// removed or are withheld.
     pub sequence: u64,
+    /// The number of events that are withheld, at most: see [`Knowledge::MAX_RANGES`](crate::Knowledge::MAX_RANGES).
+    #[serde(default)]
+    pub withheld: u64,
     /// The physical part of the hybrid time of the last event.
     pub time: Timestamp,
 }
@@ -55,11 +60,11 @@ pub struct RunningStatus {
     pub links: Vec<LinkStatus>,
     /// The members: this node first, then the others by name.
     pub members: Vec<MemberStatus>,
-    /// The stable events: for each origin, the last event that every member has. `None` until every member has reported
-    /// what it knows since the start of this node.
+    /// The stable events: for each origin, the last event up to which every member has all events. A withheld event is
+    /// not stable. `None` until every member has reported what it knows since the start of this node.
     pub stable: Option<VectorClock>,
     /// The member without which more events would be stable: one that has not reported yet, otherwise the one that
-    /// lacks the most events. `None` if every member has every event.
+    /// lacks the most events, or else withholds the most. `None` if every member has every event.
     pub blocked_by: Option<String>,
 }
 
@@ -73,8 +78,12 @@ pub struct MemberStatus {
     pub knowledge: Option<VectorClock>,
     /// When the member reported. A member reports with each pull, and with each answer to a pull.
     pub reported_at: Option<Timestamp>,
-    /// The number of events that another member has and this one lacks. `None` if it has not reported.
+    /// The number of events that another member has and this one lacks. Withheld events do not count. `None` if it has
+    /// not reported.
     pub missing_events: Option<u64>,
+    /// The number of events that the member withholds, at most. `None` if it has not reported.
+    #[serde(default)]
+    pub withheld_events: Option<u64>,
 }
 
 impl ReplicationStatus {
@@ -90,6 +99,7 @@ impl ReplicationStatus {
             origin,
             is_own: origin == identity.origin,
             sequence: known.through.get(),
+            withheld: known.withheld.count(),
             time: known.time.physical(),
         });
         Ok(Some(Self {
@@ -103,7 +113,7 @@ impl ReplicationStatus {
         }))
     }
 
-    /// Returns for each origin the last event that the node has.
+    /// Returns for each origin the last event that is accounted for.
     #[must_use]
     pub fn knowledge(&self) -> VectorClock {
         let dot = |known: &OriginStatus| Some(Dot { origin: known.origin, sequence: known.sequence.try_into().ok()? });
@@ -137,7 +147,7 @@ impl Monitor {
         let mut status = status.ok_or_else(|| rows::damaged("s", &[]))?;
         let time = SystemClock::new().now();
         let links = self.links.iter().map(|link| link.borrow().clone()).collect();
-        let own = Frontier { knowledge: status.knowledge(), reported_at: time };
+        let own = Frontier { knowledge: self.replica.knowledge().await?, reported_at: time };
         let mut frontiers = self.replica.source().frontiers().all();
         let others = self.members.iter().map(|name| (name.clone(), frontiers.remove(name)));
         let members: Vec<_> = [(status.node.clone(), Some(own))].into_iter().chain(others).collect();
@@ -149,23 +159,27 @@ impl Monitor {
 impl RunningStatus {
     fn new(time: Timestamp, links: Vec<LinkStatus>, members: Vec<(String, Option<Frontier>)>) -> Self {
         let reported = || members.iter().filter_map(|(_, frontier)| Some(&frontier.as_ref()?.knowledge));
-        let mut all = VectorClock::new();
+        let mut all = Knowledge::new();
         reported().for_each(|knowledge| all.merge(knowledge));
         let is_complete = members.iter().all(|(_, frontier)| frontier.is_some());
         let stable = is_complete.then(|| {
-            let least = |dot: Dot| reported().map(|knowledge| knowledge.get(dot.origin)).min().flatten();
-            all.iter().filter_map(|dot| Some(Dot { sequence: least(dot)?, ..dot })).collect()
+            let prefixes: Vec<VectorClock> = reported().map(Knowledge::prefix).collect();
+            let least = |dot: Dot| prefixes.iter().map(|knowledge| knowledge.get(dot.origin)).min().flatten();
+            all.clock().iter().filter_map(|dot| Some(Dot { sequence: least(dot)?, ..dot })).collect()
         });
         let members = members.into_iter().map(|(name, frontier)| MemberStatus {
             name,
-            missing_events: frontier.as_ref().map(|frontier| missing_events(&frontier.knowledge, &all)),
+            missing_events: frontier.as_ref().map(|frontier| frontier.knowledge.missing_events(&all)),
+            withheld_events: frontier.as_ref().map(|frontier| frontier.knowledge.withheld_events()),
             reported_at: frontier.as_ref().map(|frontier| frontier.reported_at),
-            knowledge: frontier.map(|frontier| frontier.knowledge),
+            knowledge: frontier.map(|frontier| frontier.knowledge.clock().clone()),
         });
         let members: Vec<_> = members.collect();
         // A member that has not reported comes last, as the one that lacks the most.
-        let missing = |member: &MemberStatus| member.missing_events.unwrap_or(u64::MAX);
-        let blocking = members.iter().max_by_key(|member| missing(member)).filter(|member| missing(member) > 0);
+        let missing = |member: &MemberStatus| {
+            (member.missing_events.unwrap_or(u64::MAX), member.withheld_events.unwrap_or(u64::MAX))
+        };
+        let blocking = members.iter().max_by_key(|member| missing(member)).filter(|member| missing(member) > (0, 0));
         let blocked_by = blocking.map(|member| member.name.clone());
         Self { time, links, members, stable, blocked_by }
     }

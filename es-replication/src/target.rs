@@ -16,11 +16,22 @@ pub(crate) struct Before {
     pub(crate) confirmations: Option<Bytes>,
 }
 
+/// Where a page continues.
+#[derive(Debug, Clone)]
+pub(crate) struct Start {
+    /// The cursor with which the page was requested.
+    pub(crate) cursor: LogPosition,
+    /// The digest of the filter with which the page was requested.
+    pub(crate) filter: Option<u64>,
+    pub(crate) before: Before,
+}
+
 /// Returns the commits that store a page: one for each commit of the origin and for each gap.
 ///
 /// Each commit expects the progress that the one before it wrote, so a refused commit is not skipped. No commit is
 /// written if this node has answered a [`Claim`](crate::Claim) since the page was requested.
-pub(crate) fn commits(page: Page, table: &Table, link: &str, cursor: LogPosition, before: Before) -> Vec<Commit> {
+pub(crate) fn commits(page: Page, table: &Table, link: &str, start: Start) -> Vec<Commit> {
+    let Start { cursor, filter, before } = start;
     let last = page.items.len().saturating_sub(1);
     let items: Vec<Option<Item>> = match page.items {
         items if items.is_empty() => vec![None],
@@ -30,8 +41,8 @@ pub(crate) fn commits(page: Page, table: &Table, link: &str, cursor: LogPosition
     let mut commits = Vec::with_capacity(items.len());
     for (index, item) in items.into_iter().enumerate() {
         let next = match index == last {
-            true => Progress { cursor: page.cursor, commits: 0 },
-            false => Progress { cursor, commits: index + 1 },
+            true => Progress { cursor: page.cursor, commits: 0, filter },
+            false => Progress { cursor, commits: index + 1, filter },
         };
         let value = next.encode();
         let commit = item
@@ -50,8 +61,8 @@ fn commit(item: Item, table: &Table) -> Commit {
             let ForeignEvent { stream, data, occurred_at } = event;
             commit.append(stream, NewEvent { data, occurred_at: Some(occurred_at) })
         }),
-        Item::Gap { origin, from, through } => {
-            let row = Gap { origin, from, through }.declare(table);
+        Item::Gap { origin, from, through, reason } => {
+            let row = Gap { origin, from, through, reason }.declare(table);
             Commit::foreign().put_row(row.table, row.key, row.value.unwrap_or_default())
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use es_core::aggregate::{InfrastructureError, Outcome};
-use es_core::model::{Clock, Dot, LogId, OriginId, UniqueKey, VectorClock};
+use es_core::model::{Clock, Dot, LogId, OriginId, UniqueKey};
 use es_core::prelude::*;
 use es_core::retention::{self, DeleteKind, Rule, Scavenge, Scope};
 use es_core::store::memory::MemoryStore;
@@ -14,8 +14,8 @@ use es_core::{
     Commit, CommitError, EventType, ExecuteError, NewEvent, RecordedEvent, StreamId, StreamRead, UnitOfWork,
 };
 use es_replication::{
-    Claim, Confirmation, Link, LinkState, LocalPeer, Page, Peer, PeerError, Pull, PullError, Pulled, Refusal, Replica,
-    ReplicaOptions, Token, WaitError,
+    Claim, Confirmation, GapReason, Knowledge, Link, LinkState, LocalPeer, Page, Peer, PeerError, Pull, PullError,
+    Pulled, Refusal, Replica, ReplicaOptions, StreamFilter, Token, WaitError,
 };
 use serde::{Deserialize, Serialize};
 
@@ -361,8 +361,7 @@ async fn a_page_from_before_a_lost_event_is_discarded() {
     let (a, b) = (node("a").await, node("b").await);
     let backup = a.store.copy(a.store.log_id());
     a.add(1, 1).await;
-    let pull = Pull { knowledge: VectorClock::new(), cursor: None, max_bytes: 1_000, wait: Duration::ZERO };
-    let page = a.replica.source().page(&pull).await.expect("a page");
+    let page = a.replica.source().page(&everything()).await.expect("a page");
     assert_eq!(page.events(), 1);
     let delayed = Delayed(tokio::sync::Mutex::new(Some(page)), tokio::sync::Semaphore::new(0));
     let replica = b.replica.clone();
@@ -602,7 +601,7 @@ async fn a_local_event_of_a_replicated_stream_has_no_stamp_and_no_unique_key() {
     let first = a.store.commit(commit.clone()).await.expect("written");
     let again = a.store.commit(commit).await.expect("repeated");
     assert_eq!((again.repeated, again.events), (true, first.events));
-    assert_eq!(a.replica.knowledge().await.expect("read").iter().next().map(|dot| dot.sequence.get()), Some(2));
+    assert_eq!(a.replica.knowledge().await.expect("read").clock().iter().next().map(|dot| dot.sequence.get()), Some(2));
 }
 
 /// Two nodes run with copies of one directory, so both use one origin.
@@ -618,7 +617,7 @@ async fn two_nodes_with_one_origin_are_detected() {
     // A page has only events that the target lacks, so it names the last event that both have.
     let error = b.try_pull(&copy).await.expect_err("forked");
     assert!(matches!(error, PullError::Refused(Refusal::Forked { .. })), "{error:?}");
-    let everything = Pull { knowledge: VectorClock::new(), cursor: None, max_bytes: 1 << 20, wait: Duration::ZERO };
+    let everything = everything();
     let page = copy.replica.source().page(&everything).await.expect("a page");
     let page = Page { ids: Vec::new(), ..page };
     let error = b.replica.pull(&OnePage(page.clone()), Duration::ZERO).await.expect_err("forked");
@@ -636,6 +635,12 @@ async fn two_nodes_with_one_origin_are_detected() {
         .await
         .expect_err("own origin");
     assert!(matches!(error, PullError::Refused(Refusal::OwnOrigin { .. })), "{error:?}");
+}
+
+/// Returns the request of everything that a peer has.
+fn everything() -> Pull {
+    let (knowledge, filter) = (Knowledge::new(), StreamFilter::all());
+    Pull { knowledge, filter, cursor: None, max_bytes: 1 << 20, wait: Duration::ZERO }
 }
 
 /// A peer that answers every pull with one page.
@@ -699,7 +704,7 @@ async fn a_hostile_page_is_refused_whole() {
     let (a, b) = (node("a").await, node("b").await);
     a.add(1, 1).await;
     a.add(1, 2).await;
-    let everything = Pull { knowledge: VectorClock::new(), cursor: None, max_bytes: 1 << 20, wait: Duration::ZERO };
+    let everything = everything();
     let page = a.replica.source().page(&everything).await.expect("a page");
     let first = |change: &dyn Fn(&mut es_replication::ForeignEvent)| {
         let mut page = page.clone();
@@ -723,11 +728,13 @@ async fn a_hostile_page_is_refused_whole() {
     assert!(matches!(error, PullError::Refused(Refusal::Dependency { .. })), "{error:?}");
     let mut gap = page.clone();
     let sequence = |n| std::num::NonZeroU64::new(n).expect("from 1");
-    gap.items = vec![es_replication::Item::Gap { origin: a.origin().await, from: sequence(2), through: sequence(2) }];
+    let reason = GapReason::Removed;
+    let (origin, from, through) = (a.origin().await, sequence(2), sequence(2));
+    gap.items = vec![es_replication::Item::Gap { origin, from, through, reason }];
     let error = b.replica.pull(&OnePage(gap.clone()), Duration::ZERO).await.expect_err("a gap after missing events");
     assert!(matches!(error, PullError::Refused(Refusal::Gap { .. })), "{error:?}");
     let through = std::num::NonZeroU64::MAX;
-    gap.items = vec![es_replication::Item::Gap { origin: OriginId::new(9), from: sequence(1), through }];
+    gap.items = vec![es_replication::Item::Gap { origin: OriginId::new(9), from: sequence(1), through, reason }];
     let error = b.replica.pull(&OnePage(gap), Duration::ZERO).await.expect_err("a gap that the peer cannot know");
     assert!(matches!(error, PullError::Peer(PeerError::Invalid(_))), "{error:?}");
     let backwards = {
@@ -868,5 +875,5 @@ async fn a_copied_stamp_is_refused_in_every_stream() {
     let audit = StreamId::new("audit-1").expect("a name");
     let error = a.store.commit(Commit::to(&audit, ExpectedRevision::Any, [copy])).await.expect_err("refused");
     assert!(matches!(refusal(error), Refusal::Stamped { .. }));
-    assert_eq!(a.replica.knowledge().await.expect("read").iter().next().map(|dot| dot.sequence.get()), Some(3));
+    assert_eq!(a.replica.knowledge().await.expect("read").clock().iter().next().map(|dot| dot.sequence.get()), Some(3));
 }

@@ -81,7 +81,7 @@ struct Merged<T: es_core::Crdt, I> {
 fn the_fields_of_a_crdt_can_be_generic() {
     type FixedById = Merged<Fixed, u64>;
     assert_eq!(FixedById::CONFLICT, Some(ConflictAnswer::Crdt));
-    let _ = FixedById { value: Fixed, id: std::marker::PhantomData };
+    let Merged { value: Fixed, id: _ } = FixedById { value: Fixed, id: std::marker::PhantomData };
 }
 
 fn has_level<A: Aggregate<Level = L>, L: Level>() {}

@@ -49,7 +49,7 @@ pub enum KeyValueError {
         /// The key.
         key: String,
         /// The reason.
-        source: LoadError,
+        source: Box<LoadError>,
     },
     /// The infrastructure failed during a write, which may have been written. Repeat it.
     #[error("could not write the entry of key {key:?}")]
@@ -57,7 +57,7 @@ pub enum KeyValueError {
         /// The key.
         key: String,
         /// The reason.
-        source: InfrastructureError,
+        source: Box<InfrastructureError>,
     },
     /// A distributed transaction locks the entry. Nothing was written. Repeat the write later.
     #[error(transparent)]
@@ -73,7 +73,7 @@ impl KeyValueError {
         match error {
             ExecuteError::Rejected(NotNew) | ExecuteError::Conflict(_) => Self::Conflict { key },
             ExecuteError::Locked(locked) => Self::Locked(locked),
-            ExecuteError::Failed(source) => Self::Write { key, source },
+            ExecuteError::Failed(source) => Self::Write { key, source: source.into() },
         }
     }
 }

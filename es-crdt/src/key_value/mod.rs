@@ -240,7 +240,10 @@ impl<V: Serialize + DeserializeOwned, R: Resolution<V>> KeyValueMap<V, R> {
 
     async fn load(&self, key: &str) -> Result<Loaded<KeyValueEntry>, KeyValueError> {
         let id = self.id(key)?;
-        self.entries.load(&id).await.map_err(|source| KeyValueError::Load { key: key.to_owned(), source })
+        self.entries
+            .load(&id)
+            .await
+            .map_err(|source| KeyValueError::Load { key: key.to_owned(), source: source.into() })
     }
 
     fn resolve(&self, key: &str, entry: &KeyValueEntry) -> Result<Option<R::Output>, KeyValueError> {

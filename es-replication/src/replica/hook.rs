@@ -5,11 +5,11 @@
 //!   foreign commit --> before: drop held events, refuse inadmissible ones  --+--> after: rows o, d, c, h
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use es_core::model::{Category, Clock, Dot, OriginId, Stamp, Table};
+use es_core::model::{Category, Clock, Dot, HybridTime, OriginId, Stamp, Table};
 use es_core::retention::{OperatorEvent, Scope};
 use es_core::store::implement::{DecisionHook, LogView, Replication, RowChange, ValidCommit, is_retention_stream};
 use es_core::{CommitError, EventData, EventId, RecordedEvent, StoreError, StreamId};
@@ -38,6 +38,9 @@ pub(crate) struct ReplicaHook {
 struct Memory {
     current: State,
     decided: Option<State>,
+    /// The withheld events of the present foreign commit that this node has: [`Known::withheld`] includes them only
+    /// because its ranges were joined.
+    stored: Vec<Dot>,
 }
 
 impl Memory {
@@ -63,7 +66,7 @@ impl ReplicaHook {
         own_origins: BTreeSet<OriginId>,
         state: State,
     ) -> Self {
-        let memory = Mutex::new(Memory { current: state, decided: None });
+        let memory = Mutex::new(Memory { current: state, decided: None, stored: Vec::new() });
         Self { table, clock, max_clock_ahead, own_origins, memory }
     }
 
@@ -103,31 +106,78 @@ impl ReplicaHook {
         Ok(())
     }
 
-    /// Drops the events that are held, and refuses those that must not be stored.
+    /// Drops the events that are held, and refuses those that must not be stored. Returns the withheld events that are
+    /// held.
     fn before_foreign(
         &self,
         state: &State,
         commit: &mut ValidCommit,
         view: &mut dyn LogView,
-    ) -> Result<(), CommitError> {
+    ) -> Result<Vec<Dot>, CommitError> {
+        let (mut progress, mut held, mut stored) = (state.clone(), BTreeSet::new(), Vec::new());
         for gap in self.declared_gaps(commit) {
             check_gap(state, gap)?;
+            progress.skip(gap);
         }
         let now = self.clock.now();
-        let (mut progress, mut held) = (state.clone(), BTreeSet::new());
+        let mut times = BTreeMap::new();
         for (_, event) in commit.events() {
             // A foreign commit without stamps is invalid.
             let Some(stamp) = &event.data.stamp else { continue };
-            match progress.admit(stamp, now, self.max_clock_ahead).map_err(rejected)? {
-                Admission::New => progress.record(stamp, event.data.id),
+            let is_stored =
+                progress.is_withheld(stamp.dot) && view.row(&self.table, &rows::dot_key(stamp.dot))?.is_some();
+            if is_stored {
+                progress.clear(stamp.dot);
+                stored.push(stamp.dot);
+            }
+            let admission = match progress.admit(stamp, now, self.max_clock_ahead) {
+                _ if is_stored => Admission::Held,
+                admission => admission.map_err(rejected)?,
+            };
+            match admission {
+                Admission::New => {}
+                Admission::Late => self.check_neighbors(&progress, stamp, &times, view)?,
                 Admission::Held => {
                     self.check_same(stamp.dot, event.data.id, view)?;
                     held.insert(event.data.id);
+                    continue;
                 }
             }
+            progress.record(stamp, event.data.id, None);
+            times.insert(stamp.dot, stamp.time);
         }
         commit.retain_events(|_, event| !held.contains(&event.data.id))?;
-        Ok(())
+        Ok(stored)
+    }
+
+    /// Checks that the hybrid time of a withheld event is between those of its neighbors. `times` are those of the
+    /// commit.
+    fn check_neighbors(
+        &self,
+        state: &State,
+        stamp: &Stamp,
+        times: &BTreeMap<Dot, HybridTime>,
+        view: &mut dyn LogView,
+    ) -> Result<(), CommitError> {
+        let [before, after] = state.neighbors(stamp.dot);
+        let mut time = |dot: Option<Dot>| -> Result<Option<HybridTime>, StoreError> {
+            let Some(dot) = dot else { return Ok(None) };
+            if let Some(time) = times.get(&dot) {
+                return Ok(Some(*time));
+            }
+            // A dot without a row was removed.
+            let Some(row) = view.row(&self.table, &rows::dot_key(dot))? else { return Ok(None) };
+            let event = view.event(rows::position_of(&row)?)?;
+            Ok(event.data.stamp.map(|stamp| stamp.time))
+        };
+        let (before, after) = (time(before)?, time(after)?);
+        // Events from before the replication may have equal times.
+        let tick = u64::from(stamp.dot.origin != OriginId::GENESIS);
+        let follows =
+            |earlier: HybridTime, later: HybridTime| earlier.to_bits().saturating_add(tick) <= later.to_bits();
+        let is_between = before.is_none_or(|before| follows(before, stamp.time))
+            && after.is_none_or(|after| follows(stamp.time, after));
+        if is_between { Ok(()) } else { Err(rejected(Refusal::TimeOrder { dot: stamp.dot })) }
     }
 
     /// Checks that the stored event with this dot has this id.
@@ -172,7 +222,8 @@ impl DecisionHook for ReplicaHook {
         let mut memory = self.memory();
         let state = memory.at(head)?;
         if commit.is_foreign() {
-            self.before_foreign(state, commit, view)
+            memory.stored = self.before_foreign(state, commit, view)?;
+            Ok(())
         } else {
             self.before_local(state, commit, view)
         }
@@ -187,19 +238,20 @@ impl DecisionHook for ReplicaHook {
         let stamped: Vec<(&Stamp, &RecordedEvent)> =
             events.iter().filter_map(|event| event.data.stamp.as_deref().map(|stamp| (stamp, event))).collect();
         let gaps = if commit.is_foreign() { self.declared_gaps(commit) } else { Vec::new() };
-        if stamped.is_empty() && gaps.is_empty() {
+        let mut memory = self.memory();
+        // ORDER: `before` has run for this commit if it is foreign, so these are its events.
+        let stored = if commit.is_foreign() { std::mem::take(&mut memory.stored) } else { Vec::new() };
+        if stamped.is_empty() && gaps.is_empty() && stored.is_empty() {
             return Ok(());
         }
-        let mut memory = self.memory();
         // `before` has run for this commit, so this is the state before it.
         let before = &memory.current;
         let mut next = before.clone();
-        for gap in gaps {
-            next.skip(gap.origin, gap.through);
-        }
+        gaps.into_iter().for_each(|gap| next.skip(gap));
+        stored.into_iter().for_each(|dot| next.clear(dot));
         let mut changes = Vec::new();
         for (stamp, event) in stamped {
-            next.record(stamp, event.data.id);
+            next.record(stamp, event.data.id, Some(event.position));
             next.head.position = Some(event.position);
             let position = event.position.get().to_be_bytes().to_vec();
             changes.push(rows::put(&self.table, rows::dot_key(stamp.dot), position));

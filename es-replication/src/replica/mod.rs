@@ -15,8 +15,7 @@ mod token;
 
 use std::sync::Arc;
 
-use es_core::model::{Dot, OriginId, Table, VectorClock};
-
+use es_core::model::{Dot, LogPosition, OriginId, Table};
 use es_core::{Commit, CommitError, EventStore, StoreError};
 
 pub use options::ReplicaOptions;
@@ -26,11 +25,13 @@ pub use token::{Token, WaitError};
 
 use crate::answer::Source;
 use crate::error::{PeerError, PullError, Refusal, StartError};
+use crate::filter::StreamFilter;
+use crate::knowledge::Knowledge;
 use crate::page::{Item, Page, Pull};
 use crate::peer::Peer;
 use crate::rows::{self, Progress};
 use crate::source::{LogSource, confirmations, event_id};
-use crate::target::Before;
+use crate::target::{Before, Start};
 
 /// A store that replicates the streams of some aggregates. Handles are cheap to clone.
 #[derive(Debug, Clone)]
@@ -39,6 +40,7 @@ pub struct Replica {
     table: Table,
     /// The approximate size of a page, in bytes.
     max_page_bytes: u32,
+    filter: StreamFilter,
     source: Source,
 }
 
@@ -54,7 +56,7 @@ pub struct Pulled {
     /// Whether the peer had no further event.
     pub is_last: bool,
     /// What the peer knows.
-    pub knowledge: VectorClock,
+    pub knowledge: Knowledge,
 }
 
 impl Replica {
@@ -68,7 +70,7 @@ impl Replica {
         }
         let table = rows::table()?;
         let source = Source::new(LogSource::new(Arc::clone(&store), table.clone()));
-        Ok(Self { store, table, max_page_bytes: Self::MAX_PAGE_BYTES, source })
+        Ok(Self { store, table, max_page_bytes: Self::MAX_PAGE_BYTES, filter: StreamFilter::all(), source })
     }
 
     /// Replaces the source with one that was created before the store was opened; see [`ReplicaOptions::source`]. It
@@ -90,6 +92,26 @@ impl Replica {
         self
     }
 
+    /// Sets the streams that this handle [pulls](Self::pull), [waits for](Self::wait_for) and
+    /// [recovers](Self::recover). The default is all. Start a [`Link`](crate::Link) with a handle to set the filter of
+    /// the link.
+    ///
+    /// The node *withholds* the other events: it knows of them, and gets them once a link selects them. So another link
+    /// can deliver them, and a link whose filter becomes wider continues at the start of the log of its peer, which
+    /// sends what is missing. The peer reads all of its replicated events whatever the filter selects.
+    ///
+    /// - An event is stored after its causes in the same stream, on every node.
+    /// - Causes in other streams are stored before it, too, unless they are withheld at that time. They are then stored
+    ///   after it.
+    /// - A commit arrives whole as far as the filter selects its streams.
+    /// - Do not write a stream that the node withholds, on a link or because its peers withhold it: the node would
+    ///   decide without its events, and mark them as seen.
+    #[must_use]
+    pub fn with_filter(mut self, filter: StreamFilter) -> Self {
+        self.filter = filter;
+        self
+    }
+
     /// Returns the store.
     #[must_use]
     pub const fn store(&self) -> &Arc<dyn EventStore> {
@@ -105,11 +127,11 @@ impl Replica {
         identity.map(|identity| identity.origin).ok_or_else(|| rows::damaged("s", &[]))
     }
 
-    /// Returns for each origin the last event that this node has.
+    /// Returns what this node knows of all origins.
     ///
     /// # Errors
     /// [`StoreError`] if the store fails.
-    pub async fn knowledge(&self) -> Result<VectorClock, StoreError> {
+    pub async fn knowledge(&self) -> Result<Knowledge, StoreError> {
         rows::knowledge(&*self.store, &self.table).await
     }
 
@@ -135,16 +157,16 @@ impl Replica {
             progress: self.store.row(&self.table, &rows::link_key(peer.name())).await?,
             confirmations: confirmations(&*self.store, &self.table).await?,
         };
-        let progress = before.progress.as_deref().map(Progress::decode).transpose()?;
-        let cursor = progress.map(|progress| progress.cursor);
-        let pull = Pull { knowledge: self.knowledge().await?, cursor, max_bytes: self.max_page_bytes, wait };
+        let cursor = self.cursor(before.progress.as_deref())?;
+        let (knowledge, filter) = (self.knowledge().await?, self.filter.clone());
+        let pull = Pull { knowledge, filter, cursor, max_bytes: self.max_page_bytes, wait };
         let page = peer.pull(pull).await?;
         self.source.report(peer.name(), &page.knowledge);
         check_gaps(&page)?;
         self.check_ids(&page).await?;
         let (is_last, knowledge, received, bytes) = (page.is_last, page.knowledge.clone(), page.events(), page.bytes());
-        let start = cursor.unwrap_or_else(|| None.into());
-        let commits = crate::target::commits(page, &self.table, peer.name(), start, before);
+        let start = Start { cursor: cursor.unwrap_or_else(|| None.into()), filter: self.filter.digest(), before };
+        let commits = crate::target::commits(page, &self.table, peer.name(), start);
         match self.store_page(commits).await {
             Ok(events) => Ok(Pulled { events, held: received.saturating_sub(events), bytes, is_last, knowledge }),
             Err(PullError::Refused(refusal)) if refusal.is_of_order() => {
@@ -155,6 +177,13 @@ impl Replica {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Returns the cursor in the row of the progress of a link, or `None` to read from the start. Another filter may
+    /// select events before the cursor.
+    fn cursor(&self, row: Option<&[u8]>) -> Result<Option<LogPosition>, StoreError> {
+        let progress = row.map(Progress::decode).transpose()?;
+        Ok(progress.filter(|progress| progress.filter == self.filter.digest()).map(|progress| progress.cursor))
     }
 
     /// Checks that the events that both nodes have are the same.
@@ -187,8 +216,8 @@ impl Replica {
 /// Checks that a peer declares gaps only up to what it knows.
 fn check_gaps(page: &Page) -> Result<(), PeerError> {
     let is_unknown = |item: &&Item| match **item {
-        Item::Gap { origin, from, through } => {
-            from > through || !page.knowledge.includes(Dot { origin, sequence: through })
+        Item::Gap { origin, from, through, .. } => {
+            from > through || !page.knowledge.clock().includes(Dot { origin, sequence: through })
         }
         Item::Commit(_) => false,
     };

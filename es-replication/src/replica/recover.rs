@@ -8,11 +8,12 @@ use es_core::model::{ErrorChain, VectorClock};
 use futures_util::future::join_all;
 
 use crate::error::{PullError, StaleReplica};
+use crate::knowledge::Knowledge;
 use crate::page::Pull;
 use crate::peer::Peer;
 use crate::replica::Replica;
-use crate::replica::token::{Token, WaitError};
-use crate::rows::{self, Progress};
+use crate::replica::token::WaitError;
+use crate::rows;
 
 /// The longest time for which a peer is asked what it has.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,7 +52,9 @@ impl Replica {
     /// disk, after a restore, or before the node takes requests. The [links](crate::Link) to the peers must run, since
     /// they pull the events. A peer that does not answer within 5 seconds, or half of `timeout`, is unreachable.
     ///
-    /// Without peers, it returns at once.
+    /// Events that every peer which answered withholds are not waited for. If this handle has a
+    /// [filter](Self::with_filter), this waits until every other event of the peers is accounted for. Without peers, it
+    /// returns at once.
     ///
     /// # Errors
     /// - [`RecoverError::NoPeer`] if no peer answers.
@@ -62,11 +65,12 @@ impl Replica {
         let ask_timeout = ASK_TIMEOUT.min(timeout / 2);
         let answers = peers.iter().map(|peer| tokio::time::timeout(ask_timeout, self.knowledge_of(&**peer)));
         let mut recovered = Recovered { reached: Vec::new(), unreachable: Vec::new(), target: VectorClock::new() };
+        let mut needed = Knowledge::new();
         let mut reasons = Vec::new();
         for (peer, answer) in peers.iter().zip(join_all(answers).await) {
             let reason = match answer {
                 Ok(Ok(knowledge)) => {
-                    recovered.target.merge(&knowledge);
+                    needed.merge(&knowledge);
                     recovered.reached.push(peer.name().to_owned());
                     continue;
                 }
@@ -80,8 +84,8 @@ impl Replica {
         if recovered.reached.is_empty() && !peers.is_empty() {
             return Err(RecoverError::NoPeer { unreachable: reasons });
         }
-        let target = Token::new(recovered.target.clone());
-        match self.wait_for(&target, timeout.saturating_sub(start.elapsed())).await {
+        recovered.target.merge(needed.clock());
+        match self.wait_until_has(&needed, timeout.saturating_sub(start.elapsed())).await {
             Ok(()) => Ok(recovered),
             Err(WaitError::Stale(stale)) => Err(stale.into()),
             Err(WaitError::Store(error)) => Err(error.into()),
@@ -89,10 +93,11 @@ impl Replica {
     }
 
     /// Asks a peer what it knows, with a pull of the smallest page, which is not stored.
-    async fn knowledge_of(&self, peer: &dyn Peer) -> Result<VectorClock, PullError> {
+    async fn knowledge_of(&self, peer: &dyn Peer) -> Result<Knowledge, PullError> {
         let progress = self.store.row(&self.table, &rows::link_key(peer.name())).await?;
-        let cursor = progress.as_deref().map(Progress::decode).transpose()?.map(|progress| progress.cursor);
-        let pull = Pull { knowledge: self.knowledge().await?, cursor, max_bytes: 1, wait: Duration::ZERO };
+        let cursor = self.cursor(progress.as_deref())?;
+        let (knowledge, filter) = (self.knowledge().await?, self.filter.clone());
+        let pull = Pull { knowledge, filter, cursor, max_bytes: 1, wait: Duration::ZERO };
         let page = peer.pull(pull).await?;
         self.source.report(peer.name(), &page.knowledge);
         Ok(page.knowledge)

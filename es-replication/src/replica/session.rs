@@ -197,7 +197,7 @@ impl Session {
     async fn position(&self) -> Result<Option<Position>, StoreError> {
         match self.has_run.load(Ordering::Acquire) {
             true => Ok(self.replica.store().watch_head().current()),
-            false => self.replica.position_of(&self.token).await,
+            false => self.replica.stored_position(&self.token).await,
         }
     }
 }

@@ -218,8 +218,8 @@ async fn adopt(
     let Adoption { last, last_position, mut commit } = adopted;
     if let Some(known) = last.filter(|last| state.origins.get(&OriginId::GENESIS) != Some(last)) {
         commit = commit.put_row(table.clone(), rows::origin_key(OriginId::GENESIS), known.encode());
-        state.origins.insert(OriginId::GENESIS, known);
         state.head.time = state.head.time.max(known.time);
+        state.origins.insert(OriginId::GENESIS, known);
     }
     state.head = Head { generation: state.head.generation + 1, position: since.max(last_position), ..state.head };
     commit = commit.put_row(table.clone(), rows::HEAD, state.head.encode());
@@ -257,9 +257,9 @@ struct Adoption {
 
 impl Adoption {
     async fn new(store: &dyn EventStore, table: &Table, state: &State) -> Result<Self, StoreError> {
-        let last = state.origins.get(&OriginId::GENESIS).copied();
+        let last = state.origins.get(&OriginId::GENESIS).cloned();
         let mut last_position = None;
-        if let Some(known) = last {
+        if let Some(known) = &last {
             let dot = Dot { origin: OriginId::GENESIS, sequence: known.through };
             last_position = adopted_position(store, table, dot).await?;
         }
@@ -295,9 +295,9 @@ impl Adoption {
                 return Err(StartError::LateAdoption { stream: event.stream, position: event.position });
             }
             self.last_position = Some(event.position);
-            let sequence = self.last.map_or(NonZeroU64::MIN, |last| last.through.saturating_add(1));
+            let sequence = self.last.as_ref().map_or(NonZeroU64::MIN, |last| last.through.saturating_add(1));
             let time = HybridTime::at(event.recorded_at);
-            self.last = Some(Known { through: sequence, time, id: Some(event.data.id) });
+            self.last = Some(Known { time, id: Some(event.data.id), ..Known::new(sequence) });
             let dot = Dot { origin: OriginId::GENESIS, sequence };
             let (position, number) = (event.position.get().to_be_bytes(), sequence.get().to_be_bytes());
             let commit = std::mem::take(&mut self.commit)

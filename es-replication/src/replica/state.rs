@@ -5,10 +5,12 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use es_core::model::{Category, CommandDigest, CommandId, Dot, HybridTime, OriginId, Stamp, VectorClock};
-use es_core::{EventId, StreamId, Timestamp};
+use es_core::{EventId, Position, StreamId, Timestamp};
 
 use crate::error::Refusal;
-use crate::rows::{self, Head, Known};
+use crate::knowledge::Knowledge;
+use crate::page::GapReason;
+use crate::rows::{self, Gap, Head, Known};
 
 /// What a replica knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +26,10 @@ pub(crate) struct State {
 /// The answer to a foreign event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// The event is new, and everything that it depends on is stored.
+    /// The event follows the last one of its origin, and everything that it depends on is accounted for.
     New,
+    /// The event was withheld, and everything that it depends on is accounted for.
+    Late,
     /// The event was stored before.
     Held,
 }
@@ -68,14 +72,15 @@ impl State {
         let Dot { origin, sequence } = stamp.dot;
         let known = self.origins.get(&origin);
         let through = known.map_or(0, |known| known.through.get());
-        if sequence.get() <= through {
+        if sequence.get() <= through && !self.is_withheld(stamp.dot) {
             return Ok(Admission::Held);
         }
-        if origin == self.own {
+        let is_late = sequence.get() <= through;
+        if origin == self.own && !is_late {
             return Err(Refusal::OwnOrigin { dot: stamp.dot, through });
         }
         let next = NonZeroU64::MIN.saturating_add(through);
-        if sequence != next {
+        if sequence != next && !is_late {
             let missing = Dot { origin, sequence: next };
             return Err(Refusal::Dependency { dot: stamp.dot, missing });
         }
@@ -83,17 +88,33 @@ impl State {
         // Events from before the replication may have equal times; they keep the order of their log.
         let is_after =
             |known: &Known| stamp.time > known.time || origin == OriginId::GENESIS && stamp.time == known.time;
-        if !known.is_none_or(is_after) {
+        if !is_late && !known.is_none_or(is_after) {
             return Err(Refusal::TimeOrder { dot: stamp.dot });
         }
         let limit = now.checked_add_signed(chrono_duration(max_ahead)).unwrap_or(Timestamp::MAX_UTC);
         if stamp.time.physical() > limit {
             return Err(Refusal::ClockAhead { dot: stamp.dot, time: stamp.time.physical(), now });
         }
-        Ok(Admission::New)
+        Ok(if is_late { Admission::Late } else { Admission::New })
     }
 
-    /// Checks that everything that the node of an event had seen is stored.
+    /// Returns `true` if an event is withheld. The node can have it all the same: see [`Known::withheld`].
+    pub(crate) fn is_withheld(&self, Dot { origin, sequence }: Dot) -> bool {
+        self.origins.get(&origin).is_some_and(|known| known.withheld.contains(sequence.get()))
+    }
+
+    /// Returns the events next to a withheld event that are not withheld: the last one before it, and the first one
+    /// after it.
+    pub(crate) fn neighbors(&self, Dot { origin, sequence }: Dot) -> [Option<Dot>; 2] {
+        let Some(known) = self.origins.get(&origin) else { return [None, None] };
+        let Some((first, last)) = known.withheld.range_of(sequence.get()) else { return [None, None] };
+        let dot = |sequence| NonZeroU64::new(sequence).map(|sequence| Dot { origin, sequence });
+        let after = dot(last.saturating_add(1)).filter(|after| after.sequence <= known.through);
+        [dot(first - 1), after.filter(|after| after.sequence.get() > last)]
+    }
+
+    /// Checks that everything that the node of an event had seen is accounted for. Withheld causes may arrive later, or
+    /// never, so an event does not wait for them.
     fn check_causes(&self, stamp: &Stamp) -> Result<(), Refusal> {
         let is_missing =
             |cause: &Dot| self.origins.get(&cause.origin).is_none_or(|known| known.through < cause.sequence);
@@ -103,23 +124,47 @@ impl State {
         }
     }
 
-    /// Adds an event.
-    pub(crate) fn record(&mut self, stamp: &Stamp, id: EventId) {
-        let known = Known { through: stamp.dot.sequence, time: stamp.time, id: Some(id) };
-        let last = self.origins.entry(stamp.dot.origin).or_insert(known);
-        if last.through < known.through {
-            *last = known;
+    /// Adds an event, which is stored at a position.
+    pub(crate) fn record(&mut self, stamp: &Stamp, id: EventId, position: Option<Position>) {
+        let Dot { origin, sequence } = stamp.dot;
+        let known = self.origins.entry(origin).or_insert_with(|| Known::new(sequence));
+        if known.through < sequence {
+            known.through = sequence;
+        } else {
+            known.late = known.late.max(position.filter(|_| known.through > sequence));
         }
+        if known.through == sequence {
+            known.id = Some(id);
+        }
+        known.time = known.time.max(stamp.time);
         self.head.time = self.head.time.max(stamp.time);
+        self.clear(stamp.dot);
     }
 
-    /// Accounts for the events of an origin up to a sequence, of which the last ones were removed.
-    pub(crate) fn skip(&mut self, origin: OriginId, through: NonZeroU64) {
-        let nothing = Known { through, time: HybridTime::from_bits(0), id: None };
-        let known = self.origins.entry(origin).or_insert(nothing);
-        if known.through < through {
-            *known = Known { through, id: None, ..*known };
+    /// Removes an event that the node has from the withheld ones.
+    pub(crate) fn clear(&mut self, Dot { origin, sequence }: Dot) {
+        if let Some(known) = self.origins.get_mut(&origin) {
+            known.withheld.remove(sequence.get(), sequence.get());
+            known.withheld.join(Knowledge::MAX_RANGES);
         }
+    }
+
+    /// Accounts for the events of a gap. An event that is accounted for does not become withheld.
+    pub(crate) fn skip(&mut self, gap: Gap) {
+        let Gap { origin, from, through, reason } = gap;
+        let last = self.origins.get(&origin).map_or(0, |known| known.through.get());
+        let known = self.origins.entry(origin).or_insert_with(|| Known::new(through));
+        if last < through.get() {
+            (known.through, known.id) = (through, None);
+        }
+        match reason {
+            GapReason::Removed => known.withheld.remove(from.get(), through.get()),
+            GapReason::Withheld if last < through.get() => {
+                known.withheld.insert(from.get().max(last + 1), through.get());
+            }
+            GapReason::Withheld => {}
+        }
+        known.withheld.join(Knowledge::MAX_RANGES);
     }
 }
 
@@ -130,4 +175,122 @@ fn tick(last: HybridTime, now: Timestamp) -> HybridTime {
 
 fn chrono_duration(duration: Duration) -> chrono::TimeDelta {
     chrono::TimeDelta::from_std(duration).unwrap_or(chrono::TimeDelta::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ranges::RangeSet;
+
+    /// What happened to an event, as a model that lists each of them.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Fate {
+        Stored,
+        Removed,
+        Withheld,
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Event(u64),
+        Gap(u64, u64, GapReason),
+    }
+
+    const ORIGIN: OriginId = OriginId::new(7);
+
+    fn step() -> impl Strategy<Value = Step> {
+        let reason = prop_oneof![1 => Just(GapReason::Removed), 4 => Just(GapReason::Withheld)];
+        prop_oneof![
+            3 => (1..100_u64).prop_map(Step::Event),
+            2 => (1..100_u64, 0..3_u64, reason).prop_map(|(from, more, reason)| Step::Gap(from, from + more, reason)),
+        ]
+    }
+
+    fn stamp(sequence: NonZeroU64) -> Stamp {
+        let dot = Dot { origin: ORIGIN, sequence };
+        Stamp { dot, time: HybridTime::from_bits(sequence.get()), seen: None, command: None }
+    }
+
+    fn empty() -> State {
+        let head = Head { generation: 0, time: HybridTime::from_bits(0), position: None };
+        State { own: OriginId::new(1), head, origins: BTreeMap::new(), categories: BTreeSet::new() }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Events are admitted once, withheld ones too, and every event up to `through` has a fate.
+        #[test]
+        fn a_state_agrees_with_a_list_of_events(steps in vec(step(), 0..200)) {
+            let (mut state, mut fates, mut position) = (empty(), BTreeMap::<u64, Fate>::new(), 0);
+            let mut was_joined = false;
+            for step in steps {
+                let through = fates.len() as u64;
+                match step {
+                    Step::Event(sequence) => {
+                        // An event of the next sequences is likelier to be new.
+                        let sequence = sequence.min(through + 2);
+                        let stamp = stamp(NonZeroU64::new(sequence).expect("from 1"));
+                        let fate = fates.get(&sequence).copied();
+                        let admission = state.admit(&stamp, Timestamp::UNIX_EPOCH, Duration::MAX);
+                        let expected = match fate {
+                            None if sequence == through + 1 => Ok(Admission::New),
+                            None => Err(()),
+                            Some(Fate::Withheld) => Ok(Admission::Late),
+                            // Its row shows that a joined range has it.
+                            Some(_) if state.is_withheld(stamp.dot) => Ok(Admission::Late),
+                            Some(_) => Ok(Admission::Held),
+                        };
+                        prop_assert_eq!(admission.map_err(|_| ()), expected);
+                        if fate == Some(Fate::Withheld) || expected == Ok(Admission::New) {
+                            position += 1;
+                            state.record(&stamp, EventId::new(), Position::new(position));
+                            fates.insert(sequence, Fate::Stored);
+                            let known = &state.origins[&ORIGIN];
+                            if sequence < through {
+                                prop_assert_eq!(known.late, Position::new(position));
+                            }
+                        }
+                    }
+                    Step::Gap(from, last, reason) => {
+                        let (from, last) = (from.min(through + 1), last.min(through + 3).max(from.min(through + 1)));
+                        let number = |number| NonZeroU64::new(number).expect("from 1");
+                        state.skip(Gap { origin: ORIGIN, from: number(from), through: number(last), reason });
+                        for sequence in from..=last {
+                            match (fates.get(&sequence), reason) {
+                                (None | Some(Fate::Withheld), GapReason::Removed) => {
+                                    fates.insert(sequence, Fate::Removed);
+                                }
+                                (None, GapReason::Withheld) => {
+                                    fates.insert(sequence, Fate::Withheld);
+                                }
+                                _ => {}
+                            }
+                        }
+                    }
+                }
+                let Some(known) = state.origins.get(&ORIGIN) else { continue };
+                prop_assert_eq!(known.through.get(), fates.len() as u64);
+                prop_assert!(known.withheld.iter().len() <= Knowledge::MAX_RANGES);
+                let lists = |fate| {
+                    fates.iter().filter(move |(_, found)| **found == fate).map(|(sequence, _)| *sequence)
+                };
+                for sequence in lists(Fate::Withheld) {
+                    prop_assert!(known.withheld.contains(sequence), "{} is lost: {:?}", sequence, known);
+                }
+                let ranges = lists(Fate::Withheld).fold(RangeSet::default(), |mut set, sequence| {
+                    set.insert(sequence, sequence);
+                    set
+                });
+                was_joined |= ranges.iter().len() > Knowledge::MAX_RANGES;
+                prop_assert!(was_joined || known.withheld == ranges, "{:?}", known);
+                prop_assert_eq!(Known::decode(&known.encode()).expect("a row"), known.clone());
+                prop_assert_eq!(known.time.to_bits(), lists(Fate::Stored).max().unwrap_or(0));
+                prop_assert_eq!(known.id.is_some(), fates[&known.through.get()] == Fate::Stored);
+            }
+        }
+    }
 }

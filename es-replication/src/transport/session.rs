@@ -23,8 +23,8 @@ use crate::transport::{HEARTBEAT, refusal};
 use crate::wire::{EncodeError, Message};
 
 /// The maximum length of the payload of a request, in bytes. The longest is the knowledge of a pull, with 16 bytes for
-/// each origin.
-const MAX_REQUEST_BYTES: u32 = 1024 * 1024;
+/// each origin, and about 10 for each range of withheld events.
+const MAX_REQUEST_BYTES: u32 = 2 * 1024 * 1024;
 /// The maximum size of a page that a pull gets, in bytes. A page with one commit may be larger.
 const MAX_PAGE_BYTES: u32 = 8 * 1024 * 1024;
 

@@ -12,7 +12,7 @@ use es_core::store::{MAX_METADATA_BYTES, MAX_TAGS};
 use es_core::{EventData, EventId, EventType, Position, StreamId};
 use uuid::Uuid;
 
-use crate::page::{ForeignEvent, Item};
+use crate::page::{ForeignEvent, GapReason, Item};
 use crate::wire::error::{DecodeError, EncodeError};
 use crate::wire::proto;
 
@@ -188,7 +188,8 @@ impl TryFrom<proto::WireGap> for Item {
         if from > through {
             return Err(DecodeError::field("a gap", "a first sequence before the last", format_args!("{from}")));
         }
-        Ok(Self::Gap { origin: OriginId::new(gap.origin), from, through })
+        let reason = if gap.is_withheld { GapReason::Withheld } else { GapReason::Removed };
+        Ok(Self::Gap { origin: OriginId::new(gap.origin), from, through, reason })
     }
 }
 
@@ -196,7 +197,7 @@ fn sequence(number: u64) -> Result<NonZeroU64, DecodeError> {
     NonZeroU64::new(number).ok_or_else(|| DecodeError::field("a sequence", "a number from 1", number))
 }
 
-fn name<T>(field: &'static str, name: Result<T, NameError>) -> Result<T, DecodeError> {
+pub(super) fn name<T>(field: &'static str, name: Result<T, NameError>) -> Result<T, DecodeError> {
     name.map_err(|error| DecodeError::field(field, "a valid name", error))
 }
 

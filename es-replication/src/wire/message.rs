@@ -7,10 +7,11 @@ use es_core::EventId;
 use es_core::model::{Dot, OriginId};
 use prost::Message as _;
 
-use crate::page::{Claim, Confirmation, Item, Page, Pull};
+use crate::page::{Claim, Confirmation, GapReason, Item, Page, Pull};
 use crate::wire::error::{DecodeError, EncodeError};
 use crate::wire::event::{decode_uuid, encode_event, encode_uuid};
 use crate::wire::frame::{FrameBuilder, Header, Kind};
+use crate::wire::knowledge::encode_filter;
 use crate::wire::proto;
 
 /// A message of the protocol.
@@ -85,13 +86,14 @@ impl Message {
 
 impl From<Pull> for proto::WirePull {
     fn from(pull: Pull) -> Self {
-        let Pull { knowledge, cursor, max_bytes, wait } = pull;
+        let Pull { knowledge, filter, cursor, max_bytes, wait } = pull;
         Self {
             knowledge: Some((&knowledge).into()),
             cursor: cursor.map(Into::into),
             max_bytes,
             wait_seconds: wait.as_secs(),
             wait_nanos: wait.subsec_nanos(),
+            filter: encode_filter(&filter),
         }
     }
 }
@@ -105,6 +107,7 @@ impl TryFrom<proto::WirePull> for Pull {
         }
         Ok(Self {
             knowledge: pull.knowledge.unwrap_or_default().try_into()?,
+            filter: pull.filter.map(TryInto::try_into).transpose()?.unwrap_or_default(),
             cursor: pull.cursor.map(TryInto::try_into).transpose()?,
             max_bytes: pull.max_bytes,
             wait: Duration::new(pull.wait_seconds, pull.wait_nanos),
@@ -148,8 +151,10 @@ fn encode_page(page: Page, frame: &mut FrameBuilder) -> Result<(), EncodeError> 
                     frame.push_delimited(&proto::WireEntry { kind: Some(event) })?;
                 }
             }
-            Item::Gap { origin, from, through } => {
-                let gap = proto::WireGap { origin: origin.get(), from: from.get(), through: through.get() };
+            Item::Gap { origin, from, through, reason } => {
+                let is_withheld = reason == GapReason::Withheld;
+                let (origin, from, through) = (origin.get(), from.get(), through.get());
+                let gap = proto::WireGap { origin, from, through, is_withheld };
                 frame.push_delimited(&proto::WireEntry { kind: Some(proto::WireEntryKind::Gap(gap)) })?;
             }
         }

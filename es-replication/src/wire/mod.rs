@@ -9,7 +9,7 @@
 //!
 //! - `frame`: headers, checksums and compression.
 //! - `proto`: the structs that are encoded.
-//! - `event`, `message`: checked conversions between these structs and the types of `page`.
+//! - `event`, `knowledge`, `message`: checked conversions between these structs and the types of `page`.
 //!
 //! The payload of a page is a sequence of messages with length prefixes: its start, then one message for each event and
 //! each gap. A receiver checks each of them before it decodes the next, so a page cannot claim more memory than its
@@ -18,6 +18,7 @@
 mod error;
 mod event;
 mod frame;
+mod knowledge;
 mod message;
 mod proto;
 #[cfg(test)]

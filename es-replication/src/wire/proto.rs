@@ -32,6 +32,36 @@ pub(super) struct WireClock {
     pub(super) pairs: Vec<u64>,
 }
 
+/// A vector clock with exceptions.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct WireKnowledge {
+    #[prost(message, optional, tag = "1")]
+    pub(super) clock: Option<WireClock>,
+    /// In the order of the origins.
+    #[prost(message, repeated, tag = "2")]
+    pub(super) withheld: Vec<WireWithheld>,
+}
+
+/// The withheld events of an origin.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct WireWithheld {
+    #[prost(fixed64, tag = "1")]
+    pub(super) origin: u64,
+    /// For each range, the distance of its first sequence from the last one of the range before it, or from 0, and its
+    /// length less one.
+    #[prost(uint64, repeated, tag = "2")]
+    pub(super) deltas: Vec<u64>,
+}
+
+/// A filter that does not select every stream. The names ascend.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct WireFilter {
+    #[prost(string, repeated, tag = "1")]
+    pub(super) categories: Vec<String>,
+    #[prost(string, repeated, tag = "2")]
+    pub(super) streams: Vec<String>,
+}
+
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(super) struct WireLogPosition {
     #[prost(bytes = "bytes", optional, tag = "1")]
@@ -44,7 +74,7 @@ pub(super) struct WireLogPosition {
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(super) struct WirePull {
     #[prost(message, optional, tag = "1")]
-    pub(super) knowledge: Option<WireClock>,
+    pub(super) knowledge: Option<WireKnowledge>,
     #[prost(message, optional, tag = "2")]
     pub(super) cursor: Option<WireLogPosition>,
     #[prost(uint32, tag = "3")]
@@ -53,6 +83,9 @@ pub(super) struct WirePull {
     pub(super) wait_seconds: u64,
     #[prost(uint32, tag = "5")]
     pub(super) wait_nanos: u32,
+    /// Nothing selects every stream.
+    #[prost(message, optional, tag = "6")]
+    pub(super) filter: Option<WireFilter>,
 }
 
 /// The first message of a page. The entries follow it.
@@ -61,7 +94,7 @@ pub(super) struct WirePageStart {
     #[prost(message, optional, tag = "1")]
     pub(super) cursor: Option<WireLogPosition>,
     #[prost(message, optional, tag = "2")]
-    pub(super) knowledge: Option<WireClock>,
+    pub(super) knowledge: Option<WireKnowledge>,
     #[prost(bool, tag = "3")]
     pub(super) is_last: bool,
     #[prost(message, repeated, tag = "4")]
@@ -100,6 +133,9 @@ pub(super) struct WireGap {
     pub(super) from: u64,
     #[prost(uint64, tag = "3")]
     pub(super) through: u64,
+    /// Whether the events are withheld. Otherwise they were removed.
+    #[prost(bool, tag = "4")]
+    pub(super) is_withheld: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

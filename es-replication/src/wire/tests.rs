@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use es_core::model::{
-    CommandDigest, CommandId, ContentType, CorrelationId, Dot, HybridTime, KeyChange, LogId, LogPosition, Metadata,
-    OriginId, Stamp, Tag, UniqueKey, VectorClock,
+    Category, CommandDigest, CommandId, ContentType, CorrelationId, Dot, HybridTime, KeyChange, LogId, LogPosition,
+    Metadata, OriginId, Stamp, Tag, UniqueKey, VectorClock,
 };
 use es_core::{EventData, EventId, EventType, Position, StreamId};
 use proptest::collection::{btree_map, vec};
@@ -16,7 +16,10 @@ use uuid::Uuid;
 
 use super::frame::{Kind, decompress};
 use super::{DecodeError, EncodeError, HEADER_BYTES, Header, Message};
-use crate::page::{Claim, Confirmation, ForeignEvent, Item, Page, Pull};
+use crate::filter::StreamFilter;
+use crate::knowledge::Knowledge;
+use crate::page::{Claim, Confirmation, ForeignEvent, GapReason, Item, Page, Pull};
+use crate::wire::proto;
 
 const MAX_BYTES: u32 = 1024 * 1024;
 
@@ -98,24 +101,64 @@ fn event() -> impl Strategy<Value = ForeignEvent> {
     })
 }
 
+/// Knowledge with up to the greatest number of ranges of each origin.
+fn knowledge() -> impl Strategy<Value = Knowledge> {
+    let ranges = vec((1..1_000_u64, 0..50_u64, any::<bool>()), 0..=Knowledge::MAX_RANGES);
+    vec((dot(), ranges), 0..6).prop_map(|origins| {
+        let mut knowledge = Knowledge::from(origins.iter().map(|(dot, _)| *dot).collect::<VectorClock>());
+        for (Dot { origin, .. }, ranges) in origins {
+            let through = knowledge.clock().get(origin).map_or(0, NonZeroU64::get);
+            for (first, length, is_at_end) in ranges {
+                let first = if is_at_end { through.saturating_sub(first) } else { first };
+                let mut more = knowledge.clone();
+                more.withhold(origin, first..=first.saturating_add(length));
+                if more.withheld(origin).count() <= Knowledge::MAX_RANGES {
+                    knowledge = more;
+                }
+            }
+        }
+        knowledge
+    })
+}
+
+fn filter() -> impl Strategy<Value = StreamFilter> {
+    option::of((vec(name(), 0..4), vec(name(), 0..4))).prop_map(|names| {
+        let Some((categories, streams)) = names else { return StreamFilter::all() };
+        let category = |filter: StreamFilter, text: String| match Category::new(text) {
+            Ok(category) => filter.category(category),
+            Err(_) => filter,
+        };
+        let filter = categories.into_iter().fold(StreamFilter::none(), category);
+        streams.into_iter().fold(filter, |filter, name| filter.stream(StreamId::new(name).expect("a name")))
+    })
+}
+
 fn item() -> impl Strategy<Value = Item> {
-    let gap = (any::<u64>(), any::<NonZeroU64>(), any::<NonZeroU64>()).prop_map(|(origin, one, other)| Item::Gap {
+    let gap = (any::<u64>(), any::<NonZeroU64>(), any::<NonZeroU64>(), any::<bool>());
+    let gap = gap.prop_map(|(origin, one, other, is_withheld)| Item::Gap {
         origin: OriginId::new(origin),
         from: one.min(other),
         through: one.max(other),
+        reason: if is_withheld { GapReason::Withheld } else { GapReason::Removed },
     });
     prop_oneof![4 => vec(event(), 1..5).prop_map(Item::Commit), 1 => gap]
 }
 
 fn page() -> impl Strategy<Value = Page> {
     let ids = vec((dot(), uuid().prop_map(EventId::from_uuid)), 0..4);
-    let parts = (vec(item(), 0..8), position(), clock(), any::<bool>(), ids);
+    let parts = (vec(item(), 0..8), position(), knowledge(), any::<bool>(), ids);
     parts.prop_map(|(items, cursor, knowledge, is_last, ids)| Page { items, cursor, knowledge, is_last, ids })
 }
 
 fn message() -> impl Strategy<Value = Message> {
-    let pull = (clock(), option::of(position()), any::<u32>(), any::<Duration>());
-    let pull = pull.prop_map(|(knowledge, cursor, max_bytes, wait)| Pull { knowledge, cursor, max_bytes, wait });
+    let pull = (knowledge(), filter(), option::of(position()), any::<u32>(), any::<Duration>());
+    let pull = pull.prop_map(|(knowledge, filter, cursor, max_bytes, wait)| Pull {
+        knowledge,
+        filter,
+        cursor,
+        max_bytes,
+        wait,
+    });
     let last = option::of((dot(), option::of(uuid().prop_map(EventId::from_uuid))));
     prop_oneof![
         1 => ".*".prop_map(|node| Message::Hello { node }),
@@ -217,7 +260,7 @@ fn page_of(payload: Vec<u8>) -> Page {
     let event = ForeignEvent { stream, data, occurred_at: DateTime::UNIX_EPOCH };
     let cursor = LogPosition { log_id: None, position: None };
     let items = vec![Item::Commit(vec![event])];
-    Page { items, cursor, knowledge: VectorClock::new(), is_last: true, ids: Vec::new() }
+    Page { items, cursor, knowledge: Knowledge::new(), is_last: true, ids: Vec::new() }
 }
 
 /// Returns the event of a page with one event.
@@ -294,5 +337,39 @@ fn another_version_is_named() {
     let mut frame = Message::Heartbeat.encode(MAX_BYTES).expect("a frame");
     frame[4] = 9;
     let error = decode(&frame).expect_err("another version");
-    assert_eq!(error.to_string(), "expected version 1 of the replication protocol, found version 9");
+    assert_eq!(error.to_string(), "expected version 2 of the replication protocol, found version 9");
+}
+
+fn withheld(clock: &[(u64, u64)], withheld: &[(u64, &[u64])]) -> Result<Knowledge, DecodeError> {
+    let pairs = clock.iter().flat_map(|(origin, through)| [*origin, *through]).collect();
+    let withheld =
+        withheld.iter().map(|(origin, deltas)| proto::WireWithheld { origin: *origin, deltas: deltas.to_vec() });
+    proto::WireKnowledge { clock: Some(proto::WireClock { pairs }), withheld: withheld.collect() }.try_into()
+}
+
+/// A decoder accepts only what the encoder writes.
+#[test]
+fn ranges_that_no_node_sends_are_refused() {
+    let valid = withheld(&[(1, 9), (2, 5)], &[(1, &[2, 0, 2, 1]), (2, &[5, 0])]).expect("valid");
+    assert_eq!(valid.withheld(OriginId::new(1)).collect::<Vec<_>>(), [2..=2, 4..=5]);
+    assert_eq!(valid.withheld(OriginId::new(2)).collect::<Vec<_>>(), [5..=5]);
+    let many: Vec<u64> = [2, 0].repeat(Knowledge::MAX_RANGES + 1);
+    let full = &many[2..];
+    assert!(withheld(&[(1, 1_000)], &[(1, full)]).is_ok());
+    let invalid: [(&str, &[(u64, &[u64])]); 11] = [
+        ("a range that is not accounted for", &[(1, &[2, 8])]),
+        ("an unknown origin", &[(3, &[1, 0])]),
+        ("ranges without a sequence between them", &[(1, &[2, 0, 1, 0])]),
+        ("overlapping ranges", &[(1, &[2, 3, 0, 1])]),
+        ("a range from 0", &[(1, &[0, 1])]),
+        ("half a range", &[(1, &[2, 0, 3])]),
+        ("no range", &[(1, &[])]),
+        ("unordered origins", &[(2, &[1, 0]), (1, &[1, 0])]),
+        ("an origin twice", &[(1, &[1, 0]), (1, &[3, 0])]),
+        ("too many ranges", &[(1, &many)]),
+        ("a range that ends after the last number", &[(1, &[2, u64::MAX])]),
+    ];
+    for (what, ranges) in invalid {
+        assert!(withheld(&[(1, 9), (2, 5)], ranges).is_err(), "{what}");
+    }
 }

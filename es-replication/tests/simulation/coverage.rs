@@ -36,6 +36,10 @@ counters! {
     /// Pages that were discarded because a member had asked in the meantime.
     answers_outdated,
     restarts,
+    /// Restarts of several nodes at once.
+    restarts_together,
+    /// Nodes that restarted with others and kept their origins.
+    origins_continued_together,
     origins_continued,
     origins_minted,
     rollbacks,
@@ -54,6 +58,13 @@ counters! {
     answers_written,
     /// Answers that the fold skips, because another node wrote one, too.
     answers_skipped,
+    filters_changed,
+    /// Steps after which a node withheld events.
+    withheld,
+    /// Withheld events that were stored after events that depend on them.
+    late_admissions,
+    /// Commits whose events a filter had divided.
+    commits_divided,
     sessions_waited,
     sessions_stale,
     refused_order,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use async_trait::async_trait;
 use es_core::model::Entropy;
 use es_core::testing::SeededEntropy;
-use es_replication::{Claim, Confirmation, Item, Page, Peer, PeerError, Pull, Source};
+use es_replication::{Claim, Confirmation, Item, Page, Peer, PeerError, Pull, Source, StreamFilter};
 use tokio::sync::oneshot;
 
 /// The network of all nodes.
@@ -26,8 +26,9 @@ struct State {
     cut: BTreeSet<(usize, usize)>,
     /// Whether answers may be lost, repeated or delayed.
     is_reliable: bool,
-    /// The last page that each pair exchanged.
-    last: BTreeMap<(usize, usize), Page>,
+    /// The last page that each pair exchanged, with the filter of its request. No transport confuses requests, so the
+    /// page is not repeated for another filter.
+    last: BTreeMap<(usize, usize), (StreamFilter, Page)>,
     /// The answers that are under way.
     delayed: Vec<oneshot::Sender<()>>,
     lost: u64,
@@ -121,14 +122,16 @@ impl Peer for SimulatedPeer {
     async fn pull(&self, pull: Pull) -> Result<Page, PeerError> {
         let (network, pair) = (&self.network, (self.from, self.to));
         let source = network.source(self.from, self.to)?;
+        let filter = pull.filter.clone();
         let page = source.page(&pull).await.map_err(|error| PeerError::Failed(error.to_string()))?;
         let page = if network.sends_by_origin { by_origin(page) } else { page };
         if network.happens(12) {
             network.state().lost += 1;
             return Err(PeerError::Unreachable("the answer was lost".into()));
         }
-        let before = network.state().last.insert(pair, page.clone());
-        if let Some(before) = before.filter(|_| network.happens(10)) {
+        let before = network.state().last.insert(pair, (filter.clone(), page.clone()));
+        let before = before.filter(|(of, _)| *of == filter && network.happens(10));
+        if let Some((_, before)) = before {
             network.state().repeated += 1;
             return Ok(before);
         }

@@ -28,6 +28,8 @@ pub(crate) struct Node {
     pub(crate) checked: BTreeSet<EventId>,
     /// The position of that event.
     pub(crate) checked_to: Option<Position>,
+    /// The causes of these events that were not stored before them.
+    pub(crate) skipped: BTreeSet<EventId>,
 }
 
 /// What a node needs to start.
@@ -57,14 +59,16 @@ impl Node {
         for to in (0..setup.nodes).filter(|to| *to != number) {
             options = options.member(Arc::new(peer(setup, number, to)));
         }
+        // The node answers the claims of nodes that start at the same time.
+        setup.network.start(number, options.source());
         let store = store.with_hook(options.hook()).await.expect("started");
         let shared: Arc<dyn EventStore> = Arc::new(store.clone());
         let replica = Replica::new(Arc::clone(&shared)).expect("the store has the hook").with_page_bytes(600);
+        let replica = replica.with_source(options.source());
         let traces = Repository::new(shared).with_clock(clock.clone()).with_entropy(setup.random.clone());
-        setup.network.start(number, replica.source());
         let origin = replica.origin().await.expect("an origin");
-        let (checked, checked_to) = (BTreeSet::new(), None);
-        Self { number, store, replica, traces: Arc::new(traces), clock, origin, backups, checked, checked_to }
+        let (checked, checked_to, skipped) = (BTreeSet::new(), None, BTreeSet::new());
+        Self { number, store, replica, traces: Arc::new(traces), clock, origin, backups, checked, checked_to, skipped }
     }
 
     /// Returns the node after a crash and a restart: with its store if `backup` is `None`.

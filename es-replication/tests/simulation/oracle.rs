@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use es_core::model::Dot;
 use es_core::prelude::*;
-use es_core::{EventId, LogRead, RecordedEvent};
+use es_core::{EventId, LogRead, RecordedEvent, StreamId};
 
 use crate::coverage::Coverage;
 use crate::domain::{Trace, TraceEvent, is_resolved};
@@ -20,6 +20,12 @@ pub(crate) struct Oracle {
     pub(crate) acknowledged: BTreeSet<EventId>,
     /// The event of each dot.
     dots: BTreeMap<Dot, EventId>,
+    /// The dot and the stream of each event, also of lost ones.
+    events: BTreeMap<EventId, (Dot, StreamId)>,
+    /// The number of events of the commit of each event, on the node that wrote it.
+    sizes: BTreeMap<EventId, u32>,
+    /// Whether events were lost on all nodes.
+    pub(crate) has_lost: bool,
     /// The numbers of the acknowledged commands, each with the aggregate.
     pub(crate) commands: BTreeMap<u64, (u64, BTreeSet<EventId>)>,
 }
@@ -29,23 +35,58 @@ impl Oracle {
     pub(crate) async fn record_write(&mut self, node: &mut Node) {
         for event in node.events(node.checked_to).await {
             self.causes.insert(event.data.id, node.checked.clone());
-            self.check_event(node, &event);
+            self.sizes.insert(event.data.id, event.part.size);
+            self.check_event(node, &event, &mut Coverage::default());
         }
     }
 
-    /// Checks that every new event of a node is stored after its causes, and that its dot has one id.
-    pub(crate) async fn check_order(&mut self, node: &mut Node) {
-        for event in node.events(node.checked_to).await {
-            self.check_event(node, &event);
+    /// Checks that every new event of a node is stored after its causes, and that its dot has one id. A cause in
+    /// another stream may be withheld.
+    pub(crate) async fn check_order(&mut self, node: &mut Node, coverage: &mut Coverage) {
+        let events = node.events(node.checked_to).await;
+        if events.is_empty() {
+            return;
+        }
+        let skipped = node.skipped.clone();
+        for event in &events {
+            self.check_event(node, event, coverage);
+        }
+        let knowledge = node.replica.knowledge().await.expect("read");
+        coverage.withheld += u64::from(knowledge.withheld_events() > 0);
+        for cause in node.skipped.difference(&skipped) {
+            let (dot, _) = &self.events[cause];
+            let is_withheld = knowledge.clock().includes(*dot) && !knowledge.holds(*dot);
+            assert!(is_withheld, "node {} has stored events before their cause {cause} ({dot})", node.number);
         }
     }
 
-    fn check_event(&mut self, node: &mut Node, event: &RecordedEvent) {
+    /// Returns `true` if a node withholds no event of a stream, or of any stream. Only then it may write it: otherwise
+    /// it would decide without the event, and mark it as seen.
+    pub(crate) async fn has_all(&self, node: &Node, stream: Option<&StreamId>) -> bool {
+        let knowledge = node.replica.knowledge().await.expect("read");
+        let lacks = |(dot, id): (&Dot, &EventId)| {
+            let is_of_stream = stream.is_none_or(|stream| self.is_of(*id, stream));
+            is_of_stream && knowledge.clock().includes(*dot) && !node.checked.contains(id)
+        };
+        !self.dots.iter().any(lacks)
+    }
+
+    pub(crate) fn is_of(&self, event: EventId, stream: &StreamId) -> bool {
+        self.events[&event].1 == *stream
+    }
+
+    fn check_event(&mut self, node: &mut Node, event: &RecordedEvent, coverage: &mut Coverage) {
         let id = event.data.id;
-        let causes = self.causes.get(&id).expect("every event was written through a node");
-        let missing: Vec<&EventId> = causes.difference(&node.checked).collect();
-        assert!(missing.is_empty(), "node {} has event {id} before its causes {missing:?}", node.number);
         let dot = event.data.stamp.as_ref().expect("a stamp").dot;
+        self.events.entry(id).or_insert_with(|| (dot, event.stream.clone()));
+        let causes = self.causes.get(&id).expect("every event was written through a node");
+        for cause in causes.difference(&node.checked) {
+            let (_, stream) = &self.events[cause];
+            assert_ne!(*stream, event.stream, "node {} has event {id} before its cause {cause}", node.number);
+            node.skipped.insert(*cause);
+        }
+        coverage.late_admissions += u64::from(node.skipped.remove(&id));
+        coverage.commits_divided += u64::from(event.part.size < self.sizes[&id]);
         assert_eq!(*self.dots.entry(dot).or_insert(id), id, "two events have the dot {dot}");
         assert!(node.checked.insert(id), "node {} has event {id} twice", node.number);
         node.checked_to = Some(event.position);
@@ -63,6 +104,7 @@ impl Oracle {
         let known = |ids: &BTreeSet<EventId>| ids.iter().any(|id| existing.contains(id));
         self.commands.retain(|_, (_, ids)| known(ids));
         let lost: Vec<Dot> = self.dots.iter().filter(|(_, id)| !existing.contains(id)).map(|(dot, _)| *dot).collect();
+        self.has_lost |= !lost.is_empty();
         for dot in lost {
             // The node may use the dot again, because no member has seen its event.
             self.dots.remove(&dot);
@@ -98,6 +140,9 @@ impl Oracle {
         for node in nodes.iter().flatten() {
             let missing: Vec<&EventId> = self.acknowledged.difference(&node.checked).collect();
             assert!(missing.is_empty(), "node {} has lost acknowledged events: {missing:?}", node.number);
+            // An event that was lost on all nodes that had it stays withheld on the others.
+            let withheld = node.replica.knowledge().await.expect("read").withheld_events();
+            assert!(withheld == 0 || self.has_lost, "node {} still withholds {withheld} events", node.number);
             let mut states = Vec::new();
             for id in 0..aggregates {
                 states.push(self.check_load(node, id, coverage).await);

@@ -73,7 +73,7 @@ impl OrderNode {
             Request::Take { case, step } => self.take(case, step).await,
             Request::Status => {
                 let knowledge = self.node.replica().knowledge().await?;
-                let dots = knowledge.iter().map(|dot| (dot.origin.to_string(), dot.sequence.get()));
+                let dots = knowledge.clock().iter().map(|dot| (dot.origin.to_string(), dot.sequence.get()));
                 Ok(Answer::Status { knowledge: dots.collect() })
             }
             Request::Orders => Ok(Answer::Orders(self.states(&self.orders).await?)),

@@ -12,17 +12,25 @@
 #[path = "../../../es-cli/src/import/commits.rs"]
 #[allow(dead_code, reason = "the properties do not use everything")]
 mod commits;
+mod filter {
+    //! What the included source `wire` imports from its crate.
+    pub(crate) use es_replication::StreamFilter;
+}
 #[path = "../../../es-cli/src/import/group.rs"]
 mod group;
 #[path = "../../../es-rocksdb/src/key.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the properties do not use everything")]
 mod key;
+mod knowledge {
+    //! What the included source `wire` imports from its crate.
+    pub(crate) use es_replication::Knowledge;
+}
 #[path = "../../../es-cli/src/import/lines.rs"]
 #[allow(dead_code, reason = "the properties do not use everything")]
 mod lines;
 mod page {
     //! What the included source `wire` imports from its crate.
-    pub(crate) use es_replication::{Claim, Confirmation, ForeignEvent, Item, Page, Pull};
+    pub(crate) use es_replication::{Claim, Confirmation, ForeignEvent, GapReason, Item, Page, Pull};
 }
 pub mod properties;
 #[path = "../../../es-rocksdb/src/record/mod.rs"]

@@ -15,7 +15,8 @@ use es_core::store::memory::MemoryStore;
 use es_core::testing::{ManualClock, SeededEntropy};
 use es_core::{Commit, EventData, EventId, EventType, LogRead, NewEvent, RecordedEvent, StreamId};
 use es_replication::{
-    Claim, Confirmation, ForeignEvent, Item, LocalPeer, Page, Peer, PeerError, Pull, PullError, Replica, ReplicaOptions,
+    Claim, Confirmation, ForeignEvent, GapReason, Item, LocalPeer, Page, Peer, PeerError, Pull, PullError, Replica,
+    ReplicaOptions,
 };
 use uuid::Uuid;
 
@@ -77,7 +78,10 @@ async fn session(from: &mut Unstructured<'_>) {
             Ok(2) => a.decide(1).await,
             Ok(_) => {
                 let Ok(page) = page(from, &b, &names).await else { break };
-                let is_gap_of_a = |item: &Item| matches!(item, Item::Gap { origin, .. } if *origin == names[0]);
+                let is_gap_of_a = |item: &Item| match item {
+                    Item::Gap { origin, reason, .. } => *origin == names[0] && *reason == GapReason::Removed,
+                    Item::Commit(_) => false,
+                };
                 hides_events_of_a |= page.items.iter().any(is_gap_of_a);
                 // Refusals are expected.
                 let _ = b.replica.pull(&OnePage(page), Duration::ZERO).await;
@@ -158,7 +162,7 @@ impl Node {
     }
 
     async fn knowledge(&self) -> VectorClock {
-        self.replica.knowledge().await.expect("a sound store")
+        self.replica.knowledge().await.expect("a sound store").clock().clone()
     }
 }
 
@@ -280,7 +284,8 @@ impl Forgery {
             let through =
                 if from.ratio(1, 8)? { NonZeroU64::MIN } else { first.saturating_add(from.int_in_range(0..=2)?) };
             self.knowledge.extend([Dot { origin, sequence: through }]);
-            return Ok(Item::Gap { origin, from: first, through });
+            let reason = if from.ratio(1, 2)? { GapReason::Withheld } else { GapReason::Removed };
+            return Ok(Item::Gap { origin, from: first, through, reason });
         }
         (0..from.int_in_range(1..=3)?).map(|_| self.event(from)).collect::<Result<_>>().map(Item::Commit)
     }
@@ -294,7 +299,7 @@ impl Forgery {
         Ok(Page {
             items,
             cursor: if from.ratio(1, 8)? { log_position(from)? } else { position(from)? },
-            knowledge: self.clock(from)?,
+            knowledge: self.clock(from)?.into(),
             is_last: from.arbitrary()?,
             ids: (0..from.int_in_range(0..=2)?)
                 .map(|_| Ok((self.dot(from)?, self.id(from)?)))

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
-use es_core::EventId;
-use es_core::model::{Dot, LogId, LogPosition, OriginId, VectorClock};
-use es_replication::{Claim, Confirmation, ForeignEvent, Item, Page, Pull};
+use es_core::model::{Category, Dot, LogId, LogPosition, OriginId, VectorClock};
+use es_core::{EventId, StreamId};
+use es_replication::{Claim, Confirmation, ForeignEvent, GapReason, Item, Knowledge, Page, Pull, StreamFilter};
 use uuid::Uuid;
 
 use super::{check_changed, generated};
@@ -49,7 +49,7 @@ pub(crate) fn transferred(message: Message) -> Option<Message> {
 /// Returns a frame with a valid checksum.
 fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("a short payload");
-    let mut frame = [b"ESRP".as_slice(), &1_u16.to_le_bytes(), &[kind, flags], &length.to_le_bytes()].concat();
+    let mut frame = [b"ESRP".as_slice(), &2_u16.to_le_bytes(), &[kind, flags], &length.to_le_bytes()].concat();
     let checksum = crc32c::crc32c_append(crc32c::crc32c(&frame), payload);
     frame.extend(checksum.to_le_bytes());
     frame.extend(payload);
@@ -89,9 +89,39 @@ pub(crate) fn log_position(from: &mut Unstructured<'_>) -> Result<LogPosition> {
     })
 }
 
+fn knowledge(from: &mut Unstructured<'_>) -> Result<Knowledge> {
+    let mut knowledge = Knowledge::from(clock(from)?);
+    let dots: Vec<Dot> = knowledge.clock().iter().collect();
+    for Dot { origin, .. } in dots {
+        for _ in 0..from.int_in_range(0..=Knowledge::MAX_RANGES)? {
+            let first: u64 = from.arbitrary()?;
+            knowledge.withhold(origin, first..=first.saturating_add(from.int_in_range(0..=9)?));
+        }
+    }
+    Ok(knowledge)
+}
+
+fn filter(from: &mut Unstructured<'_>) -> Result<StreamFilter> {
+    let mut filter = if from.arbitrary()? { StreamFilter::none() } else { StreamFilter::all() };
+    for name in ["counter", "other"] {
+        if from.arbitrary()? {
+            filter = filter.category(Category::new(name).expect("a name"));
+        }
+        if from.arbitrary()? {
+            filter = filter.stream(StreamId::new(format!("{name}-1")).expect("a name"));
+        }
+    }
+    Ok(filter)
+}
+
+fn reason(from: &mut Unstructured<'_>) -> Result<GapReason> {
+    Ok(if from.arbitrary()? { GapReason::Withheld } else { GapReason::Removed })
+}
+
 pub(crate) fn pull(from: &mut Unstructured<'_>) -> Result<Pull> {
     Ok(Pull {
-        knowledge: clock(from)?,
+        knowledge: knowledge(from)?,
+        filter: filter(from)?,
         cursor: from.arbitrary::<bool>()?.then(|| log_position(from)).transpose()?,
         max_bytes: from.arbitrary()?,
         wait: Duration::new(from.arbitrary()?, from.int_in_range(0..=999_999_999)?),
@@ -111,8 +141,8 @@ fn foreign_event(from: &mut Unstructured<'_>) -> Result<ForeignEvent> {
 fn item(from: &mut Unstructured<'_>) -> Result<Item> {
     if from.ratio(1, 4)? {
         let (one, other): (std::num::NonZeroU64, _) = (from.arbitrary()?, from.arbitrary()?);
-        let (from, through, origin) = (one.min(other), one.max(other), OriginId::new(from.arbitrary()?));
-        return Ok(Item::Gap { origin, from, through });
+        let (origin, reason) = (OriginId::new(from.arbitrary()?), reason(from)?);
+        return Ok(Item::Gap { origin, from: one.min(other), through: one.max(other), reason });
     }
     (0..from.int_in_range(1..=3)?).map(|_| foreign_event(from)).collect::<Result<_>>().map(Item::Commit)
 }
@@ -121,7 +151,7 @@ fn page(from: &mut Unstructured<'_>) -> Result<Page> {
     Ok(Page {
         items: (0..from.int_in_range(0..=3)?).map(|_| item(from)).collect::<Result<_>>()?,
         cursor: log_position(from)?,
-        knowledge: clock(from)?,
+        knowledge: knowledge(from)?,
         is_last: from.arbitrary()?,
         ids: (0..from.int_in_range(0..=2)?).map(|_| Ok((dot(from)?, event_id(from)?))).collect::<Result<_>>()?,
     })
