@@ -62,9 +62,8 @@ use std::marker::PhantomData;
     message = "`{Self}` is not a CRDT",
     label = "not a `Crdt`",
     note = "with `conflict = \"crdt\"` the state must not depend on the order of concurrent events: use a type of \
-            es-crdt, such as `LwwRegister<{Self}>`; if concurrent changes give an equal `{Self}` in every order, write \
-            `impl es_core::Crdt for {Self} {{}}` and test it with `es_core::testing::check_convergence`; otherwise \
-            declare `conflict = \"canonical\"`"
+            es-crdt, such as `LwwRegister<{Self}>`, or a type of your own that implements `es_core::Crdt`, and test it \
+            with `es_core::testing::check_convergence`; otherwise declare `conflict = \"canonical\"`"
 )]
 pub trait Crdt {}
 
