@@ -8,8 +8,10 @@
 #![deny(clippy::missing_docs_in_private_items, clippy::question_mark_used)]
 #![allow(clippy::missing_trait_methods, clippy::wildcard_imports)]
 
+use std::marker::PhantomData;
+
 use es_core::schema::EventSamples;
-use es_core::{Aggregate, Event, Events, Upcast};
+use es_core::{Aggregate, Crdt, Event, Events, Upcast};
 use serde::{Deserialize, Serialize};
 
 /// An event type with all attributes.
@@ -87,11 +89,11 @@ pub struct Order<T> {
 /// A state that is a CRDT.
 #[derive(Debug, Clone, Aggregate)]
 #[aggregate(category = "cart", id = u64, event = OrderEvent, consistency = "eventual", conflict = "crdt")]
-pub struct Cart<T: es_core::Crdt> {
+pub struct Cart<T: Crdt> {
     /// A field.
     pub value: T,
     /// Another one.
-    pub kind: std::marker::PhantomData<u8>,
+    pub kind: PhantomData<u8>,
 }
 
 #[test]
@@ -99,5 +101,5 @@ fn generated_code_causes_no_warning() {
     assert_eq!(OrderEvent::samples().len(), 3);
     assert_eq!(Single::<u8>::samples().len(), 1);
     assert!(Order::<u8>::snapshots().is_some());
-    assert!(Cart::<std::marker::PhantomData<u8>>::CONFLICT.is_some());
+    assert!(Cart::<PhantomData<u8>>::CONFLICT.is_some());
 }

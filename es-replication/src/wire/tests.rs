@@ -340,7 +340,10 @@ fn another_version_is_named() {
     assert_eq!(error.to_string(), "expected version 2 of the replication protocol, found version 9");
 }
 
-fn withheld(clock: &[(u64, u64)], withheld: &[(u64, &[u64])]) -> Result<Knowledge, DecodeError> {
+/// The withheld ranges of origins, as they are encoded.
+type WithheldDeltas<'a> = &'a [(u64, &'a [u64])];
+
+fn withheld(clock: &[(u64, u64)], withheld: WithheldDeltas<'_>) -> Result<Knowledge, DecodeError> {
     let pairs = clock.iter().flat_map(|(origin, through)| [*origin, *through]).collect();
     let withheld =
         withheld.iter().map(|(origin, deltas)| proto::WireWithheld { origin: *origin, deltas: deltas.to_vec() });
@@ -356,7 +359,7 @@ fn ranges_that_no_node_sends_are_refused() {
     let many: Vec<u64> = [2, 0].repeat(Knowledge::MAX_RANGES + 1);
     let full = &many[2..];
     assert!(withheld(&[(1, 1_000)], &[(1, full)]).is_ok());
-    let invalid: [(&str, &[(u64, &[u64])]); 11] = [
+    let invalid: [(&str, WithheldDeltas<'_>); 11] = [
         ("a range that is not accounted for", &[(1, &[2, 8])]),
         ("an unknown origin", &[(3, &[1, 0])]),
         ("ranges without a sequence between them", &[(1, &[2, 0, 1, 0])]),
