@@ -285,13 +285,13 @@ fn aggregates_have_a_level_and_declared_snapshots() {
     );
     let crdt = quote! {
         #[aggregate(category = "a", id = u8, event = E, consistency = "eventual", conflict = "crdt")]
-        struct S(A<u8>, B);
+        struct S(A, B);
     };
     assert_tokens(
         &member(expand::derive_aggregate(crdt), "CONFLICT"),
         &quote!(
             const CONFLICT: ::core::option::Option<::es_core::model::ConflictAnswer> = ::core::option::Option::Some({
-                ::es_core::__private::crdt_field::<A<u8>>();
+                ::es_core::__private::crdt_field::<A>();
                 ::es_core::__private::crdt_field::<B>();
                 ::es_core::model::ConflictAnswer::Crdt
             });
