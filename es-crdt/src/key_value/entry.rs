@@ -16,7 +16,7 @@ use crate::register::MvRegister;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Aggregate)]
 #[aggregate(
     category = "key_value", id = EntryId, event = EntryEvent,
-    consistency = "eventual", conflict = "canonical", snapshot(every = 100)
+    consistency = "eventual", conflict = "crdt", snapshot(every = 100)
 )]
 pub struct KeyValueEntry {
     values: MvRegister<Value>,
