@@ -85,7 +85,7 @@ const GAPS: u8 = b'x';
 pub(crate) const CATEGORIES: u8 = b'c';
 pub(crate) const LINKS: u8 = b'l';
 /// The number of rows `d` that are read at once.
-pub(crate) const DOTS: usize = 1_000;
+const DOTS: usize = 1_000;
 /// The value of the row of a category that this node declares, and whose older events it has adopted.
 pub(crate) const DECLARED: &[u8] = &[1];
 
@@ -319,27 +319,50 @@ pub(crate) async fn own_origins(store: &dyn EventReader, table: &Table) -> Resul
     rows.iter().map(|row| origin_of(&row.key)).collect()
 }
 
-/// Returns the stored events of an origin with the sequences from `first` to `last`, each with its position: at most
-/// [`DOTS`] of them.
-pub(crate) async fn dots(
-    store: &dyn EventReader,
-    table: &Table,
+/// The stored events of an origin in a range of sequences, in ascending order. They are read in pages.
+pub(crate) struct StoredDots<'a> {
+    store: &'a dyn EventReader,
+    table: &'a Table,
     origin: OriginId,
-    first: u64,
+    /// The first sequence of the next page; `None` if there is no further page.
+    first: Option<u64>,
     last: u64,
-) -> Result<Vec<(u64, Position)>, StoreError> {
-    let after = NonZeroU64::new(first - 1).map(|sequence| dot_key(Dot { origin, sequence }));
-    let limit = usize::try_from((last - first).saturating_add(1)).unwrap_or(DOTS).min(DOTS);
-    let scan = RowScan { after, ..RowScan::new(table.clone(), dots_of(origin), limit) };
-    let mut dots = Vec::new();
-    for row in store.rows(scan).await? {
-        let sequence = sequence_of(&row.key)?;
-        if sequence > last {
-            break;
-        }
-        dots.push((sequence, position_of(&row.value)?));
+    page: std::vec::IntoIter<(u64, Position)>,
+}
+
+impl<'a> StoredDots<'a> {
+    pub(crate) fn new(store: &'a dyn EventReader, table: &'a Table, origin: OriginId, first: u64, last: u64) -> Self {
+        Self { store, table, origin, first: Some(first), last, page: Vec::new().into_iter() }
     }
-    Ok(dots)
+
+    /// Returns the sequence and the position of the next event.
+    pub(crate) async fn next(&mut self) -> Result<Option<(u64, Position)>, StoreError> {
+        if self.page.len() == 0
+            && let Some(first) = self.first.take()
+        {
+            let page = self.read(first).await?;
+            let is_full = page.len() == DOTS;
+            self.first = page.last().filter(|(last, _)| is_full && *last < self.last).map(|(last, _)| last + 1);
+            self.page = page.into_iter();
+        }
+        Ok(self.page.next())
+    }
+
+    /// Returns at most [`DOTS`] events from a sequence on.
+    async fn read(&self, first: u64) -> Result<Vec<(u64, Position)>, StoreError> {
+        let after = NonZeroU64::new(first - 1).map(|sequence| dot_key(Dot { origin: self.origin, sequence }));
+        let limit = usize::try_from((self.last - first).saturating_add(1)).unwrap_or(DOTS).min(DOTS);
+        let scan = RowScan { after, ..RowScan::new(self.table.clone(), dots_of(self.origin), limit) };
+        let mut dots = Vec::new();
+        for row in self.store.rows(scan).await? {
+            let sequence = sequence_of(&row.key)?;
+            if sequence > self.last {
+                break;
+            }
+            dots.push((sequence, position_of(&row.value)?));
+        }
+        Ok(dots)
+    }
 }
 
 /// Returns the replicated categories of a store.

@@ -16,7 +16,7 @@ use crate::filter::StreamFilter;
 use crate::knowledge::Knowledge;
 use crate::page::{Claim, Confirmation, ForeignEvent, GapReason, Item, Page, Pull};
 use crate::ranges::RangeSet;
-use crate::rows::{self, Known};
+use crate::rows::{self, Known, StoredDots};
 
 /// The number of events that a source reads at once.
 const BATCH: u64 = 256;
@@ -64,26 +64,28 @@ impl LogSource {
             // The error of a closed store is returned by the read.
             let _ = tokio::time::timeout(pull.wait, self.store.watch_head().wait_after(start)).await;
         }
-        let ids = self.common_ids(&pull.knowledge).await?;
-        match self.build(pull, start).await? {
+        // ORDER: the knowledge before the end of the page, so that the page covers it.
+        let knowledge = rows::knowledge(&*self.store, &self.table).await?;
+        let ids = self.common_ids(&knowledge, &pull.knowledge).await?;
+        match self.build(pull, start, knowledge.clone()).await? {
             Some(page) => Ok(Page { ids, ..page }),
             // An event before the cursor is missing at the target: the cursor was wrong.
             None => {
-                let page = self.build(pull, None).await?;
+                let page = self.build(pull, None, knowledge).await?;
                 let detail = "a row \"d\" names a position that the log does not have";
                 page.map(|page| Page { ids, ..page }).ok_or_else(|| StoreError::damaged("table es.replica", detail))
             }
         }
     }
 
-    /// Returns for each origin the last event that is both here and in `other`, with its id.
-    async fn common_ids(&self, other: &Knowledge) -> Result<Vec<(Dot, EventId)>, StoreError> {
-        let (mut ids, own) = (Vec::new(), rows::knowledge(&*self.store, &self.table).await?);
+    /// Returns for each origin the last event that both nodes have, with its id.
+    async fn common_ids(&self, own: &Knowledge, other: &Knowledge) -> Result<Vec<(Dot, EventId)>, StoreError> {
+        let mut ids = Vec::new();
         for Dot { origin, sequence } in other.clock().iter() {
             let mut last = sequence.get().min(own.through(origin));
             let first_withheld = |last| {
                 let range = |knowledge: &Knowledge| knowledge.ranges(origin)?.range_of(last);
-                range(&own).or_else(|| range(other)).map(|(first, _)| first)
+                range(own).or_else(|| range(other)).map(|(first, _)| first)
             };
             while let Some(first) = first_withheld(last) {
                 last = first - 1;
@@ -101,11 +103,16 @@ impl LogSource {
     }
 
     /// Builds a page from the events after a position. Returns `None` if the target lacks an event before it.
-    async fn build(&self, pull: &Pull, start: Option<Position>) -> Result<Option<Page>, StoreError> {
-        // ORDER: the knowledge, then the end of the page, then the rest. So the page covers the knowledge, and the
-        // query selects every replicated event of the page: an event and the row of its category are one commit. An
-        // event before the end that is neither stored nor withheld was removed.
-        let knowledge = rows::knowledge(&*self.store, &self.table).await?;
+    /// The page covers `knowledge`, which this node had before.
+    async fn build(
+        &self,
+        pull: &Pull,
+        start: Option<Position>,
+        knowledge: Knowledge,
+    ) -> Result<Option<Page>, StoreError> {
+        // ORDER: the end of the page, then the rest. So the query selects every replicated event of the page: an event
+        // and the row of its category are one commit. An event before the end that is neither stored nor withheld was
+        // removed.
         let end = self.store.watch_head().current();
         let (query, own) = (self.query().await?, rows::origins(&*self.store, &self.table).await?);
         let mut page = PageBuilder::new(pull, own, start);
@@ -235,23 +242,17 @@ impl LogSource {
             return Ok(true);
         }
         // An event without a row was removed before this node received it, or is withheld from this node.
-        let (mut removed, mut next) = (RangeSet::of(first, through), first);
-        loop {
-            let dots = rows::dots(&*self.store, &self.table, origin, next, through).await?;
-            for (sequence, position) in &dots {
-                if page.start >= Some(*position) {
-                    return Ok(false);
-                }
-                // The log does not have the event, or the filter excludes it, or it comes later: this node received it
-                // after others of its origin.
-                let is_removed = page.filter.selects_all() && Some(*position) <= page.scanned;
-                if !is_removed {
-                    removed.remove(*sequence, *sequence);
-                }
+        let mut removed = RangeSet::of(first, through);
+        let mut dots = StoredDots::new(&*self.store, &self.table, origin, first, through);
+        while let Some((sequence, position)) = dots.next().await? {
+            if page.start >= Some(position) {
+                return Ok(false);
             }
-            match dots.last() {
-                Some((sequence, _)) if dots.len() == rows::DOTS && *sequence < through => next = sequence + 1,
-                _ => break,
+            // The log does not have the event, or the filter excludes it, or it comes later: this node received it
+            // after others of its origin.
+            let is_removed = page.filter.selects_all() && Some(position) <= page.scanned;
+            if !is_removed {
+                removed.remove(sequence, sequence);
             }
         }
         page.declare(last, &page.removed_of(origin, removed));
@@ -266,26 +267,20 @@ impl LogSource {
         for origin in origins {
             let Some(withheld) = page.target.ranges(origin).cloned() else { continue };
             for (first, last) in page.removed_of(origin, withheld).iter() {
-                let (mut removed, mut next) = (RangeSet::of(first, last), first);
-                loop {
-                    let dots = rows::dots(&*self.store, &self.table, origin, next, last).await?;
-                    for (sequence, position) in &dots {
-                        if page.is_full() {
-                            return Ok(false);
-                        }
-                        let event = self.event(*position).await?;
-                        if Some(*position) > end || event.is_some() {
-                            removed.remove(*sequence, *sequence);
-                        }
-                        if let Some(event) = event.filter(|_| Some(*position) <= end)
-                            && !self.add_commit(page, vec![event]).await?
-                        {
-                            return Ok(false);
-                        }
+                let mut removed = RangeSet::of(first, last);
+                let mut dots = StoredDots::new(&*self.store, &self.table, origin, first, last);
+                while let Some((sequence, position)) = dots.next().await? {
+                    if page.is_full() {
+                        return Ok(false);
                     }
-                    match dots.last() {
-                        Some((sequence, _)) if dots.len() == rows::DOTS && *sequence < last => next = sequence + 1,
-                        _ => break,
+                    let event = self.event(position).await?;
+                    if Some(position) > end || event.is_some() {
+                        removed.remove(sequence, sequence);
+                    }
+                    if let Some(event) = event.filter(|_| Some(position) <= end)
+                        && !self.add_commit(page, vec![event]).await?
+                    {
+                        return Ok(false);
                     }
                 }
                 page.remove(origin, &removed);

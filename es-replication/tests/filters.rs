@@ -1,5 +1,7 @@
 //! Links with filters: what a node withholds, and how it gets it later.
 
+mod one_page;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +12,10 @@ use es_core::store::delete_stream;
 use es_core::store::memory::MemoryStore;
 use es_core::{Commit, LogRead, NewEvent, StreamId};
 use es_replication::{
-    Claim, Confirmation, GapReason, Item, Knowledge, Link, LinkState, LocalPeer, Monitor, Page, Peer, PeerError, Pull,
-    PullError, Pulled, RecoverError, Refusal, Replica, ReplicaOptions, StreamFilter, WaitError,
+    GapReason, Item, Knowledge, Link, LinkState, LocalPeer, Monitor, Page, Peer, Pull, PullError, Pulled, RecoverError,
+    Refusal, Replica, ReplicaOptions, StreamFilter, WaitError,
 };
+use one_page::OnePage;
 
 /// The time after which a test fails that waits for something.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -445,23 +448,6 @@ async fn a_node_that_received_everything_in_another_order_becomes_complete() {
     b.replica.wait_for(&a.replica.token().await.expect("a token"), Duration::ZERO).await.expect("it has everything");
     assert_eq!(b.pull_all(&a, StreamFilter::all()).await, 0);
     assert_eq!(b.knowledge().await, a.knowledge().await);
-}
-
-/// A peer that answers every pull with one page.
-#[derive(Debug)]
-struct OnePage(Page);
-
-#[async_trait::async_trait]
-impl Peer for OnePage {
-    fn name(&self) -> &str {
-        "one-page"
-    }
-    async fn pull(&self, _: Pull) -> Result<Page, PeerError> {
-        Ok(self.0.clone())
-    }
-    async fn confirm(&self, _: Claim) -> Result<Confirmation, PeerError> {
-        Ok(Confirmation { last: None })
-    }
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Replicas in one process: what a pull stores and refuses, sessions, and how a store becomes a replica.
 
+mod one_page;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use es_replication::{
     Claim, Confirmation, GapReason, Knowledge, Link, LinkState, LocalPeer, Page, Peer, PeerError, Pull, PullError,
     Pulled, Refusal, Replica, ReplicaOptions, StreamFilter, Token, WaitError,
 };
+use one_page::OnePage;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Event)]
@@ -641,23 +644,6 @@ async fn two_nodes_with_one_origin_are_detected() {
 fn everything() -> Pull {
     let (knowledge, filter) = (Knowledge::new(), StreamFilter::all());
     Pull { knowledge, filter, cursor: None, max_bytes: 1 << 20, wait: Duration::ZERO }
-}
-
-/// A peer that answers every pull with one page.
-#[derive(Debug)]
-struct OnePage(Page);
-
-#[async_trait::async_trait]
-impl Peer for OnePage {
-    fn name(&self) -> &str {
-        "one-page"
-    }
-    async fn pull(&self, _: Pull) -> Result<Page, PeerError> {
-        Ok(self.0.clone())
-    }
-    async fn confirm(&self, _: Claim) -> Result<Confirmation, PeerError> {
-        Ok(Confirmation { last: None })
-    }
 }
 
 #[tokio::test]

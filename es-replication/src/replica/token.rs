@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::StaleReplica;
 use crate::knowledge::Knowledge;
 use crate::replica::Replica;
-use crate::rows;
+use crate::rows::{self, StoredDots};
 
 /// The period in which a wait checks the knowledge even if no event arrives.
 const POLL: Duration = Duration::from_millis(100);
@@ -197,20 +197,16 @@ impl Replica {
         end: u64,
     ) -> Result<Option<NonZeroU64>, StoreError> {
         let mut next = first;
-        loop {
-            let dots = rows::dots(&*self.store, &self.table, origin, next, end).await?;
-            for (sequence, _) in &dots {
-                if *sequence > next {
-                    return Ok(NonZeroU64::new(next));
-                }
-                if next == end {
-                    return Ok(None);
-                }
-                next += 1;
+        let mut dots = StoredDots::new(&*self.store, &self.table, origin, first, end);
+        while let Some((sequence, _)) = dots.next().await? {
+            if sequence > next {
+                break;
             }
-            if dots.len() < rows::DOTS {
-                return Ok(NonZeroU64::new(next));
+            if next == end {
+                return Ok(None);
             }
+            next += 1;
         }
+        Ok(NonZeroU64::new(next))
     }
 }
