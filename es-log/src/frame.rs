@@ -364,7 +364,23 @@ impl Batch {
         records.skip_while(|record| matches!(record, Ok(record) if record.position.get() < self.from))
     }
 
-    pub(crate) const fn place(&self) -> Place {
+    /// Returns the record that was copied from the log: the event or tombstone at this position, whose segment was at
+    /// `place`.
+    ///
+    /// # Errors
+    /// [`RecordError`] if the bytes are not this record.
+    pub fn of_copy(bytes: Bytes, position: Position, place: Place) -> Result<Self, RecordError> {
+        let (record, rest) = record::split_first(&bytes)?;
+        if !rest.is_empty() {
+            return Err(RecordError::Trailing { found: rest.len() });
+        }
+        record::check(record, position.get(), place.segment)?;
+        Ok(Self::verified(bytes, position.get(), place))
+    }
+
+    /// Returns where the records are.
+    #[must_use]
+    pub const fn place(&self) -> Place {
         self.place
     }
 

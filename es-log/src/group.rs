@@ -9,12 +9,14 @@
 //! Two threads share the token, so that one writes the next frame while the other answers. A lone caller takes the
 //! token itself, which saves two changes of threads.
 
+use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::answer::{Answer, PendingCommit};
 use crate::error::AppendError;
+use crate::frame::FrameHeader;
 use crate::open_frame::{CommitDraft, OpenFrame};
 use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError, lock, wait};
 use crate::writer::{OnWriteFailure, Writer};
@@ -28,7 +30,47 @@ pub(crate) struct Group {
     /// Wakes callers that wait for a new open frame, and [`close`](Self::close).
     taken: Condvar,
     writer: Mutex<Writer>,
+    follower: OnceLock<Arc<dyn Follower>>,
     settings: GroupSettings,
+}
+
+/// Follows the frames of a log. It is called by the holder of the token: in the order of the log, and not from two
+/// threads at a time. It must not add a commit.
+pub trait Follower: fmt::Debug + Send + Sync + 'static {
+    /// The frame is on disk, and readers see it. Its commits are answered when this returns.
+    fn written(&self, frame: &FrameHeader);
+
+    /// The commits of a frame, and those that were added after them, fail with this error.
+    fn failed(&self, error: &AppendError);
+}
+
+/// The right and the duty to write the open frame. Dropping it leaves the frame to a sync thread.
+#[derive(Debug)]
+#[must_use = "the frame is written by `write`, or by a sync thread after a drop"]
+pub struct Turn<'a> {
+    group: Option<&'a Group>,
+}
+
+impl Turn<'_> {
+    /// Writes the frame on this thread, which waits for the disk.
+    pub fn write(mut self) {
+        if let Some(group) = self.group.take() {
+            group.take_turn(lock(&group.state));
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let Some(group) = self.group.take() else { return };
+        let mut state = lock(&group.state);
+        if group.settings.has_threads {
+            state.has_token_holder = false;
+            group.wake_thread(state);
+        } else {
+            group.take_turn(state);
+        }
+    }
 }
 
 /// The settings of the group commit.
@@ -132,7 +174,12 @@ impl Group {
             is_thread_woken: false,
         };
         let (work, taken) = (Condvar::new(), Condvar::new());
-        Self { state: Mutex::new(state), work, taken, writer: Mutex::new(writer), settings }
+        Self { state: Mutex::new(state), work, taken, writer: Mutex::new(writer), follower: OnceLock::new(), settings }
+    }
+
+    /// Sets the follower, unless there is one.
+    pub(crate) fn follow(&self, follower: Arc<dyn Follower>) {
+        let _ = self.follower.set(follower);
     }
 
     /// Adds a commit to the open frame and waits until it is written.
@@ -140,13 +187,9 @@ impl Group {
         &self,
         draft: impl FnOnce(&mut CommitDraft<'_>) -> Result<R, E>,
     ) -> Result<R, E> {
-        let Added { value, answer, state } = self.add(draft)?;
-        if state.has_token_holder {
-            drop(state);
-        } else if state.open.commits == 1 || !self.settings.has_threads {
-            self.take_turn(state);
-        } else {
-            self.wake_thread(state);
+        let (value, PendingCommit(answer), turn) = self.begin(draft)?;
+        if let Some(turn) = turn {
+            turn.write();
         }
         answer.wait()?;
         Ok(value)
@@ -157,15 +200,27 @@ impl Group {
         &self,
         draft: impl FnOnce(&mut CommitDraft<'_>) -> Result<R, E>,
     ) -> Result<(R, PendingCommit), E> {
-        let Added { value, answer, state } = self.add(draft)?;
+        self.begin(draft).map(|(value, commit, _)| (value, commit))
+    }
+
+    /// Adds a commit to the open frame. Returns the turn to write it, if the commit is the only one and the token is
+    /// free.
+    pub(crate) fn begin<R, E: From<AppendError>>(
+        &self,
+        draft: impl FnOnce(&mut CommitDraft<'_>) -> Result<R, E>,
+    ) -> Result<(R, PendingCommit, Option<Turn<'_>>), E> {
+        let Added { value, answer, mut state } = self.add(draft)?;
+        let mut turn = None;
         if state.has_token_holder {
             drop(state);
-        } else if self.settings.has_threads {
-            self.wake_thread(state);
+        } else if state.open.commits == 1 || !self.settings.has_threads {
+            state.has_token_holder = true;
+            drop(state);
+            turn = Some(Turn { group: Some(self) });
         } else {
-            self.take_turn(state);
+            self.wake_thread(state);
         }
-        Ok((value, PendingCommit(answer)))
+        Ok((value, PendingCommit(answer), turn))
     }
 
     /// Adds a commit to the open frame, after there is space.
@@ -193,7 +248,7 @@ impl Group {
         Ok(Added { value, answer, state })
     }
 
-    /// Takes the token, which is free, writes the open frame and passes the token on.
+    /// Takes the token, unless the caller has it, writes the open frame and passes the token on.
     fn take_turn<'a>(&'a self, mut state: MutexGuard<'a, GroupState>) {
         loop {
             state.has_token_holder = true;
@@ -223,7 +278,19 @@ impl Group {
         let callers = std::mem::take(&mut open.callers);
         let (result, next_position) = {
             let mut writer = lock(&self.writer);
-            let result = writer.write(open);
+            let written = writer.write(open);
+            // ORDER: before the token is passed on, so that the follower sees the frames in order.
+            let result = match (written, self.follower.get()) {
+                (Ok(frame), Some(follower)) => {
+                    follower.written(&frame);
+                    Ok(())
+                }
+                (Err(error), Some(follower)) => {
+                    follower.failed(&error);
+                    Err(error)
+                }
+                (written, None) => written.map(drop),
+            };
             (result, writer.chain.position)
         };
         let mut state = lock(&self.state);

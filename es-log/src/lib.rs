@@ -101,6 +101,7 @@ pub use answer::PendingCommit;
 pub use disk::{DirectoryLock, Disk, DiskFile, SystemDisk};
 pub use error::{AppendError, Damage, OpenError, ReadError};
 pub use frame::{Batch, EntryKind, Frame, FrameError, FrameHeader, Place};
+pub use group::{Follower, Turn};
 pub use log::{Log, LogOptions};
 pub use open_frame::CommitDraft;
 pub use reader::LogReader;

@@ -13,11 +13,11 @@ use crate::answer::PendingCommit;
 use crate::catalog::{Catalog, Head};
 use crate::disk::{DirectoryLock, Disk, SystemDisk};
 use crate::error::{AppendError, OpenError, ReadError};
-use crate::frame::Batch;
-use crate::group::{Group, GroupSettings};
+use crate::frame::{Batch, Place};
+use crate::group::{Follower, Group, GroupSettings, Turn};
 use crate::layout::LOCK_FILE;
 use crate::open_frame::CommitDraft;
-use crate::reader::{LogReader, read_one};
+use crate::reader::{LogReader, one_in_memory, read_one};
 use crate::recovery::{self, Creation};
 use crate::spare::Spare;
 use crate::sync::{Mutex, lock, thread};
@@ -100,6 +100,7 @@ pub struct Log {
     disk: Arc<dyn Disk>,
     directory: PathBuf,
     log_id: LogId,
+    opens: u64,
     removed_bytes: u64,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
 }
@@ -154,6 +155,7 @@ impl Log {
             disk,
             directory: directory.clone(),
             log_id: header.place.log_id,
+            opens,
             removed_bytes: end.removed_bytes,
             threads: Mutex::new(Vec::new()),
         };
@@ -180,6 +182,12 @@ impl Log {
         self.log_id
     }
 
+    /// Returns how many times the log was opened, this time included. No two openings have the same number.
+    #[must_use]
+    pub const fn opens(&self) -> u64 {
+        self.opens
+    }
+
     /// Returns the number of bytes after the last frame that the opening removed: a torn frame.
     #[must_use]
     pub const fn removed_bytes(&self) -> u64 {
@@ -196,6 +204,11 @@ impl Log {
     #[must_use]
     pub fn last_frame(&self) -> u64 {
         self.catalog.head().frame
+    }
+
+    /// Sets the follower of the frames that are written from now on. A log has one: further calls have no effect.
+    pub fn follow(&self, follower: Arc<dyn Follower>) {
+        self.group.follow(follower);
     }
 
     /// Adds a commit, and blocks the thread until it is on disk.
@@ -226,10 +239,45 @@ impl Log {
         self.group.submit(draft)
     }
 
+    /// Adds a commit, as [`submit`](Self::submit) does, and returns the turn to write it if the commit is alone. The
+    /// caller's thread saves two changes of threads by [`Turn::write`].
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub fn begin<R, E: From<AppendError>>(
+        &self,
+        draft: impl FnOnce(&mut CommitDraft<'_>) -> Result<R, E>,
+    ) -> Result<(R, PendingCommit, Option<Turn<'_>>), E> {
+        self.group.begin(draft)
+    }
+
     /// Returns a reader of the records from the event at this position on, up to the end that the log has now.
     #[must_use]
     pub fn read(&self, from: Position) -> LogReader {
         LogReader::new(Arc::clone(&self.catalog), Arc::clone(&self.disk), self.directory.clone(), from)
+    }
+
+    /// Returns a reader of all records after the event at this position, or of the whole log for `None`. Unlike
+    /// [`read`](Self::read) it also returns changes of rows and keys that no event follows.
+    #[must_use]
+    pub fn read_after(&self, event: Option<Position>) -> LogReader {
+        LogReader::after(Arc::clone(&self.catalog), Arc::clone(&self.disk), self.directory.clone(), event)
+    }
+
+    /// Returns the record of the event at this position, if it is in the newest frames, which are in memory.
+    #[must_use]
+    pub fn event_in_memory(&self, position: Position) -> Option<Batch> {
+        one_in_memory(&self.catalog, position)
+    }
+
+    /// Returns where the record of the event at this position is: its segment is part of the checksum. `None` after the
+    /// end.
+    #[must_use]
+    pub fn place_of(&self, position: Position) -> Option<Place> {
+        (position.get() <= self.catalog.head().position)
+            .then(|| self.catalog.segment_with(position.get()))
+            .and_then(|number| self.catalog.segment(number))
+            .map(|segment| segment.header.place)
     }
 
     /// Returns the record of the event at this position; `None` after the end. Costs one read of 4 KiB, or two if the

@@ -26,6 +26,8 @@ pub struct LogReader {
     files: Files,
     end: Head,
     next: u64,
+    /// Records before this position are skipped.
+    from: u64,
     /// The number of the next frame; `None` in the middle of a frame.
     next_frame: Option<u64>,
     cursor: Option<SegmentCursor>,
@@ -51,7 +53,21 @@ struct SegmentCursor {
 impl LogReader {
     pub(crate) fn new(catalog: Arc<Catalog>, disk: Arc<dyn Disk>, directory: PathBuf, from: Position) -> Self {
         let end = catalog.head();
-        Self { catalog, files: Files { disk, directory }, end, next: from.get(), next_frame: None, cursor: None }
+        let (next, from) = (from.get(), from.get());
+        Self { catalog, files: Files { disk, directory }, end, next, from, next_frame: None, cursor: None }
+    }
+
+    /// Returns a reader of all records after an event; of the whole log for `None`.
+    pub(crate) fn after(
+        catalog: Arc<Catalog>,
+        disk: Arc<dyn Disk>,
+        directory: PathBuf,
+        event: Option<Position>,
+    ) -> Self {
+        // The rows and keys after the event have its frame or a later one, perhaps without an event. So the reader
+        // starts at the event, which it skips.
+        let reader = Self::new(catalog, disk, directory, event.unwrap_or(Position::FIRST));
+        Self { from: Position::following(event).get(), next_frame: event.is_none().then_some(1), ..reader }
     }
 
     /// Returns the next records, which belong to one frame; `None` at the end. Blank frames are skipped.
@@ -70,7 +86,7 @@ impl LogReader {
                 continue;
             };
             if !batch.bytes().is_empty() {
-                return Ok(Some(batch));
+                return Ok(Some(batch.starting_at(self.from)));
             }
         }
     }
@@ -84,7 +100,7 @@ impl LogReader {
         };
         self.cursor = None;
         self.next_frame = Some(frame.header().number + 1);
-        let batch = frame.batch().starting_at(self.next);
+        let batch = frame.batch();
         self.next = frame.next_position();
         Some(batch)
     }
@@ -256,17 +272,8 @@ pub(crate) fn read_one(
     if wanted > catalog.head().position {
         return Ok(None);
     }
-    if let Some(frame) = catalog.frame_with(wanted) {
-        let mut index = wanted - frame.header().first_position.get();
-        let batch = frame.batch();
-        let mut at = 0;
-        while let Ok((record, _)) = record::split_first(batch.bytes().get(at..).unwrap_or_default()) {
-            let (end, is_event) = (at + record.len(), record::has_position(record) == Some(true));
-            if is_event && index == 0 {
-                return Ok(Some(Batch::verified(batch.bytes().slice(at..end), wanted, batch.place())));
-            }
-            (at, index) = (end, index.saturating_sub(u64::from(is_event)));
-        }
+    if let Some(found) = one_in_memory(catalog, position) {
+        return Ok(Some(found));
     }
     let files = Files { disk: Arc::clone(disk), directory: directory.to_owned() };
     let number = catalog.segment_with(wanted);
@@ -275,6 +282,23 @@ pub(crate) fn read_one(
     let at = offset_of(catalog, &files, &mut window, &segment, wanted)?;
     let bytes = record_at(&files, &mut window, &segment, at, wanted)?;
     Ok(Some(Batch::verified(bytes, wanted, segment.header.place)))
+}
+
+/// Returns the record of one event as a batch, if its frame is in memory.
+pub(crate) fn one_in_memory(catalog: &Catalog, position: Position) -> Option<Batch> {
+    let wanted = position.get();
+    let frame = catalog.frame_with(wanted)?;
+    let mut index = wanted.checked_sub(frame.header().first_position.get())?;
+    let batch = frame.batch();
+    let mut at = 0;
+    while let Ok((record, _)) = record::split_first(batch.bytes().get(at..).unwrap_or_default()) {
+        let (end, is_event) = (at + record.len(), record::has_position(record) == Some(true));
+        if is_event && index == 0 {
+            return Some(Batch::verified(batch.bytes().slice(at..end), wanted, batch.place()));
+        }
+        (at, index) = (end, index.saturating_sub(u64::from(is_event)));
+    }
+    None
 }
 
 /// Reads the record of the event at this position, and verifies it.

@@ -57,14 +57,14 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Writes a frame, syncs it, and makes it visible.
+    /// Writes a frame, syncs it, and makes it visible. Returns its header.
     ///
     /// ORDER: write, sync, high-water mark, publish. The caller answers the commits after that.
     ///
     /// # Errors
     /// [`AppendError::NotWritten`] and [`AppendError::DirectoryReplaced`]: the next frame may be written.
     /// [`AppendError::SyncFailed`]: no further frame may be written.
-    pub(crate) fn write(&mut self, open: OpenFrame) -> Result<(), AppendError> {
+    pub(crate) fn write(&mut self, open: OpenFrame) -> Result<FrameHeader, AppendError> {
         if !self.lock.is_in_place() {
             return Err(AppendError::DirectoryReplaced);
         }
@@ -80,7 +80,7 @@ impl Writer {
             self.active.file.sync().map_err(|error| append_error(WriteFailure::Sync(error)))?;
         }
         self.active.push(&frame, &offsets, open.times);
-        let header = frame.header();
+        let header = *frame.header();
         self.chain =
             Chain { frame: header.number + 1, position: frame.next_position(), previous: Some(header.checksum) };
         if self.durability == Durability::Sync {
@@ -88,7 +88,7 @@ impl Writer {
         }
         self.catalog.publish(frame, start, &offsets);
         self.request_spare();
-        Ok(())
+        Ok(header)
     }
 
     /// Completes the bytes of a frame.

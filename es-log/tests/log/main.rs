@@ -4,6 +4,7 @@
 
 mod failed_sync;
 mod flips;
+mod following;
 mod full_disk;
 mod kill;
 mod lock;
