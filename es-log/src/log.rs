@@ -100,6 +100,7 @@ pub struct Log {
     disk: Arc<dyn Disk>,
     directory: PathBuf,
     log_id: LogId,
+    base_time: i64,
     opens: u64,
     removed_bytes: u64,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
@@ -155,6 +156,7 @@ impl Log {
             disk,
             directory: directory.clone(),
             log_id: header.place.log_id,
+            base_time: header.place.base_time,
             opens,
             removed_bytes: end.removed_bytes,
             threads: Mutex::new(Vec::new()),
@@ -180,6 +182,12 @@ impl Log {
     #[must_use]
     pub const fn log_id(&self) -> LogId {
         self.log_id
+    }
+
+    /// Returns the place of the records of the log, with the number of the first segment.
+    #[must_use]
+    pub const fn place(&self) -> Place {
+        Place { log_id: self.log_id, segment: 1, base_time: self.base_time }
     }
 
     /// Returns how many times the log was opened, this time included. No two openings have the same number.

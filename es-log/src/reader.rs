@@ -70,6 +70,12 @@ impl LogReader {
         Self { from: Position::following(event).get(), next_frame: event.is_none().then_some(1), ..reader }
     }
 
+    /// Returns the position of the next event.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position::new(self.next).unwrap_or(Position::FIRST)
+    }
+
     /// Returns the next records, which belong to one frame; `None` at the end. Blank frames are skipped.
     ///
     /// # Errors

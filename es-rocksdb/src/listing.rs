@@ -84,24 +84,30 @@ fn scan(
 }
 
 /// The files of a store.
-struct StoreFiles {
-    directory: PathBuf,
-    bytes: u64,
-    number: u64,
+pub(crate) struct StoreFiles {
+    pub(crate) directory: PathBuf,
+    pub(crate) bytes: u64,
+    pub(crate) number: u64,
     /// The mode of the directory, in octal; `None` on systems without modes.
-    mode: Option<String>,
+    pub(crate) mode: Option<String>,
 }
 
 impl StoreFiles {
-    fn of(directory: PathBuf) -> std::io::Result<Self> {
+    /// Counts the files of a directory and of the directories in it.
+    pub(crate) fn of(directory: PathBuf) -> std::io::Result<Self> {
         let (mut bytes, mut number) = (0, 0);
-        for entry in std::fs::read_dir(&directory)? {
-            // The store may remove the file after it was listed.
-            if let Ok(metadata) = entry?.metadata()
-                && metadata.is_file()
-            {
-                bytes += metadata.len();
-                number += 1;
+        let mut directories = vec![directory.clone()];
+        while let Some(next) = directories.pop() {
+            for entry in std::fs::read_dir(&next)? {
+                // The store may remove the file after it was listed.
+                let entry = entry?;
+                let Ok(metadata) = entry.metadata() else { continue };
+                if metadata.is_dir() {
+                    directories.push(entry.path());
+                } else if metadata.is_file() {
+                    bytes += metadata.len();
+                    number += 1;
+                }
             }
         }
         let mode = mode(&directory)?;

@@ -10,7 +10,7 @@ use es_core::model::Clock;
 use es_core::store::implement::PrepareHook;
 use es_core::store::memory::MemoryStore;
 use es_core::testing::conformance::Harness;
-use es_rocksdb::{Options, RocksDbStore};
+use es_rocksdb::{Options, RocksDbStore, SegmentedStore};
 use tempfile::TempDir;
 
 /// Runs a test on the memory store and on RocksDB, on a runtime with two threads.
@@ -42,15 +42,51 @@ pub fn small() -> Options {
     Options::new().block_cache_bytes(8 << 20).write_buffer_bytes(4 << 20)
 }
 
-/// Opens RocksDB stores for the conformance suite, each in a temporary directory that is removed with the harness.
-#[derive(Debug, Default)]
-pub struct RocksDbHarness {
-    open: Mutex<HashMap<usize, (RocksDbStore, TempDir)>>,
+/// A store in a directory.
+#[async_trait]
+pub trait DiskStore: EventStore + Clone {
+    /// Opens the store in a directory.
+    async fn open(dir: &Path, options: Options) -> Self;
 }
 
-impl RocksDbHarness {
+#[async_trait]
+impl DiskStore for RocksDbStore {
+    async fn open(dir: &Path, options: Options) -> Self {
+        options.open(dir).await.expect("the store opens")
+    }
+}
+
+#[async_trait]
+impl DiskStore for SegmentedStore {
+    async fn open(dir: &Path, options: Options) -> Self {
+        options.open_segmented(dir).await.expect("the store opens")
+    }
+}
+
+/// Opens stores for the conformance suite, each in a temporary directory that is removed with the harness.
+#[derive(Debug)]
+pub struct DiskHarness<S> {
+    options: Options,
+    open: Mutex<HashMap<usize, (S, TempDir)>>,
+}
+
+impl<S> Default for DiskHarness<S> {
+    fn default() -> Self {
+        Self::new(small())
+    }
+}
+
+impl<S> DiskHarness<S> {
+    /// Creates a harness of stores with these options.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        Self { options, open: Mutex::default() }
+    }
+}
+
+impl<S: DiskStore> DiskHarness<S> {
     async fn open_in(&self, dir: TempDir, options: Options) -> Arc<dyn EventStore> {
-        let store = options.open(dir.path()).await.expect("the store opens");
+        let store = S::open(dir.path(), options).await;
         let shared: Arc<dyn EventStore> = Arc::new(store.clone());
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.insert(key(&shared), (store, dir));
@@ -64,13 +100,14 @@ fn key(store: &Arc<dyn EventStore>) -> usize {
 }
 
 #[async_trait]
-impl Harness for RocksDbHarness {
+impl<S: DiskStore> Harness for DiskHarness<S> {
     async fn open_with(&self, hooks: Vec<Arc<dyn PrepareHook>>) -> Arc<dyn EventStore> {
-        self.open_in(tempfile::tempdir().expect("a directory"), hooks.into_iter().fold(small(), Options::hook)).await
+        let options = hooks.into_iter().fold(self.options.clone(), Options::hook);
+        self.open_in(tempfile::tempdir().expect("a directory"), options).await
     }
 
     async fn open_with_clock(&self, clock: Arc<dyn Clock>) -> Option<Arc<dyn EventStore>> {
-        Some(self.open_in(tempfile::tempdir().expect("a directory"), small().clock(clock)).await)
+        Some(self.open_in(tempfile::tempdir().expect("a directory"), self.options.clone().clock(clock)).await)
     }
 
     async fn reopen(&self, store: Arc<dyn EventStore>) -> Option<Arc<dyn EventStore>> {
@@ -78,6 +115,6 @@ impl Harness for RocksDbHarness {
         let (handle, dir) = opened.expect("the harness opened it");
         drop(store);
         handle.close().await.expect("closed");
-        Some(self.open_in(dir, small()).await)
+        Some(self.open_in(dir, self.options.clone()).await)
     }
 }

@@ -31,7 +31,7 @@ pub(crate) struct Decoder {
 
 /// Copies payloads. Small payloads share an allocation.
 #[derive(Debug, Default)]
-struct Payloads {
+pub(crate) struct Payloads {
     buffer: BytesMut,
     /// The size of the next allocation.
     next_size: usize,
@@ -43,7 +43,7 @@ pub(crate) const SHARED_BYTES: (usize, usize) = (1024, 16 * 1024);
 
 impl Payloads {
     /// Returns an owned payload: a slice of `within` if the payload is stored there, otherwise a copy.
-    fn take(&mut self, payload: &[u8], within: Option<&Bytes>) -> Bytes {
+    pub(crate) fn take(&mut self, payload: &[u8], within: Option<&Bytes>) -> Bytes {
         if payload.len() > SHARED_BYTES.0 {
             return Bytes::copy_from_slice(payload);
         }

@@ -1,0 +1,30 @@
+//! A store whose events are in a log of segments, with RocksDB as the index of the log.
+//!
+//! ```text
+//!   commit: draft -> decide, add to the open frame -> | write + sync of the frame | -> publish -> answer
+//!           caller   caller, while the log is locked  | meanwhile the next fills  |
+//!   events: log <- runs in memory -> tables in RocksDB      rows, keys: in the frame, then RocksDB's memtables
+//!
+//!   store --> reads --> log_source, stream_source --> index --> run
+//!     |         ^                                       ^
+//!     +--> decide --> pending, codec      publish ------+      open --> all of them
+//!     +--> seal (tables of full runs)
+//! ```
+//!
+//! RocksDB has no write-ahead log here: its content is a function of the log up to the position `applied`, which is
+//! written last. Opening the store reads the log from there.
+
+mod codec;
+mod decide;
+mod index;
+mod log_source;
+mod open;
+mod pending;
+mod publish;
+mod reads;
+mod run;
+mod seal;
+mod store;
+mod stream_source;
+
+pub use store::SegmentedStore;
