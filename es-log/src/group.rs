@@ -14,12 +14,13 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::active::WriteFailure;
 use crate::answer::{Answer, PendingCommit};
 use crate::error::AppendError;
 use crate::frame::FrameHeader;
 use crate::open_frame::{CommitDraft, OpenFrame};
 use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError, lock, wait};
-use crate::writer::{OnWriteFailure, Writer};
+use crate::writer::{OnWriteFailure, Writer, append_error};
 
 /// The state of the group commit.
 #[derive(Debug)]
@@ -102,6 +103,8 @@ struct GroupState {
     timer: IdleTimer,
     /// The number of callers that wait for [`Group::taken`]. Each notification is a system call.
     waiting_callers: usize,
+    /// The number of callers that wait for the token.
+    waiting_for_token: usize,
     /// The number of threads that wait for [`Group::work`].
     waiting_threads: usize,
     /// Whether a thread was woken that does not run yet. It does all work that is there then.
@@ -170,6 +173,7 @@ impl Group {
             needs_blank,
             timer: IdleTimer::Off,
             waiting_callers: 0,
+            waiting_for_token: 0,
             waiting_threads: 0,
             is_thread_woken: false,
         };
@@ -297,7 +301,7 @@ impl Group {
         let on_write_failure = self.settings.on_write_failure;
         let failed = result.as_ref().err().map(|error| state.fail_open_frame(error, next_position, on_write_failure));
         state.has_token_holder = false;
-        let is_closed = state.is_closed;
+        let (is_closed, is_wanted) = (state.is_closed, state.waiting_for_token > 0);
         let mut has_work = !state.open.is_empty();
         if !has_work && self.waits_for_idle(&state) && state.timer == IdleTimer::Off {
             // After the turn of a caller, a thread must wait for the idle time.
@@ -312,7 +316,7 @@ impl Group {
         } else {
             drop(state);
         }
-        if is_closed || failed.is_some() {
+        if is_closed || is_wanted || failed.is_some() {
             self.taken.notify_all();
         }
         callers.iter().for_each(|caller| caller.set(result.clone()));
@@ -381,6 +385,41 @@ impl Group {
             state.open = OpenFrame::blank(state.open.first_position);
         }
         state
+    }
+
+    /// Seals the active segment, after the frame that is being written.
+    ///
+    /// # Errors
+    /// [`AppendError`], as for a commit.
+    pub(crate) fn seal(&self) -> Result<(), AppendError> {
+        let mut state = lock(&self.state);
+        while state.has_token_holder {
+            state.waiting_for_token += 1;
+            state = wait(&self.taken, state);
+            state.waiting_for_token -= 1;
+        }
+        if state.is_closed {
+            return Err(AppendError::Closed);
+        }
+        if let Some(Failure { source, .. }) = &state.stopped {
+            return Err(AppendError::Stopped { source: Arc::clone(source) });
+        }
+        state.has_token_holder = true;
+        drop(state);
+        let sealed = lock(&self.writer).seal();
+        let mut state = lock(&self.state);
+        state.has_token_holder = false;
+        if let Err(WriteFailure::Sync(error)) = &sealed {
+            let source = Arc::new(io::Error::new(error.kind(), error.to_string()));
+            state.stopped = Some(Failure { source, is_of_sync: true });
+        }
+        if state.open.is_empty() || !self.settings.has_threads {
+            drop(state);
+        } else {
+            self.wake_thread(state);
+        }
+        self.taken.notify_all();
+        sealed.map_err(append_error)
     }
 
     /// Refuses further commits, waits for those in flight, and syncs the high-water mark, unless a sync has failed.

@@ -12,13 +12,15 @@ use es_core::model::LogId;
 use crate::answer::PendingCommit;
 use crate::catalog::{Catalog, Head};
 use crate::disk::{DirectoryLock, Disk, SystemDisk};
-use crate::error::{AppendError, OpenError, ReadError};
+use crate::error::{AppendError, OpenError, ReadError, RewriteError};
 use crate::frame::{Batch, Place};
 use crate::group::{Follower, Group, GroupSettings, Turn};
 use crate::layout::LOCK_FILE;
 use crate::open_frame::CommitDraft;
 use crate::reader::{LogReader, one_in_memory, read_one};
+use crate::record::Record;
 use crate::recovery::{self, Creation};
+use crate::rewrite::{self, Rewritten};
 use crate::spare::Spare;
 use crate::sync::{Mutex, lock, thread};
 use crate::writer::{Durability, OnWriteFailure, Writer};
@@ -103,6 +105,7 @@ pub struct Log {
     base_time: i64,
     opens: u64,
     removed_bytes: u64,
+    rewriting: Mutex<()>,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
 }
 
@@ -159,6 +162,7 @@ impl Log {
             base_time: header.place.base_time,
             opens,
             removed_bytes: end.removed_bytes,
+            rewriting: Mutex::new(()),
             threads: Mutex::new(Vec::new()),
         };
         if options.has_threads {
@@ -295,6 +299,36 @@ impl Log {
     /// [`ReadError`].
     pub fn event(&self, position: Position) -> Result<Option<Batch>, ReadError> {
         read_one(&self.catalog, &self.disk, &self.directory, position)
+    }
+
+    /// Returns the number of sealed segments. Their numbers begin with 1.
+    #[must_use]
+    pub fn sealed_segments(&self) -> u32 {
+        self.catalog.sealed_count()
+    }
+
+    /// Seals the active segment, so that it can be rewritten. The next frame begins a segment. A segment without a frame
+    /// is not sealed.
+    ///
+    /// # Errors
+    /// [`AppendError`], as for a commit.
+    pub fn seal(&self) -> Result<(), AppendError> {
+        self.group.seal()
+    }
+
+    /// Rewrites a sealed segment without the records for which `is_unwanted` returns `true`: an event becomes a
+    /// tombstone, a row or a unique key is dropped. Positions and other segments do not change. Reads and commits
+    /// continue. A reader that has the old file open still returns its events.
+    ///
+    /// # Errors
+    /// [`RewriteError`]; the segment is unchanged then.
+    pub fn rewrite(
+        &self,
+        segment: u32,
+        mut is_unwanted: impl FnMut(&Record<'_>) -> bool,
+    ) -> Result<Rewritten, RewriteError> {
+        let _one_at_a_time = lock(&self.rewriting);
+        rewrite::rewrite(&self.catalog, &*self.disk, &self.directory, segment, &mut is_unwanted)
     }
 
     /// Waits for the commits in flight, refuses further ones, syncs the high-water mark and ends the threads. Readers

@@ -133,3 +133,36 @@ fn a_lone_commit_gets_the_turn_and_a_dropped_turn_is_taken_by_a_thread() {
     drop(turn);
     third.wait().expect("a thread writes it");
 }
+
+/// Regression: a reader that had read a frame from memory took the offset of the next event for that of the next frame,
+/// once the frames had left the memory, and reported damage.
+#[test]
+fn a_reader_continues_after_its_frames_have_left_the_memory() {
+    for after in [None, Position::new(1)] {
+        let disk = SimDisk::new(1);
+        let log = Log::open(Path::new(DIRECTORY), LogOptions { tail_bytes: 4096, ..options(&disk) }).expect("it opens");
+        for number in 1..=4 {
+            commit(&log, number, 2).expect("it commits");
+        }
+        commit(&log, 5, 0).expect("a commit of a row");
+        commit(&log, 6, 2).expect("it commits");
+        let mut replay = log.read_after(after);
+        let mut events = log.read(Position::FIRST);
+        for reader in [&mut replay, &mut events] {
+            reader.next_batch().expect("it reads").expect("a frame in memory");
+        }
+        for number in 7..100 {
+            commit(&log, number, 2).expect("it commits");
+        }
+        let mut rows = 0;
+        while let Some(batch) = replay.next_batch().expect("it reads") {
+            rows += batch.records().filter(|record| matches!(record.as_ref().expect("ok").body, Body::Row(_))).count();
+        }
+        assert_eq!(rows, 5, "the rows of the commits 2 to 6");
+        let mut last = 0;
+        while let Some(batch) = events.next_batch().expect("it reads") {
+            last = batch.records().last().map_or(last, |record| record.expect("ok").position.get());
+        }
+        assert!(last >= 10, "{last}");
+    }
+}

@@ -10,6 +10,7 @@ mod kill;
 mod lock;
 mod power_loss;
 mod reading;
+mod rewriting;
 mod simulation;
 mod support;
 mod torn;
