@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use es_core::retention::{CATEGORY, Retention};
 use es_core::store::Direction;
 use es_core::{EventId, Position, RecordedEvent, Revision, StoreError, StreamId, Timestamp};
 use es_log::{Batch, Log, Place, ReadError};
@@ -17,7 +18,7 @@ use es_log::{Batch, Log, Place, ReadError};
 use crate::database::{Database, Fault, Tier, bad_key, item, missing_event, place_in, place_of};
 use crate::key::{self, KeyError, NUMBER_LEN};
 use crate::options::RunSize;
-use crate::postings::{Cursor, PostingList, PostingLists};
+use crate::postings::{Cursor, PostingList, PostingLists, SeekResult};
 use crate::retention::StreamIndex;
 use crate::schema::Cf;
 use crate::segmented::codec::LogDecoder;
@@ -53,6 +54,16 @@ impl Index {
             let next = Arc::new(Run::new(last.position.next()));
             self.runs.write().unwrap_or_else(PoisonError::into_inner).push(next);
         }
+    }
+
+    /// Begins the next run, so that the active one is written to tables although it is not full. Only one thread at a time
+    /// may call this or [`extend`](Self::extend).
+    pub(crate) fn end_run(&self) {
+        let Some(last) = self.runs().last().filter(|active| active.len() > 0).and_then(|active| active.last()) else {
+            return;
+        };
+        let next = Arc::new(Run::new(last.next()));
+        self.runs.write().unwrap_or_else(PoisonError::into_inner).push(next);
     }
 
     fn runs(&self) -> RwLockReadGuard<'_, Vec<Arc<Run>>> {
@@ -251,6 +262,17 @@ impl IndexView<'_> {
     ) -> Option<(Revision, Vec<Position>)> {
         let is_not_empty = |found: &(Revision, Vec<Position>)| !found.1.is_empty();
         self.runs.iter().find_map(|run| run.positions_from(stream, from, count).filter(is_not_empty))
+    }
+
+    /// Returns the rules and deletions up to a position.
+    pub(crate) fn retention_up_to(&self, last: Position) -> Result<Retention, StoreError> {
+        let mut events = self.list(Cf::Categories, CATEGORY, Direction::Forward, last)?;
+        let (mut retention, mut decoder, mut next) = (Retention::default(), LogDecoder::default(), Position::FIRST);
+        while let SeekResult::Match(found) = events.seek(Direction::Forward, next)? {
+            retention.apply(&self.event(found, Tier::Any, &mut decoder)?)?;
+            next = found.next();
+        }
+        Ok(retention)
     }
 
     /// Returns the runs, the oldest first.

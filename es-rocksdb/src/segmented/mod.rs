@@ -8,7 +8,7 @@
 //!   store --> reads --> log_source, stream_source --> index --> run
 //!     |         ^                                       ^
 //!     +--> decide --> pending, codec      publish ------+      open --> all of them
-//!     +--> seal (tables of full runs)
+//!     +--> seal (tables of full runs), scavenge
 //! ```
 //!
 //! RocksDB has no write-ahead log here: its content is a function of the log up to the position `applied`, which is
@@ -23,6 +23,7 @@ mod pending;
 mod publish;
 mod reads;
 mod run;
+mod scavenge;
 mod seal;
 mod store;
 mod stream_source;

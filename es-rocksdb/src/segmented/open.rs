@@ -4,8 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use es_core::model::LogId;
-use es_core::retention::{CATEGORY, Retention};
-use es_core::store::Direction;
 use es_core::store::implement::{Decider, KeySecret, ahead_of_clock, check_clock};
 use es_core::{Position, RecordedEvent, StoreError};
 use es_log::{Batch, Body, Log, LogOptions};
@@ -17,7 +15,6 @@ use crate::key;
 use crate::open::{self, Identity};
 use crate::options::{self, Durability, Options};
 use crate::overlay::LogEnd;
-use crate::postings::{PostingLists, SeekResult};
 use crate::recent::RecentIds;
 use crate::retention::{Operators, first_key, has_removed};
 use crate::rows;
@@ -42,7 +39,7 @@ const INDEX: &str = "index";
 const TABLES: &str = "tables";
 
 /// The column families of the index.
-const FAMILIES: [Cf; 9] =
+pub(crate) const FAMILIES: [Cf; 9] =
     [Cf::Streams, Cf::Heads, Cf::Ids, Cf::Categories, Cf::Types, Cf::Tags, Cf::Keys, Cf::Rows, Cf::Meta];
 
 /// An open store without its handle.
@@ -171,7 +168,7 @@ fn create(database: &Database, options: &Options) -> Result<(), StoreError> {
     batch.put_cf(meta, META_CREATED, options.clock.now().timestamp_micros().to_be_bytes());
     publish::write(database, batch)?;
     // ORDER: on disk before the first commit, whose unique keys are hashed with the secret.
-    seal::flush_rows(database)
+    seal::flush(database)
 }
 
 /// Reads the log after the last table, and returns the state of decisions and readers.
@@ -210,14 +207,7 @@ fn restore(
             "the log is ahead of the clock; events get the time of the last event until the clock has caught up"
         );
     }
-    let mut retention = Retention::default();
-    let mut operator_events = view.list(Cf::Categories, CATEGORY, Direction::Forward, END)?;
-    let mut next = Position::FIRST;
-    while let SeekResult::Match(found) = operator_events.seek(Direction::Forward, next)? {
-        retention.apply(&view.event(found, Tier::Any, &mut decoder)?)?;
-        next = found.next();
-    }
-    drop(operator_events);
+    let retention = view.retention_up_to(END)?;
     drop(view);
     let has_removed = has_removed(database)?;
     let operators = Operators::new(retention.clone(), has_removed);

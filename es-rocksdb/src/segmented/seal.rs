@@ -18,7 +18,7 @@ use crate::error::of_rocksdb;
 use crate::key;
 use crate::schema::Cf;
 use crate::segmented::index::{Copied, encode_head, of_log};
-use crate::segmented::open::META_APPLIED;
+use crate::segmented::open::{FAMILIES, META_APPLIED};
 use crate::segmented::publish::{self, Publisher};
 use crate::segmented::run::{Entries, Run, StreamEntries};
 use crate::sync::{Condvar, Mutex, PoisonError};
@@ -132,7 +132,7 @@ pub(crate) fn seal(database: &Database, log: &Log, run: &Run, directory: &Path) 
     publish::write(database, applied)?;
     // ORDER: after the tables are part of RocksDB. The flush is atomic, so that `applied` is on disk only together with
     // the rows and keys of all commits up to there.
-    flush_rows(database)
+    flush(database)
 }
 
 fn add_postings(tables: &Tables<'_>, entries: &Entries) -> Result<(), StoreError> {
@@ -150,11 +150,12 @@ fn add_postings(tables: &Tables<'_>, entries: &Entries) -> Result<(), StoreError
     Ok(())
 }
 
-/// Writes the memtables of rows, unique keys and metadata to tables, at one point of the log.
-pub(crate) fn flush_rows(database: &Database) -> Result<(), StoreError> {
-    let families = [database.family(Cf::Rows)?, database.family(Cf::Keys)?, database.family(Cf::Meta)?];
-    let flushed = database.raw().flush_cfs_opt(&families, &rocksdb::FlushOptions::default());
-    flushed.map_err(|error| of_rocksdb("flush", "rows and keys", error))
+/// Writes all memtables to tables: rows, unique keys and metadata at one point of the log, and the deletions of a
+/// scavenge.
+pub(crate) fn flush(database: &Database) -> Result<(), StoreError> {
+    let families: Result<Vec<_>, _> = FAMILIES.into_iter().map(|cf| database.family(cf)).collect();
+    let flushed = database.raw().flush_cfs_opt(&families?, &rocksdb::FlushOptions::default());
+    flushed.map_err(|error| of_rocksdb("flush", "the index", error))
 }
 
 /// Creates tables in a directory and makes them part of RocksDB.

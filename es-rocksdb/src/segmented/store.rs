@@ -26,13 +26,12 @@ use crate::database::{Fault, Tier};
 use crate::error::OpenError;
 use crate::open::Identity;
 use crate::options::{Options, ReadLimits};
-use crate::schema::Cf;
 use crate::segmented::codec::Draft;
 use crate::segmented::decide::{Accepted, DecisionInputs, Refused, not_appended, prefetch};
 use crate::segmented::index::{END, IndexView};
 use crate::segmented::open::{self, Opened};
 use crate::segmented::publish::{Handles, Publisher};
-use crate::segmented::{reads, seal};
+use crate::segmented::{reads, scavenge, seal};
 use crate::shared::{may_block_here, off_executor};
 use crate::stats::Stats;
 use crate::sync::thread::{self, JoinHandle};
@@ -47,8 +46,8 @@ const MAX_FULL_RUNS: usize = 4;
 /// An event store in a directory, with its events in a log of segments and RocksDB as the index of the log.
 ///
 /// It keeps the promises of [`RocksDbStore`](crate::RocksDbStore), writes a third of the bytes per event, and needs one
-/// sync for each group of commits. It will replace that store. Until then it has no scavenge, no backup, no
-/// verification and no repair, and the tools do not open it.
+/// sync for each group of commits. It will replace that store. Until then it has no backup, no verification and no
+/// repair, and the tools do not open it.
 ///
 /// A handle is cheap to clone, and all clones refer to one store. [`close`](EventStore::close) writes the waiting
 /// commits and unlocks the directory. Dropping the last handle does the same, but blocks the thread, and logs errors
@@ -72,6 +71,8 @@ pub(crate) struct Inner {
     room: Arc<Semaphore>,
     capacity: u32,
     is_closed: AtomicBool,
+    /// Held by the running scavenge or compaction, also after its caller stopped waiting.
+    pub(crate) maintaining: Arc<tokio::sync::Mutex<()>>,
     pub(crate) read_batch: ReadLimits,
     pub(crate) clock: Arc<dyn Clock>,
     directory: PathBuf,
@@ -165,6 +166,7 @@ impl SegmentedStore {
             room: Arc::new(Semaphore::new(permits)),
             capacity,
             is_closed: AtomicBool::new(false),
+            maintaining: Arc::default(),
             read_batch: options.read_batch,
             clock: Arc::clone(&options.clock),
             directory,
@@ -332,6 +334,27 @@ impl Inner {
                 self.handles.visible.wait_published(after).await?;
                 answer
             }
+        }
+    }
+
+    /// Writes the index of all published events to tables. Returns the position up to which the tables have all events.
+    pub(crate) async fn index_all(&self) -> Result<Option<Position>, StoreError> {
+        let head = self.open_head()?;
+        self.with(|core| {
+            // ORDER: the decisions are locked, so that no event is added meanwhile.
+            let decisions = core.publisher.decisions()?;
+            core.publisher.index.end_run();
+            drop(decisions);
+            core.publisher.signal_full_run(head);
+            Ok(())
+        })?;
+        loop {
+            let sealed = self.handles.signal.sealed.notified();
+            let applied = self.with(|core| seal::applied(&core.publisher.database))?;
+            if applied >= head {
+                return Ok(applied);
+            }
+            sealed.await;
         }
     }
 
@@ -511,27 +534,20 @@ impl EventStore for SegmentedStore {
         self.inner.decider.is_own_origin(origin)
     }
 
-    /// Not available yet: hidden events are not returned, but stay on disk.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`], always.
-    async fn scavenge(&self, _: &Scavenge) -> Result<ScavengeReport, CommitError> {
-        let reason = "a segmented store cannot remove events yet; hidden events stay on disk";
-        Err(StoreError::io("scavenge the store", reason).into())
+    /// Removes hidden events: from the log, by rewriting the segments that have them, and from the index. Their files
+    /// are rewritten by a later [`compact`](EventStore::compact).
+    async fn scavenge(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError> {
+        scavenge::scavenge(self, how).await
     }
 
-    /// Compacts the index. The log is not compacted.
+    /// Rewrites the segments of the log without rows and unique keys that the index has, and compacts the index.
     ///
     /// # Errors
     /// - [`StoreError::Closed`] if the store is closed, also if it is closed during the compaction.
     /// - [`StoreError::Damaged`] if a file is corrupt.
     /// - [`StoreError::Io`] if a read or a write fails, for example on a full disk.
     async fn compact(&self) -> Result<(), StoreError> {
-        for cf in Cf::ALL.into_iter().filter(|cf| *cf != Cf::Log) {
-            let inner = Arc::clone(&self.inner);
-            off_executor(move || inner.with(|core| core.publisher.database.compact(cf))).await??;
-        }
-        Ok(())
+        scavenge::compact(self).await
     }
 
     /// Writes the waiting commits, waits for running reads, and closes the store for all handles. Afterwards the

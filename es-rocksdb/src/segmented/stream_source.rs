@@ -148,12 +148,13 @@ impl Filling<'_> {
     }
 
     /// Adds the next event of a forward read. Returns `false` if it is after the head.
-    fn push(&mut self, event: RecordedEvent) -> Result<bool, StoreError> {
+    fn push(&mut self, event: RecordedEvent, view: &IndexView<'_>) -> Result<bool, StoreError> {
         let stream = &self.scan.read.stream;
         if event.position > self.scan.head {
             return Ok(false);
         }
-        if event.revision != self.next {
+        // A scavenge may have removed the events before this one since the read began.
+        if event.revision != self.next && view.first_left(stream, Tier::Any)? < event.revision {
             let detail = format!("expected an event, found the next at revision {}", event.revision);
             return Err(StoreError::damaged(place_in(stream, self.next), detail));
         }
@@ -219,7 +220,7 @@ impl StreamScan {
                 }
                 match view.event(position, tier, decoder) {
                     Err(Fault::NotCached) if !part.events.is_empty() => return Ok(part.into_part(false)),
-                    event => part.push(event?)?,
+                    event => part.push(event?, view)?,
                 };
                 if part.is_full() {
                     break;
@@ -248,7 +249,7 @@ impl StreamScan {
             if end.is_some_and(|end| revision >= end) {
                 return Ok(true);
             }
-            if !part.push(view.copied_event(stream, revision, value, decoder)?)? {
+            if !part.push(view.copied_event(stream, revision, value, decoder)?, view)? {
                 return Ok(false);
             }
             copies.next();
@@ -280,8 +281,13 @@ impl StreamScan {
                 Err(Fault::NotCached) if !events.is_empty() => return Ok(Part { events, next }),
                 event => event?,
             };
-            let missing = || StoreError::damaged(place_in(stream, revision), "expected an event, found none");
-            let event = event.ok_or_else(missing)?;
+            let Some(event) = event else {
+                // A scavenge may have removed it since the read began.
+                if view.first_left(stream, Tier::Any)? > revision {
+                    break;
+                }
+                return Err(StoreError::damaged(place_in(stream, revision), "expected an event, found none").into());
+            };
             if !event.is_removed() {
                 bytes += event.data.payload.len().max(1);
                 events.push(event);
