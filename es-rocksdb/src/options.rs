@@ -59,6 +59,7 @@ pub struct Options {
     pub(crate) hooks: Vec<Arc<dyn PrepareHook>>,
     pub(crate) tail_bytes: usize,
     pub(crate) index_run: RunSize,
+    pub(crate) log_segment_bytes: u32,
 }
 
 /// The size of a batch of a read.
@@ -105,6 +106,7 @@ impl Options {
             hooks: Vec::new(),
             tail_bytes: 8 * MIB,
             index_run: RunSize { events: 131_072, bytes: 64 * MIB },
+            log_segment_bytes: 64 << 20,
         }
     }
 
@@ -216,6 +218,15 @@ impl Options {
     #[must_use]
     pub fn index_run(mut self, events: u64, bytes: usize) -> Self {
         self.index_run = RunSize { events: events.max(1), bytes: bytes.max(1) };
+        self
+    }
+
+    /// Sets the size of the largest segment of the log of a [`SegmentedStore`](crate::SegmentedStore), in bytes, at least
+    /// 8 KiB. Default: 64 MiB. The first segment has an eighth of it, and each further one twice the size of the one
+    /// before. A segment is filled with zeros before it is used.
+    #[must_use]
+    pub fn log_segment_bytes(mut self, bytes: u32) -> Self {
+        self.log_segment_bytes = bytes.max(8 << 10);
         self
     }
 }

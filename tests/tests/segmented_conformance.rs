@@ -1,4 +1,4 @@
-//! The conformance suite on segmented stores: with all events of a case in memory, and with tables of three events.
+//! The conformance suite on segmented stores: with all events of a case in memory, and with tables of eight events.
 
 use es_rocksdb::SegmentedStore;
 use es_tests::stores::{DiskHarness, small};
@@ -12,5 +12,5 @@ mod in_memory {
 mod in_tables {
     use super::*;
 
-    es_core::conformance_tests!(DiskHarness::<SegmentedStore>::new(small().index_run(3, 1 << 20).tail_bytes(0)));
+    es_core::conformance_tests!(DiskHarness::<SegmentedStore>::new(small().index_run(8, 1 << 20).tail_bytes(0)));
 }

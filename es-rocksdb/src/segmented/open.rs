@@ -128,6 +128,8 @@ fn open_log(directory: &Path, options: &Options) -> Result<Log, OpenError> {
         // The queue limits the commits in flight, so that no commit blocks its thread because the frame is full.
         frame_bytes: options.queue_bytes.max(1 << 20),
         tail_bytes: options.tail_bytes,
+        first_segment: options.log_segment_bytes / 8,
+        largest_segment: options.log_segment_bytes,
         // A hook cannot undo a decision that was not written.
         on_write_failure: es_log::OnWriteFailure::Stop,
         ..LogOptions::default()

@@ -184,6 +184,14 @@ impl Tables<'_> {
         let place = path.display().to_string();
         let failed = |error| of_rocksdb("write", place.clone(), error);
         let options = crate::segmented::open::table_options(cf);
+        // A process that ended after RocksDB had taken over a table, and before it removed this name of it, leaves a second
+        // name of a file of the index. Writing to it would damage the index.
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(StoreError::io("remove a table of an earlier process", error));
+            }
+            _ => {}
+        }
         let mut table = Table { writer: SstFileWriter::create(&options), is_empty: true, path: path.clone() };
         table.writer.open(&path).map_err(failed)?;
         fill(&mut table)?;
