@@ -67,7 +67,16 @@ struct Batch {
     segments: BTreeSet<u32>,
     /// The index entries of the events.
     entries: Vec<(Cf, Vec<u8>)>,
+    /// What the keys of these entries begin with.
+    prefixes: BTreeSet<(Cf, Vec<u8>)>,
     events: u64,
+}
+
+impl Batch {
+    fn add(&mut self, cf: Cf, name: &str, key: Vec<u8>) {
+        self.prefixes.insert((cf, key::prefix(name)));
+        self.entries.push((cf, key));
+    }
 }
 
 /// Commits a scavenge point, and completes all points up to it. See [`EventStore::scavenge`].
@@ -224,13 +233,13 @@ impl Scavenger {
                 break;
             }
             let event = view.copied_event(stream, revision, value, &mut decoder)?;
-            batch.entries.push((Cf::Streams, key.to_vec()));
+            batch.add(Cf::Streams, stream.as_str(), key.to_vec());
             if !event.is_removed() {
                 let position = event.position;
-                batch.entries.push((Cf::Categories, key::posting(stream.category_str(), position)));
-                batch.entries.push((Cf::Types, key::posting(event.data.event_type.as_str(), position)));
-                for tag in &event.data.tags {
-                    batch.entries.push((Cf::Tags, key::posting(tag.as_str(), position)));
+                let names = [(Cf::Categories, stream.category_str()), (Cf::Types, event.data.event_type.as_str())];
+                let tags = event.data.tags.iter().map(|tag| (Cf::Tags, tag.as_str()));
+                for (cf, name) in names.into_iter().chain(tags) {
+                    batch.add(cf, name, key::posting(name, position));
                 }
                 batch.segments.extend(view.log.place_of(position).map(|place| place.segment));
                 batch.events += 1;
@@ -245,7 +254,7 @@ impl Scavenger {
 
     /// Removes the events of a batch.
     fn remove(&self, batch: Batch) -> Result<(), StoreError> {
-        let Batch { firsts, segments, entries, .. } = batch;
+        let Batch { firsts, segments, entries, prefixes, .. } = batch;
         if entries.is_empty() {
             return Ok(());
         }
@@ -277,7 +286,12 @@ impl Scavenger {
             }
             publish::write(database, deleted)?;
             seal::flush(database)
-        })
+        })?;
+        // The tables still have the copies of the events, and the tags.
+        for (cf, prefix) in prefixes {
+            self.inner.with(|core| core.publisher.database.compact_prefix(cf, &prefix))?;
+        }
+        Ok(())
     }
 
     /// Rewrites a segment without the events before the first revisions, and without rows and keys that the index has.

@@ -534,8 +534,9 @@ impl EventStore for SegmentedStore {
         self.inner.decider.is_own_origin(origin)
     }
 
-    /// Removes hidden events: from the log, by rewriting the segments that have them, and from the index. Their files
-    /// are rewritten by a later [`compact`](EventStore::compact).
+    /// Removes hidden events: from the log, by rewriting the segments that have them, and from the index, by compacting
+    /// the ranges that have them. Afterwards no segment and no table contains them. The manifest of RocksDB can name
+    /// their tags until the store is opened again.
     async fn scavenge(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError> {
         scavenge::scavenge(self, how).await
     }
