@@ -400,6 +400,23 @@ impl Batch {
         records.skip_while(|record| matches!(record, Ok(record) if record.position.get() < self.from))
     }
 
+    /// Returns the bytes of each event and tombstone with its position, without decoding them.
+    pub fn event_bytes(&self) -> impl Iterator<Item = (Position, &[u8])> {
+        let (mut rest, mut next) = (&*self.bytes, self.first_position);
+        let mut next_record = move || {
+            // The checksums were verified, so that the lengths are right.
+            let (record, after) = record::split_first(rest).ok()?;
+            rest = after;
+            let position = Position::new(next).filter(|_| record::has_position(record) == Some(true));
+            next += u64::from(position.is_some());
+            Some((position, record))
+        };
+        let from = self.from;
+        std::iter::from_fn(move || next_record())
+            .filter_map(|(position, record)| position.map(|position| (position, record)))
+            .filter(move |(position, _)| position.get() >= from)
+    }
+
     /// Returns the record that was copied from the log: the event or tombstone at this position, whose segment was at
     /// `place`.
     ///

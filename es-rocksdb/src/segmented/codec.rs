@@ -16,16 +16,16 @@ use crate::key;
 use crate::record::{
     Names, Payloads, RecordError, decode_keys_and_stamp, decode_metadata, encode_keys_and_stamp, encode_metadata,
 };
-use crate::segmented::pending::Changes;
+use crate::segmented::pending::CommitChanges;
 
 /// A commit with its metadata encoded, so that less is left to do while the log is locked.
 #[derive(Debug)]
-pub(crate) struct Draft {
+pub(crate) struct EncodedCommit {
     pub(crate) commit: ValidCommit,
     metadata: Vec<Vec<u8>>,
 }
 
-impl Draft {
+impl EncodedCommit {
     /// # Errors
     /// [`StoreError`]: an event cannot be stored as a record.
     pub(crate) fn new(commit: ValidCommit) -> Result<Self, StoreError> {
@@ -39,7 +39,7 @@ impl Draft {
     pub(crate) fn append(
         &mut self,
         events: &[RecordedEvent],
-        changes: &Changes,
+        changes: &CommitChanges,
         log: &mut CommitDraft<'_>,
     ) -> Result<(), StoreError> {
         if self.commit.has_changed_events() {

@@ -13,15 +13,15 @@ use crate::overlay::LogEnd;
 use crate::postings;
 use crate::recent::{KnownId, RecentIds};
 use crate::retention::{Operators, StreamIndex};
-use crate::segmented::codec::{Draft, LogDecoder};
+use crate::segmented::codec::{EncodedCommit, LogDecoder};
 use crate::segmented::index::{END, Index, IndexView};
-use crate::segmented::pending::{Changes, Pending};
+use crate::segmented::pending::{CommitChanges, PendingCommits};
 
 /// The state of decisions: the log with all commits that were decided, also with those that are not on disk yet.
 #[derive(Debug)]
 pub(crate) struct Decisions {
     pub(crate) end: LogEnd,
-    pub(crate) pending: Pending,
+    pub(crate) pending: PendingCommits,
     pub(crate) recent: RecentIds,
     /// The rules and deletions of all decided commits.
     pub(crate) operators: Operators,
@@ -81,7 +81,7 @@ impl Decisions {
     pub(crate) fn decide(
         &mut self,
         inputs: &DecisionInputs<'_>,
-        draft: &mut Draft,
+        draft: &mut EncodedCommit,
         log: &mut CommitDraft<'_>,
         now: Timestamp,
     ) -> Result<Accepted, Refused> {
@@ -97,7 +97,7 @@ impl Decisions {
             Ok(CommitDecision::Repeat(committed)) => return Err(refused(Ok(committed))),
             Err(error) => return Err(refused(Err(error))),
         };
-        let changes = Changes::of(&draft.commit, &committed.events, inputs.secret);
+        let changes = CommitChanges::of(&draft.commit, &committed.events, inputs.secret);
         if committed.events.is_empty() && changes.is_empty() {
             return Err(refused(Ok(committed)));
         }
@@ -223,7 +223,7 @@ impl LogView for DecisionView<'_> {
 pub(crate) fn prefetch(
     view: &IndexView<'_>,
     secret: &KeySecret,
-    draft: &Draft,
+    draft: &EncodedCommit,
     tier: Tier,
 ) -> Result<(), crate::database::Fault> {
     let commit = &draft.commit;

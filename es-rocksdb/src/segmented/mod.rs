@@ -5,19 +5,21 @@
 //!           caller   caller, while the log is locked  | meanwhile the next fills  |
 //!   events: log <- runs in memory -> tables in RocksDB      rows, keys: in the frame, then RocksDB's memtables
 //!
-//!   store --> reads --> log_source, stream_source --> index --> run
-//!     |         ^                                       ^
-//!     +--> decide --> pending, codec      publish ------+      open --> all of them
-//!     +--> seal (tables of full runs), scavenge
+//!   store --> reads --> frame_source, copy_source --> shared_store --> publish --> index --> run
+//!     |         ^                                        ^               |
+//!     +--> scavenge -------------------------------------+               +--> decide --> pending, codec
+//!     +--> open --> seal (tables of full runs) --> publish, layout, signal
 //! ```
 //!
 //! RocksDB has no write-ahead log here: its content is a function of the log up to the position `applied`, which is
 //! written last. Opening the store reads the log from there.
 
 mod codec;
+mod copy_source;
 mod decide;
+mod frame_source;
 mod index;
-mod log_source;
+mod layout;
 mod open;
 mod pending;
 mod publish;
@@ -25,7 +27,8 @@ mod reads;
 mod run;
 mod scavenge;
 mod seal;
+mod shared_store;
+mod signal;
 mod store;
-mod stream_source;
 
 pub use store::SegmentedStore;

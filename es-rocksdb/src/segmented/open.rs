@@ -22,28 +22,13 @@ use crate::schema::{Cf, META_CREATED, META_FORMAT, META_KEY_SECRET, META_STORE_I
 use crate::segmented::codec::LogDecoder;
 use crate::segmented::decide::Decisions;
 use crate::segmented::index::{END, Index, of_log};
-use crate::segmented::pending::Pending;
-use crate::segmented::publish::{self, Publisher};
+use crate::segmented::layout::{self, FAMILIES, FORMAT_VERSION, INDEX, LOG, TABLES};
+use crate::segmented::pending::PendingCommits;
+use crate::segmented::publish::Publisher;
 use crate::segmented::seal;
 
-/// The version of the layout: the column families, and their keys and values. `es-log` has its own.
-const FORMAT_VERSION: u32 = 1;
-
-/// Key in [`Cf::Meta`]: the position up to which the tables have all events, 8 bytes big-endian. The log after it is
-/// read when the store is opened.
-pub(crate) const META_APPLIED: &[u8] = b"applied";
-
-/// The directories within the directory of a store.
-const LOG: &str = "log";
-const INDEX: &str = "index";
-const TABLES: &str = "tables";
-
-/// The column families of the index.
-pub(crate) const FAMILIES: [Cf; 9] =
-    [Cf::Streams, Cf::Heads, Cf::Ids, Cf::Categories, Cf::Types, Cf::Tags, Cf::Keys, Cf::Rows, Cf::Meta];
-
 /// An open store without its handle.
-pub(crate) struct Opened {
+pub(crate) struct OpenedLog {
     pub(crate) log: Arc<Log>,
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) decider: Arc<Decider>,
@@ -54,7 +39,7 @@ pub(crate) struct Opened {
 }
 
 /// Opens the store in a directory. Blocks while the log after the last table is read.
-pub(crate) fn open(directory: &Path, options: &Options) -> Result<Opened, OpenError> {
+pub(crate) fn open(directory: &Path, options: &Options) -> Result<OpenedLog, OpenError> {
     check_clock(options.clock.now()).map_err(|error| OpenError::io(directory, "open the store", error))?;
     let directory = match options.create_if_missing {
         true => open::resolve_or_create(directory)?,
@@ -73,7 +58,7 @@ pub(crate) fn open(directory: &Path, options: &Options) -> Result<Opened, OpenEr
     tracing::info!(directory = %directory.display(), id = %identity.log_id, head = ?end, "opened the store");
     log.follow(Arc::<Publisher>::clone(&publisher));
     let tables = directory.join(TABLES);
-    Ok(Opened { log, publisher, decider, identity, directory, tables })
+    Ok(OpenedLog { log, publisher, decider, identity, directory, tables })
 }
 
 /// Returns whether the directory has no store yet.
@@ -111,11 +96,6 @@ fn open_index(directory: &Path, options: &Options) -> Result<Database, OpenError
     let db = DB::open_cf_descriptors(&db, &path, families.chain([default]))
         .map_err(|error| OpenError::of_rocksdb(directory, "open the index", error))?;
     Ok(Database::new(db, directory.to_owned()))
-}
-
-/// Returns the options of a table that RocksDB takes over.
-pub(crate) fn table_options(cf: Cf) -> rocksdb::Options {
-    options::family(cf, &Options::new(), &Cache::new_lru_cache(0))
 }
 
 fn open_log(directory: &Path, options: &Options) -> Result<Log, OpenError> {
@@ -168,9 +148,9 @@ fn create(database: &Database, options: &Options) -> Result<(), StoreError> {
     batch.put_cf(meta, META_KEY_SECRET, KeySecret::random().as_bytes());
     batch.put_cf(meta, META_STORE_ID, LogId::new().as_uuid().as_bytes());
     batch.put_cf(meta, META_CREATED, options.clock.now().timestamp_micros().to_be_bytes());
-    publish::write(database, batch)?;
+    layout::write(database, batch)?;
     // ORDER: on disk before the first commit, whose unique keys are hashed with the secret.
-    seal::flush(database)
+    layout::flush(database)
 }
 
 /// Reads the log after the last table, and returns the state of decisions and readers.
@@ -179,7 +159,7 @@ fn restore(
     log: &Log,
     options: &Options,
 ) -> Result<(Arc<Publisher>, Arc<Decider>), StoreError> {
-    let applied = seal::applied(database)?;
+    let applied = layout::applied(database)?;
     if applied > log.head() {
         let detail = format!("expected the log up to position {applied:?}, as in the index, found {:?}", log.head());
         return Err(StoreError::damaged("the log", detail));
@@ -215,7 +195,7 @@ fn restore(
     let operators = Operators::new(retention.clone(), has_removed);
     let decisions = Decisions {
         end,
-        pending: Pending::default(),
+        pending: PendingCommits::default(),
         recent,
         operators: Operators::new(retention, has_removed),
         stopped: None,
@@ -266,7 +246,7 @@ impl Replay<'_> {
             }
         }
         if !changes.is_empty() {
-            publish::write(self.database, changes)?;
+            layout::write(self.database, changes)?;
         }
         for event in &events {
             self.recent.remember(event.data.id, event.position);

@@ -1,4 +1,4 @@
-//! [`Pending`]: the commits that are decided and not published yet, and the rows and unique keys that they change.
+//! [`PendingCommits`]: the commits that are decided and not published yet, and the rows and unique keys that they change.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,14 +9,14 @@ use es_core::{Commit, Position, RecordedEvent, Revision, StreamId};
 
 /// What one commit changes besides its events. `None` deletes a row or a unique key.
 #[derive(Debug, Default)]
-pub(crate) struct Changes {
+pub(crate) struct CommitChanges {
     pub(crate) rows: BTreeMap<(Table, Bytes), Option<Bytes>>,
     pub(crate) owners: BTreeMap<KeyHash, Option<KeyOwner>>,
     /// The first retained revision of each stream to which the commit adds tombstones.
     pub(crate) firsts: BTreeMap<StreamId, Revision>,
 }
 
-impl Changes {
+impl CommitChanges {
     /// Returns the changes of a decided commit with these events.
     pub(crate) fn of(commit: &Commit, events: &[RecordedEvent], secret: &KeySecret) -> Self {
         let mut changes = Self::default();
@@ -39,11 +39,11 @@ impl Changes {
 
 /// A commit that is not published yet.
 #[derive(Debug)]
-pub(crate) struct PendingCommit {
+pub(crate) struct DecidedCommit {
     /// The number of the commit since the store was opened.
     pub(crate) number: u64,
     pub(crate) events: Vec<RecordedEvent>,
-    pub(crate) changes: Changes,
+    pub(crate) changes: CommitChanges,
 }
 
 /// A changed value, and the number of the commit that changed it last.
@@ -51,23 +51,23 @@ type Changed<T> = (u64, T);
 
 /// The commits that are not published yet, in the order of the log.
 #[derive(Debug, Default)]
-pub(crate) struct Pending {
-    commits: VecDeque<PendingCommit>,
+pub(crate) struct PendingCommits {
+    commits: VecDeque<DecidedCommit>,
     rows: BTreeMap<(Table, Bytes), Changed<Option<Bytes>>>,
     owners: BTreeMap<KeyHash, Changed<Option<KeyOwner>>>,
     firsts: BTreeMap<StreamId, Changed<Revision>>,
     last_number: u64,
 }
 
-impl Pending {
+impl PendingCommits {
     /// Adds a commit. Returns its number.
-    pub(crate) fn add(&mut self, events: Vec<RecordedEvent>, changes: Changes) -> u64 {
+    pub(crate) fn add(&mut self, events: Vec<RecordedEvent>, changes: CommitChanges) -> u64 {
         self.last_number += 1;
         let number = self.last_number;
         self.rows.extend(changes.rows.iter().map(|(key, value)| (key.clone(), (number, value.clone()))));
         self.owners.extend(changes.owners.iter().map(|(hash, owner)| (*hash, (number, owner.clone()))));
         self.firsts.extend(changes.firsts.iter().map(|(stream, first)| (stream.clone(), (number, *first))));
-        self.commits.push_back(PendingCommit { number, events, changes });
+        self.commits.push_back(DecidedCommit { number, events, changes });
         number
     }
 
@@ -78,15 +78,15 @@ impl Pending {
 
     /// Takes the next commits, which are written. Their changes stay visible here until they are
     /// [removed](Self::remove).
-    pub(crate) fn take(&mut self, count: u32) -> Vec<PendingCommit> {
+    pub(crate) fn take(&mut self, count: u32) -> Vec<DecidedCommit> {
         let count = usize::try_from(count).unwrap_or(usize::MAX).min(self.commits.len());
         self.commits.drain(..count).collect()
     }
 
     /// Removes the changes of commits that were taken and are in RocksDB now.
-    pub(crate) fn remove(&mut self, commits: &[PendingCommit]) {
+    pub(crate) fn remove(&mut self, commits: &[DecidedCommit]) {
         let Some(last) = commits.last().map(|commit| commit.number) else { return };
-        for Changes { rows, owners, firsts } in commits.iter().map(|commit| &commit.changes) {
+        for CommitChanges { rows, owners, firsts } in commits.iter().map(|commit| &commit.changes) {
             for key in rows.keys() {
                 remove_up_to(&mut self.rows, key, last);
             }
@@ -102,7 +102,7 @@ impl Pending {
     /// Returns the event at a position, if it is not published yet.
     pub(crate) fn event(&self, position: Position) -> Option<&RecordedEvent> {
         let starts_up_to =
-            |commit: &PendingCommit| commit.events.first().is_some_and(|first| first.position <= position);
+            |commit: &DecidedCommit| commit.events.first().is_some_and(|first| first.position <= position);
         let with_events = || self.commits.iter().filter(|commit| !commit.events.is_empty());
         let commit = with_events().take_while(|commit| starts_up_to(commit)).last()?;
         commit.events.iter().find(|event| event.position == position)
@@ -139,15 +139,18 @@ fn remove_up_to<K: Ord, T>(changed: &mut BTreeMap<K, Changed<T>>, key: &K, last:
 mod tests {
     use super::*;
 
-    fn row(value: &str) -> Changes {
+    fn row(value: &str) -> CommitChanges {
         let key = (Table::new("t").unwrap(), Bytes::from_static(b"k"));
-        Changes { rows: [(key, Some(Bytes::copy_from_slice(value.as_bytes())))].into(), ..Changes::default() }
+        CommitChanges {
+            rows: [(key, Some(Bytes::copy_from_slice(value.as_bytes())))].into(),
+            ..CommitChanges::default()
+        }
     }
 
     #[test]
     fn a_change_stays_until_its_last_commit_is_removed() {
-        let (mut pending, table) = (Pending::default(), Table::new("t").unwrap());
-        let value = |pending: &Pending| pending.row(&table, b"k").cloned().flatten();
+        let (mut pending, table) = (PendingCommits::default(), Table::new("t").unwrap());
+        let value = |pending: &PendingCommits| pending.row(&table, b"k").cloned().flatten();
         assert_eq!(pending.add(Vec::new(), row("1")), 1);
         assert_eq!(pending.add(Vec::new(), row("2")), 2);
         let first = pending.take(1);

@@ -7,18 +7,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use es_core::model::ErrorChain;
 use es_core::{Position, StoreError};
 use es_log::{AppendError, Follower, FrameHeader};
-use rocksdb::{WriteBatch, WriteOptions};
+use rocksdb::WriteBatch;
 
 use crate::database::Database;
-use crate::error::of_rocksdb;
 use crate::key;
 use crate::notify::Visible;
 use crate::retention::{Operators, first_key};
 use crate::schema::Cf;
 use crate::segmented::decide::{Decisions, stop_reason};
 use crate::segmented::index::Index;
-use crate::segmented::pending::PendingCommit;
-use crate::segmented::seal::SealSignal;
+use crate::segmented::layout;
+use crate::segmented::pending::DecidedCommit;
+use crate::segmented::signal::SealSignal;
 use crate::stats::{Counters, Stats};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -123,8 +123,8 @@ impl Publisher {
         }
     }
 
-    /// Changes the rows and unique keys of written commits. Returns the size of the changes in bytes.
-    fn write_changes(&self, commits: &[PendingCommit]) -> Result<u64, StoreError> {
+    /// CommitChanges the rows and unique keys of written commits. Returns the size of the changes in bytes.
+    fn write_changes(&self, commits: &[DecidedCommit]) -> Result<u64, StoreError> {
         if commits.iter().all(|commit| commit.changes.is_empty()) {
             return Ok(0);
         }
@@ -149,16 +149,9 @@ impl Publisher {
             }
         }
         let bytes = batch.size_in_bytes() as u64;
-        write(database, batch)?;
+        layout::write(database, batch)?;
         Ok(bytes)
     }
-}
-
-/// Writes to the memtables. The log has the changes, so RocksDB's own log is not used.
-pub(crate) fn write(database: &Database, batch: WriteBatch) -> Result<(), StoreError> {
-    let mut options = WriteOptions::default();
-    options.disable_wal(true);
-    database.raw().write_opt(batch, &options).map_err(|error| of_rocksdb("write", "rows and keys", error))
 }
 
 impl Follower for Publisher {

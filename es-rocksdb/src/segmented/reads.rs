@@ -1,63 +1,61 @@
 //! The read operations of a segmented store.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use es_core::model::{LogId, UniqueKey};
+use es_core::model::UniqueKey;
 use es_core::retention::Retained;
 use es_core::store::implement::{KeyOwner, ahead_of_clock};
 use es_core::store::{Batch, EventStream, Row, RowScan, StoreInfo, Visitor};
 use es_core::{EventId, LogRead, Position, RecordedEvent, Revision, StoreError, StreamId, StreamRead, Timestamp};
-use uuid::Uuid;
 
 use crate::database::{Fault, Tier, bad_name, item, place_of};
-use crate::listing::StoreFiles;
+use crate::listing::{Described, StoreFiles};
 use crate::retention::{RetentionFilter, StreamIndex};
 use crate::rows::{self, INLINE_ROWS};
 use crate::schema::Cf;
 use crate::segmented::codec::LogDecoder;
+use crate::segmented::copy_source::CopySource;
+use crate::segmented::frame_source::FrameSource;
 use crate::segmented::index::IndexView;
-use crate::segmented::log_source::LogSource;
-use crate::segmented::store::{Core, Inner};
-use crate::segmented::stream_source::StreamSource;
+use crate::segmented::shared_store::{Core, SharedStore};
 use crate::shared::off_executor;
 
 /// Opens a read of one stream, up to `head`.
-pub(crate) fn read_stream(inner: &Arc<Inner>, read: StreamRead, head: Option<Position>) -> EventStream {
-    let source = head.map(|head| StreamSource::new(Arc::clone(inner), read, head));
+pub(crate) fn read_stream(inner: &Arc<SharedStore>, read: StreamRead, head: Option<Position>) -> EventStream {
+    let source = head.map(|head| CopySource::new(Arc::clone(inner), read, head));
     source.map_or_else(|| EventStream::ready(Batch::default()), EventStream::new)
 }
 
 /// Visits a read of one stream, up to `head`.
 pub(crate) async fn visit_stream(
-    inner: &Arc<Inner>,
+    inner: &Arc<SharedStore>,
     read: StreamRead,
     head: Option<Position>,
     visitor: &mut Visitor<'_>,
 ) -> Result<(), StoreError> {
     match head {
-        Some(head) => StreamSource::new(Arc::clone(inner), read, head).visit(visitor).await,
+        Some(head) => CopySource::new(Arc::clone(inner), read, head).visit(visitor).await,
         None => Ok(()),
     }
 }
 
 /// Opens a read of the log, up to `head`.
-pub(crate) fn read_log(inner: &Arc<Inner>, read: LogRead, head: Option<Position>) -> EventStream {
+pub(crate) fn read_log(inner: &Arc<SharedStore>, read: LogRead, head: Option<Position>) -> EventStream {
     let without_source = Batch { events: Vec::new(), scanned: read.scanned_to::<RecordedEvent>(head, &[]) };
-    let source = head.and_then(|head| LogSource::new(Arc::clone(inner), read, head));
+    let source = head.and_then(|head| FrameSource::new(Arc::clone(inner), read, head));
     source.map_or_else(|| EventStream::ready(without_source), EventStream::new)
 }
 
 /// Visits a read of the log, up to `head`.
 pub(crate) async fn visit_log(
-    inner: &Arc<Inner>,
+    inner: &Arc<SharedStore>,
     read: LogRead,
     head: Option<Position>,
     visitor: &mut Visitor<'_>,
 ) -> Result<Option<Position>, StoreError> {
     let scanned_without_source = read.scanned_to::<RecordedEvent>(head, &[]);
-    match head.and_then(|head| LogSource::new(Arc::clone(inner), read, head)) {
+    match head.and_then(|head| FrameSource::new(Arc::clone(inner), read, head)) {
         Some(source) => source.visit(visitor).await,
         None => Ok(scanned_without_source),
     }
@@ -150,21 +148,9 @@ pub(crate) fn streams(
     Ok(found.into_iter().take(limit).collect())
 }
 
-/// The identity of an open store.
-pub(crate) struct Described {
-    pub(crate) directory: PathBuf,
-    pub(crate) store_id: Uuid,
-    pub(crate) log_id: LogId,
-    pub(crate) created: Timestamp,
-}
-
 /// Describes the store.
-pub(crate) async fn info(
-    inner: &Arc<Inner>,
-    described: Described,
-    head: Option<Position>,
-) -> Result<StoreInfo, StoreError> {
-    let Described { directory, store_id, log_id, created } = described;
+pub(crate) async fn info(inner: &Arc<SharedStore>, described: Described) -> Result<StoreInfo, StoreError> {
+    let Described { directory, store_id, log_id, created, head } = described;
     let last_recorded_at = match head {
         Some(head) => {
             let last = move |core: &Core, tier| core.view(head).event(head, tier, &mut LogDecoder::default());

@@ -26,10 +26,9 @@ use crate::schema::{Cf, META_SCAVENGED};
 use crate::segmented::codec::LogDecoder;
 use crate::segmented::decide::not_appended;
 use crate::segmented::index::{END, IndexView, of_log};
-use crate::segmented::open::FAMILIES;
-use crate::segmented::publish;
-use crate::segmented::store::{Core, Inner, SegmentedStore};
-use crate::segmented::{reads, seal};
+use crate::segmented::layout::{self, FAMILIES};
+use crate::segmented::reads;
+use crate::segmented::shared_store::{Core, SharedStore};
 use crate::shared::off_executor;
 
 /// The number of events that are removed together. Each segment that has one of them is rewritten once.
@@ -39,7 +38,7 @@ const STREAMS_PER_LOOKUP: usize = 256;
 
 /// The counts of a scavenge.
 #[derive(Debug, Clone, Copy, Default)]
-struct Removed {
+struct RemovedCounts {
     events: u64,
     /// The bytes of their records.
     bytes: u64,
@@ -49,10 +48,10 @@ struct Removed {
 
 /// A running scavenge or compaction. The guard is a part of it: it continues on its thread if the future of the caller
 /// is dropped.
-struct Scavenger {
-    inner: Arc<Inner>,
+struct Maintenance {
+    inner: Arc<SharedStore>,
     scavenge: Scavenge,
-    removed: Removed,
+    removed: RemovedCounts,
     /// The position up to which rows and unique keys are in the index, so that the log does not need them.
     applied: Option<Position>,
     _guard: OwnedMutexGuard<()>,
@@ -60,7 +59,7 @@ struct Scavenger {
 
 /// Events that are removed together.
 #[derive(Default)]
-struct Batch {
+struct RemovalBatch {
     /// The first revision of each stream that stays.
     firsts: BTreeMap<StreamId, Revision>,
     /// The segments that have the events.
@@ -72,7 +71,7 @@ struct Batch {
     events: u64,
 }
 
-impl Batch {
+impl RemovalBatch {
     fn add(&mut self, cf: Cf, name: &str, key: Vec<u8>) {
         self.prefixes.insert((cf, key::prefix(name)));
         self.entries.push((cf, key));
@@ -80,15 +79,18 @@ impl Batch {
 }
 
 /// Commits a scavenge point, and completes all points up to it. See [`EventStore::scavenge`].
-pub(crate) async fn scavenge(store: &SegmentedStore, scavenge: &Scavenge) -> Result<ScavengeReport, CommitError> {
-    let inner = &store.inner;
+pub(crate) async fn scavenge(
+    store: &dyn EventStore,
+    inner: &Arc<SharedStore>,
+    scavenge: &Scavenge,
+) -> Result<ScavengeReport, CommitError> {
     let guard = Arc::clone(&inner.maintaining).lock_owned().await;
     let committed = store.commit(Commit::scavenge_point(inner.clock.now(), scavenge.note.clone())).await?;
     let missing = || StoreError::damaged("scavenge points", "expected the point that was just written, found none");
     let position = committed.position().ok_or_else(missing)?;
     let applied = inner.index_all().await?;
-    let (inner, scavenge, removed) = (Arc::clone(inner), scavenge.clone(), Removed::default());
-    let mut scavenger = Scavenger { inner, scavenge, removed, applied, _guard: guard };
+    let (inner, scavenge, removed) = (Arc::clone(inner), scavenge.clone(), RemovedCounts::default());
+    let mut scavenger = Maintenance { inner, scavenge, removed, applied, _guard: guard };
     let completed = off_executor(move || scavenger.complete(position).map(|points| (scavenger.removed, points)));
     let (removed, (points, pending)) = completed.await??;
     let point = points.iter().chain(&pending).find(|point| point.position == position).copied().ok_or_else(missing)?;
@@ -98,12 +100,11 @@ pub(crate) async fn scavenge(store: &SegmentedStore, scavenge: &Scavenge) -> Res
 }
 
 /// Rewrites the files of the store. See [`EventStore::compact`].
-pub(crate) async fn compact(store: &SegmentedStore) -> Result<(), StoreError> {
-    let inner = &store.inner;
+pub(crate) async fn compact(inner: &Arc<SharedStore>) -> Result<(), StoreError> {
     let guard = Arc::clone(&inner.maintaining).lock_owned().await;
     let applied = inner.index_all().await?;
-    let (scavenge, removed) = (Scavenge::default(), Removed::default());
-    let scavenger = Arc::new(Scavenger { inner: Arc::clone(inner), scavenge, removed, applied, _guard: guard });
+    let (scavenge, removed) = (Scavenge::default(), RemovedCounts::default());
+    let scavenger = Arc::new(Maintenance { inner: Arc::clone(inner), scavenge, removed, applied, _guard: guard });
     let segments = inner.with(|core| {
         seal_segment(&core.log)?;
         Ok(core.log.sealed_segments())
@@ -122,7 +123,7 @@ pub(crate) async fn compact(store: &SegmentedStore) -> Result<(), StoreError> {
 /// The points that were completed, and those that were not.
 type Points = (Vec<ScavengePoint>, Vec<ScavengePoint>);
 
-impl Scavenger {
+impl Maintenance {
     /// Completes the pending scavenge points up to a position. Ends early if the scavenge is stopped.
     fn complete(&mut self, up_to: Position) -> Result<Points, StoreError> {
         let inner = Arc::clone(&self.inner);
@@ -156,7 +157,7 @@ impl Scavenger {
                 Scope::Category(category) => categories.push(category),
             }
         }
-        let mut batch = Batch::default();
+        let mut batch = RemovalBatch::default();
         let mut flow = self.remove_hidden(streams.iter(), &retention, point, &mut batch)?;
         for category in &categories {
             let mut after: Option<StreamId> = None;
@@ -181,8 +182,8 @@ impl Scavenger {
             let database = &core.publisher.database;
             let mut done = WriteBatch::new();
             done.put_cf(database.family(Cf::Meta)?, META_SCAVENGED, key::position(point.position));
-            publish::write(database, done)?;
-            seal::flush(database)
+            layout::write(database, done)?;
+            layout::flush(database)
         })?;
         Ok(flow)
     }
@@ -193,7 +194,7 @@ impl Scavenger {
         streams: impl Iterator<Item = &'a StreamId>,
         retention: &Retention,
         point: ScavengePoint,
-        batch: &mut Batch,
+        batch: &mut RemovalBatch,
     ) -> Result<ControlFlow<()>, StoreError> {
         let inner = Arc::clone(&self.inner);
         for stream in streams {
@@ -221,7 +222,7 @@ impl Scavenger {
         view: &IndexView<'_>,
         stream: &StreamId,
         first: Revision,
-        batch: &mut Batch,
+        batch: &mut RemovalBatch,
     ) -> Result<(), StoreError> {
         let prefix = key::prefix(stream.as_str());
         let mut copies = view.database.iterate(Cf::Streams, prefix.clone(), Tier::Any)?;
@@ -253,8 +254,8 @@ impl Scavenger {
     }
 
     /// Removes the events of a batch.
-    fn remove(&self, batch: Batch) -> Result<(), StoreError> {
-        let Batch { firsts, segments, entries, prefixes, .. } = batch;
+    fn remove(&self, batch: RemovalBatch) -> Result<(), StoreError> {
+        let RemovalBatch { firsts, segments, entries, prefixes, .. } = batch;
         if entries.is_empty() {
             return Ok(());
         }
@@ -265,7 +266,7 @@ impl Scavenger {
                 raised.put_cf(database.family(Cf::Meta)?, first_key(stream), key::revision(*first));
             }
             // ORDER: first, so that a read that misses a removed event knows why.
-            publish::write(database, raised)?;
+            layout::write(database, raised)?;
             if segments.last() > Some(&core.log.sealed_segments()) {
                 seal_segment(&core.log)?;
             }
@@ -284,8 +285,8 @@ impl Scavenger {
             for (cf, key) in entries {
                 deleted.delete_cf(database.family(cf)?, key);
             }
-            publish::write(database, deleted)?;
-            seal::flush(database)
+            layout::write(database, deleted)?;
+            layout::flush(database)
         })?;
         // The tables still have the copies of the events, and the tags.
         for (cf, prefix) in prefixes {

@@ -6,75 +6,20 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Weak;
-use std::time::Duration;
 
 use es_core::model::ErrorChain;
 use es_core::{Position, StoreError, StreamId};
 use es_log::Log;
 use rocksdb::{IngestExternalFileOptions, SstFileWriter, WriteBatch};
 
-use crate::database::{Database, Tier};
+use crate::database::Database;
 use crate::error::of_rocksdb;
 use crate::key;
 use crate::schema::Cf;
 use crate::segmented::index::{Copied, encode_head, of_log};
-use crate::segmented::open::{FAMILIES, META_APPLIED};
-use crate::segmented::publish::{self, Publisher};
+use crate::segmented::layout::{self, META_APPLIED};
+use crate::segmented::publish::Publisher;
 use crate::segmented::run::{Entries, Run, StreamEntries};
-use crate::sync::{Condvar, Mutex, PoisonError};
-
-/// The pause after a failure, such as a full disk.
-const RETRY: Duration = Duration::from_secs(1);
-
-/// Wakes the thread that writes tables, and the commits that wait for it.
-#[derive(Debug, Default)]
-pub(crate) struct SealSignal {
-    state: Mutex<SignalState>,
-    changed: Condvar,
-    /// Wakes commits that wait until a run has left the memory.
-    pub(crate) sealed: tokio::sync::Notify,
-}
-
-#[derive(Debug, Default)]
-struct SignalState {
-    has_work: bool,
-    is_closed: bool,
-}
-
-impl SealSignal {
-    pub(crate) fn wake(&self) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).has_work = true;
-        self.changed.notify_one();
-    }
-
-    /// Ends the thread after the run that it writes now.
-    pub(crate) fn close(&self) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).is_closed = true;
-        self.changed.notify_all();
-        self.sealed.notify_waiters();
-    }
-
-    /// Waits for work; `false` if there will be none.
-    fn wait(&self) -> bool {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if state.is_closed {
-                return false;
-            }
-            if std::mem::take(&mut state.has_work) {
-                return true;
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// Waits before a failed write is tried again; `false` if the thread should end.
-    fn pause(&self) -> bool {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.changed.wait_timeout(state, RETRY).unwrap_or_else(PoisonError::into_inner);
-        !waited.0.is_closed
-    }
-}
 
 /// Writes full runs to tables until the store is closed: the work of a thread.
 pub(crate) fn run(publisher: &Publisher, log: &Weak<Log>, tables: &Path) {
@@ -129,10 +74,10 @@ pub(crate) fn seal(database: &Database, log: &Log, run: &Run, directory: &Path) 
 
     let mut applied = WriteBatch::new();
     applied.put_cf(database.family(Cf::Meta)?, META_APPLIED, key::position(last));
-    publish::write(database, applied)?;
+    layout::write(database, applied)?;
     // ORDER: after the tables are part of RocksDB. The flush is atomic, so that `applied` is on disk only together with
     // the rows and keys of all commits up to there.
-    flush(database)
+    layout::flush(database)
 }
 
 fn add_postings(tables: &Tables<'_>, entries: &Entries) -> Result<(), StoreError> {
@@ -148,14 +93,6 @@ fn add_postings(tables: &Tables<'_>, entries: &Entries) -> Result<(), StoreError
         })?;
     }
     Ok(())
-}
-
-/// Writes all memtables to tables: rows, unique keys and metadata at one point of the log, and the deletions of a
-/// scavenge.
-pub(crate) fn flush(database: &Database) -> Result<(), StoreError> {
-    let families: Result<Vec<_>, _> = FAMILIES.into_iter().map(|cf| database.family(cf)).collect();
-    let flushed = database.raw().flush_cfs_opt(&families?, &rocksdb::FlushOptions::default());
-    flushed.map_err(|error| of_rocksdb("flush", "the index", error))
 }
 
 /// Creates tables in a directory and makes them part of RocksDB.
@@ -183,7 +120,7 @@ impl Tables<'_> {
         let path = self.directory.join(format!("{}.sst", cf.name()));
         let place = path.display().to_string();
         let failed = |error| of_rocksdb("write", place.clone(), error);
-        let options = crate::segmented::open::table_options(cf);
+        let options = layout::table_options(cf);
         // A process that ended after RocksDB had taken over a table, and before it removed this name of it, leaves a second
         // name of a file of the index. Writing to it would damage the index.
         match std::fs::remove_file(&path) {
@@ -220,14 +157,11 @@ impl Copies {
         let mut records = Vec::new();
         let mut reader = log.read(first);
         'run: while let Some(batch) = reader.next_batch().map_err(of_log)? {
-            for record in batch.records() {
-                let record = record.map_err(|error| StoreError::damaged("the log", error.to_string()))?;
-                if record.position > last {
+            for (position, bytes) in batch.event_bytes() {
+                if position > last {
                     break 'run;
                 }
-                if record.body.has_position() {
-                    records.push((batch.place().segment, batch.bytes().slice_ref(record.bytes)));
-                }
+                records.push((batch.place().segment, batch.bytes().slice_ref(bytes)));
             }
         }
         Ok(Self { first, records })
@@ -245,13 +179,4 @@ impl Copies {
         }
         Ok(())
     }
-}
-
-/// Returns the position up to which the tables have all events.
-pub(crate) fn applied(database: &Database) -> Result<Option<Position>, StoreError> {
-    let Some(value) = database.get(Cf::Meta, META_APPLIED, Tier::Any)? else { return Ok(None) };
-    let position = key::decode_position(&value);
-    position
-        .map(Some)
-        .map_err(|error| StoreError::damaged("the position up to which events are indexed", error.to_string()))
 }

@@ -2,39 +2,38 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use es_core::model::{Clock, ErrorChain, LogId, OriginId, Table, UniqueKey};
+use es_core::model::{ErrorChain, LogId, OriginId, Table, UniqueKey};
 use es_core::retention::{Retained, Scavenge, ScavengeReport};
-use es_core::store::implement::{Decider, KeySecret, PrepareHook, ValidCommit};
+use es_core::store::implement::{PrepareHook, ValidCommit};
 use es_core::store::{
     Committed, EventStream, HeadWatch, InvalidCommit, Row, RowScan, StartHookError, StoreInfo, Visitor,
 };
 use es_core::{
     Commit, CommitError, EventId, EventReader, EventStore, LogRead, Position, RecordedEvent, Revision, StoreError,
-    StreamId, StreamRead, Timestamp,
+    StreamId, StreamRead,
 };
-use es_log::{Log, PendingCommit, Turn};
+use es_log::{PendingCommit, Turn};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use uuid::Uuid;
 
 use crate::database::{Fault, Tier};
 use crate::error::OpenError;
+use crate::listing::Described;
 use crate::open::Identity;
-use crate::options::{Options, ReadLimits};
-use crate::segmented::codec::Draft;
+use crate::options::Options;
+use crate::segmented::codec::EncodedCommit;
 use crate::segmented::decide::{Accepted, DecisionInputs, Refused, not_appended, prefetch};
-use crate::segmented::index::{END, IndexView};
-use crate::segmented::open::{self, Opened};
-use crate::segmented::publish::{Handles, Publisher};
+use crate::segmented::index::END;
+use crate::segmented::open::{self, OpenedLog};
+use crate::segmented::shared_store::{Core, SharedStore};
 use crate::segmented::{reads, scavenge, seal};
 use crate::shared::{may_block_here, off_executor};
 use crate::stats::Stats;
-use crate::sync::thread::{self, JoinHandle};
+use crate::sync::thread;
 use crate::sync::{AtomicBool, Mutex, PoisonError, RwLock};
 
 /// The smallest cost of a commit in the queue, in bytes: its own size, the answer, the index entries of a small event.
@@ -59,41 +58,7 @@ const MAX_FULL_RUNS: usize = 4;
 /// thread of its task, if that is a worker of a multi-thread runtime.
 #[derive(Clone)]
 pub struct SegmentedStore {
-    pub(crate) inner: Arc<Inner>,
-}
-
-/// The state that all handles share. Dropping it closes the store.
-pub(crate) struct Inner {
-    core: RwLock<Option<Core>>,
-    pub(crate) handles: Arc<Handles>,
-    decider: Arc<Decider>,
-    sealer: Mutex<Option<JoinHandle<()>>>,
-    room: Arc<Semaphore>,
-    capacity: u32,
-    is_closed: AtomicBool,
-    /// Held by the running scavenge or compaction, also after its caller stopped waiting.
-    pub(crate) maintaining: Arc<tokio::sync::Mutex<()>>,
-    pub(crate) read_batch: ReadLimits,
-    pub(crate) clock: Arc<dyn Clock>,
-    directory: PathBuf,
-    store_id: Uuid,
-    log_id: LogId,
-    created: Timestamp,
-    opening: u64,
-}
-
-/// The open files of a store.
-pub(crate) struct Core {
-    pub(crate) log: Arc<Log>,
-    pub(crate) publisher: Arc<Publisher>,
-    pub(crate) secret: KeySecret,
-}
-
-impl Core {
-    /// Returns the index with the events up to `head`.
-    pub(crate) fn view(&self, head: Position) -> IndexView<'_> {
-        self.publisher.index.view(&self.publisher.database, &self.log, head)
-    }
+    pub(crate) inner: Arc<SharedStore>,
 }
 
 /// A commit that was decided.
@@ -145,8 +110,8 @@ impl SegmentedStore {
         Ok(store)
     }
 
-    fn start(opened: Opened, options: &Options) -> Result<Self, OpenError> {
-        let Opened { log, publisher, decider, identity, directory, tables } = opened;
+    fn start(opened: OpenedLog, options: &Options) -> Result<Self, OpenError> {
+        let OpenedLog { log, publisher, decider, identity, directory, tables } = opened;
         let Identity { id: store_id, log_id, created, secret } = identity;
         let handles = Arc::clone(&publisher.handles);
         let sealer = thread::Builder::new().name("es-rocksdb-index".into()).spawn({
@@ -158,7 +123,7 @@ impl SegmentedStore {
         let capacity = u32::try_from(options.queue_bytes).unwrap_or(u32::MAX).max(MIN_COST);
         let permits = usize::try_from(capacity).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let opening = log.opens();
-        let inner = Inner {
+        let inner = SharedStore {
             core: RwLock::new(Some(Core { log, publisher, secret })),
             handles,
             decider,
@@ -217,54 +182,7 @@ impl fmt::Debug for SegmentedStore {
     }
 }
 
-impl Inner {
-    /// Uses the open files, and may block the thread.
-    pub(crate) fn with<T>(&self, used: impl FnOnce(&Core) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let core = self.core.read().unwrap_or_else(PoisonError::into_inner);
-        core.as_ref().map_or(Err(StoreError::Closed), used)
-    }
-
-    /// Reads on this thread if the data is in memory, otherwise on a blocking thread.
-    pub(crate) async fn read<T: Send + 'static>(
-        self: &Arc<Self>,
-        read: impl Fn(&Core, Tier) -> Result<T, Fault> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let cached = self.with(|core| match read(core, Tier::Cached) {
-            Ok(found) => Ok(Some(found)),
-            Err(Fault::NotCached) => Ok(None),
-            Err(Fault::Store(error)) => Err(error),
-        });
-        if let Some(found) = cached? {
-            return Ok(found);
-        }
-        let inner = Arc::clone(self);
-        off_executor(move || inner.with(|core| Ok(read(core, Tier::Any)?))).await?
-    }
-
-    /// Reads a row or a unique key. Returns after all changes that the read has seen are published.
-    async fn read_changing<T: Send + 'static>(
-        self: &Arc<Self>,
-        read: impl Fn(&Core, Tier) -> Result<T, Fault> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        // ORDER: the number after the value, so that it covers every change that the read has seen.
-        let numbered = move |core: &Core, tier: Tier| Ok((read(core, tier)?, core.publisher.started()));
-        let (value, number) = self.read(numbered).await?;
-        self.handles.visible.wait_published(number).await?;
-        Ok(value)
-    }
-
-    /// Returns the head up to which a new read sees events.
-    pub(crate) fn open_head(&self) -> Result<Option<Position>, StoreError> {
-        match self.is_closed() {
-            true => Err(StoreError::Closed),
-            false => Ok(self.handles.visible.head()),
-        }
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.is_closed.load(Ordering::Acquire)
-    }
-
+impl SharedStore {
     fn cost(&self, commit: &ValidCommit) -> u32 {
         u32::try_from(commit.weight().saturating_mul(2)).unwrap_or(u32::MAX).clamp(MIN_COST, self.capacity)
     }
@@ -283,8 +201,8 @@ impl Inner {
     }
 
     /// Encodes a commit, and reads what its decision needs.
-    async fn draft(self: &Arc<Self>, commit: ValidCommit) -> Result<Draft, StoreError> {
-        let draft = Draft::new(commit)?;
+    async fn draft(self: &Arc<Self>, commit: ValidCommit) -> Result<EncodedCommit, StoreError> {
+        let draft = EncodedCommit::new(commit)?;
         let prefetched = self.with(|core| match prefetch(&core.view(END), &core.secret, &draft, Tier::Cached) {
             Ok(()) => Ok(true),
             Err(Fault::NotCached) => Ok(false),
@@ -302,7 +220,7 @@ impl Inner {
     }
 
     /// Decides on a commit and adds it to the open frame of the log.
-    fn begin<'a>(&self, core: &'a Core, draft: &mut Draft) -> (Begun, Option<Turn<'a>>) {
+    fn begin<'a>(&self, core: &'a Core, draft: &mut EncodedCommit) -> (Begun, Option<Turn<'a>>) {
         let Core { log, publisher, secret } = core;
         let inputs = DecisionInputs {
             decider: &self.decider,
@@ -334,61 +252,6 @@ impl Inner {
                 self.handles.visible.wait_published(after).await?;
                 answer
             }
-        }
-    }
-
-    /// Writes the index of all published events to tables. Returns the position up to which the tables have all events.
-    pub(crate) async fn index_all(&self) -> Result<Option<Position>, StoreError> {
-        let head = self.open_head()?;
-        self.with(|core| {
-            // ORDER: the decisions are locked, so that no event is added meanwhile.
-            let decisions = core.publisher.decisions()?;
-            core.publisher.index.end_run();
-            drop(decisions);
-            core.publisher.signal_full_run(head);
-            Ok(())
-        })?;
-        loop {
-            let sealed = self.handles.signal.sealed.notified();
-            let applied = self.with(|core| seal::applied(&core.publisher.database))?;
-            if applied >= head {
-                return Ok(applied);
-            }
-            sealed.await;
-        }
-    }
-
-    fn close(&self) -> Result<(), StoreError> {
-        self.is_closed.store(true, Ordering::Release);
-        self.room.close();
-        // The lock is held until the thread has ended, so that a concurrent call of `close` waits, too.
-        let mut sealer = self.sealer.lock().unwrap_or_else(PoisonError::into_inner);
-        let log = self.core.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|core| Arc::clone(&core.log));
-        let Some(log) = log else { return Ok(()) };
-        // Waits for the commits in flight.
-        let synced = log.close().map_err(|error| StoreError::io("sync the log", error));
-        self.handles.signal.close();
-        let panicked = sealer.take().is_some_and(|sealer| sealer.join().is_err());
-        // ORDER: after the log is closed, so that it does not grow after followers are notified of the close.
-        self.handles.visible.close();
-        // Waits for running reads.
-        let core = self.core.write().unwrap_or_else(PoisonError::into_inner).take();
-        drop((log, core));
-        // Commits that wait for the index find the store closed.
-        self.handles.signal.sealed.notify_waiters();
-        tracing::info!(directory = %self.directory.display(), "closed the store");
-        if panicked {
-            return Err(StoreError::io("end the thread of the index", "it panicked; this is a bug, see its message"));
-        }
-        synced
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        if let Err(error) = self.close() {
-            let (directory, error) = (self.directory.display(), ErrorChain(&error));
-            tracing::error!(%directory, %error, "could not close the store");
         }
     }
 }
@@ -479,14 +342,14 @@ impl EventReader for SegmentedStore {
     }
 
     async fn info(&self) -> Result<StoreInfo, StoreError> {
-        let head = self.inner.open_head()?;
-        let described = reads::Described {
+        let described = Described {
             directory: self.inner.directory.clone(),
             store_id: self.inner.store_id,
             log_id: self.inner.log_id,
             created: self.inner.created,
+            head: self.inner.open_head()?,
         };
-        reads::info(&self.inner, described, head).await
+        reads::info(&self.inner, described).await
     }
 }
 
@@ -538,7 +401,7 @@ impl EventStore for SegmentedStore {
     /// the ranges that have them. Afterwards no segment and no table contains them. The manifest of RocksDB can name
     /// their tags until the store is opened again.
     async fn scavenge(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError> {
-        scavenge::scavenge(self, how).await
+        scavenge::scavenge(self, &self.inner, how).await
     }
 
     /// Rewrites the segments of the log without rows and unique keys that the index has, and compacts the index.
@@ -548,7 +411,7 @@ impl EventStore for SegmentedStore {
     /// - [`StoreError::Damaged`] if a file is corrupt.
     /// - [`StoreError::Io`] if a read or a write fails, for example on a full disk.
     async fn compact(&self) -> Result<(), StoreError> {
-        scavenge::compact(self).await
+        scavenge::compact(&self.inner).await
     }
 
     /// Writes the waiting commits, waits for running reads, and closes the store for all handles. Afterwards the
@@ -566,7 +429,7 @@ impl EventStore for SegmentedStore {
 }
 
 /// A commit that is ready for its decision, with its room in the queue; or why there is none.
-type Drafted = Result<(Draft, OwnedSemaphorePermit), CommitError>;
+type Drafted = Result<(EncodedCommit, OwnedSemaphorePermit), CommitError>;
 
 impl SegmentedStore {
     /// Takes the next commits for which the queue has room together: at least one.

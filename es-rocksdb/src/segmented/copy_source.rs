@@ -15,7 +15,7 @@ use crate::retention::StreamIndex;
 use crate::schema::Cf;
 use crate::segmented::codec::LogDecoder;
 use crate::segmented::index::IndexView;
-use crate::segmented::store::{Core, Inner};
+use crate::segmented::shared_store::{Core, SharedStore};
 
 /// The number of events of a part that is read on the executor, if they are in memory.
 const INLINE_EVENTS: usize = 256;
@@ -24,18 +24,18 @@ const INLINE_EVENTS: usize = 256;
 const POSITIONS: usize = 256;
 
 /// A read of one stream.
-pub(crate) struct StreamSource {
-    inner: Arc<Inner>,
-    scan: StreamScan,
+pub(crate) struct CopySource {
+    inner: Arc<SharedStore>,
+    scan: CopyScan,
     /// A part that is read on a blocking thread. It is kept here, so that a dropped call loses nothing.
-    reading: JoinSet<Result<Part, StoreError>>,
+    reading: JoinSet<Result<CopyPart, StoreError>>,
     decoder: LogDecoder,
     is_ended: bool,
 }
 
 /// The query and the progress of a read.
 #[derive(Debug, Clone)]
-struct StreamScan {
+struct CopyScan {
     read: StreamRead,
     head: Position,
     /// The revision of the next event; `None` for the end of the stream at which the direction starts.
@@ -50,17 +50,17 @@ struct StreamScan {
 }
 
 /// A part of a read.
-struct Part {
+struct CopyPart {
     events: Vec<RecordedEvent>,
     /// The revision at which the next part starts; `None` if this is the last part.
     next: Option<Revision>,
 }
 
-impl StreamSource {
+impl CopySource {
     /// Creates a read of a stream up to `head`.
-    pub(crate) fn new(inner: Arc<Inner>, read: StreamRead, head: Position) -> Self {
+    pub(crate) fn new(inner: Arc<SharedStore>, read: StreamRead, head: Position) -> Self {
         let limits = inner.read_batch;
-        let scan = StreamScan {
+        let scan = CopyScan {
             next: read.from,
             remaining: read.limit,
             now: inner.clock.now(),
@@ -81,14 +81,14 @@ impl StreamSource {
         if self.inner.is_closed() {
             return Err(StoreError::Closed);
         }
-        let Part { events, next } = self.read_part().await?;
+        let CopyPart { events, next } = self.read_part().await?;
         self.scan.remaining = self.scan.remaining.map(|events_left| events_left.saturating_sub(events.len() as u64));
         self.scan.next = next;
         self.is_ended = next.is_none() || self.scan.remaining == Some(0);
         Ok(Some(events))
     }
 
-    async fn read_part(&mut self) -> Result<Part, StoreError> {
+    async fn read_part(&mut self) -> Result<CopyPart, StoreError> {
         if self.reading.is_empty() {
             let Self { inner, scan, decoder, .. } = self;
             let cached = inner.with(|core| match scan.fetch(core, INLINE_EVENTS, Tier::Cached, decoder) {
@@ -125,7 +125,7 @@ impl StreamSource {
 }
 
 #[async_trait]
-impl BatchSource for StreamSource {
+impl BatchSource for CopySource {
     async fn next_batch(&mut self) -> Result<Option<Batch>, StoreError> {
         Ok(self.next_part().await?.map(|events| Batch { events, scanned: None }))
     }
@@ -137,7 +137,7 @@ struct Filling<'a> {
     max_events: usize,
     bytes: usize,
     max_bytes: usize,
-    scan: &'a StreamScan,
+    scan: &'a CopyScan,
     /// The revision of the next event.
     next: Revision,
 }
@@ -166,17 +166,17 @@ impl Filling<'_> {
         Ok(true)
     }
 
-    fn into_part(self, is_last: bool) -> Part {
-        Part { events: self.events, next: (!is_last).then_some(self.next) }
+    fn into_part(self, is_last: bool) -> CopyPart {
+        CopyPart { events: self.events, next: (!is_last).then_some(self.next) }
     }
 }
 
-impl StreamScan {
+impl CopyScan {
     /// Reads the next part.
     ///
     /// # Errors
     /// [`Fault::NotCached`] if `tier` is [`Tier::Cached`] and the first event needs the disk.
-    fn fetch(&self, core: &Core, max_events: usize, tier: Tier, decoder: &mut LogDecoder) -> Result<Part, Fault> {
+    fn fetch(&self, core: &Core, max_events: usize, tier: Tier, decoder: &mut LogDecoder) -> Result<CopyPart, Fault> {
         let view = core.view(self.head);
         let stream = &self.read.stream;
         let retention = core.publisher.operators.of(stream);
@@ -199,7 +199,7 @@ impl StreamScan {
         mut part: Filling<'_>,
         tier: Tier,
         decoder: &mut LogDecoder,
-    ) -> Result<Part, Fault> {
+    ) -> Result<CopyPart, Fault> {
         let first_in_memory = view.first_in_memory(&self.read.stream);
         if first_in_memory.is_none_or(|first| part.next < first) {
             match self.fetch_copies(view, first_in_memory, &mut part, tier, decoder) {
@@ -264,7 +264,7 @@ impl StreamScan {
         max_events: usize,
         tier: Tier,
         decoder: &mut LogDecoder,
-    ) -> Result<Part, Fault> {
+    ) -> Result<CopyPart, Fault> {
         let stream = &self.read.stream;
         let last = view.last_up_to(stream, self.head, tier)?;
         let mut next = match (self.next, last) {
@@ -275,10 +275,10 @@ impl StreamScan {
         let (mut events, mut bytes) = (Vec::new(), 0);
         while let Some(revision) = next.filter(|next| *next >= first) {
             if events.len() >= max_events || bytes >= self.max_bytes {
-                return Ok(Part { events, next });
+                return Ok(CopyPart { events, next });
             }
             let event = match view.event_in(stream, revision, tier, decoder) {
-                Err(Fault::NotCached) if !events.is_empty() => return Ok(Part { events, next }),
+                Err(Fault::NotCached) if !events.is_empty() => return Ok(CopyPart { events, next }),
                 event => event?,
             };
             let Some(event) = event else {
@@ -294,6 +294,6 @@ impl StreamScan {
             }
             next = revision.get().checked_sub(1).map(Revision::new);
         }
-        Ok(Part { events, next: None })
+        Ok(CopyPart { events, next: None })
     }
 }

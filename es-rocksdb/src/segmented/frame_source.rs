@@ -16,7 +16,7 @@ use crate::postings::{Cursor, SeekResult, predecessor, successor};
 use crate::retention::RetentionFilter;
 use crate::segmented::codec::LogDecoder;
 use crate::segmented::index::{IndexView, of_log};
-use crate::segmented::store::{Core, Inner};
+use crate::segmented::shared_store::{Core, SharedStore};
 
 /// The number of events that a backward read decodes at a time.
 const BACKWARD_EVENTS: u64 = 256;
@@ -28,11 +28,11 @@ const FIRST_PART: ReadLimits = ReadLimits { events: 512, bytes: 256 * 1024 };
 const GROWTH: usize = 4;
 
 /// A read of the log.
-pub(crate) struct LogSource {
-    inner: Arc<Inner>,
+pub(crate) struct FrameSource {
+    inner: Arc<SharedStore>,
     /// The scan; `None` while a part is read on a blocking thread.
-    scan: Option<Box<LogScan>>,
-    reading: JoinSet<(Box<LogScan>, Result<Part, StoreError>)>,
+    scan: Option<Box<FrameScan>>,
+    reading: JoinSet<(Box<FrameScan>, Result<FramePart, StoreError>)>,
     /// The frames that are not decoded yet.
     frames: std::vec::IntoIter<Frame>,
     decoder: LogDecoder,
@@ -45,7 +45,7 @@ pub(crate) struct LogSource {
 }
 
 /// The query and the progress of a read.
-struct LogScan {
+struct FrameScan {
     read: LogRead,
     head: Position,
     /// The first position of the next part.
@@ -60,15 +60,15 @@ struct LogScan {
 }
 
 /// A part of a read, and the first position of the next part; `None` if this is the last part.
-enum Part {
+enum FramePart {
     /// Frames with the next events, all of which are visible.
     Frames(Vec<Frame>, Option<Position>),
     Events(Vec<RecordedEvent>, Option<Position>),
 }
 
-impl LogSource {
+impl FrameSource {
     /// Creates a read of the log up to `head`; `None` if its range is empty or its limit is 0.
-    pub(crate) fn new(inner: Arc<Inner>, read: LogRead, head: Position) -> Option<Self> {
+    pub(crate) fn new(inner: Arc<SharedStore>, read: LogRead, head: Position) -> Option<Self> {
         let next = match read.direction {
             Direction::Forward => read.from.unwrap_or(Position::FIRST),
             Direction::Backward => read.from.map_or(head, |from| from.min(head)),
@@ -78,7 +78,7 @@ impl LogSource {
         }
         let (remaining, now, max) = (read.limit, inner.clock.now(), inner.read_batch);
         let limits = max.at_most(FIRST_PART);
-        let scan = LogScan { read, head, next, remaining, now, limits, max, reader: None };
+        let scan = FrameScan { read, head, next, remaining, now, limits, max, reader: None };
         Some(Self {
             inner,
             scan: Some(Box::new(scan)),
@@ -107,7 +107,7 @@ impl LogSource {
         };
         let part = part?;
         let next = match &part {
-            Part::Frames(_, next) | Part::Events(_, next) => *next,
+            FramePart::Frames(_, next) | FramePart::Events(_, next) => *next,
         };
         match next {
             Some(next) => {
@@ -120,11 +120,11 @@ impl LogSource {
             }
         }
         let events = match part {
-            Part::Frames(frames, _) => {
+            FramePart::Frames(frames, _) => {
                 self.frames = frames.into_iter();
                 Vec::new()
             }
-            Part::Events(events, _) => events,
+            FramePart::Events(events, _) => events,
         };
         self.remaining = self.remaining.map(|left| left.saturating_sub(events.len() as u64));
         scan.remaining = self.remaining;
@@ -215,7 +215,7 @@ impl LogSource {
 }
 
 #[async_trait]
-impl BatchSource for LogSource {
+impl BatchSource for FrameSource {
     async fn next_batch(&mut self) -> Result<Option<Batch>, StoreError> {
         if let Some(batch) = self.next_frame()? {
             return Ok(Some(batch));
@@ -231,9 +231,9 @@ impl BatchSource for LogSource {
     }
 }
 
-impl LogScan {
+impl FrameScan {
     /// Reads the next part.
-    fn fetch(&mut self, core: &Core) -> Result<Part, StoreError> {
+    fn fetch(&mut self, core: &Core) -> Result<FramePart, StoreError> {
         let limits = self.limits;
         let grown =
             ReadLimits { events: limits.events.saturating_mul(GROWTH), bytes: limits.bytes.saturating_mul(GROWTH) };
@@ -250,7 +250,7 @@ impl LogScan {
     }
 
     /// Returns the next frames. The consumer decodes them, so that two threads share the work.
-    fn frames(&mut self, core: &Core, limits: ReadLimits) -> Result<Part, StoreError> {
+    fn frames(&mut self, core: &Core, limits: ReadLimits) -> Result<FramePart, StoreError> {
         let mut reader = self.reader.take().unwrap_or_else(|| core.log.read(self.next));
         let (mut frames, mut bytes) = (Vec::new(), 0);
         let mut next = Some(self.next);
@@ -267,7 +267,7 @@ impl LogScan {
             }
         }
         self.reader = Some(reader);
-        Ok(Part::Frames(frames, next))
+        Ok(FramePart::Frames(frames, next))
     }
 
     /// Returns the next visible events of a read of all events.
@@ -276,7 +276,7 @@ impl LogScan {
         view: &IndexView<'_>,
         limits: ReadLimits,
         mut filter: RetentionFilter<'_>,
-    ) -> Result<Part, StoreError> {
+    ) -> Result<FramePart, StoreError> {
         let (direction, max_events) = (self.read.direction, self.max_events(limits));
         let mut decoder = LogDecoder::default();
         let (mut events, mut examined) = (Vec::new(), 0);
@@ -306,7 +306,7 @@ impl LogScan {
             next = next.filter(|next| *next <= self.head);
             debug_assert!(next.is_none() || last != from || examined > 0, "a part makes progress");
         }
-        Ok(Part::Events(events, next))
+        Ok(FramePart::Events(events, next))
     }
 
     /// Decodes events from `first` to `last`, at most `count`.
@@ -339,7 +339,7 @@ impl LogScan {
         limits: ReadLimits,
         cursor: &mut Cursor<'_>,
         mut filter: RetentionFilter<'_>,
-    ) -> Result<Part, StoreError> {
+    ) -> Result<FramePart, StoreError> {
         let (direction, max_events) = (self.read.direction, self.max_events(limits));
         let mut decoder = LogDecoder::default();
         let (mut events, mut examined) = (Vec::new(), 0);
@@ -365,7 +365,7 @@ impl LogScan {
                 }
             }
         }
-        Ok(Part::Events(events, next.filter(|next| *next <= self.head)))
+        Ok(FramePart::Events(events, next.filter(|next| *next <= self.head)))
     }
 
     /// Checks that an event that the index returned matches the query. Otherwise the index is damaged.
