@@ -307,8 +307,8 @@ impl Log {
         self.catalog.sealed_count()
     }
 
-    /// Seals the active segment, so that it can be rewritten. The next frame begins a segment. A segment without a frame
-    /// is not sealed.
+    /// Seals the active segment, so that it can be rewritten. The next frame begins a segment. A segment without a
+    /// frame is not sealed.
     ///
     /// # Errors
     /// [`AppendError`], as for a commit.

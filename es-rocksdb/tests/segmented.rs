@@ -44,8 +44,8 @@ fn files(directory: &Path) -> Vec<std::path::PathBuf> {
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-/// Regression: after a crash, a table that RocksDB had taken over kept its first name. The next table was written through
-/// that name, into the file of the index.
+/// Regression: after a crash, a table that RocksDB had taken over kept its first name. The next table was written
+/// through that name, into the file of the index.
 #[tokio::test]
 async fn a_table_with_two_names_is_not_overwritten() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! The stores on disk return the same results as the memory store for random commits, conditions and reads, with restarts.
+//! The stores on disk return the same results as the memory store for random commits, conditions and reads, with
+//! restarts.
 //!
 //! A proptest state machine generates the steps. A failure is shrunk by removing and simplifying steps, while their
 //! preconditions hold. The memory store is the model.

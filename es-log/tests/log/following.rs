@@ -1,4 +1,5 @@
-//! What a store needs of the log: frames in order, a replay with rows, copies of records, and the turn of a lone commit.
+//! What a store needs of the log: frames in order, a replay with rows, copies of records, and the turn of a lone
+//! commit.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};

@@ -56,8 +56,8 @@ impl Index {
         }
     }
 
-    /// Begins the next run, so that the active one is written to tables although it is not full. Only one thread at a time
-    /// may call this or [`extend`](Self::extend).
+    /// Begins the next run, so that the active one is written to tables although it is not full. Only one thread at a
+    /// time may call this or [`extend`](Self::extend).
     pub(crate) fn end_run(&self) {
         let Some(last) = self.runs().last().filter(|active| active.len() > 0).and_then(|active| active.last()) else {
             return;

@@ -1,4 +1,5 @@
-//! [`PendingCommits`]: the commits that are decided and not published yet, and the rows and unique keys that they change.
+//! [`PendingCommits`]: the commits that are decided and not published yet, and the rows and unique keys that they
+//! change.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -121,8 +121,8 @@ impl Tables<'_> {
         let place = path.display().to_string();
         let failed = |error| of_rocksdb("write", place.clone(), error);
         let options = layout::table_options(cf);
-        // A process that ended after RocksDB had taken over a table, and before it removed this name of it, leaves a second
-        // name of a file of the index. Writing to it would damage the index.
+        // A process that ended after RocksDB had taken over a table, and before it removed this name of it, leaves a
+        // second name of a file of the index. Writing to it would damage the index.
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(StoreError::io("remove a table of an earlier process", error));

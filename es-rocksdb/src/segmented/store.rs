@@ -187,7 +187,7 @@ impl SharedStore {
         u32::try_from(commit.weight().saturating_mul(2)).unwrap_or(u32::MAX).clamp(MIN_COST, self.capacity)
     }
 
-    /// Waits until the queue has room for a commit and the index is not too far behind.
+    /// Waits until the queue has room for a commit and the index has written enough events to tables.
     async fn room(&self, commit: &ValidCommit) -> Result<OwnedSemaphorePermit, StoreError> {
         let cost = self.cost(commit);
         let room = Arc::clone(&self.room).acquire_many_owned(cost).await.map_err(|_| StoreError::Closed)?;

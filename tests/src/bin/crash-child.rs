@@ -1,4 +1,5 @@
-//! The child of the crash harness: `crash-child DIRECTORY RUN sync|buffered COMMITS rocksdb|segmented`. See `es_tests::crash`.
+//! The child of the crash harness: `crash-child DIRECTORY RUN sync|buffered COMMITS rocksdb|segmented`.
+//! See `es_tests::crash`.
 
 use std::path::PathBuf;
 
