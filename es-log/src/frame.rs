@@ -403,7 +403,7 @@ impl Batch {
     /// Returns the bytes of each event and tombstone with its position, without decoding them.
     pub fn event_bytes(&self) -> impl Iterator<Item = (Position, &[u8])> {
         let (mut rest, mut next) = (&*self.bytes, self.first_position);
-        let mut next_record = move || {
+        let next_record = move || {
             // The checksums were verified, so that the lengths are right.
             let (record, after) = record::split_first(rest).ok()?;
             rest = after;
@@ -412,7 +412,7 @@ impl Batch {
             Some((position, record))
         };
         let from = self.from;
-        std::iter::from_fn(move || next_record())
+        std::iter::from_fn(next_record)
             .filter_map(|(position, record)| position.map(|position| (position, record)))
             .filter(move |(position, _)| position.get() >= from)
     }

@@ -24,16 +24,16 @@ const PER_DIRECTORY: u64 = 10;
 
 #[test]
 fn acknowledged_commits_survive_a_kill_of_the_process() {
-    kill_and_compare::<RocksDbStore>(false, number("ES_CRASH_CYCLES", 50));
+    println!("{}", kill_and_compare::<RocksDbStore>(false, number("ES_CRASH_CYCLES", 50)));
 }
 
 #[test]
 fn acknowledged_commits_of_a_segmented_store_survive_a_kill_of_the_process() {
-    kill_and_compare::<SegmentedStore>(true, number("ES_CRASH_CYCLES", 50));
+    println!("{}", kill_and_compare::<SegmentedStore>(true, number("ES_CRASH_CYCLES", 50)));
 }
 
-/// Kills children in stores of one kind, and compares what is left with what they acknowledged.
-fn kill_and_compare<S: DiskStore>(is_segmented: bool, cycles: u64) {
+/// Kills children in stores of one kind, and compares what is left with what they acknowledged. Returns the counts.
+fn kill_and_compare<S: DiskStore>(is_segmented: bool, cycles: u64) -> String {
     let seed = seed();
     let mut random = Random::new(seed);
     let (mut acknowledged, mut events) = (0, 0);
@@ -64,8 +64,8 @@ fn kill_and_compare<S: DiskStore>(is_segmented: bool, cycles: u64) {
         }
         (acknowledged, completed) = (acknowledged + history.len(), completed + PER_DIRECTORY);
     }
-    println!("{cycles} kills, {acknowledged} acknowledged commits, none lost; the last directory had {events} events");
     assert!(acknowledged as u64 > cycles, "ES_SEED={seed}: too few acknowledged commits: {acknowledged}");
+    format!("{cycles} kills, {acknowledged} acknowledged commits, none lost; the last directory had {events} events")
 }
 
 /// Returns whether a message names the limit of open files.

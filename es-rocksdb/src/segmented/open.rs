@@ -116,7 +116,7 @@ fn open_log(directory: &Path, options: &Options) -> Result<Log, OpenError> {
     };
     Log::open(directory.join(LOG), log).map_err(|error| match error {
         es_log::OpenError::Io { operation, path, source } => {
-            OpenError::io(directory, &format!("{operation} {}", path.display()), source)
+            OpenError::io(directory, format!("{operation} {}", path.display()), source)
         }
         es_log::OpenError::Locked { .. } => OpenError::AlreadyOpen { directory: directory.to_owned() },
         error => OpenError::damaged(directory, error.to_string()),

@@ -88,8 +88,9 @@ fn add_postings(tables: &Tables<'_>, entries: &Entries) -> Result<(), StoreError
     for (cf, mut lists) in [(Cf::Categories, categories), (Cf::Types, types), (Cf::Tags, tags)] {
         lists.sort_unstable_by_key(|(name, _)| *name);
         tables.add(cf, |table| {
-            let keys = lists.iter().flat_map(|(name, list)| list.iter().map(|position| key::posting(name, *position)));
-            keys.map(|key| table.put(key, [])).collect()
+            let mut keys =
+                lists.iter().flat_map(|(name, list)| list.iter().map(|position| key::posting(name, *position)));
+            keys.try_for_each(|key| table.put(key, []))
         })?;
     }
     Ok(())
