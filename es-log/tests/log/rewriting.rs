@@ -53,7 +53,7 @@ fn removed_events_are_tombstones_everywhere_and_the_log_stays_sound() {
         let mut open = log.read(Position::FIRST);
         assert!(open.next_batch().expect("it reads").is_some());
         // A middle segment, then all of them: the first rewrite changes no other segment.
-        let is_even = |position: Position| position.get() % 2 == 0;
+        let is_even = |position: Position| position.get().is_multiple_of(2);
         let remove = |record: &es_log::Record<'_>| is_even(record.position) || !record.body.has_position();
         for segment in [2, 1, 3].into_iter().chain(4..=segments) {
             let removed = log.rewrite(segment, remove).expect("it is rewritten");
