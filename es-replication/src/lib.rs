@@ -68,6 +68,7 @@
 //! 1994 (session guarantees).
 
 mod answer;
+mod command;
 mod error;
 mod filter;
 mod frontiers;
@@ -75,6 +76,7 @@ mod knowledge;
 mod link;
 #[cfg(any(feature = "tls", feature = "test-ca"))]
 mod node_files;
+mod owner;
 mod page;
 mod peer;
 mod ranges;
@@ -91,12 +93,14 @@ mod transport;
 mod wire;
 
 pub use answer::Source;
-pub use error::{PeerError, PullError, Refusal, StaleReplica, StartError};
+pub use command::{CommandAnswer, CommandOutcome, ForwardedCommand};
+pub use error::{PeerError, PullError, Refusal, SendError, StaleReplica, StartError};
 pub use filter::StreamFilter;
 pub use knowledge::Knowledge;
 pub use link::{Link, LinkState, LinkStatus};
 #[cfg(any(feature = "tls", feature = "test-ca"))]
 pub use node_files::NodeFiles;
+pub use owner::{ForwardError, Forwarded, ForwardingRepository, HandOverError};
 pub use page::{Claim, Confirmation, ForeignEvent, GapReason, Item, Page, Pull};
 pub use peer::{LocalPeer, Peer};
 pub use replica::{Pulled, RecoverError, Recovered, Replica, ReplicaOptions, Session, SessionError, Token, WaitError};
