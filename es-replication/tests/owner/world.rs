@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use es_core::aggregate::Outcome;
-use es_core::model::{Clock, Entropy, LogId, OriginId};
+use es_core::model::{Entropy, LogId, OriginId};
 use es_core::prelude::*;
 use es_core::store::NotOwner;
 use es_core::store::memory::MemoryStore;
@@ -89,6 +89,8 @@ pub(crate) struct World {
     oracle: Oracle,
     /// The commands without a result: the amount, and the vault.
     pending: BTreeMap<i64, u64>,
+    /// The commands with an id: the amount, and the vault.
+    commands: Vec<(i64, u64)>,
     next_amount: i64,
     /// Whether operators take streams over. Their nodes may be alive.
     has_operators: bool,
@@ -107,6 +109,7 @@ impl World {
             nodes: (0..count).map(|_| None).collect(),
             oracle: Oracle::default(),
             pending: BTreeMap::new(),
+            commands: Vec::new(),
             next_amount: 1,
             has_operators,
             coverage: Coverage::default(),
@@ -207,33 +210,23 @@ impl World {
     /// Executes a new command through any node.
     async fn forward(&mut self) {
         let (amount, id, node) = (self.next_amount(), self.random() % VAULTS, self.random_node());
+        self.commands.push((amount, id));
         self.execute(node, id, amount).await;
     }
 
     /// Repeats a command whose result is not known, or one that was executed.
     async fn repeat(&mut self) {
-        let commands: Vec<(i64, u64)> = self
-            .pending
-            .iter()
-            .chain(self.oracle.executed.iter().skip(VAULTS as usize))
-            .map(|(a, i)| (*a, *i))
-            .collect();
-        let commands: Vec<_> = commands.into_iter().filter(|(amount, _)| !self.is_without_id(*amount)).collect();
-        if let Some((amount, id)) = commands.get(self.random() as usize % commands.len().max(1)).copied() {
+        if self.commands.is_empty() {
+            return;
+        }
+        let (amount, id) = self.commands[self.random() as usize % self.commands.len()];
+        if !self.oracle.refused.contains_key(&amount) {
             let node = self.random_node();
             self.execute(node, id, amount).await;
         }
     }
 
-    /// Returns whether a payment was made without a command id.
-    fn is_without_id(&self, amount: i64) -> bool {
-        amount.abs() % 5 == 0
-    }
-
     async fn execute(&mut self, number: usize, id: u64, amount: i64) {
-        if self.is_without_id(amount) {
-            return;
-        }
         let command_id = CommandId::new(format!("pay-{amount}")).expect("a name");
         let result = self.node(number).vaults.execute(&id, Pay(amount), command_id).await;
         // A node that takes a stream over may not know of a command that the home has executed.
