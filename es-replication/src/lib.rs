@@ -62,7 +62,9 @@
 //!
 //! Optimistic concurrency is per node: two nodes can accept the next event of one stream at the same time. The
 //! declaration of the aggregate states the answer to such a conflict: `conflict = "canonical"`, or `conflict =
-//! "resolve"` with [`es_core::Resolve`] and a [`Resolver`](es_core::Resolver) on every node.
+//! "resolve"` with [`es_core::Resolve`] and a [`Resolver`](es_core::Resolver) on every node. Of an aggregate that
+//! declares `owner`, one node decides each stream, and the other nodes forward commands to it: see
+//! [`ForwardingRepository`].
 //!
 //! The design follows Demers et al. 1987 (anti-entropy), Kulkarni et al. 2014 (hybrid logical clocks), and Terry et al.
 //! 1994 (session guarantees).
