@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use es_core::aggregate::{Outcome, Owned};
 use es_core::model::{Context, OriginId, Version};
 use es_core::store::Home;
@@ -200,17 +201,7 @@ impl<A: Owned + Evolve> ForwardingRepository<A> {
         }
         // Every node decides on the decoded content, so that the command id is bound to the same content everywhere.
         let command: C = serde_json::from_slice(&content)?;
-        let context = Context::current();
-        let mut request = ForwardedCommand {
-            category: A::CATEGORY.to_owned(),
-            id: id.to_string(),
-            command_type: type_name::<C>().to_owned(),
-            command: content.into(),
-            command_id: command_id.clone(),
-            correlation_id: context.map(|context| context.correlation_id),
-            causation_id: context.and_then(|context| context.causation_id),
-            wait: self.timeout,
-        };
+        let mut request = self.request(id, type_name::<C>(), content.into(), command_id.clone());
         loop {
             // 1 here
             let execute = self.repository.execute(id, command.clone()).with_id(command_id.clone());
@@ -239,6 +230,20 @@ impl<A: Owned + Evolve> ForwardingRepository<A> {
                 return Err(ForwardError::NotOwner(not_owner));
             }
             sleep(PAUSE).await;
+        }
+    }
+
+    fn request(&self, id: &A::Id, command_type: &str, command: Bytes, command_id: CommandId) -> ForwardedCommand {
+        let context = Context::current();
+        ForwardedCommand {
+            category: A::CATEGORY.to_owned(),
+            id: id.to_string(),
+            command_type: command_type.to_owned(),
+            command,
+            command_id,
+            correlation_id: context.map(|context| context.correlation_id),
+            causation_id: context.and_then(|context| context.causation_id),
+            wait: self.timeout,
         }
     }
 
