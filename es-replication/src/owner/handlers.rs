@@ -15,9 +15,12 @@ use serde::de::DeserializeOwned;
 
 use crate::command::{CommandOutcome, ForwardedCommand, MAX_CONTENT_BYTES};
 
-/// The commands that a node accepts from other nodes, by category and type.
+/// A category, and the path of the type of a command.
+type CommandKey = (&'static str, &'static str);
+
+/// The commands that a node accepts from other nodes.
 #[derive(Default)]
-pub(crate) struct Handlers(RwLock<BTreeMap<(&'static str, &'static str), Arc<dyn Handler>>>);
+pub(crate) struct Handlers(RwLock<BTreeMap<CommandKey, Arc<dyn Handler>>>);
 
 impl fmt::Debug for Handlers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
