@@ -183,9 +183,10 @@ async fn a_command_that_loses_against_a_hand_over_is_refused() {
 async fn a_hand_over_takes_effect_after_its_causes() {
     let (paris, oslo) = paris_and_oslo().await;
     let rome = Node::open("rome").await;
+    paris.accounts.execute(&1, Pay(-10)).await.expect("Paris decides");
     paris.replica.hand_over(&account(1), &*oslo.peer()).await.expect("handed over");
     oslo.pull(&paris).await;
-    oslo.accounts.execute(&1, Pay(-10)).await.expect("Oslo decides");
+    // The first event of Oslo, which follows no other one of its origin.
     oslo.replica.hand_over(&account(1), &*rome.peer()).await.expect("handed over");
 
     let reversed = CutPeer { peer: oslo.peer(), cut: Cut::Reverses };

@@ -15,7 +15,7 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, Event)]
 #[event(name = "noted")]
-struct Noted(String);
+pub(crate) struct Noted(String);
 
 /// A list of texts.
 #[derive(Clone, Debug, Aggregate)]
