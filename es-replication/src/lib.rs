@@ -62,12 +62,15 @@
 //!
 //! Optimistic concurrency is per node: two nodes can accept the next event of one stream at the same time. The
 //! declaration of the aggregate states the answer to such a conflict: `conflict = "canonical"`, or `conflict =
-//! "resolve"` with [`es_core::Resolve`] and a [`Resolver`](es_core::Resolver) on every node.
+//! "resolve"` with [`es_core::Resolve`] and a [`Resolver`](es_core::Resolver) on every node. Of an aggregate that
+//! declares `owner`, one node decides each stream, and the other nodes forward commands to it: see
+//! [`ForwardingRepository`].
 //!
 //! The design follows Demers et al. 1987 (anti-entropy), Kulkarni et al. 2014 (hybrid logical clocks), and Terry et al.
 //! 1994 (session guarantees).
 
 mod answer;
+mod command;
 mod error;
 mod filter;
 mod frontiers;
@@ -75,6 +78,7 @@ mod knowledge;
 mod link;
 #[cfg(any(feature = "tls", feature = "test-ca"))]
 mod node_files;
+mod owner;
 mod page;
 mod peer;
 mod ranges;
@@ -91,12 +95,14 @@ mod transport;
 mod wire;
 
 pub use answer::Source;
-pub use error::{PeerError, PullError, Refusal, StaleReplica, StartError};
+pub use command::{CommandAnswer, CommandOutcome, ForwardedCommand};
+pub use error::{PeerError, PullError, Refusal, SendError, StaleReplica, StartError};
 pub use filter::StreamFilter;
 pub use knowledge::Knowledge;
 pub use link::{Link, LinkState, LinkStatus};
 #[cfg(any(feature = "tls", feature = "test-ca"))]
 pub use node_files::NodeFiles;
+pub use owner::{ForwardError, Forwarded, ForwardingRepository, HandOverError};
 pub use page::{Claim, Confirmation, ForeignEvent, GapReason, Item, Page, Pull};
 pub use peer::{LocalPeer, Peer};
 pub use replica::{Pulled, RecoverError, Recovered, Replica, ReplicaOptions, Session, SessionError, Token, WaitError};

@@ -14,8 +14,10 @@ use es_core::{Commit, CommitError, EventId, EventStore, Position, RecordedEvent,
 
 use crate::filter::StreamFilter;
 use crate::knowledge::Knowledge;
+use crate::owner;
 use crate::page::{Claim, Confirmation, ForeignEvent, GapReason, Item, Page, Pull};
 use crate::ranges::RangeSet;
+use crate::replica::Token;
 use crate::rows::{self, Known, StoredDots};
 
 /// The number of events that a source reads at once.
@@ -54,6 +56,16 @@ struct PageBuilder<'a> {
 impl LogSource {
     pub(crate) const fn new(store: Arc<dyn EventStore>, table: Table) -> Self {
         Self { store, table }
+    }
+
+    /// Returns the token of everything that this node has now.
+    pub(crate) async fn token(&self) -> Result<Token, StoreError> {
+        Token::of_store(&*self.store, &self.table).await
+    }
+
+    /// Returns the origins for which this node decides.
+    pub(crate) async fn homes(&self) -> Result<Vec<OriginId>, StoreError> {
+        Ok(owner::start::read_node(&*self.store).await?.map(|node| node.origins).unwrap_or_default())
     }
 
     /// Returns the page that answers a pull. If there is no new event, waits for one, for at most the time that the

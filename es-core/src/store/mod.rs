@@ -23,6 +23,7 @@ pub(crate) mod decide;
 mod decider;
 mod error;
 mod head;
+pub(crate) mod home;
 pub mod implement;
 mod key_changes;
 mod keys;
@@ -56,6 +57,7 @@ pub use decider::StartHookError;
 pub use error::{CommitError, Conflict, FailedCheck, IdConflict, InvalidCommit, StoreError};
 pub use head::HeadWatch;
 pub(crate) use head::{check_recorded_time, head_not_reached};
+pub use home::{Home, NotOwner};
 pub use query::{Direction, LogRead, Query, QueryItem, StreamRead};
 pub use read::{Batch, EventStream};
 pub use report::{

@@ -15,6 +15,7 @@ use es_core::store::implement::{DecisionHook, LogView, Replication, RowChange, V
 use es_core::{CommitError, EventData, EventId, RecordedEvent, StoreError, StreamId};
 
 use crate::error::Refusal;
+use crate::owner::{self, Owners};
 use crate::replica::state::{Admission, State};
 use crate::rows::{self, Gap, Head};
 
@@ -29,6 +30,7 @@ pub(crate) struct ReplicaHook {
     max_clock_ahead: Duration,
     /// The present and former origins of the node.
     own_origins: BTreeSet<OriginId>,
+    owners: Owners,
     memory: Mutex<Memory>,
 }
 
@@ -64,10 +66,11 @@ impl ReplicaHook {
         clock: Arc<dyn Clock>,
         max_clock_ahead: Duration,
         own_origins: BTreeSet<OriginId>,
+        owners: Owners,
         state: State,
     ) -> Self {
         let memory = Mutex::new(Memory { current: state, decided: None, stored: Vec::new() });
-        Self { table, clock, max_clock_ahead, own_origins, memory }
+        Self { table, clock, max_clock_ahead, own_origins, owners, memory }
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -96,6 +99,7 @@ impl ReplicaHook {
         if view.position_of(first.data.id)?.is_some() {
             return Ok(());
         }
+        owner::hook::check(&self.owners, state.own, commit, view)?;
         let mut replicated = commit.events().iter().filter(|(stream, _)| state.replicates(stream));
         if let Some((_, event)) = replicated.find(|(_, event)| !event.data.keys.is_empty()) {
             return Err(rejected(Refusal::UniqueKey { id: event.data.id }));
@@ -264,6 +268,7 @@ impl DecisionHook for ReplicaHook {
         if commit.is_foreign() {
             changes.extend(es_core::__private::foreign_results(events, view)?);
         }
+        changes.extend(owner::hook::changes(&self.owners, events, view)?);
         commit.add_rows(changes)?;
         memory.decided = Some(next);
         Ok(())

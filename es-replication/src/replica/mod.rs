@@ -9,7 +9,7 @@ pub(crate) mod hook;
 mod options;
 mod recover;
 mod session;
-mod start;
+pub(crate) mod start;
 pub(crate) mod state;
 mod token;
 
@@ -116,6 +116,11 @@ impl Replica {
     #[must_use]
     pub const fn store(&self) -> &Arc<dyn EventStore> {
         &self.store
+    }
+
+    /// Returns the table of the rows of the replica.
+    pub(crate) const fn table(&self) -> &Table {
+        &self.table
     }
 
     /// Returns the origin of the events that this node decides.

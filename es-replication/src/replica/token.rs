@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use es_core::model::{Dot, LogId, OriginId, VectorClock};
+use es_core::model::{Dot, LogId, OriginId, Table, VectorClock};
 use es_core::store::RowScan;
-use es_core::{Position, StoreError};
+use es_core::{EventStore, Position, StoreError};
 use serde::{Deserialize, Serialize};
 
 use crate::error::StaleReplica;
@@ -41,6 +41,13 @@ impl Token {
         self.logs.get(&log).copied()
     }
 
+    /// Returns the token of everything that a store has now.
+    pub(crate) async fn of_store(store: &dyn EventStore, table: &Table) -> Result<Self, StoreError> {
+        let clock = rows::knowledge(store, table).await?.clock().clone();
+        let head = store.watch_head().current();
+        Ok(Self { clock, logs: head.map(|head| (store.log_id(), head)).into_iter().collect() })
+    }
+
     /// Adds the events of another token, for a session that uses several nodes at once.
     pub fn merge(&mut self, other: &Self) {
         self.clock.merge(&other.clock);
@@ -72,9 +79,7 @@ impl Replica {
     /// # Errors
     /// [`StoreError`] if the store fails.
     pub async fn token(&self) -> Result<Token, StoreError> {
-        let clock = self.knowledge().await?.clock().clone();
-        let head = self.store.watch_head().current();
-        Ok(Token { clock, logs: head.map(|head| (self.store.log_id(), head)).into_iter().collect() })
+        Token::of_store(&*self.store, &self.table).await
     }
 
     /// Waits until this node has every replicated event of a token, for example until the nodes of a test are equal. A

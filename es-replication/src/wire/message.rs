@@ -7,7 +7,9 @@ use es_core::EventId;
 use es_core::model::{Dot, OriginId};
 use prost::Message as _;
 
+use crate::command::{CommandAnswer, ForwardedCommand};
 use crate::page::{Claim, Confirmation, GapReason, Item, Page, Pull};
+use crate::wire::command::encode_answer;
 use crate::wire::error::{DecodeError, EncodeError};
 use crate::wire::event::{decode_uuid, encode_event, encode_uuid};
 use crate::wire::frame::{FrameBuilder, Header, Kind};
@@ -33,6 +35,11 @@ pub(crate) enum Message {
     Error(String),
     /// The server still works on the answer.
     Heartbeat,
+    Command(ForwardedCommand),
+    CommandAnswer(CommandAnswer),
+    /// Asks for the origins for which the server decides.
+    AskHomes,
+    Homes(Vec<OriginId>),
 }
 
 impl Message {
@@ -46,6 +53,10 @@ impl Message {
             Self::Confirmation(_) => Kind::Confirmation,
             Self::Error(_) => Kind::Error,
             Self::Heartbeat => Kind::Heartbeat,
+            Self::Command(_) => Kind::Command,
+            Self::CommandAnswer(_) => Kind::CommandAnswer,
+            Self::AskHomes => Kind::AskHomes,
+            Self::Homes(_) => Kind::Homes,
         }
     }
 
@@ -60,7 +71,12 @@ impl Message {
             Self::Confirm(Claim { origin }) => frame.push(&proto::WireClaim { origin: origin.get() }),
             Self::Confirmation(confirmation) => frame.push(&proto::WireConfirmation::from(confirmation)),
             Self::Error(message) => frame.push(&proto::WireFailure { message }),
-            Self::Heartbeat => frame.push(&proto::WireHeartbeat {}),
+            Self::Heartbeat | Self::AskHomes => frame.push(&proto::WireHeartbeat {}),
+            Self::Command(command) => frame.push(&proto::WireForward::from(command)),
+            Self::CommandAnswer(answer) => frame.push(&encode_answer(answer)?),
+            Self::Homes(origins) => {
+                frame.push(&proto::WireHomes { origins: origins.into_iter().map(OriginId::get).collect() })
+            }
         }?;
         frame.finish(kind)
     }
@@ -79,6 +95,16 @@ impl Message {
             Kind::Heartbeat => {
                 proto::WireHeartbeat::decode(payload)?;
                 Self::Heartbeat
+            }
+            Kind::Command => Self::Command(proto::WireForward::decode(payload)?.try_into()?),
+            Kind::CommandAnswer => Self::CommandAnswer(proto::WireAnswer::decode(payload)?.try_into()?),
+            Kind::AskHomes => {
+                proto::WireHeartbeat::decode(payload)?;
+                Self::AskHomes
+            }
+            Kind::Homes => {
+                let origins = proto::WireHomes::decode(payload)?.origins;
+                Self::Homes(origins.into_iter().map(OriginId::new).collect())
             }
         })
     }
