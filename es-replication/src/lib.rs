@@ -77,6 +77,7 @@ mod link;
 mod node_files;
 mod page;
 mod peer;
+mod promise;
 mod ranges;
 mod replica;
 mod rows;
@@ -99,6 +100,7 @@ pub use link::{Link, LinkState, LinkStatus};
 pub use node_files::NodeFiles;
 pub use page::{Claim, Confirmation, ForeignEvent, GapReason, Item, Page, Pull};
 pub use peer::{LocalPeer, Peer};
+pub use promise::Promise;
 pub use replica::{Pulled, RecoverError, Recovered, Replica, ReplicaOptions, Session, SessionError, Token, WaitError};
 pub use status::{MemberStatus, Monitor, OriginStatus, ReplicationStatus, RunningStatus};
 #[cfg(feature = "test-ca")]

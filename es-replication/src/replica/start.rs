@@ -17,6 +17,7 @@ use futures_util::future::join_all;
 use crate::error::StartError;
 use crate::page::{Claim, Confirmation};
 use crate::peer::Peer;
+use crate::promise::Promises;
 use crate::replica::hook::{NAME, ReplicaHook, changed_scope};
 use crate::replica::options::ReplicaOptions;
 use crate::replica::state::State;
@@ -81,10 +82,14 @@ async fn start(
         }
         _ => new_origin(options),
     };
-    let own_origins = write_origin(store, table, options, identity, origin).await?;
+    // A node that takes a new origin keeps the promises that it made before.
+    let ceiling = identity.map_or(HybridTime::from_bits(0), |identity| identity.ceiling);
+    let own_origins = write_origin(store, table, options, identity, origin, ceiling).await?;
     let mut state = read_state(store, table, origin).await?;
     adopt(store, table, &mut state, &options.categories).await?;
-    Ok(ReplicaHook::new(table.clone(), Arc::clone(&options.clock), options.max_clock_ahead, own_origins, state))
+    let members = options.members.iter().map(|member| member.name().to_owned());
+    let (promises, clock) = (Promises::new(&options.name, members), Arc::clone(&options.clock));
+    Ok(ReplicaHook::new(table.clone(), clock, options.max_clock_ahead, own_origins, state, promises, ceiling))
 }
 
 /// Writes the origin of the node, unless it is written. Returns the present and former origins of the node.
@@ -94,13 +99,14 @@ async fn write_origin(
     options: &ReplicaOptions,
     before: Option<&Identity>,
     origin: OriginId,
+    ceiling: HybridTime,
 ) -> Result<BTreeSet<OriginId>, StartError> {
     let before = before.map(|identity| identity.origin);
     let (mut own_origins, mut commit) = (rows::own_origins(store, table).await?, Commit::new());
     if before != Some(origin) {
         tracing::info!(node = options.name, %origin, ?before, "new origin");
         let (format, log_id) = (Identity::FORMAT, store.log_id());
-        let identity = Identity { format, name: options.name.clone(), origin, log_id };
+        let identity = Identity { format, name: options.name.clone(), origin, log_id, ceiling };
         let value = serde_json::to_vec(&identity).map_err(|error| StoreError::io("write the identity", error))?;
         commit = commit.put_row(table.clone(), rows::IDENTITY, value);
     }

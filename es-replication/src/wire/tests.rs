@@ -19,6 +19,7 @@ use super::{DecodeError, EncodeError, HEADER_BYTES, Header, Message};
 use crate::filter::StreamFilter;
 use crate::knowledge::Knowledge;
 use crate::page::{Claim, Confirmation, ForeignEvent, GapReason, Item, Page, Pull};
+use crate::promise::Promise;
 use crate::wire::proto;
 
 const MAX_BYTES: u32 = 1024 * 1024;
@@ -146,8 +147,18 @@ fn item() -> impl Strategy<Value = Item> {
 
 fn page() -> impl Strategy<Value = Page> {
     let ids = vec((dot(), uuid().prop_map(EventId::from_uuid)), 0..4);
-    let parts = (vec(item(), 0..8), position(), knowledge(), any::<bool>(), ids);
-    parts.prop_map(|(items, cursor, knowledge, is_last, ids)| Page { items, cursor, knowledge, is_last, ids })
+    let promise = (".{0,8}", clock(), any::<u64>());
+    let promise =
+        promise.prop_map(|(member, clock, time)| Promise { member, clock, time: HybridTime::from_bits(time) });
+    let parts = (vec(item(), 0..8), position(), knowledge(), any::<bool>(), ids, vec(promise, 0..4));
+    parts.prop_map(|(items, cursor, knowledge, is_last, ids, promises)| Page {
+        items,
+        cursor,
+        knowledge,
+        is_last,
+        ids,
+        promises,
+    })
 }
 
 fn message() -> impl Strategy<Value = Message> {
@@ -260,7 +271,7 @@ fn page_of(payload: Vec<u8>) -> Page {
     let event = ForeignEvent { stream, data, occurred_at: DateTime::UNIX_EPOCH };
     let cursor = LogPosition { log_id: None, position: None };
     let items = vec![Item::Commit(vec![event])];
-    Page { items, cursor, knowledge: Knowledge::new(), is_last: true, ids: Vec::new() }
+    Page { items, cursor, knowledge: Knowledge::new(), is_last: true, ids: Vec::new(), promises: Vec::new() }
 }
 
 /// Returns the event of a page with one event.
@@ -337,7 +348,7 @@ fn another_version_is_named() {
     let mut frame = Message::Heartbeat.encode(MAX_BYTES).expect("a frame");
     frame[4] = 9;
     let error = decode(&frame).expect_err("another version");
-    assert_eq!(error.to_string(), "expected version 2 of the replication protocol, found version 9");
+    assert_eq!(error.to_string(), "expected version 3 of the replication protocol, found version 9");
 }
 
 /// The withheld ranges of origins, as they are encoded.

@@ -81,7 +81,7 @@ async fn invalid_frames_are_refused() {
         (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(), "invalid", "expected a frame"),
         (flipped, "invalid", "checksum"),
         (frame(2, 99, &[]), "invalid", "kind"),
-        (frame(1, 1, b"\n\x01b"), "version", "expected version 2 of the replication protocol, found version 1"),
+        (frame(1, 1, b"\n\x01b"), "version", "expected version 3 of the replication protocol, found version 1"),
         (too_long, "too_long", "at most 2097152 bytes"),
         (truncated.to_vec(), "truncated", ""),
         (hello("c"), "other_node", "expected the node \"b\", found \"c\""),
