@@ -408,7 +408,7 @@ impl Replication for ReplicaHook {
         let snapshot = self.promises.snapshot();
         let has = Accounted::read(store, &self.table).await?;
         let settling = self.promises.settle(snapshot, own, |clock| has.includes(clock));
-        let is_held_back = has.last_time() > settling.time;
+        let is_held_back = settling.time.is_none_or(|time| has.last_time() > Some(time));
         Ok(SettledTime {
             time: settling.time,
             held_back_by: is_held_back.then(|| settling.oldest.to_owned()),

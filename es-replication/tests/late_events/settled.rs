@@ -107,7 +107,9 @@ async fn cluster<const N: usize>(names: [&'static str; N]) -> [Clocked; N] {
         let others = peers.iter().zip(&names).filter(|(_, other)| **other != name);
         let options = others.fold(own, |options, (peer, _)| options.member(Arc::new(peer.clone())));
         let store = MemoryStore::with_clock(clock.clone());
-        nodes.push(Clocked::start(name, store, clock, options).await);
+        let mut node = start(name, store, options.clone()).await;
+        node.replica = node.replica.with_source(options.source());
+        nodes.push(Clocked { node, clock, options });
     }
     nodes.try_into().unwrap_or_else(|_| unreachable!("one node for each name"))
 }
@@ -117,17 +119,12 @@ fn time() -> es_core::Timestamp {
 }
 
 impl Clocked {
-    async fn start(name: &'static str, store: MemoryStore, clock: Arc<ManualClock>, options: ReplicaOptions) -> Self {
-        let mut node = start(name, store, options.clone()).await;
-        node.replica = node.replica.with_source(options.source());
-        Self { node, clock, options }
-    }
-
-    /// Returns the node after a crash and a restart, with its store or another one.
+    /// Returns the node after a crash and a restart, with its store or another one. Its peers still have the source of
+    /// the old process, which answers no request of these tests.
     async fn restart(self, store: Option<MemoryStore>) -> Self {
         let store = store.unwrap_or_else(|| self.store.copy(self.store.log_id()));
         let Self { node, clock, options } = self;
-        Self::start(node.name, store, clock, options).await
+        Self { node: start(node.name, store, options.clone()).await, clock, options }
     }
 
     /// Sets the clock to a number of seconds after the start of the test.

@@ -49,7 +49,7 @@ pub(crate) fn transferred(message: Message) -> Option<Message> {
 /// Returns a frame with a valid checksum.
 fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("a short payload");
-    let mut frame = [b"ESRP".as_slice(), &2_u16.to_le_bytes(), &[kind, flags], &length.to_le_bytes()].concat();
+    let mut frame = [b"ESRP".as_slice(), &3_u16.to_le_bytes(), &[kind, flags], &length.to_le_bytes()].concat();
     let checksum = crc32c::crc32c_append(crc32c::crc32c(&frame), payload);
     frame.extend(checksum.to_le_bytes());
     frame.extend(payload);
