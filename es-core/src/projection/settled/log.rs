@@ -250,12 +250,16 @@ impl CanonicalLog {
         while events.events.is_empty() && events.read_to < through {
             let found = self.replication.stored_after(&*self.store, origin, events.read_to, READ).await?;
             let is_end = found.len() < READ;
-            let last = found.last().map(|(dot, _)| dot.sequence.get()).filter(|_| !is_end);
             // The settled time does not include events that were stored since it was read.
             let is_known = |(dot, position): &(Dot, Position)| dot.sequence.get() <= through && Some(*position) <= seen;
             let dots: Vec<_> = found.into_iter().filter(is_known).collect();
             events.events = read_events(&*self.store, &dots).await?.into();
-            events.read_to = last.unwrap_or(through).min(through);
+            // A withheld event at the end of the origin may still arrive, so `read_to` stays before it.
+            let Some((last, _)) = dots.last() else { break };
+            events.read_to = last.sequence.get();
+            if is_end {
+                break;
+            }
         }
         Ok(())
     }

@@ -302,7 +302,8 @@ impl<P: Projection> Follower<P> {
         let row = put(self.pipeline.keys.control(), encode_row(&control)?);
         self.commit(None, vec![row], end).await.map_err(unexpected)?;
         self.pipeline.monitor.count_late_events(late);
-        Ok(())
+        // The runner serves the request in a new round. It would not notice the request, which moves no head.
+        Err(FollowError::Fenced)
     }
 
     /// Writes the checkpoint after many positions without a matching event.
