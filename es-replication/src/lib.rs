@@ -81,6 +81,7 @@ mod node_files;
 mod owner;
 mod page;
 mod peer;
+mod promise;
 mod ranges;
 mod replica;
 mod rows;
@@ -105,6 +106,7 @@ pub use node_files::NodeFiles;
 pub use owner::{ForwardError, Forwarded, ForwardingRepository, HandOverError};
 pub use page::{Claim, Confirmation, ForeignEvent, GapReason, Item, Page, Pull};
 pub use peer::{LocalPeer, Peer};
+pub use promise::Promise;
 pub use replica::{Pulled, RecoverError, Recovered, Replica, ReplicaOptions, Session, SessionError, Token, WaitError};
 pub use status::{MemberStatus, Monitor, OriginStatus, ReplicationStatus, RunningStatus};
 #[cfg(feature = "test-ca")]

@@ -44,6 +44,7 @@ mod view;
 
 use std::fmt;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -253,6 +254,10 @@ pub trait EventStore: EventReader {
     /// node. A store without a hook that [replicates](implement::Replication) returns `true`, because it has no other
     /// nodes.
     fn is_own_origin(&self, origin: OriginId) -> bool;
+
+    /// Returns what the [hook](implement::DecisionHook::replication) of a replica knows of the replication of the
+    /// store, or `None` if no hook replicates streams.
+    fn replication(&self) -> Option<Arc<dyn implement::Replication>>;
 
     /// Permanently removes the events that [rules and deletions](crate::retention) hide. It writes a scavenge point,
     /// completes earlier points, and then completes the new one.

@@ -18,6 +18,7 @@ use crate::error::StartError;
 use crate::owner;
 use crate::page::{Claim, Confirmation};
 use crate::peer::Peer;
+use crate::promise::Promises;
 use crate::replica::hook::{NAME, ReplicaHook, changed_scope};
 use crate::replica::options::ReplicaOptions;
 use crate::replica::state::State;
@@ -82,12 +83,16 @@ async fn start(
         }
         _ => new_origin(options),
     };
-    let own_origins = write_origin(store, table, options, identity, origin).await?;
+    // A node that takes a new origin keeps the promises that it made before.
+    let ceiling = identity.map_or(HybridTime::from_bits(0), |identity| identity.ceiling);
+    let own_origins = write_origin(store, table, options, identity, origin, ceiling).await?;
     let mut state = read_state(store, table, origin).await?;
     adopt(store, table, &mut state, &options.categories).await?;
     owner::start::prepare(store, &options.owners).await?;
+    let members = options.members.iter().map(|member| member.name().to_owned());
+    let promises = (Promises::new(&options.name, members), ceiling);
     let (clock, owners) = (Arc::clone(&options.clock), options.owners.clone());
-    Ok(ReplicaHook::new(table.clone(), clock, options.max_clock_ahead, own_origins, owners, state))
+    Ok(ReplicaHook::new(table.clone(), clock, options.max_clock_ahead, own_origins, owners, state, promises))
 }
 
 /// Writes the origin of the node, unless it is written. Returns the present and former origins of the node.
@@ -97,6 +102,7 @@ async fn write_origin(
     options: &ReplicaOptions,
     before: Option<&Identity>,
     origin: OriginId,
+    ceiling: HybridTime,
 ) -> Result<BTreeSet<OriginId>, StartError> {
     let homes = owner::start::read_node(store).await?;
     let next = owner::start::node_of(homes.clone(), before, &options.name, origin, store.log_id());
@@ -109,7 +115,7 @@ async fn write_origin(
     if before != Some(origin) {
         tracing::info!(node = options.name, %origin, ?before, "new origin");
         let (format, log_id) = (Identity::FORMAT, store.log_id());
-        let identity = Identity { format, name: options.name.clone(), origin, log_id };
+        let identity = Identity { format, name: options.name.clone(), origin, log_id, ceiling };
         let value = serde_json::to_vec(&identity).map_err(|error| StoreError::io("write the identity", error))?;
         commit = commit.put_row(table.clone(), rows::IDENTITY, value);
     }

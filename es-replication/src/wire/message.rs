@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use es_core::EventId;
-use es_core::model::{Dot, OriginId};
+use es_core::model::{Dot, HybridTime, OriginId};
 use prost::Message as _;
 
 use crate::command::{CommandAnswer, ForwardedCommand};
 use crate::page::{Claim, Confirmation, GapReason, Item, Page, Pull};
+use crate::promise::Promise;
 use crate::wire::command::encode_answer;
 use crate::wire::error::{DecodeError, EncodeError};
 use crate::wire::event::{decode_uuid, encode_event, encode_uuid};
@@ -163,11 +164,12 @@ impl TryFrom<proto::WireConfirmation> for Confirmation {
 }
 
 fn encode_page(page: Page, frame: &mut FrameBuilder) -> Result<(), EncodeError> {
-    let Page { items, cursor, knowledge, is_last, ids } = page;
+    let Page { items, cursor, knowledge, is_last, ids, promises } = page;
     let (cursor, knowledge) = (Some(cursor.into()), Some((&knowledge).into()));
     let id = |(dot, id): (Dot, EventId)| proto::WireEventId { dot: Some(dot.into()), id: encode_uuid(id.as_uuid()) };
     let ids = ids.into_iter().map(id).collect();
-    frame.push_delimited(&proto::WirePageStart { cursor, knowledge, is_last, ids })?;
+    let promises = promises.into_iter().map(Into::into).collect();
+    frame.push_delimited(&proto::WirePageStart { cursor, knowledge, is_last, ids, promises })?;
     for item in items {
         match item {
             Item::Commit(events) if events.is_empty() => return Err(EncodeError::EmptyCommit),
@@ -213,7 +215,25 @@ fn decode_page(mut payload: Bytes) -> Result<Page, DecodeError> {
         knowledge: start.knowledge.unwrap_or_default().try_into()?,
         is_last: start.is_last,
         ids: start.ids.into_iter().map(decode_event_id).collect::<Result<_, _>>()?,
+        promises: start.promises.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
     })
+}
+
+impl From<Promise> for proto::WirePromise {
+    fn from(promise: Promise) -> Self {
+        let Promise { member, clock, time } = promise;
+        Self { member, clock: Some((&clock).into()), time: time.to_bits() }
+    }
+}
+
+impl TryFrom<proto::WirePromise> for Promise {
+    type Error = DecodeError;
+
+    fn try_from(promise: proto::WirePromise) -> Result<Self, DecodeError> {
+        let proto::WirePromise { member, clock, time } = promise;
+        let clock = clock.unwrap_or_default().try_into()?;
+        Ok(Self { member, clock, time: HybridTime::from_bits(time) })
+    }
 }
 
 fn decode_event_id(event: proto::WireEventId) -> Result<(Dot, EventId), DecodeError> {

@@ -99,6 +99,19 @@ pub(super) struct WirePageStart {
     pub(super) is_last: bool,
     #[prost(message, repeated, tag = "4")]
     pub(super) ids: Vec<WireEventId>,
+    #[prost(message, repeated, tag = "5")]
+    pub(super) promises: Vec<WirePromise>,
+}
+
+/// A promise of a member: its later events are later than the time.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct WirePromise {
+    #[prost(string, tag = "1")]
+    pub(super) member: String,
+    #[prost(message, optional, tag = "2")]
+    pub(super) clock: Option<WireClock>,
+    #[prost(fixed64, tag = "3")]
+    pub(super) time: u64,
 }
 
 /// The id of the event with a dot.

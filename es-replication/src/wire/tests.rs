@@ -22,6 +22,7 @@ use crate::command::{CommandAnswer, CommandOutcome, ForwardedCommand};
 use crate::filter::StreamFilter;
 use crate::knowledge::Knowledge;
 use crate::page::{Claim, Confirmation, ForeignEvent, GapReason, Item, Page, Pull};
+use crate::promise::Promise;
 use crate::wire::proto;
 
 const MAX_BYTES: u32 = 1024 * 1024;
@@ -149,8 +150,18 @@ fn item() -> impl Strategy<Value = Item> {
 
 fn page() -> impl Strategy<Value = Page> {
     let ids = vec((dot(), uuid().prop_map(EventId::from_uuid)), 0..4);
-    let parts = (vec(item(), 0..8), position(), knowledge(), any::<bool>(), ids);
-    parts.prop_map(|(items, cursor, knowledge, is_last, ids)| Page { items, cursor, knowledge, is_last, ids })
+    let promise = (".{0,8}", clock(), any::<u64>());
+    let promise =
+        promise.prop_map(|(member, clock, time)| Promise { member, clock, time: HybridTime::from_bits(time) });
+    let parts = (vec(item(), 0..8), position(), knowledge(), any::<bool>(), ids, vec(promise, 0..4));
+    parts.prop_map(|(items, cursor, knowledge, is_last, ids, promises)| Page {
+        items,
+        cursor,
+        knowledge,
+        is_last,
+        ids,
+        promises,
+    })
 }
 
 fn message() -> impl Strategy<Value = Message> {
@@ -304,7 +315,7 @@ fn page_of(payload: Vec<u8>) -> Page {
     let event = ForeignEvent { stream, data, occurred_at: DateTime::UNIX_EPOCH };
     let cursor = LogPosition { log_id: None, position: None };
     let items = vec![Item::Commit(vec![event])];
-    Page { items, cursor, knowledge: Knowledge::new(), is_last: true, ids: Vec::new() }
+    Page { items, cursor, knowledge: Knowledge::new(), is_last: true, ids: Vec::new(), promises: Vec::new() }
 }
 
 /// Returns the event of a page with one event.

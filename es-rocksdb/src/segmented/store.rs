@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use es_core::model::{ErrorChain, LogId, OriginId, Table, UniqueKey};
 use es_core::retention::{Retained, Scavenge, ScavengeReport};
-use es_core::store::implement::{PrepareHook, ValidCommit};
+use es_core::store::implement::{PrepareHook, Replication, ValidCommit};
 use es_core::store::{
     Committed, EventStream, HeadWatch, InvalidCommit, Row, RowScan, StartHookError, StoreInfo, Visitor,
 };
@@ -391,6 +391,10 @@ impl EventStore for SegmentedStore {
 
     fn runs_hook(&self, name: &str) -> bool {
         self.inner.decider.runs(name)
+    }
+
+    fn replication(&self) -> Option<Arc<dyn Replication>> {
+        self.inner.decider.replication()
     }
 
     fn is_own_origin(&self, origin: OriginId) -> bool {

@@ -36,6 +36,10 @@ mod page {
     //! What the included source `wire` imports from its crate.
     pub(crate) use es_replication::{Claim, Confirmation, ForeignEvent, GapReason, Item, Page, Pull};
 }
+mod promise {
+    //! What the included source `wire` imports from its crate.
+    pub(crate) use es_replication::Promise;
+}
 pub mod properties;
 #[path = "../../../es-rocksdb/src/record/mod.rs"]
 #[allow(dead_code, unused_imports, unreachable_pub, reason = "the properties do not use everything")]

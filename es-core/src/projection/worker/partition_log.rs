@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::feed::CanonicalPart;
 use crate::consumer::selection::{Selection, ordering_key};
 use crate::consumer::subscription::Subscription;
 use crate::model::{EventView, Position, RecordedEvent};
@@ -27,6 +28,7 @@ pub(super) struct PartitionBatch {
     pub(super) barriers: Vec<Barrier>,
     /// The position up to which the log was scanned.
     pub(super) scanned: Option<Position>,
+    pub(super) canonical: Option<CanonicalPart>,
 }
 
 /// An erasure at which the partitions wait for each other: it may concern rows of every partition. One partition
@@ -76,7 +78,7 @@ impl PartitionBatch {
 
 /// Returns the key of an event. If the projection panics, this is the name of the stream, and the event is parked under
 /// it.
-fn key_of<P: Projection>(projection: &P, event: &RecordedEvent) -> String {
+pub(super) fn key_of<P: Projection>(projection: &P, event: &RecordedEvent) -> String {
     let key = AssertUnwindSafe(|| ordering_key(event, |event| projection.key(event)));
     catch_unwind(key).unwrap_or_else(|_| event.stream.as_str().to_owned())
 }

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
 use es_core::aggregate::Outcome;
-use es_core::model::{Category, CorrelationId, Dot, LogId, LogPosition, OriginId, VectorClock, Version};
+use es_core::model::{Category, CorrelationId, Dot, HybridTime, LogId, LogPosition, OriginId, VectorClock, Version};
 use es_core::store::Home;
 use es_core::{CommandId, EventId, Revision, StreamId};
 use es_replication::{
     Claim, CommandAnswer, CommandOutcome, Confirmation, ForeignEvent, ForwardedCommand, GapReason, Item, Knowledge,
-    Page, Pull, StreamFilter, Token,
+    Page, Promise, Pull, StreamFilter, Token,
 };
 use uuid::Uuid;
 
@@ -159,7 +159,12 @@ fn page(from: &mut Unstructured<'_>) -> Result<Page> {
         knowledge: knowledge(from)?,
         is_last: from.arbitrary()?,
         ids: (0..from.int_in_range(0..=2)?).map(|_| Ok((dot(from)?, event_id(from)?))).collect::<Result<_>>()?,
+        promises: (0..from.int_in_range(0..=2)?).map(|_| promise(from)).collect::<Result<_>>()?,
     })
+}
+
+fn promise(from: &mut Unstructured<'_>) -> Result<Promise> {
+    Ok(Promise { member: from.arbitrary()?, clock: clock(from)?, time: HybridTime::from_bits(from.arbitrary()?) })
 }
 
 fn command(from: &mut Unstructured<'_>) -> Result<ForwardedCommand> {
