@@ -11,8 +11,8 @@ use crate::frontiers::Frontiers;
 use crate::knowledge::Knowledge;
 use crate::owner::Handlers;
 use crate::page::{Claim, Confirmation, Page, Pull};
-use crate::replica::Token;
 use crate::source::{self, LogSource};
+use crate::token::Token;
 
 /// The number of claims that wait for a node that opens its store.
 const MAX_QUESTIONS: usize = 64;

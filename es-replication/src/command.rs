@@ -8,7 +8,7 @@ use es_core::model::{CorrelationId, Version};
 use es_core::store::Home;
 use es_core::{CommandId, EventId};
 
-use crate::replica::Token;
+use crate::token::Token;
 
 /// The maximum length of a command and of a rejection, as JSON, in bytes.
 pub(crate) const MAX_CONTENT_BYTES: usize = 1024 * 1024;

@@ -74,6 +74,7 @@ mod command;
 mod error;
 mod filter;
 mod frontiers;
+mod hook;
 mod knowledge;
 mod link;
 #[cfg(any(feature = "tls", feature = "test-ca"))]
@@ -86,10 +87,12 @@ mod ranges;
 mod replica;
 mod rows;
 mod source;
+mod state;
 mod status;
 mod target;
 #[cfg(feature = "test-ca")]
 mod test_ca;
+mod token;
 #[cfg(feature = "tls")]
 mod transport;
 #[cfg(feature = "tls")]
@@ -103,13 +106,17 @@ pub use knowledge::Knowledge;
 pub use link::{Link, LinkState, LinkStatus};
 #[cfg(any(feature = "tls", feature = "test-ca"))]
 pub use node_files::NodeFiles;
-pub use owner::{ForwardError, Forwarded, ForwardingRepository, HandOverError};
+pub use owner::{ForwardError, HandOverError};
 pub use page::{Claim, Confirmation, ForeignEvent, GapReason, Item, Page, Pull};
 pub use peer::{LocalPeer, Peer};
 pub use promise::Promise;
-pub use replica::{Pulled, RecoverError, Recovered, Replica, ReplicaOptions, Session, SessionError, Token, WaitError};
+pub use replica::{
+    Forwarded, ForwardingRepository, Pulled, RecoverError, Recovered, Replica, ReplicaOptions, Session, SessionError,
+    WaitError,
+};
 pub use status::{MemberStatus, Monitor, OriginStatus, ReplicationStatus, RunningStatus};
 #[cfg(feature = "test-ca")]
 pub use test_ca::{TestCa, TestCaError};
+pub use token::Token;
 #[cfg(feature = "tls")]
 pub use transport::{Server, ServerOptions, TlsConfig, TlsError, TlsPeer};

@@ -29,14 +29,14 @@ pub(crate) struct Promises {
     own: String,
     /// The names of the other members.
     members: Vec<String>,
-    known: Mutex<Known>,
+    known: Mutex<KnownPromises>,
     /// Changes when another promise counts.
     changed: watch::Sender<()>,
 }
 
 /// The promises of each member.
 #[derive(Debug, Clone, Default)]
-struct Known {
+struct KnownPromises {
     /// The latest promise whose events this node has.
     counted: BTreeMap<String, Promise>,
     /// The first later promise whose events this node does not have yet. A newer one does not replace it, because a
@@ -59,7 +59,7 @@ impl Promises {
         Self { own: own.to_owned(), members, known: Mutex::default(), changed: watch::Sender::new(()) }
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, KnownPromises> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -131,9 +131,9 @@ impl Promises {
 
 /// The promises at one time.
 #[derive(Debug)]
-pub(crate) struct Snapshot(Known);
+pub(crate) struct Snapshot(KnownPromises);
 
-impl Known {
+impl KnownPromises {
     /// Adds a promise. Returns whether it counts and is later than the one before.
     fn add(&mut self, promise: Promise, has: &impl Fn(&VectorClock) -> bool) -> bool {
         if self.counted.get(&promise.member).is_some_and(|counted| counted.time >= promise.time) {

@@ -13,14 +13,14 @@ use es_core::store::{LogRead, Query, QueryItem};
 use es_core::{Commit, CommitError, EventId, EventStore, Position, RecordedEvent, StoreError};
 
 use crate::filter::StreamFilter;
+use crate::hook::ReplicaHook;
 use crate::knowledge::Knowledge;
 use crate::owner;
 use crate::page::{Claim, Confirmation, ForeignEvent, GapReason, Item, Page, Pull};
 use crate::promise::Promise;
 use crate::ranges::RangeSet;
-use crate::replica::Token;
-use crate::replica::hook::ReplicaHook;
 use crate::rows::{self, Known, StoredDots};
+use crate::token::Token;
 
 /// The number of events that a source reads at once.
 const BATCH: u64 = 256;

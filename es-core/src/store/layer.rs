@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::model::{EventId, LogId, OriginId, Position, RecordedEvent, Revision, StreamId, Table, UniqueKey};
 use crate::retention::{Retained, Scavenge, ScavengeReport};
-use crate::store::implement::Replication;
+use crate::store::decider::Replication;
 use crate::store::{
     Commit, CommitError, Committed, EventReader, EventStore, EventStream, HeadWatch, LogRead, Row, RowScan, StoreError,
     StoreInfo, StreamRead,

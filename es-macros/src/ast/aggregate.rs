@@ -22,7 +22,7 @@ pub(crate) struct AggregateInput<'a> {
     pub(crate) event: Option<Type>,
     pub(crate) consistency: Option<Declared>,
     pub(crate) conflict: Option<Declared>,
-    pub(crate) owner: Option<Owner>,
+    pub(crate) owner: Option<OwnerOption>,
     pub(crate) heuristic: Option<Declared>,
     pub(crate) snapshot: Option<Snapshot>,
     /// The keys in the attribute, including those whose values cannot be parsed.
@@ -36,7 +36,7 @@ pub(crate) struct Declared {
 }
 
 /// The key `owner`.
-pub(crate) struct Owner {
+pub(crate) struct OwnerOption {
     pub(crate) span: Span,
     /// The function that returns the name of the node which creates an aggregate, from its id.
     pub(crate) home_of: Option<ExprPath>,
@@ -126,11 +126,11 @@ fn declared(reader: Reader<'_>, table: &[(&str, &str)]) -> Option<Declared> {
 }
 
 /// Reads `owner` or `owner = path::to::function`.
-fn owner(reader: Reader<'_>) -> Option<Owner> {
+fn owner(reader: Reader<'_>) -> Option<OwnerOption> {
     let span = reader.item.key.span();
     match &reader.item.form {
-        Form::Flag => Some(Owner { span, home_of: None }),
-        Form::Value(_) | Form::List(_) => reader.path().map(|path| Owner { span, home_of: Some(path) }),
+        Form::Flag => Some(OwnerOption { span, home_of: None }),
+        Form::Value(_) | Form::List(_) => reader.path().map(|path| OwnerOption { span, home_of: Some(path) }),
     }
 }
 

@@ -5,7 +5,7 @@ use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Data, Path, Type};
 
-use crate::ast::{AggregateInput, Declared, Owner, Snapshot};
+use crate::ast::{AggregateInput, Declared, OwnerOption, Snapshot};
 use crate::fingerprint::fingerprint;
 use crate::generics::{level, mentions_parameter, serde_bounds, where_clause};
 use crate::valid::Declaration;
@@ -89,7 +89,7 @@ fn answer(input: &AggregateInput<'_>, conflict: &Declared) -> TokenStream {
     }
 }
 
-fn ownership(krate: &Path, owner: &Owner) -> TokenStream {
+fn ownership(krate: &Path, owner: &OwnerOption) -> TokenStream {
     let ownership = match &owner.home_of {
         None => quote!(#krate::aggregate::Ownership::FirstWriter),
         Some(home_of) => quote!(#krate::aggregate::Ownership::ById(#home_of)),

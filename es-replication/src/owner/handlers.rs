@@ -37,7 +37,7 @@ trait Handler: Send + Sync {
 
 impl Handlers {
     /// Accepts commands of type `C`.
-    pub(super) fn accept<A, C>(&self, repository: Arc<Repository<A>>)
+    pub(crate) fn accept<A, C>(&self, repository: Arc<Repository<A>>)
     where
         A: Owned + Decide<C, Rejection: Serialize>,
         C: Command + Serialize + DeserializeOwned + 'static,

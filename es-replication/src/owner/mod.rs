@@ -8,12 +8,10 @@
 //!
 //! - `hook`: refuses commits to streams that another node decides, and keeps the rows of the homes.
 //! - `start`: the rows when a store opens.
-//! - `hand_over`: [`Replica::hand_over`](crate::Replica::hand_over) and the forced form.
-//! - `handlers`: executes the commands that other nodes forward. `forwarding`: forwards them.
+//! - `handlers`: executes the commands that other nodes forward. `replica::forwarding` forwards them, and
+//!   `replica::hand_over` names the next home.
 
-mod error;
-mod forwarding;
-mod hand_over;
+pub(crate) mod error;
 mod handlers;
 pub(crate) mod hook;
 pub(crate) mod start;
@@ -24,7 +22,6 @@ use es_core::model::Category;
 use es_core::{Aggregate, StreamId};
 
 pub use error::{ForwardError, HandOverError};
-pub use forwarding::{Forwarded, ForwardingRepository};
 pub(crate) use handlers::Handlers;
 
 /// Returns the name of the only node that can create the aggregate of a stream; `None` if every node can.

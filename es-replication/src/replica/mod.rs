@@ -2,35 +2,37 @@
 //!
 //! - `options`: the name, the aggregates and the members.
 //! - `start`: reads the rows of the replica, adopts older events, and decides whether to continue the last origin.
-//! - `hook`: stamps local events and decides on foreign ones. `state`: its decisions, as pure functions.
-//! - `session`: the requests of a client. `token`: what they have seen. `recover`: waiting for the events of the peers.
+//! - `session`: the requests of a client. `wait`: waiting for what they have seen. `recover`: waiting for the events of
+//!   the peers.
+//! - `hand_over`: [`Replica::hand_over`] and the forced form. `forwarding`: forwards commands to the home of a stream.
 
-pub(crate) mod hook;
+mod forwarding;
+mod hand_over;
 mod options;
 mod recover;
 mod session;
 pub(crate) mod start;
-pub(crate) mod state;
-mod token;
+mod wait;
 
 use std::sync::Arc;
 
 use es_core::model::{Dot, HybridTime, LogPosition, OriginId, Table};
 use es_core::{Commit, CommitError, EventStore, StoreError};
 
+pub use forwarding::{Forwarded, ForwardingRepository};
 pub use options::ReplicaOptions;
 pub use recover::{RecoverError, Recovered};
 pub use session::{Session, SessionError};
-pub use token::{Token, WaitError};
+pub use wait::WaitError;
 
 use crate::answer::Source;
 use crate::error::{PeerError, PullError, Refusal, StartError};
 use crate::filter::StreamFilter;
+use crate::hook::{self, ReplicaHook};
 use crate::knowledge::Knowledge;
 use crate::page::{Item, Page, Pull};
 use crate::peer::Peer;
 use crate::promise::Promise;
-use crate::replica::hook::ReplicaHook;
 use crate::rows::{self, Progress};
 use crate::source::{LogSource, confirmations, event_id};
 use crate::target::{Before, Start};

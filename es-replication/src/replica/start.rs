@@ -15,15 +15,15 @@ use es_core::{Commit, EventReader, EventStore, Position, RecordedEvent, StoreErr
 use futures_util::future::join_all;
 
 use crate::error::StartError;
+use crate::hook::{NAME, ReplicaHook, changed_scope};
 use crate::owner;
 use crate::page::{Claim, Confirmation};
 use crate::peer::Peer;
 use crate::promise::Promises;
-use crate::replica::hook::{NAME, ReplicaHook, changed_scope};
 use crate::replica::options::ReplicaOptions;
-use crate::replica::state::State;
 use crate::rows::{self, Head, Identity, Known};
 use crate::source::event_id;
+use crate::state::State;
 
 /// The number of adopted events whose rows are written in one commit.
 const BATCH: usize = 1_000;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::mark::{Lane, SettledMark, Step};
+use super::mark::{Lane, SettledMark, SettledStep};
 use crate::consumer::selection::Selection;
 use crate::model::{CanonicalKey, Dot, EventId, OriginId, Position, RecordedEvent};
 use crate::projection::is_projected;
@@ -34,7 +34,7 @@ pub(crate) struct CanonicalLog {
     selection: Selection,
     limit: usize,
     /// The events that were read and that are not in a batch yet, by origin.
-    origins: BTreeMap<OriginId, Events>,
+    origins: BTreeMap<OriginId, OriginEvents>,
     local: Local,
     /// The batch that is being built, so that a dropped read loses nothing.
     batch: CanonicalBatch,
@@ -50,7 +50,7 @@ pub(crate) struct CanonicalLog {
 pub(crate) struct CanonicalBatch {
     pub(crate) events: Vec<RecordedEvent>,
     /// One step for each event.
-    pub(crate) steps: Vec<Step>,
+    pub(crate) steps: Vec<SettledStep>,
     /// The events that arrived below the settled time, if there are any; `events` is empty then.
     pub(crate) late: Vec<EventId>,
     /// The mark after the batch.
@@ -61,7 +61,7 @@ pub(crate) struct CanonicalBatch {
 
 /// The next events of an origin.
 #[derive(Debug, Default)]
-struct Events {
+struct OriginEvents {
     events: VecDeque<(Dot, RecordedEvent)>,
     /// The last sequence that was read.
     read_to: u64,
@@ -76,7 +76,7 @@ struct Local {
 }
 
 /// The choice of the next event.
-enum Next {
+enum NextLane {
     Late(OriginId),
     Apply(Lane),
     None,
@@ -141,21 +141,21 @@ impl CanonicalLog {
         while self.batch.events.len() < self.limit && scanned < MAX_SCANNED {
             scanned += 1;
             match self.choose() {
-                Next::Late(_) if !self.batch.events.is_empty() => break,
-                Next::Late(origin) => {
+                NextLane::Late(_) if !self.batch.events.is_empty() => break,
+                NextLane::Late(origin) => {
                     self.skip_late(origin);
                     self.fill(origin, seen).await?;
                 }
-                Next::Apply(_) if !self.batch.late.is_empty() => break,
-                Next::Apply(Lane::Origin(dot)) => {
+                NextLane::Apply(_) if !self.batch.late.is_empty() => break,
+                NextLane::Apply(Lane::Origin(dot)) => {
                     self.apply(dot.origin);
                     self.fill(dot.origin, seen).await?;
                 }
-                Next::Apply(Lane::Local(_)) => {
+                NextLane::Apply(Lane::Local(_)) => {
                     self.apply_local();
                     self.fill_local(seen).await?;
                 }
-                Next::None => {
+                NextLane::None => {
                     is_at_head = true;
                     break;
                 }
@@ -167,7 +167,7 @@ impl CanonicalLog {
     }
 
     /// Returns the event with the least canonical key that is settled.
-    fn choose(&self) -> Next {
+    fn choose(&self) -> NextLane {
         let heads = self.origins.values().filter_map(|events| {
             let (dot, event) = events.events.front()?;
             Some((event.canonical_key(), *dot))
@@ -175,15 +175,15 @@ impl CanonicalLog {
         let least = heads.min_by_key(|(key, _)| *key);
         let local = self.local.events.front().map(|event| (local_key(event), Lane::Local(event.position)));
         if let Some((None, lane)) = local {
-            return Next::Apply(lane);
+            return NextLane::Apply(lane);
         }
         if let Some((_, dot)) = least.filter(|(key, _)| !self.batch.mark.precedes(*key)) {
-            return Next::Late(dot.origin);
+            return NextLane::Late(dot.origin);
         }
         let local = local.and_then(|(key, lane)| Some((key?, lane)));
         let all = local.into_iter().chain(least.map(|(key, dot)| (key, Lane::Origin(dot))));
         let next = all.min_by_key(|(key, _)| *key).filter(|(key, _)| Some(key.time) <= self.settled.time);
-        next.map_or(Next::None, |(_, lane)| Next::Apply(lane))
+        next.map_or(NextLane::None, |(_, lane)| NextLane::Apply(lane))
     }
 
     /// Adds the next event of an origin to the batch, if the projection selects it.
@@ -192,7 +192,7 @@ impl CanonicalLog {
             return;
         };
         let key = Some(event.canonical_key());
-        self.add(event, Step { key, lane: Lane::Origin(dot) });
+        self.add(event, SettledStep { key, lane: Lane::Origin(dot) });
     }
 
     fn apply_local(&mut self) {
@@ -200,10 +200,10 @@ impl CanonicalLog {
         // An event of this node can be recorded at a time that other nodes have passed already.
         let key = local_key(&event).filter(|key| self.batch.mark.precedes(*key));
         let lane = Lane::Local(event.position);
-        self.add(event, Step { key, lane });
+        self.add(event, SettledStep { key, lane });
     }
 
-    fn add(&mut self, event: RecordedEvent, step: Step) {
+    fn add(&mut self, event: RecordedEvent, step: SettledStep) {
         if is_projected(&event) && self.selection.selects(&event) {
             self.batch.mark.apply(step);
             self.batch.events.push(event);
@@ -246,7 +246,8 @@ impl CanonicalLog {
     async fn fill(&mut self, origin: OriginId, seen: Option<Position>) -> Result<(), StoreError> {
         let through = self.settled.known.get(origin).map_or(0, std::num::NonZeroU64::get);
         let first = self.batch.mark.sequence(origin);
-        let events = self.origins.entry(origin).or_insert_with(|| Events { read_to: first, ..Events::default() });
+        let events =
+            self.origins.entry(origin).or_insert_with(|| OriginEvents { read_to: first, ..OriginEvents::default() });
         while events.events.is_empty() && events.read_to < through {
             let found = self.replication.stored_after(&*self.store, origin, events.read_to, READ).await?;
             let is_end = found.len() < READ;

@@ -39,7 +39,7 @@ pub(crate) enum Lane {
 
 /// The step from one event to the next in canonical order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Step {
+pub(crate) struct SettledStep {
     /// `None` for an erasure, which has no place in canonical order.
     pub(crate) key: Option<CanonicalKey>,
     pub(crate) lane: Lane,
@@ -86,7 +86,7 @@ impl SettledMark {
     }
 
     /// Moves the mark after an applied event.
-    pub(crate) fn apply(&mut self, step: Step) {
+    pub(crate) fn apply(&mut self, step: SettledStep) {
         self.skip(step.lane);
         self.events += 1;
         if let Some(CanonicalKey { time, origin }) = step.key {

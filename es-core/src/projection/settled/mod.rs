@@ -4,4 +4,4 @@ mod log;
 mod mark;
 
 pub(crate) use log::{CanonicalBatch, CanonicalLog};
-pub(crate) use mark::{SettledMark, Step};
+pub(crate) use mark::{SettledMark, SettledStep};

@@ -1,9 +1,9 @@
 //! [`Feed`]: where a worker gets its batches from, and [`Reached`], what it has reached with them.
 
-use super::partition_log::{PartitionBatch, PartitionLog, key_of};
+use super::partition_log::{CanonicalPart, PartitionBatch, PartitionLog, key_of};
 use crate::model::Position;
 use crate::projection::Projection;
-use crate::projection::settled::{CanonicalBatch, CanonicalLog, SettledMark, Step};
+use crate::projection::settled::{CanonicalBatch, CanonicalLog, SettledMark};
 use crate::store::StoreError;
 
 /// The source of the batches of a worker.
@@ -13,16 +13,6 @@ pub(super) enum Feed<'p, P> {
     Log(PartitionLog<'p, P>),
     /// All events in canonical order, up to the settled time.
     Canonical { projection: &'p P, log: Box<CanonicalLog> },
-}
-
-/// The part of a batch that only a feed in canonical order has.
-pub(super) struct CanonicalPart {
-    /// One step for each event of the batch.
-    pub(super) steps: Vec<Step>,
-    /// The mark after the batch.
-    pub(super) mark: SettledMark,
-    /// The number of events that arrived below the settled time.
-    pub(super) late: u64,
 }
 
 /// The checkpoint of a worker.

@@ -19,10 +19,10 @@ use bytes::Bytes;
 use tokio::sync::{RwLockReadGuard, RwLockWriteGuard, watch};
 
 use super::control::Request;
-use super::feed::{CanonicalPart, Feed, Reached};
+use super::feed::{Feed, Reached};
 use super::metrics;
 use super::parked::{ParkedEvent, ParkedKeys, ScheduledRetry};
-use super::partition_log::{Barrier, PartitionBatch, PartitionLog};
+use super::partition_log::{Barrier, CanonicalPart, PartitionBatch, PartitionLog};
 use super::pipeline::Pipeline;
 use super::progress::{applied_to, number};
 use super::rows::table;
@@ -32,7 +32,7 @@ use crate::consumer::subscription::Subscription;
 use crate::model::ErrorChain;
 use crate::model::Position;
 use crate::model::RecordedEvent;
-use crate::projection::settled::{CanonicalLog, SettledMark, Step};
+use crate::projection::settled::{CanonicalLog, SettledMark, SettledStep};
 use crate::projection::states::StateReader;
 use crate::projection::{
     BatchApplier, Checkpoint, Generation, GenerationTables, Projection, Rows, checkpoint_key, checkpoints_table,
@@ -117,7 +117,7 @@ pub(crate) struct Follower<P> {
     /// The place in canonical order up to which every event is applied or parked. `None` in the order of the log.
     mark: Option<SettledMark>,
     /// The steps of the events of the batch that are not applied or parked yet, in canonical order.
-    steps: VecDeque<Step>,
+    steps: VecDeque<SettledStep>,
     pub(super) stop: watch::Receiver<bool>,
 }
 

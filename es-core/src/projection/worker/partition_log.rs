@@ -3,13 +3,23 @@
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::feed::CanonicalPart;
 use crate::consumer::selection::{Selection, ordering_key};
 use crate::consumer::subscription::Subscription;
 use crate::model::{EventView, Position, RecordedEvent};
+use crate::projection::settled::{SettledMark, SettledStep};
 use crate::projection::{Projection, is_projected, partition_of};
 use crate::retention::Erasure;
 use crate::store::StoreError;
+
+/// The part of a batch that only a feed in canonical order has.
+pub(super) struct CanonicalPart {
+    /// One step for each event of the batch.
+    pub(super) steps: Vec<SettledStep>,
+    /// The mark after the batch.
+    pub(super) mark: SettledMark,
+    /// The number of events that arrived below the settled time.
+    pub(super) late: u64,
+}
 
 /// The events of one partition in the log.
 pub(super) struct PartitionLog<'p, P> {

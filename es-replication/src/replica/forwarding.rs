@@ -18,9 +18,10 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::command::{CommandOutcome, ForwardedCommand, MAX_CONTENT_BYTES};
 use crate::error::{PeerError, SendError};
-use crate::owner::error::ForwardError;
+use crate::owner::ForwardError;
 use crate::peer::Peer;
-use crate::replica::{Replica, Token};
+use crate::replica::Replica;
+use crate::token::Token;
 
 /// The pause before the home is looked for again while a hand-over is under way.
 const PAUSE: Duration = Duration::from_millis(50);

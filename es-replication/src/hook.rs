@@ -26,13 +26,13 @@ use tokio::sync::watch;
 use crate::error::Refusal;
 use crate::owner::{self, Owners};
 use crate::promise::{Promise, Promises};
-use crate::replica::state::{Admission, State};
 use crate::rows::{self, Gap, Head, Identity, Known, StoredDots};
+use crate::state::{Admission, State};
 
 /// How far the ceiling of promises is ahead, so that it is written once a second.
 const CEILING_AHEAD: TimeDelta = TimeDelta::seconds(1);
 /// The name of the hook.
-pub(super) const NAME: &str = "es.replica";
+pub(crate) const NAME: &str = "es.replica";
 
 /// The hook of a replica.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use es_core::store::RowScan;
 use es_core::{Commit, CommitError, StoreError, StreamId};
 
 use crate::error::PeerError;
-use crate::owner::error::HandOverError;
+use crate::owner::HandOverError;
 use crate::owner::start::{put_node, read_node};
 use crate::page::Claim;
 use crate::peer::Peer;
