@@ -106,13 +106,17 @@ async fn an_erased_stream_leaves_no_byte_in_any_file() {
     }
     let last = store.revision(&erased).await.unwrap();
     store.commit(Commit::delete_stream(erased.clone(), DeleteKind::Hard, last, Note::default())).await.unwrap();
-    store.commit(Commit::new().delete_row(table, "customer")).await.unwrap();
+    store.commit(Commit::new().put_row(table.clone(), "customer", "the last row of Marvin")).await.unwrap();
+    store.commit(Commit::new().delete_row(table.clone(), "customer")).await.unwrap();
     let report = store.scavenge(&Scavenge::default()).await.unwrap();
     assert_eq!((report.is_complete, report.events), (true, 30));
     for name in ["Zaphod", "Trillian", "heart.gold"] {
         let left = found(name);
         assert!(left.is_empty(), "{name} after the scavenge, before a compaction: {left:?}");
     }
+    // Rows after the last event.
+    store.commit(Commit::new().put_row(table.clone(), "customer", "Marvin again")).await.unwrap();
+    store.commit(Commit::new().delete_row(table, "customer")).await.unwrap();
     // The rows of the log and of RocksDB are removed by a compaction, the names in its manifest by an opening.
     settle(&store).await;
     store.close().await.unwrap();

@@ -102,13 +102,16 @@ pub(crate) async fn scavenge(
 /// Rewrites the files of the store. See [`EventStore::compact`].
 pub(crate) async fn compact(inner: &Arc<SharedStore>) -> Result<(), StoreError> {
     let guard = Arc::clone(&inner.maintaining).lock_owned().await;
-    let applied = inner.index_all().await?;
-    let (scavenge, removed) = (Scavenge::default(), RemovedCounts::default());
-    let scavenger = Arc::new(Maintenance { inner: Arc::clone(inner), scavenge, removed, applied, _guard: guard });
+    // ORDER: the commits of sealed segments are published, and their rows are flushed after that. So the log needs none of
+    // these rows any more, not even those after the last event.
     let segments = inner.with(|core| {
         seal_segment(&core.log)?;
         Ok(core.log.sealed_segments())
     })?;
+    inner.index_all().await?;
+    inner.with(|core| layout::flush(&core.publisher.database))?;
+    let (scavenge, removed, applied) = (Scavenge::default(), RemovedCounts::default(), Some(END));
+    let scavenger = Arc::new(Maintenance { inner: Arc::clone(inner), scavenge, removed, applied, _guard: guard });
     for segment in 1..=segments {
         let scavenger = Arc::clone(&scavenger);
         off_executor(move || scavenger.inner.with(|core| scavenger.rewrite(core, segment, &BTreeMap::new()))).await??;

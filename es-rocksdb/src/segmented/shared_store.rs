@@ -110,7 +110,8 @@ impl SharedStore {
             let decisions = core.publisher.decisions()?;
             core.publisher.index.end_run();
             drop(decisions);
-            core.publisher.signal_full_run(head);
+            // ORDER: the head after the end of the run. An event that is published later wakes the thread itself.
+            core.publisher.signal_full_run(self.handles.visible.head());
             Ok(())
         })?;
         loop {
