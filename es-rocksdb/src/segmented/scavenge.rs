@@ -102,8 +102,8 @@ pub(crate) async fn scavenge(
 /// Rewrites the files of the store. See [`EventStore::compact`].
 pub(crate) async fn compact(inner: &Arc<SharedStore>) -> Result<(), StoreError> {
     let guard = Arc::clone(&inner.maintaining).lock_owned().await;
-    // ORDER: the commits of sealed segments are published, and their rows are flushed after that. So the log needs none of
-    // these rows any more, not even those after the last event.
+    // ORDER: the commits of sealed segments are published, and their rows are flushed after that. So the log needs none
+    // of these rows any more, not even those after the last event.
     let segments = inner.with(|core| {
         seal_segment(&core.log)?;
         Ok(core.log.sealed_segments())
