@@ -13,10 +13,10 @@
 
 use es_core::store::Direction;
 use es_core::store::{Query, QueryItem};
-use es_core::{Position, StoreError};
+use es_core::{Position, RecordedEvent, StoreError};
 use rocksdb::DBRawIterator;
 
-use crate::database::{Database, Tier, bad_key, item};
+use crate::database::{Database, Tier, bad_key, item, place_of};
 use crate::key;
 use crate::schema::Cf;
 
@@ -271,6 +271,19 @@ impl PostingList for List<'_> {
         }
         Ok(None)
     }
+}
+
+/// Checks that an event that the indexes returned matches the query. Otherwise an index is damaged.
+pub(crate) fn check_matches(query: &Query, event: &RecordedEvent) -> Result<(), StoreError> {
+    if query.matches_event(event) {
+        return Ok(());
+    }
+    let (stream, event_type) = (&event.stream, &event.data.event_type);
+    let detail = format!(
+        "expected an event that matches the query, as in the index, \
+         found type {event_type:?} in stream {stream:?}"
+    );
+    Err(StoreError::damaged(place_of(event.position), detail))
 }
 
 /// Returns the first position after `after` and up to `head` that matches a query and that `is_included` accepts.

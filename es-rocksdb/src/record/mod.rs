@@ -24,7 +24,7 @@ pub(crate) mod stamp;
 mod tombstone;
 
 pub(crate) use checked::Checked;
-pub(crate) use decode::{Decoder, Payloads, SHARED_BYTES};
+pub(crate) use decode::{Decoder, LastTime, Payloads, SHARED_BYTES};
 #[cfg(test)]
 pub(crate) use encode::encode;
 pub(crate) use encode::{draft, encode_keys_and_stamp, encode_metadata, encode_tombstone, number};

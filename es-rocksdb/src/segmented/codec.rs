@@ -1,11 +1,10 @@
 //! Events as records of the log, and back.
 
 use bytes::Bytes;
-use chrono::DateTime;
 use es_core::model::{ContentType, EventView, Tag, Tags};
 use es_core::store::Visitor;
 use es_core::store::implement::ValidCommit;
-use es_core::{EventData, EventType, Position, RecordedEvent, StoreError, StreamId, Timestamp};
+use es_core::{EventData, EventType, Position, RecordedEvent, StoreError, StreamId};
 use es_log::{
     AppendError, Batch, Body, CommitDraft, ContentCode, EventFields, KeyFields, Record, RowFields, TagTexts,
     TombstoneFields,
@@ -14,7 +13,8 @@ use es_log::{
 use crate::database::place_of;
 use crate::key;
 use crate::record::{
-    Names, Payloads, RecordError, decode_keys_and_stamp, decode_metadata, encode_keys_and_stamp, encode_metadata,
+    LastTime, Names, Payloads, RecordError, decode_keys_and_stamp, decode_metadata, encode_keys_and_stamp,
+    encode_metadata,
 };
 use crate::segmented::pending::CommitChanges;
 
@@ -135,8 +135,7 @@ pub(crate) struct LogDecoder {
     streams: Names<StreamId>,
     types: Names<EventType>,
     tags: Names<Tag>,
-    /// The last time, in microseconds and decoded.
-    time: Option<(i64, Timestamp)>,
+    time: LastTime,
     payloads: Payloads,
 }
 
@@ -203,8 +202,8 @@ impl LogDecoder {
         (*position, *revision, *part) = (at, fields.revision, fields.part);
         (data.id, data.version) = (fields.id, fields.version);
         (data.correlation_id, data.causation_id) = (fields.correlation_id, fields.causation_id);
-        *recorded_at = self.time("recorded at", fields.recorded_at)?;
-        *occurred_at = self.time("occurred at", fields.occurred_at)?;
+        *recorded_at = self.time.get("recorded at", fields.recorded_at)?;
+        *occurred_at = self.time.get("occurred at", fields.occurred_at)?;
         if stream.as_str() != fields.stream {
             *stream = self.streams.get("stream", fields.stream.as_bytes())?;
         }
@@ -264,8 +263,8 @@ impl LogDecoder {
             position,
             stream: self.streams.get("stream", fields.stream.as_bytes())?,
             revision: fields.revision,
-            recorded_at: self.time("recorded at", fields.recorded_at)?,
-            occurred_at: self.time("occurred at", fields.occurred_at)?,
+            recorded_at: self.time.get("recorded at", fields.recorded_at)?,
+            occurred_at: self.time.get("occurred at", fields.occurred_at)?,
             part: fields.part,
             data,
         })
@@ -273,7 +272,7 @@ impl LogDecoder {
 
     fn tombstone(&mut self, position: Position, fields: &TombstoneFields<'_>) -> Result<RecordedEvent, RecordError> {
         let stream = self.streams.get("stream", fields.stream.as_bytes())?;
-        let recorded_at = self.time("recorded at", fields.recorded_at)?;
+        let recorded_at = self.time.get("recorded at", fields.recorded_at)?;
         Ok(RecordedEvent::removed(position, stream, fields.revision, fields.id, recorded_at, fields.part))
     }
 
@@ -283,17 +282,6 @@ impl LogDecoder {
             tags.insert(self.tags.get("tag", text.as_bytes())?);
         }
         Ok(tags)
-    }
-
-    fn time(&mut self, field: &'static str, micros: i64) -> Result<Timestamp, RecordError> {
-        match self.time {
-            Some((last, time)) if last == micros => Ok(time),
-            _ => {
-                let time = DateTime::from_timestamp_micros(micros).ok_or(RecordError::Time { field, found: micros })?;
-                self.time = Some((micros, time));
-                Ok(time)
-            }
-        }
     }
 }
 

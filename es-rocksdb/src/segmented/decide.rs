@@ -125,8 +125,15 @@ struct DecisionView<'a> {
 }
 
 impl DecisionView<'_> {
+    fn event_at(&self, position: Position) -> Result<RecordedEvent, StoreError> {
+        match self.decisions.pending.event(position) {
+            Some(event) => Ok(event.clone()),
+            None => Ok(self.view.event(position, Tier::Any, &mut LogDecoder::default())?),
+        }
+    }
+
     /// Returns whether an event is visible after all decided commits.
-    fn shows(&mut self, event: &RecordedEvent, now: Timestamp) -> Result<bool, StoreError> {
+    fn shows(&self, event: &RecordedEvent, now: Timestamp) -> Result<bool, StoreError> {
         if event.is_removed() {
             return Ok(false);
         }
@@ -134,7 +141,7 @@ impl DecisionView<'_> {
         if retention.is_whole() {
             return Ok(true);
         }
-        let last = self.revision(&event.stream)?;
+        let last = StreamIndex::revision(&self.view, &event.stream, Tier::Any)?;
         Ok(retention.shows(event.revision, event.recorded_at, last, now))
     }
 }
@@ -161,10 +168,7 @@ impl LogView for DecisionView<'_> {
     }
 
     fn event(&mut self, position: Position) -> Result<RecordedEvent, StoreError> {
-        match self.decisions.pending.event(position) {
-            Some(event) => Ok(event.clone()),
-            None => Ok(self.view.event(position, Tier::Any, &mut LogDecoder::default())?),
-        }
+        self.event_at(position)
     }
 
     fn first_match(
@@ -174,21 +178,15 @@ impl LogView for DecisionView<'_> {
         now: Timestamp,
     ) -> Result<Option<Position>, StoreError> {
         let head = self.decisions.end.head;
-        if !self.decisions.operators.is_touched() {
-            return match self.view.newest_after(after) {
-                Some(newest) => postings::first_match(&newest, query, after, head, |_| Ok(true)),
-                None => postings::first_match(&self.view, query, after, head, |_| Ok(true)),
-            };
+        let is_touched = self.decisions.operators.is_touched();
+        let is_visible = |position| match is_touched {
+            true => self.shows(&self.event_at(position)?, now),
+            false => Ok(true),
+        };
+        match self.view.newest_after(after) {
+            Some(newest) => postings::first_match(&newest, query, after, head, is_visible),
+            None => postings::first_match(&self.view, query, after, head, is_visible),
         }
-        let mut after = after;
-        while let Some(found) = postings::first_match(&self.view, query, after, head, |_| Ok(true))? {
-            let event = self.event(found)?;
-            if self.shows(&event, now)? {
-                return Ok(Some(found));
-            }
-            after = Some(found);
-        }
-        Ok(None)
     }
 
     fn first_left(&mut self, stream: &StreamId) -> Result<Revision, StoreError> {

@@ -10,9 +10,10 @@ use es_core::{LogRead, Position, RecordedEvent, StoreError, Timestamp};
 use es_log::{Batch as Frame, LogReader};
 use tokio::task::JoinSet;
 
-use crate::database::{Tier, place_of};
+use crate::database::{Tier, missing_event};
 use crate::options::ReadLimits;
-use crate::postings::{Cursor, SeekResult, predecessor, successor};
+use crate::postings::{Cursor, SeekResult, check_matches, predecessor, successor};
+use crate::reader::BatchSizes;
 use crate::retention::RetentionFilter;
 use crate::segmented::codec::LogDecoder;
 use crate::segmented::index::{IndexView, of_log};
@@ -20,12 +21,6 @@ use crate::segmented::shared_store::{Core, SharedStore};
 
 /// The number of events that a backward read decodes at a time.
 const BACKWARD_EVENTS: u64 = 256;
-
-/// The limits of the first part. A consumer that needs few events neither waits for more nor causes unused work.
-const FIRST_PART: ReadLimits = ReadLimits { events: 512, bytes: 256 * 1024 };
-
-/// The factor by which each part of a read is larger than the one before it.
-const GROWTH: usize = 4;
 
 /// A read of the log.
 pub(crate) struct FrameSource {
@@ -53,8 +48,7 @@ struct FrameScan {
     remaining: Option<u64>,
     /// The time at which the read was opened. Ages of events are relative to it.
     now: Timestamp,
-    limits: ReadLimits,
-    max: ReadLimits,
+    sizes: BatchSizes,
     /// The reader that has returned the frames before `next`.
     reader: Option<LogReader>,
 }
@@ -76,9 +70,8 @@ impl FrameSource {
         if next > head || read.limit == Some(0) {
             return None;
         }
-        let (remaining, now, max) = (read.limit, inner.clock.now(), inner.read_batch);
-        let limits = max.at_most(FIRST_PART);
-        let scan = FrameScan { read, head, next, remaining, now, limits, max, reader: None };
+        let (remaining, now, sizes) = (read.limit, inner.clock.now(), BatchSizes::new(inner.read_batch));
+        let scan = FrameScan { read, head, next, remaining, now, sizes, reader: None };
         Some(Self {
             inner,
             scan: Some(Box::new(scan)),
@@ -234,10 +227,7 @@ impl BatchSource for FrameSource {
 impl FrameScan {
     /// Reads the next part.
     fn fetch(&mut self, core: &Core) -> Result<FramePart, StoreError> {
-        let limits = self.limits;
-        let grown =
-            ReadLimits { events: limits.events.saturating_mul(GROWTH), bytes: limits.bytes.saturating_mul(GROWTH) };
-        self.limits = grown.at_most(self.max);
+        let limits = self.sizes.next();
         let view = core.view(self.head);
         let operators = &core.publisher.operators;
         let filter = RetentionFilter::new(operators, self.now, self.head);
@@ -292,7 +282,9 @@ impl FrameScan {
                     found
                 }
             };
-            let Some(last) = found.last().map(|event| event.position) else { break };
+            if found.is_empty() {
+                return Err(missing_event(from));
+            }
             for event in found {
                 examined += 1;
                 next = successor(direction, event.position);
@@ -304,7 +296,6 @@ impl FrameScan {
                 }
             }
             next = next.filter(|next| *next <= self.head);
-            debug_assert!(next.is_none() || last != from || examined > 0, "a part makes progress");
         }
         Ok(FramePart::Events(events, next))
     }
@@ -358,7 +349,7 @@ impl FrameScan {
                     if event.is_removed() {
                         continue;
                     }
-                    self.check_matches(&event)?;
+                    check_matches(&self.read.query, &event)?;
                     if filter.shows(view, &event, Tier::Any)? {
                         events.push(event);
                     }
@@ -366,19 +357,6 @@ impl FrameScan {
             }
         }
         Ok(FramePart::Events(events, next.filter(|next| *next <= self.head)))
-    }
-
-    /// Checks that an event that the index returned matches the query. Otherwise the index is damaged.
-    fn check_matches(&self, event: &RecordedEvent) -> Result<(), StoreError> {
-        if self.read.query.matches_event(event) {
-            return Ok(());
-        }
-        let (stream, event_type) = (&event.stream, &event.data.event_type);
-        let detail = format!(
-            "expected an event that matches the query, as in the index, \
-             found type {event_type:?} in stream {stream:?}"
-        );
-        Err(StoreError::damaged(place_of(event.position), detail))
     }
 
     fn max_events(&self, limits: ReadLimits) -> usize {

@@ -10,7 +10,7 @@ use es_core::store::{Batch, EventStream, Row, RowScan, StoreInfo, Visitor};
 use es_core::{EventId, LogRead, Position, RecordedEvent, Revision, StoreError, StreamId, StreamRead, Timestamp};
 
 use crate::database::{Fault, Tier, bad_name, item, place_of};
-use crate::listing::{Described, StoreFiles};
+use crate::listing::Described;
 use crate::retention::{RetentionFilter, StreamIndex};
 use crate::rows::{self, INLINE_ROWS};
 use crate::schema::Cf;
@@ -19,7 +19,6 @@ use crate::segmented::copy_source::CopySource;
 use crate::segmented::frame_source::FrameSource;
 use crate::segmented::index::IndexView;
 use crate::segmented::shared_store::{Core, SharedStore};
-use crate::shared::off_executor;
 
 /// Opens a read of one stream, up to `head`.
 pub(crate) fn read_stream(inner: &Arc<SharedStore>, read: StreamRead, head: Option<Position>) -> EventStream {
@@ -150,27 +149,12 @@ pub(crate) fn streams(
 
 /// Describes the store.
 pub(crate) async fn info(inner: &Arc<SharedStore>, described: Described) -> Result<StoreInfo, StoreError> {
-    let Described { directory, store_id, log_id, created, head } = described;
-    let last_recorded_at = match head {
+    let last_recorded_at = match described.head {
         Some(head) => {
             let last = move |core: &Core, tier| core.view(head).event(head, tier, &mut LogDecoder::default());
             Some(inner.read(last).await?.recorded_at)
         }
         None => None,
     };
-    let ahead_of_clock_seconds = ahead_of_clock(last_recorded_at, inner.clock.now()).map(|ahead| ahead.as_secs());
-    let files = off_executor(move || StoreFiles::of(directory)).await?;
-    let files = files.map_err(|error| StoreError::io("read the directory of the store", error))?;
-    Ok(StoreInfo {
-        directory: Some(files.directory),
-        store_id: Some(store_id),
-        log_id,
-        created: Some(created),
-        head,
-        last_recorded_at,
-        ahead_of_clock_seconds,
-        bytes_on_disk: Some(files.bytes),
-        files: Some(files.number),
-        mode: files.mode,
-    })
+    described.with_files(last_recorded_at, ahead_of_clock(last_recorded_at, inner.clock.now())).await
 }

@@ -44,9 +44,9 @@ const MAX_FULL_RUNS: usize = 4;
 
 /// An event store in a directory, with its events in a log of segments and RocksDB as the index of the log.
 ///
-/// It keeps the promises of [`RocksDbStore`](crate::RocksDbStore), writes a third of the bytes per event, and needs one
-/// sync for each group of commits. It will replace that store. Until then it has no backup, no verification and no
-/// repair, and the tools do not open it.
+/// It has the contract of [`RocksDbStore`](crate::RocksDbStore), which it will replace, and writes and syncs once for
+/// each group of commits. It is for trial: it has no backup, no verification of the index and no repair, and the tools
+/// do not open it.
 ///
 /// A handle is cheap to clone, and all clones refer to one store. [`close`](EventStore::close) writes the waiting
 /// commits and unlocks the directory. Dropping the last handle does the same, but blocks the thread, and logs errors
