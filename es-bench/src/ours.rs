@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
 use es_core::model::{EventView, Tag};
@@ -166,8 +166,13 @@ impl OpenedStore {
     }
 }
 
+/// The types of the events, which a service creates once.
+static EVENT_TYPES: LazyLock<[EventType; 2]> =
+    LazyLock::new(|| [domain::ADDED, domain::REMOVED].map(|name| EventType::new(name).expect("a valid name")));
+
 fn new_event(sample: Sample) -> Result<(NewEvent, Tag), Failure> {
-    let event_type = EventType::new(sample.event_type).map_err(failed("create an event type"))?;
+    let known = EVENT_TYPES.iter().find(|event_type| event_type.as_str() == sample.event_type);
+    let event_type = known.cloned().ok_or_else(|| Failure::new("create an event", "its type is unknown"))?;
     let tag = Tag::new(&sample.tag).map_err(failed("create a tag"))?;
     Ok((NewEvent::json(event_type, sample.payload).tagged(tag.clone()), tag))
 }

@@ -19,8 +19,11 @@ use crate::answer::{Answer, PendingCommit};
 use crate::error::AppendError;
 use crate::frame::FrameHeader;
 use crate::open_frame::{CommitDraft, OpenFrame};
-use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError, lock, wait};
+use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError, lock, lock_soon, wait};
 use crate::writer::{OnWriteFailure, Writer, append_error};
+
+/// The largest initial capacity of a frame, in bytes. One large frame must not make the next small ones large.
+const MAX_CAPACITY: usize = 1 << 18;
 
 /// The state of the group commit.
 #[derive(Debug)]
@@ -232,7 +235,7 @@ impl Group {
         &self,
         draft: impl FnOnce(&mut CommitDraft<'_>) -> Result<R, E>,
     ) -> Result<Added<'_, R>, E> {
-        let mut state = lock(&self.state);
+        let mut state = lock_soon(&self.state);
         loop {
             if state.is_closed {
                 return Err(AppendError::Closed.into());
@@ -257,7 +260,9 @@ impl Group {
         loop {
             state.has_token_holder = true;
             let next = state.open.first_position + u64::from(state.open.events);
-            let open = std::mem::replace(&mut state.open, OpenFrame::new(next));
+            // As large as this frame, because the load changes slowly and a frame that grows is copied.
+            let following = OpenFrame::with_capacity(next, state.open.bytes.len().min(MAX_CAPACITY));
+            let open = std::mem::replace(&mut state.open, following);
             state.turns += 1;
             state.needs_blank = open.commits > 0;
             let has_waiting = state.waiting_callers > 0;

@@ -28,8 +28,15 @@ pub(crate) struct OpenFrame {
 
 impl OpenFrame {
     pub(crate) fn new(first_position: u64) -> Self {
+        Self::with_capacity(first_position, FRAME_HEADER_LEN)
+    }
+
+    /// Returns an empty frame that will have about this number of bytes.
+    pub(crate) fn with_capacity(first_position: u64, bytes: usize) -> Self {
+        let mut frame = Vec::with_capacity(bytes.max(FRAME_HEADER_LEN));
+        frame.resize(FRAME_HEADER_LEN, 0);
         Self {
-            bytes: vec![0; FRAME_HEADER_LEN],
+            bytes: frame,
             kind: EntryKind::Commits,
             commits: 0,
             records: 0,

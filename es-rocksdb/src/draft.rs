@@ -4,7 +4,7 @@
 
 use es_core::model::CommitPart;
 use es_core::store::implement::ValidCommit;
-use es_core::{RecordedEvent, StoreError};
+use es_core::{EventData, RecordedEvent, StoreError, StreamId};
 
 use crate::record;
 
@@ -29,30 +29,31 @@ impl Draft {
     /// # Errors
     /// [`StoreError`]: an event cannot be stored as a record.
     pub(crate) fn new(commit: ValidCommit) -> Result<Self, StoreError> {
-        Ok(Self { records: EncodedRecords::draft(&commit)?, commit })
+        let size = u32::try_from(commit.events().len()).unwrap_or(u32::MAX);
+        let events = (0..).zip(commit.events());
+        let events = events.map(|(index, (stream, event))| (stream, &event.data, CommitPart { index, size }));
+        Ok(Self { records: EncodedRecords::draft(events)?, commit })
     }
 
-    /// Drafts the records of a commit whose events a hook has changed.
+    /// Drafts the records of the decided events of a commit, which a hook has changed.
     ///
     /// # Errors
     /// [`StoreError`]: an event cannot be stored as a record.
-    pub(crate) fn reencode(commit: &ValidCommit) -> Result<EncodedRecords, StoreError> {
-        EncodedRecords::draft(commit)
+    pub(crate) fn reencode(events: &[RecordedEvent]) -> Result<EncodedRecords, StoreError> {
+        EncodedRecords::draft(events.iter().map(|event| (&event.stream, &event.data, event.part)))
     }
 }
 
 impl EncodedRecords {
-    /// Drafts the records of the events of a commit.
+    /// Drafts the records of events.
     ///
     /// # Errors
     /// [`StoreError`]: an event cannot be stored as a record.
-    fn draft(commit: &ValidCommit) -> Result<Self, StoreError> {
-        let mut records = Self { bytes: Vec::new(), ends: Vec::with_capacity(commit.events().len()) };
-        let size = u32::try_from(commit.events().len()).unwrap_or(u32::MAX);
-        for (index, (stream, event)) in (0..).zip(commit.events()) {
-            record::draft(stream, &event.data, CommitPart { index, size }, &mut records.bytes).map_err(|error| {
-                StoreError::io(format!("encode event {} for stream {stream:?}", event.data.id), error)
-            })?;
+    fn draft<'a>(events: impl Iterator<Item = (&'a StreamId, &'a EventData, CommitPart)>) -> Result<Self, StoreError> {
+        let mut records = Self { bytes: Vec::new(), ends: Vec::with_capacity(events.size_hint().0) };
+        for (stream, data, part) in events {
+            record::draft(stream, data, part, &mut records.bytes)
+                .map_err(|error| StoreError::io(format!("encode event {} for stream {stream:?}", data.id), error))?;
             records.ends.push(records.bytes.len());
         }
         Ok(records)

@@ -79,7 +79,7 @@ impl ReadLimits {
 /// The size at which the index of the newest events is written to tables.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RunSize {
-    pub(crate) events: u64,
+    pub(crate) events: u32,
     pub(crate) bytes: usize,
 }
 
@@ -216,7 +216,7 @@ impl Options {
     /// needs about 200 bytes of memory meanwhile; up to five times as many events are in memory while tables are
     /// written. Opening the store reads the events that are not in tables.
     #[must_use]
-    pub fn index_run(mut self, events: u64, bytes: usize) -> Self {
+    pub fn index_run(mut self, events: u32, bytes: usize) -> Self {
         self.index_run = RunSize { events: events.max(1), bytes: bytes.max(1) };
         self
     }

@@ -63,6 +63,19 @@ impl RecentIds {
         Ok(Self::new(floor, CAPACITY))
     }
 
+    /// Returns the set after these ids were written, of events from a position on.
+    pub(crate) fn with(&self, first: Position, ids: &[EventId]) -> Self {
+        let numbered = (first.get()..).zip(ids).filter_map(|(position, id)| Some((*id, Position::new(position)?)));
+        let mut new: Vec<_> = numbered.filter(|(id, _)| *id > self.floor && is_ordered_by_time(*id)).collect();
+        new.sort();
+        let mut recent = Self { above: self.above.clone(), ..*self };
+        // One more than are kept, so that the floor is not below an id that is not kept.
+        for (id, position) in new.into_iter().rev().take(self.capacity + 1) {
+            recent.remember(id, position);
+        }
+        recent
+    }
+
     /// Looks up an id.
     pub(crate) fn look_up(&self, id: EventId) -> KnownId {
         if id <= self.floor || !is_ordered_by_time(id) {
@@ -86,7 +99,7 @@ impl RecentIds {
 }
 
 /// Returns whether an id is a UUID of version 7.
-fn is_ordered_by_time(id: EventId) -> bool {
+pub(crate) fn is_ordered_by_time(id: EventId) -> bool {
     id.as_uuid().get_version_num() == 7
 }
 
@@ -125,6 +138,39 @@ mod tests {
                 prop_assert!(recent.above.len() <= 16);
             }
         }
+    }
+
+    /// A run of events leaves the memory as a whole: the set afterwards must not call one of its ids new.
+    #[test]
+    fn a_look_up_after_a_run_is_right_or_unknown() {
+        let run = prop::collection::vec((0..200u16, prop::bool::weighted(0.8)), 0..60);
+        proptest!(|(runs in prop::collection::vec(run, 0..5))| {
+            let mut recent = RecentIds::new(id(50, 7), 16);
+            let (mut written, mut next) = (HashMap::new(), Position::FIRST);
+            for run in runs {
+                let first = next;
+                let mut ids = Vec::new();
+                for (number, is_ordered) in run {
+                    let id = id(number, if is_ordered { 7 } else { 4 });
+                    let is_written_before = number <= 50 || written.contains_key(&id);
+                    if !is_written_before {
+                        written.insert(id, next);
+                        ids.push(id);
+                        next = next.next();
+                    }
+                }
+                recent = recent.with(first, &ids);
+                prop_assert!(recent.above.len() <= 16);
+                for number in 51..200 {
+                    let id = id(number, 7);
+                    match recent.look_up(id) {
+                        KnownId::Existing(position) => prop_assert_eq!(written.get(&id), Some(&position)),
+                        KnownId::New => prop_assert_eq!(written.get(&id), None),
+                        KnownId::Unknown => {}
+                    }
+                }
+            }
+        });
     }
 
     #[test]

@@ -162,7 +162,7 @@ impl Writer {
             Err(error) => return Answer::Other(Err(error)),
         };
         if commit.has_changed_events() {
-            records = match Draft::reencode(&commit) {
+            records = match Draft::reencode(&committed.events) {
                 Ok(records) => records,
                 Err(error) => return Answer::Other(Err(error.into())),
             };

@@ -16,11 +16,6 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     fn elapsed(&self) -> Duration;
 }
 
-/// Returns `true` if the clock of the operating system shows a time before 1970.
-pub(crate) fn is_before_1970() -> bool {
-    SystemTime::now() < UNIX_EPOCH
-}
-
 /// The clock of the operating system.
 #[derive(Debug, Clone, Copy)]
 pub struct SystemClock {

@@ -29,7 +29,8 @@ pub enum CommitDecision {
 /// 1. If the commit was written before, the decision is its first result. Its conditions are not checked again, because
 ///    they held when it was written.
 /// 2. All conditions must hold, and no prepared transaction may lock a stream of the commit.
-/// 3. Each event gets its position, its revision and its recorded time.
+/// 3. Each event gets its position, its revision and its recorded time. The events leave the commit, so that they are
+///    not copied.
 ///
 /// # Errors
 /// - [`CommitError::IdConflict`] if the log contains an event id of the commit, but not as part of the same commit.
@@ -38,7 +39,7 @@ pub enum CommitDecision {
 /// - [`CommitError::Conflict`] if a condition does not hold, or a stream is locked.
 /// - [`CommitError::Store`] if the view fails.
 pub fn decide(
-    commit: &ValidCommit,
+    commit: &mut ValidCommit,
     locks: &mut Locks,
     view: &mut dyn LogView,
     now: Timestamp,
@@ -248,19 +249,17 @@ impl HardDeleted {
 }
 
 /// Assigns positions, revisions and recorded times. Nothing else assigns them.
-fn number(commit: &Commit, view: &mut dyn LogView, now: Timestamp) -> Result<Vec<RecordedEvent>, StoreError> {
+fn number(commit: &mut ValidCommit, view: &mut dyn LogView, now: Timestamp) -> Result<Vec<RecordedEvent>, StoreError> {
     // Recorded times never decrease, even if the wall clock is set back.
     let recorded_at = view.last_recorded_at()?.map_or(now, |last| last.max(now));
     let recorded_at = to_stored_precision(recorded_at);
-    let mut revisions = std::collections::HashMap::<&StreamId, Option<Revision>>::new();
+    let new = commit.take_events();
+    let size = u32::try_from(new.len()).unwrap_or(u32::MAX);
+    let mut revisions = LastRevisions::default();
     let mut last_position = view.head()?;
-    let size = u32::try_from(commit.events().len()).unwrap_or(u32::MAX);
-    let mut events = Vec::with_capacity(commit.events().len());
-    for (index, (stream, event)) in (0u32..).zip(commit.events()) {
-        let last_revision = match revisions.get(stream) {
-            Some(last) => *last,
-            None => view.revision(stream)?,
-        };
+    let mut events = Vec::with_capacity(new.len());
+    for (index, (stream, event)) in (0u32..).zip(new) {
+        let last_revision = revisions.of(&stream, view)?;
         let revision = Revision::following(last_revision);
         if revision.get() == u64::MAX {
             // Only damage leads to this revision. If it were written, it would overwrite another event or be
@@ -268,7 +267,7 @@ fn number(commit: &Commit, view: &mut dyn LogView, now: Timestamp) -> Result<Vec
             let detail = format!("expected a revision below the maximum, found {}", found(last_revision));
             return Err(StoreError::damaged(format!("head of stream {stream:?}"), detail));
         }
-        revisions.insert(stream, Some(revision));
+        revisions.last = Some((stream.clone(), revision));
         let position = Position::following(last_position);
         if position.get() == u64::MAX {
             return Err(StoreError::damaged("the head of the log", "expected a position below the maximum"));
@@ -276,13 +275,32 @@ fn number(commit: &Commit, view: &mut dyn LogView, now: Timestamp) -> Result<Vec
         last_position = Some(position);
         events.push(RecordedEvent {
             position,
-            stream: stream.clone(),
+            stream,
             revision,
             recorded_at,
             occurred_at: event.occurred_at.map_or(recorded_at, to_stored_precision),
             part: CommitPart { index, size },
-            data: event.data.clone(),
+            data: event.data,
         });
     }
     Ok(events)
+}
+
+/// The last revisions of streams while the events of a commit are numbered.
+#[derive(Default)]
+struct LastRevisions {
+    /// The stream of the event before. Most commits write to one stream, which needs no map.
+    last: Option<(StreamId, Revision)>,
+    others: std::collections::HashMap<StreamId, Revision>,
+}
+
+impl LastRevisions {
+    fn of(&mut self, stream: &StreamId, view: &mut dyn LogView) -> Result<Option<Revision>, StoreError> {
+        match self.last.take() {
+            Some((same, revision)) if same == *stream => return Ok(Some(revision)),
+            Some((other, revision)) => drop(self.others.insert(other, revision)),
+            None => {}
+        }
+        self.others.get(stream).map_or_else(|| view.revision(stream), |revision| Ok(Some(*revision)))
+    }
 }

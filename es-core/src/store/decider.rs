@@ -49,7 +49,7 @@ pub trait DecisionHook: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Runs after the shared decision on a commit that will be written, but not for a repeated commit. `events` are the
-    /// numbered events of the commit. It may add rows, or reject the commit.
+    /// numbered events of the commit, which itself has none any more. It may add rows, or reject the commit.
     ///
     /// # Errors
     /// [`CommitError`] if the hook rejects the commit. A hook returns its own error as [`CommitError::Rejected`].
@@ -266,7 +266,6 @@ impl Decider {
         let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
         let decision = decide(commit, &mut locks, view, now)?;
         if let CommitDecision::Write(committed) = &decision {
-            commit.seal_events();
             let decided = decided_records(&committed.events);
             for hook in hooks.iter().filter(|_| !decided.is_empty()) {
                 hook.check(&decided, view)?;

@@ -44,17 +44,27 @@ impl Commit {
             return Err(InvalidCommit::TooManyEvents { found: committed });
         }
         self.validate_foreign()?;
-        let mut ids = std::collections::HashSet::new();
+        self.validate_ids()?;
         for (stream, event) in &self.events {
-            // Most commits have one event, for which the set is not needed.
-            if self.events.len() > 1 && !ids.insert(event.data.id) {
-                return Err(InvalidCommit::SameIdTwice { id: event.data.id });
-            }
             validate_event(event)?;
             validate_reserved(stream, event, self.has_removed)?;
         }
         let mut row_keys = self.rows.iter().map(|row| &row.key).chain(self.row_conditions.iter().map(|row| &row.key));
         row_keys.try_for_each(check_row_key)
+    }
+
+    /// Checks that no id occurs twice.
+    fn validate_ids(&self) -> Result<(), InvalidCommit> {
+        let ids = || self.events.iter().map(|(_, event)| event.data.id);
+        // Ids that were created one after another ascend, so that most commits need no set.
+        if ids().is_sorted_by(|before, after| before < after) {
+            return Ok(());
+        }
+        let mut seen = std::collections::HashSet::new();
+        match ids().find(|id| !seen.insert(*id)) {
+            Some(id) => Err(InvalidCommit::SameIdTwice { id }),
+            None => Ok(()),
+        }
     }
 
     /// Checks that a foreign commit has no conditions, that its events have stamps, and that none of its streams is
@@ -194,9 +204,10 @@ impl ValidCommit {
         Ok(())
     }
 
-    /// Prevents further changes of the events, because they are numbered.
-    pub(crate) fn seal_events(&mut self) {
+    /// Takes the events, which get numbers, and prevents further changes of them.
+    pub(crate) fn take_events(&mut self) -> Vec<(StreamId, NewEvent)> {
         self.events = EventsState::Numbered { was_changed: self.has_changed_events() };
+        std::mem::take(&mut self.commit.events)
     }
 
     /// Changes the events with a function that returns `true` if it changed any.

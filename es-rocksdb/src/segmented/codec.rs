@@ -29,7 +29,8 @@ impl EncodedCommit {
     /// # Errors
     /// [`StoreError`]: an event cannot be stored as a record.
     pub(crate) fn new(commit: ValidCommit) -> Result<Self, StoreError> {
-        Ok(Self { metadata: encode_all_metadata(&commit)?, commit })
+        let events = commit.events().iter().map(|(stream, event)| (stream, &event.data));
+        Ok(Self { metadata: encode_all_metadata(events)?, commit })
     }
 
     /// Adds the records of the decided commit to the log: its events, then its rows and unique keys.
@@ -43,7 +44,7 @@ impl EncodedCommit {
         log: &mut CommitDraft<'_>,
     ) -> Result<(), StoreError> {
         if self.commit.has_changed_events() {
-            self.metadata = encode_all_metadata(&self.commit)?;
+            self.metadata = encode_all_metadata(events.iter().map(|event| (&event.stream, &event.data)))?;
         }
         let mut scratch = (Vec::new(), Vec::new());
         for (event, metadata) in events.iter().zip(&self.metadata) {
@@ -62,12 +63,14 @@ impl EncodedCommit {
     }
 }
 
-fn encode_all_metadata(commit: &ValidCommit) -> Result<Vec<Vec<u8>>, StoreError> {
-    let encode = |(stream, event): &(StreamId, es_core::NewEvent)| {
-        encode_metadata(&event.data.metadata)
-            .map_err(|error| StoreError::io(format!("encode event {} for stream {stream:?}", event.data.id), error))
+fn encode_all_metadata<'a>(
+    events: impl Iterator<Item = (&'a StreamId, &'a EventData)>,
+) -> Result<Vec<Vec<u8>>, StoreError> {
+    let encode = |(stream, data): (&StreamId, &EventData)| {
+        encode_metadata(&data.metadata)
+            .map_err(|error| StoreError::io(format!("encode event {} for stream {stream:?}", data.id), error))
     };
-    commit.events().iter().map(encode).collect()
+    events.map(encode).collect()
 }
 
 fn not_encoded(event: &RecordedEvent, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {

@@ -1,5 +1,7 @@
 //! [`Decisions`]: the state that decisions on commits read and change. It is locked while the log is locked.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use es_core::model::{Table, UniqueKey};
 use es_core::retention::StreamRetention;
@@ -11,7 +13,6 @@ use es_log::{AppendError, CommitDraft, Log};
 use crate::database::{Database, Tier};
 use crate::overlay::LogEnd;
 use crate::postings;
-use crate::recent::{KnownId, RecentIds};
 use crate::retention::{Operators, StreamIndex};
 use crate::segmented::codec::{EncodedCommit, LogDecoder};
 use crate::segmented::index::{END, Index, IndexView};
@@ -22,7 +23,6 @@ use crate::segmented::pending::{CommitChanges, PendingCommits};
 pub(crate) struct Decisions {
     pub(crate) end: LogEnd,
     pub(crate) pending: PendingCommits,
-    pub(crate) recent: RecentIds,
     /// The rules and deletions of all decided commits.
     pub(crate) operators: Operators,
     /// Why no more commits are accepted.
@@ -41,7 +41,8 @@ pub(crate) struct DecisionInputs<'a> {
 /// A commit that is in the open frame of the log.
 #[derive(Debug)]
 pub(crate) struct Accepted {
-    pub(crate) committed: Committed,
+    /// The events. The publisher has dropped them when the commit is answered.
+    pub(crate) events: Arc<Vec<RecordedEvent>>,
     /// The number of the commit since the store was opened.
     pub(crate) number: u64,
 }
@@ -104,16 +105,16 @@ impl Decisions {
         draft.append(&committed.events, &changes, log).map_err(|error| refused(Err(error.into())))?;
         // ORDER: nothing can fail from here on, so that a refused commit changes nothing.
         inputs.index.extend(&committed.events);
-        for event in &committed.events {
-            self.recent.remember(event.data.id, event.position);
-            self.end = LogEnd { head: Some(event.position), recorded_at: Some(event.recorded_at) };
+        if let Some(last) = committed.events.last() {
+            self.end = LogEnd { head: Some(last.position), recorded_at: Some(last.recorded_at) };
         }
         if let Err(error) = self.operators.apply(committed.events.iter()) {
             let error = es_core::model::ErrorChain(&error);
             tracing::error!(%error, "an event of a reserved stream could not be applied");
         }
-        let number = self.pending.add(committed.events.clone(), changes);
-        Ok(Accepted { committed, number })
+        let events = Arc::new(committed.events);
+        let number = self.pending.add(Arc::clone(&events), changes);
+        Ok(Accepted { events, number })
     }
 }
 
@@ -160,11 +161,7 @@ impl LogView for DecisionView<'_> {
     }
 
     fn position_of(&mut self, id: EventId) -> Result<Option<Position>, StoreError> {
-        match self.decisions.recent.look_up(id) {
-            KnownId::Existing(position) => Ok(Some(position)),
-            KnownId::New => Ok(None),
-            KnownId::Unknown => Ok(self.view.position_of(id, Tier::Any)?),
-        }
+        Ok(self.view.position_of(id, Tier::Any)?)
     }
 
     fn event(&mut self, position: Position) -> Result<RecordedEvent, StoreError> {

@@ -19,9 +19,11 @@ use crate::database::{Database, Fault, Tier, bad_key, item, missing_event, place
 use crate::key::{self, KeyError, NUMBER_LEN};
 use crate::options::RunSize;
 use crate::postings::{Cursor, PostingList, PostingLists, SeekResult};
+use crate::recent::{KnownId, RecentIds};
 use crate::retention::StreamIndex;
 use crate::schema::Cf;
 use crate::segmented::codec::LogDecoder;
+use crate::segmented::posting_blocks::BlockList;
 use crate::segmented::run::Run;
 use crate::sync::{PoisonError, RwLock, RwLockReadGuard};
 
@@ -31,70 +33,81 @@ pub(crate) const END: Position = match Position::new(u64::MAX) {
     None => Position::FIRST,
 };
 
-/// The runs in memory, the oldest first. The last one is active: decisions add events to it.
+/// The index of a log.
 #[derive(Debug)]
 pub(crate) struct Index {
-    runs: RwLock<Vec<Arc<Run>>>,
+    in_memory: RwLock<InMemory>,
     run_size: RunSize,
 }
 
+/// The part of an index that is in memory.
+#[derive(Debug, Clone)]
+struct InMemory {
+    /// The runs, the oldest first. The last one is active: decisions add events to it.
+    runs: Vec<Arc<Run>>,
+    /// The newest ids of the events in the tables.
+    recent: Arc<RecentIds>,
+}
+
 impl Index {
-    /// Creates the index of a log whose tables have the events before `first`.
-    pub(crate) fn new(first: Position, run_size: RunSize) -> Self {
-        Self { runs: RwLock::new(vec![Arc::new(Run::new(first))]), run_size }
+    /// Creates the index of a log whose tables have the events before `first`, with these newest ids.
+    pub(crate) fn new(first: Position, recent: RecentIds, run_size: RunSize) -> Self {
+        let in_memory = InMemory { runs: vec![Arc::new(Run::new(first, 0))], recent: Arc::new(recent) };
+        Self { in_memory: RwLock::new(in_memory), run_size }
     }
 
     /// Adds decided events to the active run, and begins the next run if it is full. Only one thread at a time may call
     /// this.
     pub(crate) fn extend(&self, events: &[RecordedEvent]) {
-        let Some(last) = events.last() else { return };
-        let Some(active) = self.runs().last().map(Arc::clone) else { return };
+        let Some(active) = self.in_memory().runs.last().map(Arc::clone) else { return };
         active.extend(events);
         if active.is_full(self.run_size) {
-            let next = Arc::new(Run::new(last.position.next()));
-            self.runs.write().unwrap_or_else(PoisonError::into_inner).push(next);
+            self.end_run();
         }
     }
 
     /// Begins the next run, so that the active one is written to tables although it is not full. Only one thread at a
     /// time may call this or [`extend`](Self::extend).
     pub(crate) fn end_run(&self) {
-        let Some(last) = self.runs().last().filter(|active| active.len() > 0).and_then(|active| active.last()) else {
+        let Some(active) = self.in_memory().runs.last().filter(|active| active.len() > 0).map(Arc::clone) else {
             return;
         };
-        let next = Arc::new(Run::new(last.next()));
-        self.runs.write().unwrap_or_else(PoisonError::into_inner).push(next);
+        let Some(last) = active.last() else { return };
+        let next = Arc::new(Run::new(last.next(), active.len()));
+        self.in_memory.write().unwrap_or_else(PoisonError::into_inner).runs.push(next);
     }
 
-    fn runs(&self) -> RwLockReadGuard<'_, Vec<Arc<Run>>> {
-        self.runs.read().unwrap_or_else(PoisonError::into_inner)
+    fn in_memory(&self) -> RwLockReadGuard<'_, InMemory> {
+        self.in_memory.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the oldest run, if it is full and all its events are published.
     pub(crate) fn oldest_full(&self, published: Option<Position>) -> Option<Arc<Run>> {
-        let runs = self.runs();
-        let oldest = runs.first().filter(|_| runs.len() > 1)?;
+        let in_memory = self.in_memory();
+        let oldest = in_memory.runs.first().filter(|_| in_memory.runs.len() > 1)?;
         (oldest.last() <= published).then(|| Arc::clone(oldest))
     }
 
-    /// Removes the oldest run, whose tables are part of RocksDB.
+    /// Removes the oldest run, whose tables are part of RocksDB. Only one thread at a time may call this.
     pub(crate) fn remove_oldest(&self) {
-        let mut runs = self.runs.write().unwrap_or_else(PoisonError::into_inner);
-        if runs.len() > 1 {
-            runs.remove(0);
-        }
+        let InMemory { runs, recent } = self.in_memory().clone();
+        let Some(oldest) = runs.first().filter(|_| runs.len() > 1) else { return };
+        let recent = Arc::new(recent.with(oldest.first(), oldest.entries().ids.as_slice()));
+        let mut in_memory = self.in_memory.write().unwrap_or_else(PoisonError::into_inner);
+        in_memory.runs.remove(0);
+        in_memory.recent = recent;
     }
 
     /// Returns the number of full runs in memory.
     pub(crate) fn full_runs(&self) -> usize {
-        self.runs().len().saturating_sub(1)
+        self.in_memory().runs.len().saturating_sub(1)
     }
 
     /// Returns the index as of now, with the events up to `head`.
     pub(crate) fn view<'a>(&self, database: &'a Database, log: &'a Log, head: Position) -> IndexView<'a> {
         // ORDER: the runs before any read of the database.
-        let runs = self.runs().clone();
-        IndexView { database, log, runs, head }
+        let InMemory { runs, recent } = self.in_memory().clone();
+        IndexView { database, log, runs, recent, head }
     }
 }
 
@@ -103,6 +116,7 @@ pub(crate) struct IndexView<'a> {
     pub(crate) database: &'a Database,
     pub(crate) log: &'a Log,
     runs: Vec<Arc<Run>>,
+    recent: Arc<RecentIds>,
     pub(crate) head: Position,
 }
 
@@ -131,7 +145,9 @@ impl PostingList for RunList<'_> {
 impl PostingLists for IndexView<'_> {
     fn list(&self, cf: Cf, name: &str, direction: Direction, head: Position) -> Result<Cursor<'_>, StoreError> {
         let in_memory = RunList { runs: &self.runs, cf, name: name.to_owned(), direction, head };
-        let lists = [Ok(Cursor::List(Box::new(in_memory))), self.database.list(cf, name, direction, head)];
+        let in_tables = BlockList::new(self.database, cf, name, direction, head);
+        let in_tables = in_tables.map(|list| Cursor::List(Box::new(list)));
+        let lists = [Ok(Cursor::List(Box::new(in_memory))), in_tables];
         Cursor::or(lists.into_iter())
     }
 }
@@ -186,9 +202,13 @@ impl IndexView<'_> {
 
     /// Returns the position of the event with an id, also after the head.
     pub(crate) fn position_of(&self, id: EventId, tier: Tier) -> Result<Option<Position>, Fault> {
-        match self.runs.iter().rev().find_map(|run| run.position_of(id)) {
-            Some(position) => Ok(Some(position)),
-            None => self.database.position_of(id, tier),
+        if let Some(position) = self.runs.iter().rev().find_map(|run| run.position_of(id)) {
+            return Ok(Some(position));
+        }
+        match self.recent.look_up(id) {
+            KnownId::Existing(position) => Ok(Some(position)),
+            KnownId::New => Ok(None),
+            KnownId::Unknown => self.database.position_of(id, tier),
         }
     }
 
@@ -308,8 +328,12 @@ pub(crate) struct Copied<'a> {
 }
 
 impl<'a> Copied<'a> {
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        [&key::position(self.position)[..], &self.segment.to_be_bytes(), self.record].concat()
+    /// Encodes the value into `value`, which is cleared before.
+    pub(crate) fn encode(&self, value: &mut Vec<u8>) {
+        value.clear();
+        value.extend_from_slice(&key::position(self.position));
+        value.extend_from_slice(&self.segment.to_be_bytes());
+        value.extend_from_slice(self.record);
     }
 
     pub(crate) fn decode(value: &'a [u8]) -> Result<Self, KeyError> {

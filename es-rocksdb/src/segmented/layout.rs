@@ -28,8 +28,9 @@ pub(crate) const FAMILIES: [Cf; 9] =
 /// Returns the options of a table that RocksDB takes over.
 pub(crate) fn table_options(cf: Cf) -> rocksdb::Options {
     let mut family = options::family(cf, &Options::new(), &Cache::new_lru_cache(0));
-    // A compaction compresses the table again. Until then, a fast method costs a third of the time.
-    family.set_bottommost_compression_type(DBCompressionType::Lz4);
+    // A compaction compresses the table. Until then, compression would cost as much as the rest of the table.
+    family.set_compression_type(DBCompressionType::None);
+    family.set_bottommost_compression_type(DBCompressionType::None);
     family
 }
 

@@ -5,7 +5,7 @@
 //!           caller   caller, while the log is locked  | meanwhile the next fills  |
 //!   events: log <- runs in memory -> tables in RocksDB      rows, keys: in the frame, then RocksDB's memtables
 //!
-//!   store --> reads --> frame_source, copy_source --> shared_store --> publish --> index --> run
+//!   store --> reads --> frame_source, copy_source --> shared_store --> publish --> index --> run --> run_ids
 //!     |         ^                                        ^               |
 //!     +--> scavenge -------------------------------------+               +--> decide --> pending, codec
 //!     +--> open --> seal (tables of full runs) --> publish, layout, signal
@@ -22,9 +22,11 @@ mod index;
 mod layout;
 mod open;
 mod pending;
+mod posting_blocks;
 mod publish;
 mod reads;
 mod run;
+mod run_ids;
 mod scavenge;
 mod seal;
 mod shared_store;

@@ -164,20 +164,13 @@ fn restore(
         let detail = format!("expected the log up to position {applied:?}, as in the index, found {:?}", log.head());
         return Err(StoreError::damaged("the log", detail));
     }
-    let index = Index::new(Position::following(applied), options.index_run);
-    let mut replay = Replay {
-        database,
-        log,
-        index: &index,
-        recent: RecentIds::of_database(database)?,
-        decoder: LogDecoder::default(),
-        end: LogEnd::default(),
-    };
+    let index = Index::new(Position::following(applied), RecentIds::of_database(database)?, options.index_run);
+    let mut replay = Replay { database, log, index: &index, decoder: LogDecoder::default(), end: LogEnd::default() };
     let mut reader = log.read_after(applied);
     while let Some(batch) = reader.next_batch().map_err(of_log)? {
         replay.apply(&batch)?;
     }
-    let Replay { recent, mut end, mut decoder, .. } = replay;
+    let Replay { mut end, mut decoder, .. } = replay;
     let view = index.view(database, log, END);
     if let (None, Some(head)) = (end.head, log.head()) {
         let last = view.event(head, Tier::Any, &mut decoder)?;
@@ -196,7 +189,6 @@ fn restore(
     let decisions = Decisions {
         end,
         pending: PendingCommits::default(),
-        recent,
         operators: Operators::new(retention, has_removed),
         stopped: None,
     };
@@ -210,7 +202,6 @@ struct Replay<'a> {
     database: &'a Database,
     log: &'a Log,
     index: &'a Index,
-    recent: RecentIds,
     decoder: LogDecoder,
     end: LogEnd,
 }
@@ -248,9 +239,8 @@ impl Replay<'_> {
         if !changes.is_empty() {
             layout::write(self.database, changes)?;
         }
-        for event in &events {
-            self.recent.remember(event.data.id, event.position);
-            self.end = LogEnd { head: Some(event.position), recorded_at: Some(event.recorded_at) };
+        if let Some(last) = events.last() {
+            self.end = LogEnd { head: Some(last.position), recorded_at: Some(last.recorded_at) };
         }
         self.index.extend(&events);
         // A long log is indexed run by run, so that it needs no more memory than a short one.

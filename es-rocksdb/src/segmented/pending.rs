@@ -2,6 +2,7 @@
 //! change.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use es_core::model::Table;
@@ -43,7 +44,7 @@ impl CommitChanges {
 pub(crate) struct DecidedCommit {
     /// The number of the commit since the store was opened.
     pub(crate) number: u64,
-    pub(crate) events: Vec<RecordedEvent>,
+    pub(crate) events: Arc<Vec<RecordedEvent>>,
     pub(crate) changes: CommitChanges,
 }
 
@@ -62,7 +63,7 @@ pub(crate) struct PendingCommits {
 
 impl PendingCommits {
     /// Adds a commit. Returns its number.
-    pub(crate) fn add(&mut self, events: Vec<RecordedEvent>, changes: CommitChanges) -> u64 {
+    pub(crate) fn add(&mut self, events: Arc<Vec<RecordedEvent>>, changes: CommitChanges) -> u64 {
         self.last_number += 1;
         let number = self.last_number;
         self.rows.extend(changes.rows.iter().map(|(key, value)| (key.clone(), (number, value.clone()))));
@@ -152,8 +153,8 @@ mod tests {
     fn a_change_stays_until_its_last_commit_is_removed() {
         let (mut pending, table) = (PendingCommits::default(), Table::new("t").unwrap());
         let value = |pending: &PendingCommits| pending.row(&table, b"k").cloned().flatten();
-        assert_eq!(pending.add(Vec::new(), row("1")), 1);
-        assert_eq!(pending.add(Vec::new(), row("2")), 2);
+        assert_eq!(pending.add(Arc::default(), row("1")), 1);
+        assert_eq!(pending.add(Arc::default(), row("2")), 2);
         let first = pending.take(1);
         assert_eq!(value(&pending).as_deref(), Some(b"2".as_slice()));
         pending.remove(&first);

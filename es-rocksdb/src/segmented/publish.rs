@@ -100,7 +100,7 @@ impl Publisher {
         // ORDER: before the rows are changed, so that a reader that has seen one waits until it is published.
         self.started.store(last, Ordering::Release);
         let bytes = self.write_changes(&commits)?;
-        let events = || commits.iter().flat_map(|commit| &commit.events);
+        let events = || commits.iter().flat_map(|commit| commit.events.iter());
         // ORDER: before the commits are visible, so that a read that returns a retention event also applies its rule.
         if let Err(error) = self.operators.apply(events()) {
             tracing::error!(error = %ErrorChain(&error), "an event of a reserved stream could not be applied");

@@ -4,15 +4,16 @@
 //! head, and see nothing after it.
 
 use std::borrow::Borrow;
-use std::collections::HashMap;
 use std::hash::Hash;
 
 use es_core::model::Tag;
 use es_core::store::Direction;
 use es_core::{EventId, EventType, Position, RecordedEvent, Revision, StreamId};
+use hashbrown::HashMap;
 
 use crate::options::RunSize;
 use crate::schema::Cf;
+use crate::segmented::run_ids::RunIds;
 use crate::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 /// About the size of a record without its payload, in bytes.
@@ -29,11 +30,10 @@ pub(crate) struct Run {
 /// The entries of a run. Positions ascend.
 #[derive(Debug, Default)]
 pub(crate) struct Entries {
-    pub(crate) events: u64,
-    /// About the size of their records, in bytes.
+    /// About the size of the records of the events, in bytes.
     pub(crate) bytes: usize,
+    pub(crate) ids: RunIds,
     pub(crate) streams: HashMap<StreamId, StreamEntries>,
-    pub(crate) ids: HashMap<EventId, Position>,
     pub(crate) categories: HashMap<Box<str>, Vec<Position>>,
     pub(crate) types: HashMap<EventType, Vec<Position>>,
     pub(crate) tags: HashMap<Tag, Vec<Position>>,
@@ -61,8 +61,10 @@ impl StreamEntries {
 }
 
 impl Run {
-    pub(crate) fn new(first: Position) -> Self {
-        Self { first, entries: RwLock::new(Entries::default()) }
+    /// Creates a run that will have about this number of events.
+    pub(crate) fn new(first: Position, events: usize) -> Self {
+        let entries = Entries { ids: RunIds::with_capacity(events), ..Entries::default() };
+        Self { first, entries: RwLock::new(entries) }
     }
 
     pub(crate) const fn first(&self) -> Position {
@@ -70,10 +72,10 @@ impl Run {
     }
 
     /// Adds events, which follow the last one.
-    pub(crate) fn extend<'a>(&self, events: impl IntoIterator<Item = &'a RecordedEvent>) {
+    pub(crate) fn extend(&self, events: &[RecordedEvent]) {
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-        for event in events {
-            entries.add(event);
+        for of_stream in events.chunk_by(|before, after| before.stream == after.stream) {
+            entries.add(of_stream);
         }
     }
 
@@ -82,19 +84,19 @@ impl Run {
     }
 
     /// Returns the number of events.
-    pub(crate) fn len(&self) -> u64 {
-        self.entries().events
+    pub(crate) fn len(&self) -> usize {
+        self.entries().ids.len()
     }
 
     /// Returns whether the run has so many events or bytes of records, so that the next one begins.
     pub(crate) fn is_full(&self, max: RunSize) -> bool {
         let entries = self.entries();
-        entries.events >= max.events || entries.bytes >= max.bytes
+        entries.ids.len() >= max.events as usize || entries.bytes >= max.bytes
     }
 
     /// Returns the position of the last event; that before the first one if the run is empty.
     pub(crate) fn last(&self) -> Option<Position> {
-        Position::new(self.first.get() + self.len() - 1)
+        Position::new(self.first.get() + self.len() as u64 - 1)
     }
 
     /// Returns the last event of a stream up to a position.
@@ -129,7 +131,8 @@ impl Run {
 
     /// Returns the position of the event with an id.
     pub(crate) fn position_of(&self, id: EventId) -> Option<Position> {
-        self.entries().ids.get(&id).copied()
+        let index = self.entries().ids.index_of(id)?;
+        Position::new(self.first.get() + u64::from(index))
     }
 
     /// Returns the nearest position of a category, type or tag, from `target` on in a direction.
@@ -152,40 +155,44 @@ impl Run {
 }
 
 impl Entries {
-    fn add(&mut self, event: &RecordedEvent) {
-        let position = event.position;
-        self.events += 1;
-        self.bytes += RECORD_BYTES + event.data.payload.len();
-        match self.streams.get_mut(&event.stream) {
-            Some(found) => found.positions.push(position),
+    /// Adds consecutive events of one stream.
+    fn add(&mut self, events: &[RecordedEvent]) {
+        let Some(RecordedEvent { stream, revision: first, .. }) = events.first() else { return };
+        self.bytes += events.iter().map(|event| RECORD_BYTES + event.data.payload.len()).sum::<usize>();
+        self.ids.extend(events.iter().map(|event| event.data.id));
+        let positions = events.iter().map(|event| event.position);
+        match self.streams.get_mut(stream) {
+            Some(found) => found.positions.extend(positions),
             None => {
-                let entries = StreamEntries { first: event.revision, positions: vec![position] };
-                self.streams.insert(event.stream.clone(), entries);
+                self.streams.insert(stream.clone(), StreamEntries { first: *first, positions: positions.collect() });
             }
         }
-        self.ids.insert(event.data.id, position);
-        if event.is_removed() {
-            return;
+        let left = || events.iter().filter(|event| !event.is_removed());
+        if left().next().is_some() {
+            add_to(&mut self.categories, stream.category_str(), left().map(|event| event.position), Box::from);
         }
-        add_to(&mut self.categories, event.stream.category_str(), position, Box::from);
-        add_to(&mut self.types, event.data.event_type.as_str(), position, |_| event.data.event_type.clone());
-        for tag in &event.data.tags {
-            add_to(&mut self.tags, tag.as_str(), position, |_| tag.clone());
+        for event in left() {
+            let position = std::iter::once(event.position);
+            let event_type = &event.data.event_type;
+            add_to(&mut self.types, event_type.as_str(), position.clone(), |_| event_type.clone());
+            for tag in &event.data.tags {
+                add_to(&mut self.tags, tag.as_str(), position.clone(), |_| tag.clone());
+            }
         }
     }
 }
 
-/// Adds a position to the list of a name, which is copied only if it is new.
+/// Adds positions to the list of a name, which is copied only if it is new.
 fn add_to<'n, N: Borrow<str> + Eq + Hash>(
     lists: &mut HashMap<N, Vec<Position>>,
     name: &'n str,
-    position: Position,
+    positions: impl Iterator<Item = Position>,
     copy: impl FnOnce(&'n str) -> N,
 ) {
     match lists.get_mut(name) {
-        Some(list) => list.push(position),
+        Some(list) => list.extend(positions),
         None => {
-            lists.insert(copy(name), vec![position]);
+            lists.insert(copy(name), positions.collect());
         }
     }
 }

@@ -27,6 +27,7 @@ use crate::segmented::codec::LogDecoder;
 use crate::segmented::decide::not_appended;
 use crate::segmented::index::{END, IndexView, of_log};
 use crate::segmented::layout::{self, FAMILIES};
+use crate::segmented::posting_blocks;
 use crate::segmented::reads;
 use crate::segmented::shared_store::{Core, SharedStore};
 use crate::shared::off_executor;
@@ -64,18 +65,11 @@ struct RemovalBatch {
     firsts: BTreeMap<StreamId, Revision>,
     /// The segments that have the events.
     segments: BTreeSet<u32>,
-    /// The index entries of the events.
-    entries: Vec<(Cf, Vec<u8>)>,
-    /// What the keys of these entries begin with.
-    prefixes: BTreeSet<(Cf, Vec<u8>)>,
+    /// The keys of the copies of the events.
+    copies: Vec<Vec<u8>>,
+    /// The positions of the events in each posting list.
+    postings: BTreeMap<(Cf, String), BTreeSet<Position>>,
     events: u64,
-}
-
-impl RemovalBatch {
-    fn add(&mut self, cf: Cf, name: &str, key: Vec<u8>) {
-        self.prefixes.insert((cf, key::prefix(name)));
-        self.entries.push((cf, key));
-    }
 }
 
 /// Commits a scavenge point, and completes all points up to it. See [`EventStore::scavenge`].
@@ -237,13 +231,13 @@ impl Maintenance {
                 break;
             }
             let event = view.copied_event(stream, revision, value, &mut decoder)?;
-            batch.add(Cf::Streams, stream.as_str(), key.to_vec());
+            batch.copies.push(key.to_vec());
             if !event.is_removed() {
                 let position = event.position;
                 let names = [(Cf::Categories, stream.category_str()), (Cf::Types, event.data.event_type.as_str())];
                 let tags = event.data.tags.iter().map(|tag| (Cf::Tags, tag.as_str()));
                 for (cf, name) in names.into_iter().chain(tags) {
-                    batch.add(cf, name, key::posting(name, position));
+                    batch.postings.entry((cf, name.to_owned())).or_default().insert(position);
                 }
                 batch.segments.extend(view.log.place_of(position).map(|place| place.segment));
                 batch.events += 1;
@@ -258,8 +252,8 @@ impl Maintenance {
 
     /// Removes the events of a batch.
     fn remove(&self, batch: RemovalBatch) -> Result<(), StoreError> {
-        let RemovalBatch { firsts, segments, entries, prefixes, .. } = batch;
-        if entries.is_empty() {
+        let RemovalBatch { firsts, segments, copies, postings, .. } = batch;
+        if copies.is_empty() {
             return Ok(());
         }
         self.inner.with(|core| {
@@ -285,15 +279,19 @@ impl Maintenance {
         self.inner.with(|core| {
             let database = &core.publisher.database;
             let mut deleted = WriteBatch::new();
-            for (cf, key) in entries {
-                deleted.delete_cf(database.family(cf)?, key);
+            for key in copies {
+                deleted.delete_cf(database.family(Cf::Streams)?, key);
+            }
+            for ((cf, name), removed) in &postings {
+                posting_blocks::remove(database, (*cf, name), removed, &mut deleted)?;
             }
             layout::write(database, deleted)?;
             layout::flush(database)
         })?;
         // The tables still have the copies of the events, and the tags.
-        for (cf, prefix) in prefixes {
-            self.inner.with(|core| core.publisher.database.compact_prefix(cf, &prefix))?;
+        let streams = firsts.keys().map(|stream| (Cf::Streams, stream.as_str()));
+        for (cf, name) in streams.chain(postings.keys().map(|(cf, name)| (*cf, name.as_str()))) {
+            self.inner.with(|core| core.publisher.database.compact_prefix(cf, &key::prefix(name)))?;
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ use crate::key;
 use crate::schema::Cf;
 use crate::segmented::index::{Copied, encode_head, of_log};
 use crate::segmented::layout::{self, META_APPLIED};
+use crate::segmented::posting_blocks;
 use crate::segmented::publish::Publisher;
 use crate::segmented::run::{Entries, Run, StreamEntries};
 
@@ -66,9 +67,11 @@ pub(crate) fn seal(database: &Database, log: &Log, run: &Run, directory: &Path) 
     tables.add(Cf::Streams, |table| copies.write(&streams, table))?;
     drop(copies);
     tables.add(Cf::Ids, |table| {
-        let mut ids: Vec<_> = entries.ids.iter().collect();
-        ids.sort_unstable();
-        ids.into_iter().try_for_each(|(id, position)| table.put(key::id(*id), key::position(*position)))
+        let mut ids: Vec<_> = (run.first().get()..).zip(entries.ids.as_slice()).map(|(at, id)| (*id, at)).collect();
+        // Stable, because it is fast for ids that almost ascend.
+        ids.sort();
+        let positions = ids.into_iter().filter_map(|(id, at)| Some((id, Position::new(at)?)));
+        positions.into_iter().try_for_each(|(id, position)| table.put(key::id(id), key::position(position)))
     })?;
     add_postings(&tables, &entries)?;
 
@@ -88,9 +91,9 @@ fn add_postings(tables: &Tables<'_>, entries: &Entries) -> Result<(), StoreError
     for (cf, mut lists) in [(Cf::Categories, categories), (Cf::Types, types), (Cf::Tags, tags)] {
         lists.sort_unstable_by_key(|(name, _)| *name);
         tables.add(cf, |table| {
-            let mut keys =
-                lists.iter().flat_map(|(name, list)| list.iter().map(|position| key::posting(name, *position)));
-            keys.try_for_each(|key| table.put(key, []))
+            lists
+                .iter()
+                .try_for_each(|(name, list)| posting_blocks::encode(name, list, |key, value| table.put(key, value)))
         })?;
     }
     Ok(())
@@ -169,13 +172,15 @@ impl Copies {
     }
 
     fn write(&self, streams: &[(&StreamId, &StreamEntries)], table: &mut Table<'_>) -> Result<(), StoreError> {
+        let mut value = Vec::new();
         for (stream, found) in streams {
             for (revision, position) in (found.first.get()..).zip(&found.positions) {
                 let index = usize::try_from(position.get() - self.first.get()).unwrap_or(usize::MAX);
                 let (segment, record) =
                     self.records.get(index).ok_or_else(|| crate::database::missing_event(*position))?;
                 let copy = Copied { position: *position, segment: *segment, record };
-                table.put(key::in_stream(stream, es_core::Revision::new(revision)), copy.encode())?;
+                copy.encode(&mut value);
+                table.put(key::in_stream(stream, es_core::Revision::new(revision)), &value)?;
             }
         }
         Ok(())

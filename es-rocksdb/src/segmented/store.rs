@@ -243,10 +243,10 @@ impl SharedStore {
     /// Waits for the answer to a commit.
     async fn answer(&self, begun: Begun) -> Result<Committed, CommitError> {
         match begun {
-            Begun::Accepted(Accepted { committed, number }, pending) => {
+            Begun::Accepted(Accepted { events, number }, pending) => {
                 pending.await.map_err(not_appended)?;
                 self.handles.visible.wait_published(number).await?;
-                Ok(committed)
+                Ok(Committed { events: Arc::unwrap_or_clone(events), repeated: false })
             }
             Begun::Refused(Refused { answer, after }) => {
                 self.handles.visible.wait_published(after).await?;

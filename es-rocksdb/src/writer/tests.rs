@@ -224,7 +224,7 @@ async fn commits_of_one_batch_see_each_other() {
             operators: &operators,
             secret: &secret,
         };
-        let decision = decide(&commit.clone().validated()?, &mut Locks::default(), &mut view, now)?;
+        let decision = decide(&mut commit.clone().validated()?, &mut Locks::default(), &mut view, now)?;
         overlay.change(commit);
         if let CommitDecision::Write(committed) = decision.clone() {
             overlay.append(committed, &secret);
@@ -301,7 +301,7 @@ fn in_one_batch<const N: usize>(
     let recent = RecentIds::of_database(database).unwrap();
     let now = "2016-07-04T00:00:00Z".parse().unwrap();
     let decided = commits.map(|commit| {
-        let commit = commit.clone().validated()?;
+        let mut commit = commit.clone().validated()?;
         let mut view = BatchView {
             database,
             written: end.head,
@@ -312,7 +312,7 @@ fn in_one_batch<const N: usize>(
             secret,
         };
         let (CommitDecision::Write(committed) | CommitDecision::Repeat(committed)) =
-            decide(&commit, &mut Locks::default(), &mut view, now)?;
+            decide(&mut commit, &mut Locks::default(), &mut view, now)?;
         overlay.change(&commit);
         overlay.append(committed.clone(), secret);
         Ok(committed)

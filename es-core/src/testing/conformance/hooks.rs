@@ -63,13 +63,14 @@ impl DecisionHook for Directed {
         events: &[RecordedEvent],
         view: &mut dyn LogView,
     ) -> Result<(), CommitError> {
-        if has(commit, "refused-after") {
+        let has = |event_type: &str| events.iter().any(|event| event.data.event_type == event_type);
+        if has("refused-after") {
             return Err(CommitError::Rejected(Box::new(HookRefusal("after"))));
         }
-        if has(commit, "changed-late") {
+        if has("changed-late") {
             commit.retain_events(|_, _| false)?;
         }
-        if has(commit, "too-much") {
+        if has("too-much") {
             commit.add_rows(vec![change("large", vec![0; MAX_COMMIT_BYTES])])?;
         }
         let stored = view.row(&table("hooked"), b"count")?;
