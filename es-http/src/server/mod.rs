@@ -14,6 +14,7 @@ mod answer;
 mod body;
 mod draining;
 mod listener;
+mod on_wake;
 mod options;
 #[cfg(feature = "signal")]
 mod signals;
@@ -25,8 +26,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use futures_util::FutureExt;
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -40,6 +39,7 @@ use body::BodyLimits;
 pub use draining::Draining;
 pub use listener::{Listener, UnixPeer};
 use listener::{PeerAddress, Stream};
+use on_wake::OnWake;
 pub use options::ServeOptions;
 #[cfg(feature = "signal")]
 pub use signals::serve_until_signal;
@@ -51,8 +51,6 @@ use crate::ClientCertificate;
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// The pauses after a failed accept, for example without a free descriptor: from the first to the longest.
 const ACCEPT_PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
-/// The time without a request after which a connection is closed when an accept fails.
-const IDLE_WITHOUT_DESCRIPTORS: Duration = Duration::from_secs(1);
 
 /// The result of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,16 +201,6 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// An event besides requests and responses that a connection must react to.
-enum Interruption {
-    /// The client did not send this in time.
-    Overdue(&'static str),
-    /// An accept failed, and the connection is idle.
-    DescriptorNeeded,
-    /// The server stops.
-    Drain,
-}
-
 /// One connection.
 struct Connection {
     routes: Router,
@@ -255,7 +243,7 @@ impl Connection {
     }
 
     async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(self, stream: S) {
-        let Self { routes, limits, options, peer, draining, mut failed } = self;
+        let Self { routes, limits, options, peer, draining, failed } = self;
         let activity = Arc::new(Activity::new());
         let io = TokioIo::new(TimedStream::new(stream, Arc::clone(&activity), &options));
         let answerer = Answerer { routes, limits, draining: draining.clone(), peer, activity: Arc::clone(&activity) };
@@ -263,36 +251,25 @@ impl Connection {
         // `Activity` has the deadline of the head; that of hyper would also close idle connections.
         http.header_read_timeout(None).max_buf_size(MAX_HEAD_BYTES);
         let mut connection = pin!(http.serve_connection(io, answerer));
-        let closing = async {
-            let mut overdue = pin!(activity.overdue(&options));
-            loop {
-                tokio::select! {
-                    missing = &mut overdue => return Interruption::Overdue(missing),
-                    Ok(()) = failed.changed() => {
-                        if activity.is_idle_for(IDLE_WITHOUT_DESCRIPTORS) {
-                            return Interruption::DescriptorNeeded;
-                        }
-                    }
-                }
-            }
-        };
-        let drain = draining.requested().map(|()| Interruption::Drain);
-        // Each has a waker of its own: a request does not poll them.
-        let mut interruptions = FuturesUnordered::from_iter([closing.left_future(), drain.right_future()]);
+        let mut overdue = OnWake::new(activity.overdue(&options));
+        let mut needs_descriptor = OnWake::new(activity.idle_at_failure(failed));
+        let mut requested = OnWake::new(draining.requested());
+        let mut is_draining = false;
         let ended = loop {
             tokio::select! {
                 biased;
                 ended = connection.as_mut() => break ended,
-                Some(interruption) = interruptions.next() => match interruption {
-                    Interruption::Overdue(missing) => {
-                        tracing::debug!(client = %peer.address, missing, "closed a connection");
-                        return;
-                    }
-                    Interruption::DescriptorNeeded => {
-                        tracing::debug!(client = %peer.address, "closed an idle connection for a new one");
-                        return;
-                    }
-                    Interruption::Drain => connection.as_mut().graceful_shutdown(),
+                missing = &mut overdue => {
+                    tracing::debug!(client = %peer.address, missing, "closed a connection");
+                    return;
+                }
+                () = &mut needs_descriptor => {
+                    tracing::debug!(client = %peer.address, "closed an idle connection for a new one");
+                    return;
+                }
+                () = &mut requested, if !is_draining => {
+                    is_draining = true;
+                    connection.as_mut().graceful_shutdown();
                 }
             }
         };
