@@ -71,8 +71,8 @@ impl fmt::Display for TraceParent {
     }
 }
 
-/// The context of a request: an extractor inside an [`Edge`](crate::Edge), which runs each request in a [`Context`] of
-/// es-core, so that commands write events with the correlation id of the request.
+/// The context of a request: an extractor inside an [`Edge`](crate::Edge), which runs each request in a
+/// [`Context`](es_core::model::Context), so that commands write events with the correlation id of the request.
 ///
 /// The correlation id is the UUID in `X-Correlation-ID`, otherwise the trace id of `traceparent`, otherwise a new id.
 /// The response has it in `X-Correlation-ID`.

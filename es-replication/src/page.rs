@@ -8,6 +8,7 @@ use es_core::{EventData, EventId, StreamId, Timestamp};
 
 use crate::filter::StreamFilter;
 use crate::knowledge::Knowledge;
+use crate::promise::Promise;
 
 /// A request for the next page.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub struct Page {
     /// For each origin, the id of the last event that both nodes have. If the target has another event under the dot,
     /// two nodes use one origin.
     pub ids: Vec<(Dot, EventId)>,
+    /// The promise of the source, and those of other members that count on it.
+    pub promises: Vec<Promise>,
 }
 
 impl Page {

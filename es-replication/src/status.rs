@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use es_core::model::{Category, Clock, Dot, OriginId, SystemClock, VectorClock};
+use es_core::model::{Category, Clock, Dot, HybridTime, OriginId, SystemClock, VectorClock};
 use es_core::{EventReader, StoreError, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -66,6 +66,15 @@ pub struct RunningStatus {
     /// The member without which more events would be stable: one that has not reported yet, otherwise the one that
     /// lacks the most events, or else withholds the most. `None` if every member has every event.
     pub blocked_by: Option<String>,
+    /// The settled time: the node has every event of all members up to this time. Views with the mode
+    /// [`Settled`](es_core::projection::Settled) end there. `None` until every member that was declared with
+    /// [`ReplicaOptions::member`](crate::ReplicaOptions::member) has made a promise since the start of this node.
+    #[serde(default)]
+    pub settled: Option<Timestamp>,
+    /// The member that holds the settled time back: the one with the oldest promise, or without one. `None` if every
+    /// stored event is settled.
+    #[serde(default)]
+    pub settled_held_back_by: Option<String>,
 }
 
 /// What is known of a member.
@@ -151,7 +160,13 @@ impl Monitor {
         let mut frontiers = self.replica.source().frontiers().all();
         let others = self.members.iter().map(|name| (name.clone(), frontiers.remove(name)));
         let members: Vec<_> = [(status.node.clone(), Some(own))].into_iter().chain(others).collect();
-        status.running = Some(RunningStatus::new(time, links, members));
+        let mut running = RunningStatus::new(time, links, members);
+        if let Some(replication) = self.replica.store().replication() {
+            let settled = replication.settled(&**self.replica.store()).await?;
+            running.settled = settled.time.map(HybridTime::physical);
+            running.settled_held_back_by = settled.held_back_by;
+        }
+        status.running = Some(running);
         Ok(status)
     }
 }
@@ -181,6 +196,6 @@ impl RunningStatus {
         };
         let blocking = members.iter().max_by_key(|member| missing(member)).filter(|member| missing(member) > (0, 0));
         let blocked_by = blocking.map(|member| member.name.clone());
-        Self { time, links, members, stable, blocked_by }
+        Self { time, links, members, stable, blocked_by, settled: None, settled_held_back_by: None }
     }
 }

@@ -632,7 +632,14 @@ async fn two_nodes_with_one_origin_are_detected() {
     let error = c
         .replica
         .pull(
-            &OnePage(Page { items, cursor: page.cursor, knowledge: page.knowledge, is_last: true, ids: Vec::new() }),
+            &OnePage(Page {
+                items,
+                cursor: page.cursor,
+                knowledge: page.knowledge,
+                is_last: true,
+                ids: Vec::new(),
+                promises: Vec::new(),
+            }),
             Duration::ZERO,
         )
         .await

@@ -14,7 +14,7 @@ use es_core::model::{LogId, OriginId};
 use es_core::model::{Table, UniqueKey};
 use es_core::retention::{Retained, Retention, Scavenge, ScavengeReport};
 use es_core::store::Committed;
-use es_core::store::implement::{Decider, PrepareHook, ValidCommit};
+use es_core::store::implement::{Decider, PrepareHook, Replication, ValidCommit};
 use es_core::store::{EventStream, HeadWatch, Row, RowScan, StartHookError, StoreInfo, Visitor};
 use es_core::{
     Commit, CommitError, EventId, EventReader, EventStore, LogRead, Position, RecordedEvent, Revision, StoreError,
@@ -517,6 +517,10 @@ impl EventStore for RocksDbStore {
 
     fn is_own_origin(&self, origin: OriginId) -> bool {
         self.inner.decider.is_own_origin(origin)
+    }
+
+    fn replication(&self) -> Option<Arc<dyn Replication>> {
+        self.inner.decider.replication()
     }
 
     async fn scavenge(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError> {

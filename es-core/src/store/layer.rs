@@ -1,12 +1,14 @@
 //! [`StoreLayer`]: a store in front of another store.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::model::{EventId, LogId, OriginId, Position, RecordedEvent, Revision, StreamId, Table, UniqueKey};
 use crate::retention::{Retained, Scavenge, ScavengeReport};
+use crate::store::decider::Replication;
 use crate::store::{
     Commit, CommitError, Committed, EventReader, EventStore, EventStream, HeadWatch, LogRead, Row, RowScan, StoreError,
     StoreInfo, StreamRead,
@@ -161,6 +163,11 @@ pub trait StoreLayer: fmt::Debug + Send + Sync + 'static {
     fn is_own_origin(&self, origin: OriginId) -> bool {
         self.inner().is_own_origin(origin)
     }
+
+    /// Forwards to [`EventStore::replication`].
+    fn replication(&self) -> Option<Arc<dyn Replication>> {
+        self.inner().replication()
+    }
 }
 
 #[async_trait]
@@ -235,6 +242,10 @@ impl<L: StoreLayer> EventStore for L {
 
     fn is_own_origin(&self, origin: OriginId) -> bool {
         StoreLayer::is_own_origin(self, origin)
+    }
+
+    fn replication(&self) -> Option<Arc<dyn Replication>> {
+        StoreLayer::replication(self)
     }
 
     async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {

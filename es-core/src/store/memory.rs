@@ -20,7 +20,7 @@ use crate::retention::{
 use crate::store::decide::CommitDecision;
 use crate::store::decider::{Decider, PrepareHook};
 use crate::store::head::HeadSender;
-use crate::store::implement::RowChange;
+use crate::store::implement::{Replication, RowChange};
 use crate::store::keys::{KeyHash, KeyOwner, KeySecret, key_entries};
 use crate::store::locks::Locks;
 use crate::store::read::Batch;
@@ -482,6 +482,10 @@ impl EventStore for MemoryStore {
 
     fn is_own_origin(&self, origin: OriginId) -> bool {
         self.decider.is_own_origin(origin)
+    }
+
+    fn replication(&self) -> Option<Arc<dyn Replication>> {
+        self.decider.replication()
     }
 
     async fn scavenge(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError> {

@@ -11,12 +11,12 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use es_core::model::{Context as CausalContext, CorrelationId};
 use pin_project_lite::pin_project;
+#[cfg(feature = "otel")]
+use tracing::instrument::Instrumented as Traced;
 
 use crate::{Problem, context};
 
-/// An answer in the span of its request.
-#[cfg(feature = "otel")]
-type Traced<F> = tracing::instrument::Instrumented<F>;
+/// An answer: in the span of its request, with the feature `otel`.
 #[cfg(not(feature = "otel"))]
 type Traced<F> = F;
 

@@ -53,9 +53,12 @@ impl hyper::service::Service<Request<Incoming>> for Answerer {
                 let (request, reservation) = self.prepare(request);
                 // The router clones a service, whose `clone` may panic.
                 let route = catch_panic(|| self.routes.clone().call(request));
-                (route.map_or_else(|panic| State::ready(panic.respond(&answered)), State::Route), reservation)
+                (
+                    route.map_or_else(|panic| AnswerState::ready(panic.respond(&answered)), AnswerState::Route),
+                    reservation,
+                )
             }
-            Err(refused) => (State::ready(Problem::from(refused).into_response()), None),
+            Err(refused) => (AnswerState::ready(Problem::from(refused).into_response()), None),
         };
         Answer { state, answered, reservation, end }
     }
@@ -90,7 +93,7 @@ impl Answerer {
 
 /// The answer to one request.
 pub(super) struct Answer {
-    state: State,
+    state: AnswerState,
     answered: AnsweredRequest,
     /// The memory of the body, if the request has one.
     reservation: Option<Arc<Reservation>>,
@@ -98,7 +101,7 @@ pub(super) struct Answer {
     end: Option<EndOfResponse>,
 }
 
-enum State {
+enum AnswerState {
     /// The router answers.
     Route(RouteFuture<Infallible>),
     /// A response that is not a problem becomes one.
@@ -107,7 +110,7 @@ enum State {
     Ready(Option<Response>),
 }
 
-impl State {
+impl AnswerState {
     fn ready(response: Response) -> Self {
         Self::Ready(Some(response))
     }
@@ -120,23 +123,23 @@ impl Future for Answer {
         let this = self.get_mut();
         loop {
             match &mut this.state {
-                State::Route(route) => {
+                AnswerState::Route(route) => {
                     let response = match catch_panic(|| Pin::new(route).poll(context)) {
                         Ok(routed) => ready!(routed).unwrap_or_else(|never| match never {}),
                         Err(panic) => panic.respond(&this.answered),
                     };
                     let response = this.check_body(response);
                     this.state = if is_uniform(&response) {
-                        State::ready(response)
+                        AnswerState::ready(response)
                     } else {
-                        State::Conversion(Box::pin(uniform(response, this.answered.clone())))
+                        AnswerState::Conversion(Box::pin(uniform(response, this.answered.clone())))
                     };
                 }
-                State::Conversion(conversion) => {
+                AnswerState::Conversion(conversion) => {
                     let response = ready!(conversion.as_mut().poll(context));
-                    this.state = State::ready(response);
+                    this.state = AnswerState::ready(response);
                 }
-                State::Ready(response) => {
+                AnswerState::Ready(response) => {
                     // hyper polls no future that has returned its response.
                     let Some(response) = response.take() else { return Poll::Pending };
                     let end = this.end.take();

@@ -4,11 +4,13 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use chrono::DateTime;
+use es_core::aggregate::Outcome;
 use es_core::model::{
     Category, CommandDigest, CommandId, ContentType, CorrelationId, Dot, HybridTime, KeyChange, LogId, LogPosition,
-    Metadata, OriginId, Stamp, Tag, UniqueKey, VectorClock,
+    Metadata, OriginId, Stamp, Tag, UniqueKey, VectorClock, Version,
 };
-use es_core::{EventData, EventId, EventType, Position, StreamId};
+use es_core::store::Home;
+use es_core::{EventData, EventId, EventType, Position, Revision, StreamId};
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -16,9 +18,11 @@ use uuid::Uuid;
 
 use super::frame::{Kind, decompress};
 use super::{DecodeError, EncodeError, HEADER_BYTES, Header, Message};
+use crate::command::{CommandAnswer, CommandOutcome, ForwardedCommand};
 use crate::filter::StreamFilter;
 use crate::knowledge::Knowledge;
 use crate::page::{Claim, Confirmation, ForeignEvent, GapReason, Item, Page, Pull};
+use crate::promise::Promise;
 use crate::wire::proto;
 
 const MAX_BYTES: u32 = 1024 * 1024;
@@ -146,8 +150,18 @@ fn item() -> impl Strategy<Value = Item> {
 
 fn page() -> impl Strategy<Value = Page> {
     let ids = vec((dot(), uuid().prop_map(EventId::from_uuid)), 0..4);
-    let parts = (vec(item(), 0..8), position(), knowledge(), any::<bool>(), ids);
-    parts.prop_map(|(items, cursor, knowledge, is_last, ids)| Page { items, cursor, knowledge, is_last, ids })
+    let promise = (".{0,8}", clock(), any::<u64>());
+    let promise =
+        promise.prop_map(|(member, clock, time)| Promise { member, clock, time: HybridTime::from_bits(time) });
+    let parts = (vec(item(), 0..8), position(), knowledge(), any::<bool>(), ids, vec(promise, 0..4));
+    parts.prop_map(|(items, cursor, knowledge, is_last, ids, promises)| Page {
+        items,
+        cursor,
+        knowledge,
+        is_last,
+        ids,
+        promises,
+    })
 }
 
 fn message() -> impl Strategy<Value = Message> {
@@ -169,7 +183,48 @@ fn message() -> impl Strategy<Value = Message> {
         1 => last.prop_map(|last| Message::Confirmation(Confirmation { last })),
         1 => ".*".prop_map(Message::Error),
         1 => Just(Message::Heartbeat),
+        2 => command().prop_map(Message::Command),
+        2 => answer().prop_map(Message::CommandAnswer),
+        1 => Just(Message::AskHomes),
+        1 => vec(any::<u64>().prop_map(OriginId::new), 0..5).prop_map(Message::Homes),
     ]
+}
+
+fn command() -> impl Strategy<Value = ForwardedCommand> {
+    let ids = (name(), option::of(uuid()), option::of(uuid()));
+    ((".*", ".*", ".*"), vec(any::<u8>(), 0..100), ids, any::<Duration>()).prop_map(
+        |((category, id, command_type), command, (command_id, correlation_id, causation_id), wait)| ForwardedCommand {
+            category,
+            id,
+            command_type,
+            command: command.into(),
+            command_id: CommandId::new(command_id).expect("a name"),
+            correlation_id: correlation_id.map(CorrelationId::from_uuid),
+            causation_id: causation_id.map(EventId::from_uuid),
+            wait,
+        },
+    )
+}
+
+fn answer() -> impl Strategy<Value = CommandAnswer> {
+    let kinds = prop_oneof![Just(Outcome::Done), Just(Outcome::Unchanged), Just(Outcome::Repeated)];
+    let versions = option::of(prop_oneof![
+        any::<u64>().prop_map(|revision| Version::from(Revision::new(revision))),
+        uuid().prop_map(|digest| format!("v{}", digest.simple()).parse().expect("a version")),
+    ]);
+    let outcome = prop_oneof![
+        (kinds, versions).prop_map(|(outcome, version)| CommandOutcome::Executed { outcome, version }),
+        vec(any::<u8>(), 0..100).prop_map(|bytes| CommandOutcome::Rejected { rejection: bytes.into() }),
+        any::<u64>().prop_map(|origin| CommandOutcome::NotOwner { home: Home::Origin(OriginId::new(origin)) }),
+        ".*".prop_map(|node| CommandOutcome::NotOwner { home: Home::Node(node) }),
+        ".*".prop_map(|reason| CommandOutcome::Refused { reason }),
+        ".*".prop_map(|reason| CommandOutcome::Failed { reason }),
+    ];
+    let token = clock().prop_map(|clock| {
+        let token = serde_json::json!({ "clock": clock, "logs": { LogId::new().to_string(): 7 } });
+        serde_json::from_value(token).expect("a token")
+    });
+    (outcome, token).prop_map(|(outcome, token)| CommandAnswer { outcome, token })
 }
 
 /// Decodes the bytes of one frame.
@@ -260,7 +315,7 @@ fn page_of(payload: Vec<u8>) -> Page {
     let event = ForeignEvent { stream, data, occurred_at: DateTime::UNIX_EPOCH };
     let cursor = LogPosition { log_id: None, position: None };
     let items = vec![Item::Commit(vec![event])];
-    Page { items, cursor, knowledge: Knowledge::new(), is_last: true, ids: Vec::new() }
+    Page { items, cursor, knowledge: Knowledge::new(), is_last: true, ids: Vec::new(), promises: Vec::new() }
 }
 
 /// Returns the event of a page with one event.
@@ -337,7 +392,7 @@ fn another_version_is_named() {
     let mut frame = Message::Heartbeat.encode(MAX_BYTES).expect("a frame");
     frame[4] = 9;
     let error = decode(&frame).expect_err("another version");
-    assert_eq!(error.to_string(), "expected version 2 of the replication protocol, found version 9");
+    assert_eq!(error.to_string(), "expected version 3 of the replication protocol, found version 9");
 }
 
 /// The withheld ranges of origins, as they are encoded.

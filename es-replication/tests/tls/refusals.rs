@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use crate::nodes::{self, Counts, Node, within};
 use crate::pull_all;
-use crate::raw::{HEARTBEAT, PULL, RawClient, frame, hello};
+use crate::raw::{COMMAND, COMMAND_ANSWER, HEARTBEAT, PULL, RawClient, frame, hello};
 
 #[tokio::test]
 async fn a_node_of_another_authority_is_refused() {
@@ -76,19 +76,22 @@ async fn invalid_frames_are_refused() {
     too_long[8..12].copy_from_slice(&u32::MAX.to_le_bytes());
     let truncated = &hello("b")[..10];
     let after_hello = |frame: &[u8]| [&hello("b")[..], frame].concat();
-    let pull = frame(2, PULL, &[0x28, 0xff, 0xff, 0xff, 0xff, 0x0f]);
+    let pull = frame(3, PULL, &[0x28, 0xff, 0xff, 0xff, 0xff, 0x0f]);
     let cases = [
         (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(), "invalid", "expected a frame"),
         (flipped, "invalid", "checksum"),
-        (frame(2, 99, &[]), "invalid", "kind"),
-        (frame(1, 1, b"\n\x01b"), "version", "expected version 2 of the replication protocol, found version 1"),
+        (frame(3, 99, &[]), "invalid", "kind"),
+        (frame(1, 1, b"\n\x01b"), "version", "expected version 3 of the replication protocol, found version 1"),
         (too_long, "too_long", "at most 2097152 bytes"),
         (truncated.to_vec(), "truncated", ""),
         (hello("c"), "other_node", "expected the node \"b\", found \"c\""),
-        (frame(2, PULL, &[]), "unexpected", "the name of the client"),
-        (after_hello(&frame(2, HEARTBEAT, &[])), "unexpected", "a request"),
+        (frame(3, PULL, &[]), "unexpected", "the name of the client"),
+        (after_hello(&frame(3, HEARTBEAT, &[])), "unexpected", "a request"),
         (after_hello(&pull), "invalid", "nanoseconds"),
-        (after_hello(&frame(2, PULL, &[0xff; 40])), "invalid", "not a message"),
+        (after_hello(&frame(3, PULL, &[0xff; 40])), "invalid", "not a message"),
+        (after_hello(&frame(3, COMMAND, &[0xff; 40])), "invalid", "not a message"),
+        (after_hello(&frame(3, COMMAND, &[])), "invalid", "a command id"),
+        (after_hello(&frame(3, COMMAND_ANSWER, &[0x0a, 2, b'{', b'}', 0x32, 0])), "invalid", "a token"),
     ];
     for (bytes, reason, message) in cases {
         let before = counts.refused(reason);

@@ -6,6 +6,7 @@ use crate::aggregate::{EventContext, Evolve};
 use crate::model::{CanonicalKey, EventView, Position, RecordedEvent, Revision, TransactionId, Version};
 use crate::schema::Events;
 use crate::store::StoreError;
+use crate::store::home::is_hand_over;
 use crate::store::transaction::{TransactionEvent, is_transaction_event};
 
 /// A loaded aggregate.
@@ -194,9 +195,9 @@ fn lock_of(event: EventView<'_>) -> Result<Option<TransactionId>, LoadError> {
     }
 }
 
-/// Decodes an event of the aggregate. An event of a transaction has no event of the domain.
+/// Decodes an event of the aggregate. An event of a transaction or a hand-over has no event of the domain.
 pub(super) fn decode<A: Evolve>(event: EventView<'_>) -> Result<Events<A::Event>, LoadError> {
-    if is_transaction_event(event.event_type()) {
+    if is_transaction_event(event.event_type()) || is_hand_over(event.event_type()) {
         return Ok(Events::none());
     }
     event.decode::<A::Event>().map_err(|source| LoadError::Event {

@@ -2,15 +2,18 @@
 
 use std::fmt;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
+use async_trait::async_trait;
 use futures_util::future::join_all;
+use tokio::sync::watch;
 
 use super::tools::*;
 use crate::Commit;
-use crate::model::{Category, Dot, HybridTime, OriginId, RecordedEvent, Stamp};
+use crate::model::{Category, Dot, HybridTime, OriginId, Position, RecordedEvent, Stamp};
 use crate::store::implement::RowChange;
-use crate::store::implement::{DecisionHook, LogView, Replication, ValidCommit};
-use crate::store::{CommitError, InvalidCommit, LogRead, MAX_COMMIT_BYTES, StreamRead};
+use crate::store::implement::{DecisionHook, LogView, Replication, SettledTime, ValidCommit};
+use crate::store::{CommitError, EventStore, InvalidCommit, LogRead, MAX_COMMIT_BYTES, StoreError, StreamRead};
 
 /// A hook that the types of the events control. It counts all events in a row.
 #[derive(Debug)]
@@ -81,6 +84,7 @@ impl DecisionHook for Directed {
 #[derive(Debug)]
 struct Replicating(OriginId);
 
+#[async_trait]
 impl Replication for Replicating {
     fn is_own_origin(&self, origin: OriginId) -> bool {
         origin == self.0
@@ -88,13 +92,28 @@ impl Replication for Replicating {
     fn replicates(&self, _: &Category) -> bool {
         false
     }
+    async fn settled(&self, _: &dyn EventStore) -> Result<SettledTime, StoreError> {
+        Ok(SettledTime::default())
+    }
+    fn watch_settled(&self) -> watch::Receiver<()> {
+        watch::Sender::new(()).subscribe()
+    }
+    async fn stored_after(
+        &self,
+        _: &dyn EventStore,
+        _: OriginId,
+        _: u64,
+        _: usize,
+    ) -> Result<Vec<(Dot, Position)>, StoreError> {
+        Ok(Vec::new())
+    }
 }
 
 impl DecisionHook for Replicating {
     fn name(&self) -> &str {
         "replicating"
     }
-    fn replication(&self) -> Option<&dyn Replication> {
+    fn replication(self: Arc<Self>) -> Option<Arc<dyn Replication>> {
         Some(self)
     }
 }
@@ -104,8 +123,11 @@ pub(super) async fn a_store_knows_its_own_origins_from_a_hook(harness: &dyn Harn
     let (own, other) = (OriginId::new(7), OriginId::new(8));
     let store = harness.open_with(vec![std::sync::Arc::new(std::sync::Arc::new(Replicating(own)))]).await;
     assert_eq!([own, other].map(|origin| store.is_own_origin(origin)), [true, false]);
+    let replication = store.replication().expect("a hook replicates");
+    assert_eq!([own, other].map(|origin| replication.is_own_origin(origin)), [true, false]);
     let store = open(harness).await;
     assert_eq!([own, other].map(|origin| store.is_own_origin(origin)), [true, true]);
+    assert!(store.replication().is_none());
 }
 
 async fn open(harness: &dyn Harness) -> Store {
