@@ -20,9 +20,11 @@ mod options;
 mod signals;
 mod stream;
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
@@ -136,11 +138,9 @@ pub async fn serve(
                 let peer = Peer { address: peer, certificate: None };
                 let draining = Draining::new(requested.subscribe());
                 let (routes, limits, options) = (routes.clone(), Arc::clone(&limits), options.clone());
-                let connection = Connection { routes, limits, options, peer, draining, failed: failed.clone() };
-                connections.spawn(async move {
-                    connection.run(stream).await;
-                    drop(slot);
-                });
+                let failed = failed.clone();
+                let connection = Connection { routes, limits, options, peer, draining, failed, slot };
+                connections.spawn(connection.run(stream));
             }
             Some(_) = connections.join_next() => {}
         }
@@ -201,6 +201,16 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
+/// An event besides requests and responses that a connection must react to.
+enum Interruption {
+    /// The client did not send this in time.
+    Overdue(&'static str),
+    /// An accept failed, and the connection is idle.
+    DescriptorNeeded,
+    /// The server stops.
+    Drain,
+}
+
 /// One connection.
 struct Connection {
     routes: Router,
@@ -210,6 +220,8 @@ struct Connection {
     draining: Draining,
     /// Changes when an accept fails.
     failed: watch::Receiver<()>,
+    /// The share of the maximum number of connections.
+    slot: OwnedSemaphorePermit,
 }
 
 impl Connection {
@@ -243,7 +255,7 @@ impl Connection {
     }
 
     async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(self, stream: S) {
-        let Self { routes, limits, options, peer, draining, failed } = self;
+        let Self { routes, limits, options, peer, draining, failed, slot: _slot } = self;
         let activity = Arc::new(Activity::new());
         let io = TokioIo::new(TimedStream::new(stream, Arc::clone(&activity), &options));
         let answerer = Answerer { routes, limits, draining: draining.clone(), peer, activity: Arc::clone(&activity) };
@@ -251,25 +263,37 @@ impl Connection {
         // `Activity` has the deadline of the head; that of hyper would also close idle connections.
         http.header_read_timeout(None).max_buf_size(MAX_HEAD_BYTES);
         let mut connection = pin!(http.serve_connection(io, answerer));
-        let mut overdue = OnWake::new(activity.overdue(&options));
-        let mut needs_descriptor = OnWake::new(activity.idle_at_failure(failed));
-        let mut requested = OnWake::new(draining.requested());
+        let mut overdue = pin!(activity.overdue(&options));
+        let mut descriptor_needed = pin!(activity.idle_at_failure(failed));
+        let mut requested = pin!(draining.requested());
         let mut is_draining = false;
+        let mut interruption = OnWake::new(poll_fn(move |context| {
+            if let Poll::Ready(missing) = overdue.as_mut().poll(context) {
+                return Poll::Ready(Interruption::Overdue(missing));
+            }
+            if descriptor_needed.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Interruption::DescriptorNeeded);
+            }
+            if !is_draining && requested.as_mut().poll(context).is_ready() {
+                is_draining = true;
+                return Poll::Ready(Interruption::Drain);
+            }
+            Poll::Pending
+        }));
         let ended = loop {
             tokio::select! {
                 biased;
                 ended = connection.as_mut() => break ended,
-                missing = &mut overdue => {
-                    tracing::debug!(client = %peer.address, missing, "closed a connection");
-                    return;
-                }
-                () = &mut needs_descriptor => {
-                    tracing::debug!(client = %peer.address, "closed an idle connection for a new one");
-                    return;
-                }
-                () = &mut requested, if !is_draining => {
-                    is_draining = true;
-                    connection.as_mut().graceful_shutdown();
+                interruption = &mut interruption => match interruption {
+                    Interruption::Overdue(missing) => {
+                        tracing::debug!(client = %peer.address, missing, "closed a connection");
+                        return;
+                    }
+                    Interruption::DescriptorNeeded => {
+                        tracing::debug!(client = %peer.address, "closed an idle connection for a new one");
+                        return;
+                    }
+                    Interruption::Drain => connection.as_mut().graceful_shutdown(),
                 }
             }
         };
