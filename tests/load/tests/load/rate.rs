@@ -46,7 +46,7 @@ impl Contender {
     }
 }
 
-/// Compares axum alone, the same handlers behind the edge, and handlers with everything that es-http has. Prints the
+/// Compares axum alone, the same handlers with the edge, and handlers with everything that es-http has. Prints the
 /// median ratio of each to axum alone, and whether it reaches the goal. It has a minimum in an optimized long form.
 ///
 /// The connections stay open for all rounds, as those of proxies do. The first 50 requests of a connection of
@@ -55,7 +55,7 @@ pub(crate) async fn compare(service: &Service, size: Size) {
     let (rounds, requests) = if size.is_long { (31, 100) } else { (3, 10) };
     let mut contenders = [
         Contender::connect("axum alone", service.plain).await,
-        Contender::connect("the same handlers behind the edge", service.same).await,
+        Contender::connect("the same handlers with the edge", service.same).await,
         Contender::connect("handlers with everything of es-http", service.edge).await,
     ];
     let count = contenders.len();

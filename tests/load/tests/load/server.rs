@@ -1,5 +1,5 @@
 //! The server under load, in a process of its own: three listeners over the same stores. One has axum alone, one the
-//! same handlers behind the edge, one everything that es-http has.
+//! same handlers with the edge, one everything that es-http has.
 
 use std::convert::Infallible;
 use std::path::Path as Directory;
