@@ -108,7 +108,7 @@ impl Activity {
             }
         }
         // The server accepts no more connections.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Returns whether the connection has waited for a request at least this long.
