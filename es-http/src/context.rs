@@ -103,7 +103,7 @@ impl RequestContext {
 
     /// Returns the context of a request. The error is the response.
     pub(crate) fn of_request(request: &Request, options: &ContextOptions) -> Result<Self, Problem> {
-        let (headers, client) = (request.headers(), request.extensions().get());
+        let (headers, client) = (request.headers(), Authenticated::of(request.extensions()));
         // The specification demands that an invalid `traceparent` is ignored.
         let trace = headers.get(&TRACEPARENT).and_then(|value| value.to_str().ok()?.parse::<TraceParent>().ok());
         let correlation_id = match single(headers, &CORRELATION_ID)? {

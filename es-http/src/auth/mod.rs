@@ -3,10 +3,11 @@
 mod tokens;
 
 use std::fmt;
+use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -47,11 +48,18 @@ pub struct Authenticated {
     pub tenant: Option<Tenant>,
 }
 
+impl Authenticated {
+    /// Returns the client of a request with these extensions.
+    pub(crate) fn of(extensions: &Extensions) -> Option<&Self> {
+        extensions.get().map(|client: &Arc<Self>| &**client)
+    }
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for Authenticated {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        parts.extensions.get::<Self>().cloned().ok_or_else(unauthorized)
+        Self::of(&parts.extensions).cloned().ok_or_else(unauthorized)
     }
 }
 
@@ -85,7 +93,7 @@ pub(crate) fn check_role_of_method(change: Role, request: &Request) -> Result<()
 
 /// Checks the role of the client of a request. The error is 401 without a client, and 403 for a lesser role.
 fn check_role(role: Role, request: &Request) -> Result<(), Problem> {
-    match request.extensions().get::<Authenticated>() {
+    match Authenticated::of(request.extensions()) {
         None => Err(unauthorized()),
         Some(client) if client.role < role => {
             let detail = format!("expected the role {role}, found {} of {:?}", client.role, client.name);
@@ -95,7 +103,7 @@ fn check_role(role: Role, request: &Request) -> Result<(), Problem> {
     }
 }
 
-/// Answers 401 to requests without a client of the tokens. Other requests have the extension [`Authenticated`].
+/// Answers 401 to requests without a client of the tokens. Other requests have an [`Authenticated`] client.
 pub(crate) async fn authenticate(State(tokens): State<Tokens>, mut request: Request, next: Next) -> Response {
     if let Some(check) = tokens.check() {
         check.await;
@@ -127,12 +135,15 @@ pub async fn require_role(State(role): State<Role>, request: Request, next: Next
     }
 }
 
+/// The scheme of tokens, and the character after it.
+const BEARER: &str = "bearer ";
+
 /// Returns the token of a request with exactly one header `Authorization: Bearer TOKEN`.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return None };
-    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    let (scheme, token) = value.to_str().ok()?.split_at_checked(BEARER.len())?;
+    scheme.eq_ignore_ascii_case(BEARER).then(|| token.trim())
 }
 
 fn unauthorized() -> Problem {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -37,7 +38,8 @@ pub struct Tokens(Reloaded<Vec<ClientEntry>, TokensError>);
 struct ClientEntry {
     proof: ProofKind,
     hash: HashWords,
-    client: Authenticated,
+    /// Shared with its requests: a copy would allocate memory at each request.
+    client: Arc<Authenticated>,
 }
 
 /// A SHA-256 hash. Words, because the comparison in constant time takes as long for a word as for a byte.
@@ -103,16 +105,16 @@ impl Tokens {
     }
 
     /// Returns the owner of a token.
-    pub(super) fn owner(&self, token: &str) -> Option<Authenticated> {
+    pub(super) fn owner(&self, token: &str) -> Option<Arc<Authenticated>> {
         self.find(ProofKind::Token, Sha256::digest(token.as_bytes()).into())
     }
 
     /// Returns the owner of a certificate, which the server has verified.
-    pub(super) fn owner_of_certificate(&self, certificate: &ClientCertificate) -> Option<Authenticated> {
+    pub(super) fn owner_of_certificate(&self, certificate: &ClientCertificate) -> Option<Arc<Authenticated>> {
         self.find(ProofKind::Certificate, certificate.sha256)
     }
 
-    fn find(&self, proof: ProofKind, hash: [u8; 32]) -> Option<Authenticated> {
+    fn find(&self, proof: ProofKind, hash: [u8; 32]) -> Option<Arc<Authenticated>> {
         let (entries, hash) = (self.0.value(), words(hash));
         // All entries are compared, so that the time does not depend on which one matches.
         let matching = entries.iter().filter(|entry| bool::from(entry.hash.ct_eq(&hash)) && entry.proof == proof);
@@ -147,7 +149,8 @@ fn entry(text: &str) -> Result<ClientEntry, &'static str> {
     if fields.next().is_some() {
         return Err("nothing after the tenant");
     }
-    Ok(ClientEntry { proof, hash: words(hash), client: Authenticated { name, role, tenant: tenant.transpose()? } })
+    let client = Arc::new(Authenticated { name, role, tenant: tenant.transpose()? });
+    Ok(ClientEntry { proof, hash: words(hash), client })
 }
 
 fn hash(text: &str) -> Option<(ProofKind, [u8; 32])> {
@@ -177,7 +180,7 @@ mod tests {
     fn a_token_is_found_by_its_hash() {
         let tokens: Tokens = format!("# comment\n\n  {TEST} operate ops\n").parse().unwrap();
         let client = Authenticated { name: "ops".to_owned(), role: Role::Operate, tenant: None };
-        assert_eq!(tokens.owner("test"), Some(client));
+        assert_eq!(tokens.owner("test").as_deref(), Some(&client));
         for other in ["", "Test", "test ", "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"] {
             assert_eq!(tokens.owner(other), None);
         }

@@ -22,7 +22,7 @@ pub struct Operator(Option<String>);
 
 impl Operator {
     fn of(extensions: &Extensions) -> Self {
-        let of_token = extensions.get::<Authenticated>().map(|client| client.name.clone());
+        let of_token = Authenticated::of(extensions).map(|client| client.name.clone());
         Self(of_token.or_else(|| extensions.get::<UnixPeer>().map(|peer| format!("uid:{}", peer.uid))))
     }
 

@@ -3,12 +3,15 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::options::ServeOptions;
 
 /// The shortest time between two looks at a connection, for deadlines of zero.
 const SHORTEST_LOOK: Duration = Duration::from_millis(1);
+/// The time without a request after which a connection is closed when an accept fails.
+const IDLE_WITHOUT_DESCRIPTORS: Duration = Duration::from_secs(1);
 
 /// What a connection waits for. The stream of the connection and its service change it; [`overdue`](Self::overdue)
 /// observes it.
@@ -96,8 +99,20 @@ impl Activity {
         }
     }
 
+    /// Waits until an accept fails while the connection is idle, so that its descriptor is needed for a new connection.
+    /// `failed` changes when an accept fails.
+    pub(super) async fn idle_at_failure(&self, mut failed: watch::Receiver<()>) {
+        while failed.changed().await.is_ok() {
+            if self.is_idle_for(IDLE_WITHOUT_DESCRIPTORS) {
+                return;
+            }
+        }
+        // The server accepts no more connections.
+        std::future::pending::<()>().await;
+    }
+
     /// Returns whether the connection has waited for a request at least this long.
-    pub(super) fn is_idle_for(&self, time: Duration) -> bool {
+    fn is_idle_for(&self, time: Duration) -> bool {
         let State { wait, since, is_blocked } = *self.state();
         wait != Wait::Response && !is_blocked && since.elapsed() >= time
     }

@@ -14,19 +14,20 @@ mod answer;
 mod body;
 mod draining;
 mod listener;
+mod on_wake;
 mod options;
 #[cfg(feature = "signal")]
 mod signals;
 mod stream;
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
-use futures_util::FutureExt;
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -40,6 +41,7 @@ use body::BodyLimits;
 pub use draining::Draining;
 pub use listener::{Listener, UnixPeer};
 use listener::{PeerAddress, Stream};
+use on_wake::OnWake;
 pub use options::ServeOptions;
 #[cfg(feature = "signal")]
 pub use signals::serve_until_signal;
@@ -51,8 +53,6 @@ use crate::ClientCertificate;
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// The pauses after a failed accept, for example without a free descriptor: from the first to the longest.
 const ACCEPT_PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
-/// The time without a request after which a connection is closed when an accept fails.
-const IDLE_WITHOUT_DESCRIPTORS: Duration = Duration::from_secs(1);
 
 /// The result of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,11 +138,9 @@ pub async fn serve(
                 let peer = Peer { address: peer, certificate: None };
                 let draining = Draining::new(requested.subscribe());
                 let (routes, limits, options) = (routes.clone(), Arc::clone(&limits), options.clone());
-                let connection = Connection { routes, limits, options, peer, draining, failed: failed.clone() };
-                connections.spawn(async move {
-                    connection.run(stream).await;
-                    drop(slot);
-                });
+                let failed = failed.clone();
+                let connection = Connection { routes, limits, options, peer, draining, failed, slot };
+                connections.spawn(connection.run(stream));
             }
             Some(_) = connections.join_next() => {}
         }
@@ -222,6 +220,8 @@ struct Connection {
     draining: Draining,
     /// Changes when an accept fails.
     failed: watch::Receiver<()>,
+    /// The share of the maximum number of connections.
+    slot: OwnedSemaphorePermit,
 }
 
 impl Connection {
@@ -255,7 +255,7 @@ impl Connection {
     }
 
     async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(self, stream: S) {
-        let Self { routes, limits, options, peer, draining, mut failed } = self;
+        let Self { routes, limits, options, peer, draining, failed, slot: _slot } = self;
         let activity = Arc::new(Activity::new());
         let io = TokioIo::new(TimedStream::new(stream, Arc::clone(&activity), &options));
         let answerer = Answerer { routes, limits, draining: draining.clone(), peer, activity: Arc::clone(&activity) };
@@ -263,27 +263,28 @@ impl Connection {
         // `Activity` has the deadline of the head; that of hyper would also close idle connections.
         http.header_read_timeout(None).max_buf_size(MAX_HEAD_BYTES);
         let mut connection = pin!(http.serve_connection(io, answerer));
-        let closing = async {
-            let mut overdue = pin!(activity.overdue(&options));
-            loop {
-                tokio::select! {
-                    missing = &mut overdue => return Interruption::Overdue(missing),
-                    Ok(()) = failed.changed() => {
-                        if activity.is_idle_for(IDLE_WITHOUT_DESCRIPTORS) {
-                            return Interruption::DescriptorNeeded;
-                        }
-                    }
-                }
+        let mut overdue = pin!(activity.overdue(&options));
+        let mut descriptor_needed = pin!(activity.idle_at_failure(failed));
+        let mut requested = pin!(draining.requested());
+        let mut is_draining = false;
+        let mut interruption = OnWake::new(poll_fn(move |context| {
+            if let Poll::Ready(missing) = overdue.as_mut().poll(context) {
+                return Poll::Ready(Interruption::Overdue(missing));
             }
-        };
-        let drain = draining.requested().map(|()| Interruption::Drain);
-        // Each has a waker of its own: a request does not poll them.
-        let mut interruptions = FuturesUnordered::from_iter([closing.left_future(), drain.right_future()]);
+            if descriptor_needed.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Interruption::DescriptorNeeded);
+            }
+            if !is_draining && requested.as_mut().poll(context).is_ready() {
+                is_draining = true;
+                return Poll::Ready(Interruption::Drain);
+            }
+            Poll::Pending
+        }));
         let ended = loop {
             tokio::select! {
                 biased;
                 ended = connection.as_mut() => break ended,
-                Some(interruption) = interruptions.next() => match interruption {
+                interruption = &mut interruption => match interruption {
                     Interruption::Overdue(missing) => {
                         tracing::debug!(client = %peer.address, missing, "closed a connection");
                         return;

@@ -203,7 +203,7 @@ impl<S: Send + Sync> FromRequestParts<S> for CallingClient {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self(parts.extensions.get::<Authenticated>().map(|client| client.name.clone())))
+        Ok(Self(Authenticated::of(&parts.extensions).map(|client| client.name.clone())))
     }
 }
 

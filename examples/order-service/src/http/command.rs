@@ -71,7 +71,8 @@ impl<S: Send + Sync> FromRequestParts<S> for CommandHeaders {
         NoParameters::from_request_parts(parts, state).await?;
         let context = RequestContext::from_request_parts(parts, state).await?;
         let mut metadata = context.metadata();
-        if let Some(client) = parts.extensions.get::<Authenticated>() {
+        // Without tokens, requests have no client.
+        if let Ok(client) = Authenticated::from_request_parts(parts, state).await {
             metadata = metadata.with(ACTOR_KEY, client.name.as_str());
         }
         let preconditions = Preconditions::of_headers(&parts.headers)?;

@@ -66,7 +66,7 @@ impl Size {
     }
 
     fn connections(self) -> usize {
-        self.idle + self.listeners() + self.half_sent_bodies() + self.slow_readers() + 2 * rate::CONNECTIONS
+        self.idle + self.listeners() + self.half_sent_bodies() + self.slow_readers() + 4 * rate::CONNECTIONS
     }
 
     fn idle_deadline(self) -> Duration {
@@ -82,6 +82,9 @@ impl Size {
 struct Service {
     process: Child,
     edge: SocketAddr,
+    /// The edge with the handlers of `plain`.
+    same: SocketAddr,
+    /// The server of axum, without the edge.
     plain: SocketAddr,
     _output: Box<dyn Iterator<Item = String>>,
 }
@@ -96,8 +99,9 @@ impl Service {
         let mut lines = Box::new(lines);
         let addresses = lines.find_map(|line| line.strip_prefix("addresses ").map(ToOwned::to_owned));
         let addresses = addresses.expect("the process prints its addresses");
-        let (edge, plain) = addresses.split_once(' ').unwrap();
-        Self { edge: edge.parse().unwrap(), plain: plain.parse().unwrap(), process, _output: lines }
+        let mut addresses = addresses.split(' ').map(|address| address.parse().unwrap());
+        let mut next = || addresses.next().unwrap();
+        Self { edge: next(), same: next(), plain: next(), process, _output: lines }
     }
 
     fn descriptors(&self) -> u64 {

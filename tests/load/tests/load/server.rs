@@ -1,4 +1,5 @@
-//! The server under load, in a process of its own: two listeners over the same stores, with the edge and without it.
+//! The server under load, in a process of its own: three listeners over the same stores. One has axum alone, one the
+//! same handlers with the edge, one everything that es-http has.
 
 use std::convert::Infallible;
 use std::path::Path as Directory;
@@ -146,10 +147,14 @@ fn tag(version: Option<es_core::model::Version>) -> String {
     version.map_or_else(String::new, |version| format!("\"{version}\""))
 }
 
-/// Returns the same commands and queries with axum alone.
+/// Returns the same commands and queries with the extractors of axum.
 fn plain(rated: &Counters) -> Router {
     let counters = Router::new().route("/{id}", post(plain_add).get(plain_show)).with_state(rated.clone());
     Router::new().nest("/rate", counters)
+}
+
+async fn bind() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").await.unwrap()
 }
 
 async fn open(directory: &Directory) -> RocksDbStore {
@@ -165,20 +170,23 @@ async fn service() {
         [open(&directory.path().join("followed")).await, open(&directory.path().join("rated")).await];
     let counters = Arc::new(Repository::new(Arc::new(rated.clone())));
     let refusing = Arc::new(Refusing { inner: followed.clone(), refuses: AtomicBool::new(false) });
-    let [with_edge, without_edge] =
-        [TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap()];
-    println!("addresses {} {}", with_edge.local_addr().unwrap(), without_edge.local_addr().unwrap());
+    let [full, same, axum_alone] = [bind().await, bind().await, bind().await];
+    let [full_address, same_address, alone] =
+        [&full, &same, &axum_alone].map(|listener| listener.local_addr().unwrap());
+    println!("addresses {full_address} {same_address} {alone}");
 
     let router = plain(&counters);
-    tokio::spawn(async move { axum::serve(without_edge, router).await.unwrap() });
+    tokio::spawn(async move { axum::serve(axum_alone, router).await.unwrap() });
     let options = ServeOptions::new()
         .max_connections(size.connections() * 2)
         .idle_deadline(size.idle_deadline())
         .stall_deadline(size.stall_deadline())
         .drain_deadline(Duration::from_secs(20));
+    let router = plain(&counters).layer(Edge::new().tokens(TOKENS.parse().unwrap()));
+    tokio::spawn(serve(same, router, options.clone(), std::future::pending()));
     let (stop, stopped) = oneshot::channel();
     let router = edge(&refusing, &counters, &Metrics::install().unwrap());
-    let served = tokio::spawn(serve(with_edge, router, options, async { stopped.await.unwrap() }));
+    let served = tokio::spawn(serve(full, router, options, async { stopped.await.unwrap() }));
     // The parent ends the process by closing its standard input.
     tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new())).await.unwrap().unwrap();
     stop.send(()).unwrap();
