@@ -1,12 +1,12 @@
 //! [`Group`]: group commit. Commits are added to the open frame; the holder of the one token writes it.
 //!
 //! ```text
-//!   callers --> open frame --(token)--> write, sync, publish --> token to the next thread --> answer the callers
+//!   callers --> open frame --(token)--> write, sync, publish --> token is free --> answer the callers --> next frame
 //!                   ^                                                  |
 //!                   +---- commits meanwhile fill the next frame <------+
 //! ```
 //!
-//! Two threads share the token, so that one writes the next frame while the other answers. A lone caller takes the
+//! Two threads share the token, so that one can write the next frame while the other answers. A lone caller takes the
 //! token itself, which saves two changes of threads.
 
 use std::fmt;
@@ -59,7 +59,7 @@ impl Turn<'_> {
     /// Writes the frame on this thread, which waits for the disk.
     pub fn write(mut self) {
         if let Some(group) = self.group.take() {
-            group.take_turn(lock(&group.state));
+            group.take_turn(lock(&group.state), Next::OtherThread);
         }
     }
 }
@@ -72,9 +72,19 @@ impl Drop for Turn<'_> {
             state.has_token_holder = false;
             group.wake_thread(state);
         } else {
-            group.take_turn(state);
+            group.take_turn(state, Next::OtherThread);
         }
     }
+}
+
+/// Who writes the commits that were added during a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// The holder of the turn, a sync thread, which looks for them after it has answered. To wake the other thread would
+    /// take longer than most answers.
+    SameThread,
+    /// A sync thread, which is woken.
+    OtherThread,
 }
 
 /// The settings of the group commit.
@@ -256,7 +266,7 @@ impl Group {
     }
 
     /// Takes the token, unless the caller has it, writes the open frame and passes the token on.
-    fn take_turn<'a>(&'a self, mut state: MutexGuard<'a, GroupState>) {
+    fn take_turn<'a>(&'a self, mut state: MutexGuard<'a, GroupState>, next_turn: Next) {
         loop {
             state.has_token_holder = true;
             let next = state.open.first_position + u64::from(state.open.events);
@@ -270,7 +280,7 @@ impl Group {
             if has_waiting {
                 self.taken.notify_all();
             }
-            self.write(open);
+            self.write(open, next_turn);
             if self.settings.has_threads {
                 return;
             }
@@ -283,7 +293,7 @@ impl Group {
     }
 
     /// Writes a frame, passes the token on, and answers the callers.
-    fn write(&self, mut open: OpenFrame) {
+    fn write(&self, mut open: OpenFrame, next_turn: Next) {
         let callers = std::mem::take(&mut open.callers);
         let (result, next_position) = {
             let mut writer = lock(&self.writer);
@@ -316,7 +326,7 @@ impl Group {
         if is_closed {
             drop(state);
             self.work.notify_all();
-        } else if has_work {
+        } else if has_work && next_turn == Next::OtherThread {
             self.wake_thread(state);
         } else {
             drop(state);
@@ -335,7 +345,7 @@ impl Group {
         let mut state = lock(&self.state);
         loop {
             if !state.has_token_holder && !state.open.is_empty() {
-                self.take_turn(state);
+                self.take_turn(state, Next::SameThread);
                 state = lock(&self.state);
             } else if state.is_closed && state.open.is_empty() {
                 return;

@@ -18,15 +18,18 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The number of attempts of [`lock_soon`], with pauses in between. Together they take about as long as a change of
 /// threads.
+#[cfg(not(shuttle))]
 const ATTEMPTS: u32 = 100;
 
 /// The length of a pause, in hints to the processor.
+#[cfg(not(shuttle))]
 const PAUSE: u32 = 8;
 
 /// Locks a mutex that others hold for some microseconds, and tries several times before it waits for a notification.
 pub(crate) fn lock_soon<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A test of schedules decides who runs next, and would try each attempt.
-    for _ in 0..if cfg!(shuttle) { 0 } else { ATTEMPTS } {
+    #[cfg(not(shuttle))]
+    for _ in 0..ATTEMPTS {
         if let Ok(guard) = mutex.try_lock() {
             return guard;
         }

@@ -22,8 +22,13 @@ use crate::segmented::posting_blocks;
 use crate::segmented::publish::Publisher;
 use crate::segmented::run::{Entries, Run, StreamEntries};
 
+/// The niceness of the thread, from 0 (that of the process, usually) to 19.
+#[cfg(all(target_os = "linux", not(shuttle)))]
+const NICENESS: i32 = 10;
+
 /// Writes full runs to tables until the store is closed: the work of a thread.
 pub(crate) fn run(publisher: &Publisher, log: &Weak<Log>, tables: &Path) {
+    lower_priority();
     while publisher.handles.signal.wait() {
         while let Some(oldest) = publisher.index.oldest_full(publisher.handles.visible.head()) {
             let Some(log) = log.upgrade() else { return };
@@ -42,6 +47,16 @@ pub(crate) fn run(publisher: &Publisher, log: &Weak<Log>, tables: &Path) {
                 }
             }
         }
+    }
+}
+
+/// Lets commits go first while the processors are busy. Commits wait if too many runs are full, so that this thread gets
+/// its time then.
+fn lower_priority() {
+    // On Linux, this is the priority of the calling thread; elsewhere it would be that of the process.
+    #[cfg(all(target_os = "linux", not(shuttle)))]
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::debug!(%error, "could not lower the priority of the thread of the index");
     }
 }
 
