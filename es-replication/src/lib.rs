@@ -59,6 +59,8 @@
 //!   it, once.
 //! - **Sessions**: see [`Session`].
 //! - **Identity**: a node that lost events takes a new origin; see [`ReplicaOptions::member`].
+//! - **Membership**: members join, leave and are retired by events that replicate; see [`Replica::membership`].
+//! - **Stability**: a node knows which events every member has; see [`Replica::stable`].
 //!
 //! Optimistic concurrency is per node: two nodes can accept the next event of one stream at the same time. The
 //! declaration of the aggregate states the answer to such a conflict: `conflict = "canonical"`, or `conflict =
@@ -73,6 +75,7 @@ mod filter;
 mod frontiers;
 mod knowledge;
 mod link;
+mod membership;
 #[cfg(any(feature = "tls", feature = "test-ca"))]
 mod node_files;
 mod page;
@@ -91,13 +94,14 @@ mod transport;
 mod wire;
 
 pub use answer::Source;
-pub use error::{PeerError, PullError, Refusal, StaleReplica, StartError};
+pub use error::{AnswerError, PeerError, PullError, Refusal, StaleReplica, StartError};
 pub use filter::StreamFilter;
 pub use knowledge::Knowledge;
 pub use link::{Link, LinkState, LinkStatus};
+pub use membership::{Departed, MemberState, Membership, MembershipError, StabilityError, StableEvents};
 #[cfg(any(feature = "tls", feature = "test-ca"))]
 pub use node_files::NodeFiles;
-pub use page::{Claim, Confirmation, ForeignEvent, GapReason, Item, Page, Pull};
+pub use page::{Claim, Confirmation, ForeignEvent, GapReason, Item, MemberReport, Page, Pull, Sender};
 pub use peer::{LocalPeer, Peer};
 pub use replica::{Pulled, RecoverError, Recovered, Replica, ReplicaOptions, Session, SessionError, Token, WaitError};
 pub use status::{MemberStatus, Monitor, OriginStatus, ReplicationStatus, RunningStatus};

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use es_core::model::ErrorChain;
-use es_core::model::{LogId, OriginId};
+use es_core::model::{LogId, OriginId, RetiredOrigins};
 use es_core::model::{Table, UniqueKey};
 use es_core::retention::{Retained, Retention, Scavenge, ScavengeReport};
 use es_core::store::Committed;
@@ -517,6 +517,10 @@ impl EventStore for RocksDbStore {
 
     fn is_own_origin(&self, origin: OriginId) -> bool {
         self.inner.decider.is_own_origin(origin)
+    }
+
+    fn retired_origins(&self) -> RetiredOrigins {
+        self.inner.decider.retired_origins()
     }
 
     async fn scavenge(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError> {

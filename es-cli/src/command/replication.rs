@@ -106,6 +106,7 @@ const fn state(state: LinkState) -> &'static str {
         LinkState::Current => "current",
         LinkState::ClockAhead => "clock ahead",
         LinkState::Forked => "forked",
+        LinkState::Departed => "departed",
         LinkState::Failed => "failed",
         _ => "other",
     }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use async_trait::async_trait;
 
-use crate::model::{Category, OriginId, Position, RecordedEvent, Timestamp};
+use crate::model::{Category, OriginId, Position, RecordedEvent, RetiredOrigins, Timestamp};
 use crate::store::decide::{CommitDecision, decide};
 use crate::store::locks::{Locks, decided_records};
 use crate::store::metrics::StoreMetrics;
@@ -93,6 +93,10 @@ pub trait Replication {
 
     /// Returns `true` if streams of the category are replicated, or were received from another node.
     fn replicates(&self, category: &Category) -> bool;
+
+    /// Returns the origins that were removed from vector clocks. The result is a handle, which also has those that are
+    /// removed later: once an event is written whose node knew of a retirement, the handle has the retirement.
+    fn retired_origins(&self) -> RetiredOrigins;
 }
 
 /// Prepares a [`DecisionHook`] for one store. An `Arc` of a hook is a `PrepareHook` that needs no preparation.
@@ -304,6 +308,14 @@ impl Decider {
     #[must_use]
     pub fn is_own_origin(&self, origin: OriginId) -> bool {
         self.hooks().iter().filter_map(|hook| hook.replication()).all(|replication| replication.is_own_origin(origin))
+    }
+
+    /// Returns the origins that the hook of a replica has removed from vector clocks; none without such a hook.
+    #[must_use]
+    pub fn retired_origins(&self) -> RetiredOrigins {
+        let hooks = self.hooks();
+        let replication = hooks.iter().find_map(|hook| hook.replication());
+        replication.map_or_else(RetiredOrigins::default, Replication::retired_origins)
     }
 
     /// Checks that no hook can reject events that another one replicates.

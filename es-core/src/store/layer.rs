@@ -5,7 +5,9 @@ use std::fmt;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::model::{EventId, LogId, OriginId, Position, RecordedEvent, Revision, StreamId, Table, UniqueKey};
+use crate::model::{
+    EventId, LogId, OriginId, Position, RecordedEvent, RetiredOrigins, Revision, StreamId, Table, UniqueKey,
+};
 use crate::retention::{Retained, Scavenge, ScavengeReport};
 use crate::store::{
     Commit, CommitError, Committed, EventReader, EventStore, EventStream, HeadWatch, LogRead, Row, RowScan, StoreError,
@@ -161,6 +163,11 @@ pub trait StoreLayer: fmt::Debug + Send + Sync + 'static {
     fn is_own_origin(&self, origin: OriginId) -> bool {
         self.inner().is_own_origin(origin)
     }
+
+    /// Forwards to [`EventStore::retired_origins`].
+    fn retired_origins(&self) -> RetiredOrigins {
+        self.inner().retired_origins()
+    }
 }
 
 #[async_trait]
@@ -235,6 +242,10 @@ impl<L: StoreLayer> EventStore for L {
 
     fn is_own_origin(&self, origin: OriginId) -> bool {
         StoreLayer::is_own_origin(self, origin)
+    }
+
+    fn retired_origins(&self) -> RetiredOrigins {
+        StoreLayer::retired_origins(self)
     }
 
     async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {

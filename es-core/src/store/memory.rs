@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::model::{Clock, SystemClock};
-use crate::model::{EventId, EventView, LogId, OriginId, RecordedEvent, Timestamp};
+use crate::model::{EventId, EventView, LogId, OriginId, RecordedEvent, RetiredOrigins, Timestamp};
 use crate::model::{Position, Revision};
 use crate::model::{StreamId, Table, UniqueKey};
 use crate::retention::{
@@ -482,6 +482,10 @@ impl EventStore for MemoryStore {
 
     fn is_own_origin(&self, origin: OriginId) -> bool {
         self.decider.is_own_origin(origin)
+    }
+
+    fn retired_origins(&self) -> RetiredOrigins {
+        self.decider.retired_origins()
     }
 
     async fn scavenge(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError> {

@@ -67,7 +67,7 @@ pub(crate) use stored_row::{StoredRow, decode_row, encode_row};
 pub(crate) use tagged::CheckedTags;
 pub use tagged::TagError;
 
-use crate::model::{EventId, EventView, LogId, OriginId, RecordedEvent};
+use crate::model::{EventId, EventView, LogId, OriginId, RecordedEvent, RetiredOrigins};
 use crate::model::{Position, Revision};
 use crate::model::{StreamId, Table, UniqueKey};
 use crate::retention::{Retained, Scavenge, ScavengeReport};
@@ -251,6 +251,10 @@ pub trait EventStore: EventReader {
     /// node. A store without a hook that [replicates](implement::Replication) returns `true`, because it has no other
     /// nodes.
     fn is_own_origin(&self, origin: OriginId) -> bool;
+
+    /// Returns the origins that a hook that [replicates](implement::Replication) has removed from the vector clocks of
+    /// events. The result is a handle, which also has those that are removed later.
+    fn retired_origins(&self) -> RetiredOrigins;
 
     /// Permanently removes the events that [rules and deletions](crate::retention) hide. It writes a scavenge point,
     /// completes earlier points, and then completes the new one.

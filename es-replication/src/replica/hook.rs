@@ -9,12 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use es_core::model::{Category, Clock, Dot, HybridTime, OriginId, Stamp, Table};
+use es_core::model::{Category, Clock, Dot, HybridTime, OriginId, RetiredOrigins, Stamp, Table};
 use es_core::retention::{OperatorEvent, Scope};
-use es_core::store::implement::{DecisionHook, LogView, Replication, RowChange, ValidCommit, is_retention_stream};
-use es_core::{CommitError, EventData, EventId, RecordedEvent, StoreError, StreamId};
+use es_core::store::implement::{
+    DecisionHook, LogView, Replication, RowChange, ValidCommit, is_membership_stream, is_retention_stream,
+};
+use es_core::{CommitError, EventData, EventId, NewEvent, RecordedEvent, StoreError, StreamId};
 
 use crate::error::Refusal;
+use crate::membership::{Change, MemberState, RecordedChange};
 use crate::replica::state::{Admission, State};
 use crate::rows::{self, Gap, Head};
 
@@ -29,6 +32,10 @@ pub(crate) struct ReplicaHook {
     max_clock_ahead: Duration,
     /// The present and former origins of the node.
     own_origins: BTreeSet<OriginId>,
+    /// The name of the node.
+    node: String,
+    /// The origins that were removed from vector clocks, for readers of events.
+    retired: RetiredOrigins,
     memory: Mutex<Memory>,
 }
 
@@ -45,8 +52,12 @@ struct Memory {
 
 impl Memory {
     /// Returns the state that includes all earlier commits of the log.
-    fn at(&mut self, head: Head) -> Result<&State, StoreError> {
+    fn at(&mut self, head: Head, retired: &RetiredOrigins) -> Result<&State, StoreError> {
         if let Some(decided) = self.decided.take_if(|decided| decided.head == head) {
+            // ORDER: before the next event is stored, whose clock may omit these origins.
+            if !Arc::ptr_eq(&decided.group, &self.current.group) {
+                retired.set(decided.group.retirements().iter().cloned());
+            }
             self.current = decided;
         }
         if self.current.head == head {
@@ -63,11 +74,14 @@ impl ReplicaHook {
         table: Table,
         clock: Arc<dyn Clock>,
         max_clock_ahead: Duration,
+        node: String,
         own_origins: BTreeSet<OriginId>,
         state: State,
     ) -> Self {
+        let retired = RetiredOrigins::default();
+        retired.set(state.group.retirements().iter().cloned());
         let memory = Mutex::new(Memory { current: state, decided: None, stored: Vec::new() });
-        Self { table, clock, max_clock_ahead, own_origins, memory }
+        Self { table, clock, max_clock_ahead, own_origins, node, retired, memory }
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -88,6 +102,7 @@ impl ReplicaHook {
             if event.data.stamp.is_some() {
                 return Err(rejected(Refusal::Stamped { id: event.data.id }));
             }
+            check_membership(stream, &event.data)?;
         }
         let Some((_, first)) = commit.events().iter().find(|(stream, _)| state.replicates(stream)) else {
             return Ok(());
@@ -97,6 +112,14 @@ impl ReplicaHook {
             return Ok(());
         }
         let mut replicated = commit.events().iter().filter(|(stream, _)| state.replicates(stream));
+        let departs = state.group.state(&self.node).is_some_and(|state| state != MemberState::Joined);
+        // An event that a node writes after its departure was acknowledged would be lost. If nobody else can cancel the
+        // departure, the node may.
+        let has_members = state.group.members().any(|(_, state)| state == MemberState::Joined);
+        let is_refused = |(stream, _): &(StreamId, NewEvent)| has_members || !is_membership_stream(stream);
+        if (departs || state.group.has_departed(state.own)) && replicated.clone().any(is_refused) {
+            return Err(rejected(Refusal::Departed { node: self.node.clone() }));
+        }
         if let Some((_, event)) = replicated.find(|(_, event)| !event.data.keys.is_empty()) {
             return Err(rejected(Refusal::UniqueKey { id: event.data.id }));
         }
@@ -121,7 +144,8 @@ impl ReplicaHook {
         }
         let now = self.clock.now();
         let mut times = BTreeMap::new();
-        for (_, event) in commit.events() {
+        for (stream, event) in commit.events() {
+            check_membership(stream, &event.data)?;
             // A foreign commit without stamps is invalid.
             let Some(stamp) = &event.data.stamp else { continue };
             let is_stored =
@@ -220,7 +244,7 @@ impl DecisionHook for ReplicaHook {
         }
         let head = self.head(view)?;
         let mut memory = self.memory();
-        let state = memory.at(head)?;
+        let state = memory.at(head, &self.retired)?;
         if commit.is_foreign() {
             memory.stored = self.before_foreign(state, commit, view)?;
             Ok(())
@@ -259,6 +283,11 @@ impl DecisionHook for ReplicaHook {
                 next.categories.insert(event.stream.category());
             }
         }
+        let membership = events.iter().filter(|event| is_membership_stream(&event.stream));
+        let membership: Vec<_> = membership.filter_map(|event| RecordedChange::read(event).ok()).collect();
+        if !membership.is_empty() {
+            next.group = Arc::new(next.group.with(membership));
+        }
         next.head.generation += 1;
         changes.extend(self.changed_rows(before, &next));
         if commit.is_foreign() {
@@ -278,6 +307,19 @@ impl Replication for ReplicaHook {
     fn replicates(&self, category: &Category) -> bool {
         self.memory().current.categories.contains(category)
     }
+
+    fn retired_origins(&self) -> RetiredOrigins {
+        self.retired.clone()
+    }
+}
+
+/// Checks the content of an event if it is one of the membership.
+fn check_membership(stream: &StreamId, event: &EventData) -> Result<(), CommitError> {
+    if !is_membership_stream(stream) {
+        return Ok(());
+    }
+    let change = Change::decode(&event.event_type, &event.payload);
+    change.map(drop).map_err(|found| rejected(Refusal::Membership { id: event.id, found }))
 }
 
 /// Checks that a gap begins at the latest after the last event that is accounted for.

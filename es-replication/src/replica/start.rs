@@ -15,6 +15,7 @@ use es_core::{Commit, EventReader, EventStore, Position, RecordedEvent, StoreErr
 use futures_util::future::join_all;
 
 use crate::error::StartError;
+use crate::membership::{self, Group};
 use crate::page::{Claim, Confirmation};
 use crate::peer::Peer;
 use crate::replica::hook::{NAME, ReplicaHook, changed_scope};
@@ -71,23 +72,27 @@ async fn start(
     options: &ReplicaOptions,
     identity: Option<&Identity>,
 ) -> Result<ReplicaHook, StartError> {
+    let group = membership::read(store).await?;
     let origin = match identity {
         // A restored backup has another log id. No answer of a member is enough then: a lost event may return with a
         // backup of another node.
         Some(identity)
-            if identity.log_id == store.log_id() && is_confirmed(store, table, identity.origin, options).await? =>
+            if identity.log_id == store.log_id()
+                && is_confirmed(store, table, identity.origin, options, &group).await? =>
         {
             identity.origin
         }
         _ => new_origin(options),
     };
     let own_origins = write_origin(store, table, options, identity, origin).await?;
-    let mut state = read_state(store, table, origin).await?;
+    let mut state = read_state(store, table, origin, group).await?;
     adopt(store, table, &mut state, &options.categories).await?;
-    Ok(ReplicaHook::new(table.clone(), Arc::clone(&options.clock), options.max_clock_ahead, own_origins, state))
+    let (clock, node) = (Arc::clone(&options.clock), options.name.clone());
+    Ok(ReplicaHook::new(table.clone(), clock, options.max_clock_ahead, node, own_origins, state))
 }
 
-/// Writes the origin of the node, unless it is written. Returns the present and former origins of the node.
+/// Writes the origin of the node and the members that it declares, unless they are written. Returns the present and
+/// former origins of the node.
 async fn write_origin(
     store: &dyn EventStore,
     table: &Table,
@@ -108,6 +113,11 @@ async fn write_origin(
         if own_origins.insert(own) {
             commit = commit.put_row(table.clone(), rows::own_origin_key(own), "");
         }
+    }
+    let declared: BTreeSet<&str> = options.members.iter().map(|member| member.name()).collect();
+    let members = serde_json::to_vec(&declared).map_err(|error| StoreError::io("write the members", error))?;
+    if store.row(table, rows::MEMBERS).await?.is_none_or(|before| before != members) {
+        commit = commit.put_row(table.clone(), rows::MEMBERS, members);
     }
     if !commit.rows().is_empty() {
         store.commit(commit).await?;
@@ -137,11 +147,23 @@ async fn is_confirmed(
     table: &Table,
     origin: OriginId,
     options: &ReplicaOptions,
+    group: &Group,
 ) -> Result<bool, StoreError> {
-    let timeout = options.confirm_timeout;
-    let questions =
-        options.members.iter().map(|member| tokio::time::timeout(timeout, ask(&**member, Claim { origin })));
-    for (member, answer) in options.members.iter().zip(join_all(questions).await) {
+    if group.is_retired(origin) {
+        tracing::info!(%origin, "the origin was retired; this node takes a new one");
+        return Ok(false);
+    }
+    let is_asked = |name: &str| name == options.name || options.members.iter().any(|member| member.name() == name);
+    if let Some(member) = group.counted().into_iter().find(|name| !is_asked(name)) {
+        tracing::warn!(member, "a member is not declared, so it cannot be asked; this node takes a new origin");
+        return Ok(false);
+    }
+    // A member that has departed confirms nothing.
+    let members = options.members.iter().filter(|member| group.check_node(member.name(), None).is_ok());
+    let members: Vec<_> = members.collect();
+    let claim = Claim { node: options.name.clone(), origin };
+    let questions = members.iter().map(|member| tokio::time::timeout(options.confirm_timeout, ask(&***member, &claim)));
+    for (member, answer) in members.iter().zip(join_all(questions).await) {
         let Ok(confirmation) = answer else {
             tracing::info!(member = member.name(), "a member did not answer; this node takes a new origin");
             return Ok(false);
@@ -149,7 +171,8 @@ async fn is_confirmed(
         if !confirms(store, table, confirmation).await? {
             tracing::warn!(
                 member = member.name(),
-                "a member has an event of this node that is not stored here; this node takes a new origin"
+                "a member has an event of this node that is not stored here, or its origin was retired; this node \
+                 takes a new origin"
             );
             return Ok(false);
         }
@@ -158,9 +181,9 @@ async fn is_confirmed(
 }
 
 /// Asks a member until it answers. A member that opens at the same time may listen later than this node.
-async fn ask(member: &dyn Peer, claim: Claim) -> Confirmation {
+async fn ask(member: &dyn Peer, claim: &Claim) -> Confirmation {
     loop {
-        match member.confirm(claim).await {
+        match member.confirm(claim.clone()).await {
             Ok(confirmation) => return confirmation,
             Err(error) => {
                 tracing::debug!(member = member.name(), error = %ErrorChain(&error), "a member did not answer yet");
@@ -170,8 +193,11 @@ async fn ask(member: &dyn Peer, claim: Claim) -> Confirmation {
     }
 }
 
-/// Returns `true` if the last event that a member has of an origin is also here.
+/// Returns `true` if the last event that a member has of an origin is also here, and the origin was not retired.
 async fn confirms(store: &dyn EventStore, table: &Table, confirmation: Confirmation) -> Result<bool, StoreError> {
+    if confirmation.is_retired {
+        return Ok(false);
+    }
     let Some((dot, id)) = confirmation.last else { return Ok(true) };
     let known = store.row(table, &rows::origin_key(dot.origin)).await?;
     let through = known.map(|value| Known::decode(&value)).transpose()?.map(|known| known.through);
@@ -183,7 +209,12 @@ async fn confirms(store: &dyn EventStore, table: &Table, confirmation: Confirmat
     Ok(own.is_none() || id.is_none() || own == id)
 }
 
-async fn read_state(store: &dyn EventReader, table: &Table, own: OriginId) -> Result<State, StoreError> {
+async fn read_state(
+    store: &dyn EventReader,
+    table: &Table,
+    own: OriginId,
+    group: Arc<Group>,
+) -> Result<State, StoreError> {
     let head = store.row(table, rows::HEAD).await?.map(|value| Head::decode(&value)).transpose()?;
     let head = head.unwrap_or(Head { generation: 0, time: HybridTime::from_bits(0), position: None });
     Ok(State {
@@ -191,6 +222,7 @@ async fn read_state(store: &dyn EventReader, table: &Table, own: OriginId) -> Re
         head,
         origins: rows::origins(store, table).await?,
         categories: rows::categories(store, table).await?,
+        group,
     })
 }
 

@@ -9,7 +9,7 @@ use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use crate::wire::error::{DecodeError, EncodeError};
 
 /// The version of the protocol. Nodes of another version are refused.
-pub(crate) const VERSION: u16 = 2;
+pub(crate) const VERSION: u16 = 3;
 /// The length of a header, in bytes.
 pub(crate) const HEADER_BYTES: usize = 16;
 

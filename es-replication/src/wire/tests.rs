@@ -18,7 +18,7 @@ use super::frame::{Kind, decompress};
 use super::{DecodeError, EncodeError, HEADER_BYTES, Header, Message};
 use crate::filter::StreamFilter;
 use crate::knowledge::Knowledge;
-use crate::page::{Claim, Confirmation, ForeignEvent, GapReason, Item, Page, Pull};
+use crate::page::{Claim, Confirmation, ForeignEvent, GapReason, Item, MemberReport, Page, Pull, Sender};
 use crate::wire::proto;
 
 const MAX_BYTES: u32 = 1024 * 1024;
@@ -144,15 +144,32 @@ fn item() -> impl Strategy<Value = Item> {
     prop_oneof![4 => vec(event(), 1..5).prop_map(Item::Commit), 1 => gap]
 }
 
+fn sender() -> impl Strategy<Value = Sender> {
+    (".{0,20}", any::<u64>(), -1_000_000_000_000_000_i64..4_000_000_000_000_000).prop_map(|(node, origin, micros)| {
+        let time = DateTime::from_timestamp_micros(micros).expect("a time");
+        Sender { node, origin: OriginId::new(origin), time }
+    })
+}
+
 fn page() -> impl Strategy<Value = Page> {
     let ids = vec((dot(), uuid().prop_map(EventId::from_uuid)), 0..4);
     let parts = (vec(item(), 0..8), position(), knowledge(), any::<bool>(), ids);
-    parts.prop_map(|(items, cursor, knowledge, is_last, ids)| Page { items, cursor, knowledge, is_last, ids })
+    // Most members know what the source knows.
+    let reports = vec((sender(), option::of(knowledge())), 0..4);
+    (parts, sender(), reports).prop_map(|((items, cursor, knowledge, is_last, ids), sender, reports)| {
+        let report = |(sender, other): (Sender, Option<Knowledge>)| {
+            let knowledge = other.unwrap_or_else(|| knowledge.clone());
+            MemberReport { sender, knowledge }
+        };
+        let reports = reports.into_iter().map(report).collect();
+        Page { sender, reports, items, cursor, knowledge, is_last, ids }
+    })
 }
 
 fn message() -> impl Strategy<Value = Message> {
-    let pull = (knowledge(), filter(), option::of(position()), any::<u32>(), any::<Duration>());
-    let pull = pull.prop_map(|(knowledge, filter, cursor, max_bytes, wait)| Pull {
+    let pull = (sender(), knowledge(), filter(), option::of(position()), any::<u32>(), any::<Duration>());
+    let pull = pull.prop_map(|(sender, knowledge, filter, cursor, max_bytes, wait)| Pull {
+        sender,
         knowledge,
         filter,
         cursor,
@@ -165,8 +182,12 @@ fn message() -> impl Strategy<Value = Message> {
         1 => ".*".prop_map(|node| Message::HelloAnswer { node }),
         3 => pull.prop_map(Message::Pull),
         6 => page().prop_map(Message::Page),
-        1 => any::<u64>().prop_map(|origin| Message::Confirm(Claim { origin: OriginId::new(origin) })),
-        1 => last.prop_map(|last| Message::Confirmation(Confirmation { last })),
+        1 => (".*", any::<u64>()).prop_map(|(node, origin)| {
+            Message::Confirm(Claim { node, origin: OriginId::new(origin) })
+        }),
+        1 => (last, any::<bool>()).prop_map(|(last, is_retired)| {
+            Message::Confirmation(Confirmation { last, is_retired })
+        }),
         1 => ".*".prop_map(Message::Error),
         1 => Just(Message::Heartbeat),
     ]
@@ -260,7 +281,9 @@ fn page_of(payload: Vec<u8>) -> Page {
     let event = ForeignEvent { stream, data, occurred_at: DateTime::UNIX_EPOCH };
     let cursor = LogPosition { log_id: None, position: None };
     let items = vec![Item::Commit(vec![event])];
-    Page { items, cursor, knowledge: Knowledge::new(), is_last: true, ids: Vec::new() }
+    let sender = Sender::now("a", OriginId::new(1));
+    let (reports, ids) = (Vec::new(), Vec::new());
+    Page { sender, reports, items, cursor, knowledge: Knowledge::new(), is_last: true, ids }
 }
 
 /// Returns the event of a page with one event.
@@ -337,7 +360,7 @@ fn another_version_is_named() {
     let mut frame = Message::Heartbeat.encode(MAX_BYTES).expect("a frame");
     frame[4] = 9;
     let error = decode(&frame).expect_err("another version");
-    assert_eq!(error.to_string(), "expected version 2 of the replication protocol, found version 9");
+    assert_eq!(error.to_string(), "expected version 3 of the replication protocol, found version 9");
 }
 
 /// The withheld ranges of origins, as they are encoded.

@@ -34,7 +34,7 @@ pub(crate) fn frame(version: u16, kind: u8, payload: &[u8]) -> Vec<u8> {
 /// Returns the first frame of a client.
 pub(crate) fn hello(node: &str) -> Vec<u8> {
     let length = u8::try_from(node.len()).expect("a short name");
-    frame(2, HELLO, &[&[0x0a, length], node.as_bytes()].concat())
+    frame(3, HELLO, &[&[0x0a, length], node.as_bytes()].concat())
 }
 
 /// A TLS connection without the protocol.

@@ -76,19 +76,20 @@ async fn invalid_frames_are_refused() {
     too_long[8..12].copy_from_slice(&u32::MAX.to_le_bytes());
     let truncated = &hello("b")[..10];
     let after_hello = |frame: &[u8]| [&hello("b")[..], frame].concat();
-    let pull = frame(2, PULL, &[0x28, 0xff, 0xff, 0xff, 0xff, 0x0f]);
+    let pull = frame(3, PULL, &[0x28, 0xff, 0xff, 0xff, 0xff, 0x0f]);
     let cases = [
         (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(), "invalid", "expected a frame"),
         (flipped, "invalid", "checksum"),
-        (frame(2, 99, &[]), "invalid", "kind"),
-        (frame(1, 1, b"\n\x01b"), "version", "expected version 2 of the replication protocol, found version 1"),
+        (frame(3, 99, &[]), "invalid", "kind"),
+        (frame(1, 1, b"\n\x01b"), "version", "expected version 3 of the replication protocol, found version 1"),
         (too_long, "too_long", "at most 2097152 bytes"),
         (truncated.to_vec(), "truncated", ""),
         (hello("c"), "other_node", "expected the node \"b\", found \"c\""),
-        (frame(2, PULL, &[]), "unexpected", "the name of the client"),
-        (after_hello(&frame(2, HEARTBEAT, &[])), "unexpected", "a request"),
+        (frame(3, PULL, b"\x3a\x03\x0a\x01b"), "unexpected", "the name of the client"),
+        (after_hello(&frame(3, HEARTBEAT, &[])), "unexpected", "a request"),
         (after_hello(&pull), "invalid", "nanoseconds"),
-        (after_hello(&frame(2, PULL, &[0xff; 40])), "invalid", "not a message"),
+        (after_hello(&frame(3, PULL, b"\x3a\x03\x0a\x01c")), "other_node", "expected the node \"b\", found \"c\""),
+        (after_hello(&frame(3, PULL, &[0xff; 40])), "invalid", "not a message"),
     ];
     for (bytes, reason, message) in cases {
         let before = counts.refused(reason);

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 
 use super::tools::*;
 use crate::Commit;
-use crate::model::{Category, Dot, HybridTime, OriginId, RecordedEvent, Stamp};
+use crate::model::{Category, Dot, HybridTime, OriginId, RecordedEvent, RetiredOrigins, Stamp, VectorClock};
 use crate::store::implement::RowChange;
 use crate::store::implement::{DecisionHook, LogView, Replication, ValidCommit};
 use crate::store::{CommitError, InvalidCommit, LogRead, MAX_COMMIT_BYTES, StreamRead};
@@ -88,6 +89,12 @@ impl Replication for Replicating {
     fn replicates(&self, _: &Category) -> bool {
         false
     }
+    fn retired_origins(&self) -> RetiredOrigins {
+        let retired = RetiredOrigins::default();
+        let dot = |origin| Dot { origin, sequence: NonZeroU64::MIN };
+        retired.set([(dot(self.0), [dot(OriginId::GENESIS)].into_iter().collect())]);
+        retired
+    }
 }
 
 impl DecisionHook for Replicating {
@@ -106,6 +113,19 @@ pub(super) async fn a_store_knows_its_own_origins_from_a_hook(harness: &dyn Harn
     assert_eq!([own, other].map(|origin| store.is_own_origin(origin)), [true, false]);
     let store = open(harness).await;
     assert_eq!([own, other].map(|origin| store.is_own_origin(origin)), [true, true]);
+}
+
+/// A store asks the hook of a replica which origins were removed from vector clocks. Without one, none was.
+pub(super) async fn a_store_knows_retired_origins_from_a_hook(harness: &dyn Harness) {
+    let own = OriginId::new(7);
+    let (replicating, plain) = (Arc::new(Arc::new(Replicating(own))), open(harness).await);
+    let event = Dot { origin: own, sequence: NonZeroU64::MIN.saturating_add(1) };
+    let includes = |store: &Store| {
+        let nothing = VectorClock::new();
+        let expanded = store.retired_origins().expand(event, &nothing).into_owned();
+        expanded.get(OriginId::GENESIS).is_some()
+    };
+    assert!(includes(&harness.open_with(vec![replicating]).await) && !includes(&plain));
 }
 
 async fn open(harness: &dyn Harness) -> Store {

@@ -5,7 +5,9 @@ use std::time::Duration;
 use arbitrary::{Result, Unstructured};
 use es_core::model::{Category, Dot, LogId, LogPosition, OriginId, VectorClock};
 use es_core::{EventId, StreamId};
-use es_replication::{Claim, Confirmation, ForeignEvent, GapReason, Item, Knowledge, Page, Pull, StreamFilter};
+use es_replication::{
+    Claim, Confirmation, ForeignEvent, GapReason, Item, Knowledge, MemberReport, Page, Pull, Sender, StreamFilter,
+};
 use uuid::Uuid;
 
 use super::{check_changed, generated};
@@ -49,7 +51,7 @@ pub(crate) fn transferred(message: Message) -> Option<Message> {
 /// Returns a frame with a valid checksum.
 fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("a short payload");
-    let mut frame = [b"ESRP".as_slice(), &2_u16.to_le_bytes(), &[kind, flags], &length.to_le_bytes()].concat();
+    let mut frame = [b"ESRP".as_slice(), &3_u16.to_le_bytes(), &[kind, flags], &length.to_le_bytes()].concat();
     let checksum = crc32c::crc32c_append(crc32c::crc32c(&frame), payload);
     frame.extend(checksum.to_le_bytes());
     frame.extend(payload);
@@ -120,12 +122,26 @@ fn reason(from: &mut Unstructured<'_>) -> Result<GapReason> {
 
 pub(crate) fn pull(from: &mut Unstructured<'_>) -> Result<Pull> {
     Ok(Pull {
+        sender: sender(from)?,
         knowledge: knowledge(from)?,
         filter: filter(from)?,
         cursor: from.arbitrary::<bool>()?.then(|| log_position(from)).transpose()?,
         max_bytes: from.arbitrary()?,
         wait: Duration::new(from.arbitrary()?, from.int_in_range(0..=999_999_999)?),
     })
+}
+
+/// Returns a sender with one of a few names, so that members have several reports.
+pub(crate) fn sender(from: &mut Unstructured<'_>) -> Result<Sender> {
+    let node = from.choose(&["a", "b", "hostile"])?.to_string();
+    let time = chrono::DateTime::from_timestamp_micros(from.int_in_range(0..=4_000_000_000_000_000)?);
+    Ok(Sender { node, origin: OriginId::new(from.arbitrary()?), time: time.expect("a time") })
+}
+
+pub(crate) fn reports(from: &mut Unstructured<'_>) -> Result<Vec<MemberReport>> {
+    (0..from.int_in_range(0..=2)?)
+        .map(|_| Ok(MemberReport { sender: sender(from)?, knowledge: knowledge(from)? }))
+        .collect()
 }
 
 fn foreign_event(from: &mut Unstructured<'_>) -> Result<ForeignEvent> {
@@ -149,6 +165,8 @@ fn item(from: &mut Unstructured<'_>) -> Result<Item> {
 
 fn page(from: &mut Unstructured<'_>) -> Result<Page> {
     Ok(Page {
+        sender: sender(from)?,
+        reports: reports(from)?,
         items: (0..from.int_in_range(0..=3)?).map(|_| item(from)).collect::<Result<_>>()?,
         cursor: log_position(from)?,
         knowledge: knowledge(from)?,
@@ -162,11 +180,12 @@ fn message(from: &mut Unstructured<'_>) -> Result<Message> {
         0 => Message::Hello { node: from.arbitrary()? },
         1 => Message::HelloAnswer { node: from.arbitrary()? },
         2 => Message::Pull(pull(from)?),
-        3 => Message::Confirm(Claim { origin: OriginId::new(from.arbitrary()?) }),
+        3 => Message::Confirm(Claim { node: from.arbitrary()?, origin: OriginId::new(from.arbitrary()?) }),
         4 => {
             let last = from.arbitrary::<bool>()?.then(|| dot(from)).transpose()?;
             let id = from.arbitrary::<bool>()?.then(|| event_id(from)).transpose()?;
-            Message::Confirmation(Confirmation { last: last.map(|dot| (dot, id)) })
+            let last = last.map(|dot| (dot, id));
+            Message::Confirmation(Confirmation { last, is_retired: from.arbitrary()? })
         }
         5 => Message::Error(from.arbitrary()?),
         6 => Message::Heartbeat,
