@@ -21,10 +21,13 @@ use crate::failure::{Failure, failed};
 use crate::sagas;
 
 pub(crate) const ES_ROCKSDB: &str = "es-rocksdb";
+pub(crate) const ES_SEGMENTED: &str = "es-segmented";
 pub(crate) const ES_MEMORY: &str = "es-memory";
 
 /// The durable store.
 pub(crate) struct EsRocksDb;
+/// The durable store with a log of segments, which will replace the one before.
+pub(crate) struct EsSegmented;
 /// The memory store.
 pub(crate) struct EsMemory;
 
@@ -50,13 +53,44 @@ impl Contender for EsRocksDb {
     }
 
     async fn open(&self, dir: &Path, setup: Setup) -> Result<Box<dyn Opened>, Failure> {
-        let durability = match setup.durability {
-            Durability::Synced => es_rocksdb::Durability::Sync,
-            Durability::Buffered => es_rocksdb::Durability::Buffered,
-        };
-        let store = es_rocksdb::Options::new().durability(durability).open(dir).await;
+        let store = options(setup).open(dir).await;
         let store = store.map_err(|error| Failure::caused_by("open the store", &error))?;
-        Ok(Box::new(OpenedStore::new(Arc::new(store.clone()), Some(store))))
+        Ok(Box::new(OpenedStore::new(Arc::new(store), Kind::Durable)))
+    }
+}
+
+fn options(setup: Setup) -> es_rocksdb::Options {
+    es_rocksdb::Options::new().durability(match setup.durability {
+        Durability::Synced => es_rocksdb::Durability::Sync,
+        Durability::Buffered => es_rocksdb::Durability::Buffered,
+    })
+}
+
+#[async_trait]
+impl Contender for EsSegmented {
+    fn name(&self) -> &'static str {
+        ES_SEGMENTED
+    }
+
+    fn about(&self) -> String {
+        "this project: the log of segments with RocksDB as its index, not complete yet; fdatasync per frame".into()
+    }
+
+    fn role(&self) -> Role {
+        Role::Ours
+    }
+
+    fn offers(&self, task: Task) -> Result<(), &'static str> {
+        match task {
+            Task::Sagas => Err("not measured"),
+            _ => Ok(()),
+        }
+    }
+
+    async fn open(&self, dir: &Path, setup: Setup) -> Result<Box<dyn Opened>, Failure> {
+        let store = options(setup).open_segmented(dir).await;
+        let store = store.map_err(|error| Failure::caused_by("open the store", &error))?;
+        Ok(Box::new(OpenedStore::new(Arc::new(store), Kind::Durable)))
     }
 }
 
@@ -83,7 +117,7 @@ impl Contender for EsMemory {
     }
 
     async fn open(&self, _: &Path, _: Setup) -> Result<Box<dyn Opened>, Failure> {
-        Ok(Box::new(OpenedStore::new(Arc::new(MemoryStore::new()), None)))
+        Ok(Box::new(OpenedStore::new(Arc::new(MemoryStore::new()), Kind::Memory)))
     }
 }
 
@@ -94,7 +128,7 @@ pub(crate) async fn shape(dir: &Path, payload: usize) -> Result<Shape, Failure> 
     for (found, per_commit) in bytes.iter_mut().zip([1, 11]) {
         let store = RocksDbStore::open(dir.join(format!("shape-{per_commit}"))).await;
         let store = store.map_err(|error| Failure::caused_by("open the store", &error))?;
-        let opened = OpenedStore::new(Arc::new(store.clone()), None);
+        let opened = OpenedStore::new(Arc::new(store.clone()), Kind::Memory);
         for stream in 1_000..1_000 + COMMITS {
             let event = |number| domain::sample(stream, number, payload, Tagging::Spread(1000));
             let events = (0..per_commit).map(event).collect();
@@ -107,9 +141,16 @@ pub(crate) async fn shape(dir: &Path, payload: usize) -> Result<Shape, Failure> 
     Ok(Shape { event, commit: bytes[0].saturating_sub(event) })
 }
 
+/// Whether a store has files, which are compacted before they are counted and are closed after a case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Memory,
+    Durable,
+}
+
 pub(crate) struct OpenedStore {
     store: Arc<dyn EventStore>,
-    durable: Option<RocksDbStore>,
+    kind: Kind,
     plain: Repository<Order>,
     with_snapshots: Repository<Order>,
     /// The coordinator of sagas, which starts with the first saga.
@@ -117,11 +158,11 @@ pub(crate) struct OpenedStore {
 }
 
 impl OpenedStore {
-    pub(crate) fn new(store: Arc<dyn EventStore>, durable: Option<RocksDbStore>) -> Self {
+    pub(crate) fn new(store: Arc<dyn EventStore>, kind: Kind) -> Self {
         // Without the cache of the repository, so that each load reads its events or its snapshot.
         let plain = Repository::new(Arc::clone(&store)).without_snapshots().without_cache();
         let with_snapshots = Repository::new(Arc::clone(&store)).without_cache();
-        Self { store, durable, plain, with_snapshots, sagas: RwLock::default() }
+        Self { store, kind, plain, with_snapshots, sagas: RwLock::default() }
     }
 }
 
@@ -218,8 +259,8 @@ impl Opened for OpenedStore {
 
     async fn settle(&self) -> Result<(), Failure> {
         self.settle_snapshots().await?;
-        if let Some(store) = &self.durable {
-            store.compact().await.map_err(failed("compact"))?;
+        if self.kind == Kind::Durable {
+            self.store.compact().await.map_err(failed("compact"))?;
         }
         Ok(())
     }
@@ -228,9 +269,9 @@ impl Opened for OpenedStore {
         if let Some(running) = self.sagas.write().await.take() {
             sagas::stop(running).await?;
         }
-        match &self.durable {
-            Some(store) => store.close().await.map_err(failed("close the store")),
-            None => Ok(()),
+        match self.kind {
+            Kind::Durable => self.store.close().await.map_err(failed("close the store")),
+            Kind::Memory => Ok(()),
         }
     }
 }

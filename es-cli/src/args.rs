@@ -426,7 +426,7 @@ pub enum ReplicationCommand {
     /// A running service also knows its links, what each member has, the stable events, which every member has, and
     /// the member that blocks more of them. The lag in bytes is an estimate from the mean size of received events.
     /// `was current` is the time since the node last had every event of the peer, and so the greatest possible age of
-    /// an event that it lacks; up to 20 seconds on an idle link.
+    /// an event that it lacks; up to 2 seconds on an idle link.
     #[command(
         after_help = "Examples:\n  es --store data replication status\n  es --store data replication status --json"
     )]

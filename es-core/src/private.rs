@@ -17,6 +17,11 @@ pub use crate::store::stored_row::{StoredRow, decode_row, encode_row};
 pub use bytes::Bytes;
 pub use serde;
 
+/// The rows and the events of the homes of streams, for the hook of a replica.
+pub mod home {
+    pub use crate::store::home::{HandOver, NodeHomes, StreamHome, stream_key, stream_of, table};
+}
+
 use serde::{Deserialize, Serialize};
 
 use crate::aggregate::snapshot::{SnapshotPolicy, SnapshotSupport};

@@ -168,7 +168,8 @@ impl Preconditions {
     ) -> Result<WriteCondition, Problem> {
         match self.without_state() {
             Some(condition) => Ok(condition),
-            None => Ok(self.with_state(repository.load(id).await?.version())),
+            // The future of a load is large, and most requests need none.
+            None => Ok(self.with_state(Box::pin(repository.load(id)).await?.version())),
         }
     }
 

@@ -7,7 +7,7 @@ use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
-use es_core::model::{Context, CorrelationId, Metadata};
+use es_core::model::{CorrelationId, Metadata};
 use uuid::Uuid;
 
 use crate::header_value::{missing, single};
@@ -16,7 +16,7 @@ use crate::{Authenticated, Problem, Tenant};
 
 /// The header of a request and of its response with the correlation id, a UUID.
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
-const TRACEPARENT: &str = "traceparent";
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The key of the trace in the metadata of events.
 pub const TRACEPARENT_KEY: &str = "traceparent";
@@ -71,8 +71,8 @@ impl fmt::Display for TraceParent {
     }
 }
 
-/// The context of a request: an extractor inside an [`Edge`](crate::Edge), which runs each request in a [`Context`] of
-/// es-core, so that commands write events with the correlation id of the request.
+/// The context of a request: an extractor inside an [`Edge`](crate::Edge), which runs each request in a
+/// [`Context`](es_core::model::Context), so that commands write events with the correlation id of the request.
 ///
 /// The correlation id is the UUID in `X-Correlation-ID`, otherwise the trace id of `traceparent`, otherwise a new id.
 /// The response has it in `X-Correlation-ID`.
@@ -105,8 +105,8 @@ impl RequestContext {
     pub(crate) fn of_request(request: &Request, options: &ContextOptions) -> Result<Self, Problem> {
         let (headers, client) = (request.headers(), request.extensions().get());
         // The specification demands that an invalid `traceparent` is ignored.
-        let trace = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()?.parse::<TraceParent>().ok());
-        let correlation_id = match single(headers, CORRELATION_ID.as_str())? {
+        let trace = headers.get(&TRACEPARENT).and_then(|value| value.to_str().ok()?.parse::<TraceParent>().ok());
+        let correlation_id = match single(headers, &CORRELATION_ID)? {
             Some(text) => text.parse().map_err(|_| Problem::invalid("X-Correlation-ID", "a UUID", text))?,
             None => {
                 trace.map_or_else(CorrelationId::new, |trace| CorrelationId::from_uuid(Uuid::from_u128(trace.trace_id)))
@@ -115,19 +115,13 @@ impl RequestContext {
         let tenant = tenant(headers, options, client)?;
         Ok(Self { correlation_id, trace, tenant })
     }
+}
 
-    /// Runs the answer to a request in the context.
-    pub(crate) fn scope<F: Future>(&self, answer: F) -> impl Future<Output = F::Output> + use<F> {
-        Context::with_correlation(self.correlation_id).scope(answer)
-    }
-
-    /// Adds the correlation id to a response.
-    pub(crate) fn mark(&self, mut response: Response) -> Response {
-        let id = self.correlation_id.as_uuid().hyphenated();
-        if let Ok(value) = HeaderValue::from_str(id.encode_lower(&mut Uuid::encode_buffer())) {
-            response.headers_mut().insert(CORRELATION_ID, value);
-        }
-        response
+/// Adds the correlation id to a response.
+pub(crate) fn mark(id: CorrelationId, response: &mut Response) {
+    let id = id.as_uuid().hyphenated();
+    if let Ok(value) = HeaderValue::from_str(id.encode_lower(&mut Uuid::encode_buffer())) {
+        response.headers_mut().insert(CORRELATION_ID, value);
     }
 }
 
@@ -139,7 +133,7 @@ fn tenant(
 ) -> Result<Option<Tenant>, Problem> {
     let of_token = client.and_then(|client| client.tenant.clone());
     let Some(name) = &options.tenant_header else { return Ok(of_token) };
-    let of_header = single(headers, name.as_str())?.map(|text| {
+    let of_header = single(headers, name)?.map(|text| {
         Tenant::new(text).ok_or_else(|| Problem::invalid(name.as_str(), "1 to 128 visible ASCII characters", text))
     });
     match (of_token, of_header.transpose()?) {

@@ -1,14 +1,18 @@
 //! [`Edge`]: what happens to each request before the routes of a service.
 
+mod future;
+
 use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::extract::Request;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
+use tower::util::Oneshot;
 use tower::{Layer, Service, ServiceExt};
 
+pub use self::future::EdgeFuture;
+use self::future::{Admission, RequestMeter};
 use crate::extract::check_body_has_type;
 use crate::{AllowedOrigins, ContextOptions, Problem, RequestContext, Role, Tokens, auth};
 
@@ -34,7 +38,8 @@ use crate::{AllowedOrigins, ContextOptions, Problem, RequestContext, Role, Token
 /// # Ok::<(), es_http::TokensError>(())
 /// ```
 ///
-/// It is one layer, because axum allocates memory at each request for each layer around a route.
+/// It is one layer, because axum allocates memory at each request for each layer around a route. The checks are
+/// synchronous. Once a second, one request waits until a file of tokens was checked for changes.
 #[derive(Debug, Clone, Default)]
 pub struct Edge {
     origins: AllowedOrigins,
@@ -76,29 +81,30 @@ impl Edge {
         self
     }
 
+    /// Returns the response of the routes, or that of a refusal.
+    fn answer<S>(&self, routes: S, mut request: Request) -> Admission<Oneshot<S, Request>>
+    where
+        S: Service<Request, Response = Response, Error = Infallible>,
+    {
+        match self.admit(&mut request) {
+            Ok(context) => {
+                let correlation_id = context.correlation_id;
+                request.extensions_mut().insert(context);
+                Admission::Admitted { correlation_id, response: routes.oneshot(request) }
+            }
+            Err(problem) => Admission::Refused { problem: Some(problem) },
+        }
+    }
+
     /// Checks a request, and returns its context. The error is the response.
-    async fn admit(&self, request: &mut Request) -> Result<RequestContext, Problem> {
+    fn admit(&self, request: &mut Request) -> Result<RequestContext, Problem> {
         self.origins.check(request.method(), request.headers())?;
         if let Some(tokens) = &self.tokens {
-            auth::identify(tokens, request).await?;
+            auth::identify(tokens, request)?;
             auth::check_role_of_method(Role::Write, request)?;
         }
         check_body_has_type(request)?;
         RequestContext::of_request(request, &self.context)
-    }
-
-    async fn answer<S>(&self, routes: S, mut request: Request) -> Response
-    where
-        S: Service<Request, Response = Response, Error = Infallible>,
-    {
-        match self.admit(&mut request).await {
-            Ok(context) => {
-                request.extensions_mut().insert(context.clone());
-                let Ok(response) = context.scope(routes.oneshot(request)).await;
-                context.mark(response)
-            }
-            Err(problem) => problem.into_response(),
-        }
     }
 }
 
@@ -106,21 +112,25 @@ impl<S> Layer<S> for Edge {
     type Service = EdgeService<S>;
 
     fn layer(&self, routes: S) -> EdgeService<S> {
-        EdgeService {
-            routes: Arc::new(routes),
-            edge: Arc::new(self.clone()),
+        EdgeService(Arc::new(Shared {
+            routes,
+            edge: self.clone(),
             #[cfg(feature = "metrics")]
             requests: Arc::default(),
-        }
+        }))
     }
 }
 
 /// A service inside an [`Edge`].
+///
+/// It is one `Arc`, because axum clones it at each request, and a clone of a route allocates memory.
 #[derive(Debug, Clone)]
-pub struct EdgeService<S> {
-    /// Shared, because a clone of a route allocates memory and axum clones this service at each request.
-    routes: Arc<S>,
-    edge: Arc<Edge>,
+pub struct EdgeService<S>(Arc<Shared<S>>);
+
+#[derive(Debug)]
+struct Shared<S> {
+    routes: S,
+    edge: Edge,
     #[cfg(feature = "metrics")]
     requests: Arc<crate::metrics::RecordedRequests>,
 }
@@ -132,7 +142,7 @@ where
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+    type Future = EdgeFuture<Oneshot<S, Request>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         // Each call waits for the clone of the routes that it uses.
@@ -140,21 +150,28 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let (routes, edge) = (S::clone(&self.routes), Arc::clone(&self.edge));
-        #[cfg(feature = "metrics")]
-        let requests = Arc::clone(&self.requests);
-        Box::pin(async move {
+        let Shared { routes, edge, .. } = &*self.0;
+        let meter = RequestMeter::start(
+            &request,
             #[cfg(feature = "metrics")]
-            let metrics = crate::metrics::RequestMetrics::start(&request);
-            #[cfg(feature = "otel")]
-            let span = crate::spans::RequestSpan::start(&request);
-            let response = edge.answer(routes, request);
-            #[cfg(feature = "otel")]
-            let response = span.around(response);
-            let response = response.await;
-            #[cfg(feature = "metrics")]
-            metrics.end(&requests, &response);
-            Ok(response)
-        })
+            &self.0.requests,
+        );
+        #[cfg(feature = "otel")]
+        let span = crate::spans::of_request(&request);
+        let routes = S::clone(routes);
+        let answer = match edge.tokens.as_ref().and_then(Tokens::check) {
+            None => edge.answer(routes, request),
+            Some(check) => {
+                let edge = edge.clone();
+                let response = Box::pin(async move {
+                    check.await;
+                    edge.answer(routes, request).await
+                });
+                Admission::Deferred { response }
+            }
+        };
+        #[cfg(feature = "otel")]
+        let answer = tracing::Instrument::instrument(answer, span);
+        EdgeFuture::new(answer, meter)
     }
 }

@@ -2,12 +2,13 @@
 
 use std::fmt;
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, header};
 use axum::response::{IntoResponseParts, ResponseParts};
 use es_core::Revision;
 use es_core::model::Version;
 
 use crate::Problem;
+use crate::header_value::of_text;
 use crate::problem::shortened;
 
 /// The longest list of a condition that is accepted, in tags.
@@ -66,7 +67,7 @@ impl IntoResponseParts for EntityTag {
 
     fn into_response_parts(self, mut response: ResponseParts) -> Result<ResponseParts, Self::Error> {
         // Versions are digits and letters, which every header may contain.
-        if let Ok(value) = HeaderValue::try_from(self.to_string()) {
+        if let Some(value) = of_text(&self) {
             response.headers_mut().insert(header::ETAG, value);
         }
         Ok(response)
@@ -166,6 +167,8 @@ fn parse_list(text: &str) -> Option<Vec<EntityTag>> {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
     fn condition(values: &[&'static str]) -> Result<Option<TagCondition>, String> {

@@ -1,14 +1,14 @@
 //! [`IdempotencyKey`]: the header `Idempotency-Key` as a command id.
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
-use axum::http::HeaderMap;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName};
 use es_core::CommandId;
 
 use crate::Problem;
 use crate::header_value::{missing, single};
 
-const NAME: &str = "idempotency-key";
+const NAME: HeaderName = HeaderName::from_static("idempotency-key");
 /// The longest key, in bytes.
 const MAX_BYTES: usize = 255;
 
@@ -28,7 +28,7 @@ impl IdempotencyKey {
     /// # Errors
     /// 400 if there are several values, or one that is not a key, such as one with a tab.
     pub fn of_headers(headers: &HeaderMap) -> Result<Option<Self>, Problem> {
-        let Some(value) = single(headers, NAME)? else { return Ok(None) };
+        let Some(value) = single(headers, &NAME)? else { return Ok(None) };
         let key = if value.starts_with('"') { unquote(value) } else { bare(value) };
         let key = key.filter(|key| (1..=MAX_BYTES).contains(&key.len()));
         let expected = "a string of 1 to 255 visible characters in quotes, such as \"8e03978e-40d5\"";
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     fn key(value: &str) -> Option<String> {
-        let headers = HeaderMap::from_iter([(NAME.parse().unwrap(), HeaderValue::try_from(value).unwrap())]);
+        let headers = HeaderMap::from_iter([(NAME, HeaderValue::try_from(value).unwrap())]);
         IdempotencyKey::of_headers(&headers).ok()?.map(|key| key.0.as_str().to_owned())
     }
 
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn several_keys_are_refused() {
-        let name = || NAME.parse().unwrap();
+        let name = || NAME;
         let headers = HeaderMap::from_iter([(name(), HeaderValue::from_static("a"))]);
         let mut both = headers.clone();
         both.append(NAME, HeaderValue::from_static("b"));

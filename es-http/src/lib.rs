@@ -96,7 +96,7 @@ pub mod transactions;
 pub use auth::{Authenticated, ClientCertificate, Role, Tokens, TokensError, require_role};
 pub use conditional::{Preconditions, WriteCondition};
 pub use context::{ContextOptions, ParseTraceParentError, RequestContext, TENANT_KEY, TRACEPARENT_KEY, TraceParent};
-pub use edge::{Edge, EdgeService};
+pub use edge::{Edge, EdgeFuture, EdgeService};
 pub use entity_tag::EntityTag;
 pub use extract::{Json, NoInput, NoParameters, Path, Query};
 pub use health::Health;

@@ -4,13 +4,13 @@ use std::convert::Infallible;
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName};
 use axum::response::{IntoResponseParts, ResponseParts};
 use es_core::EventReader;
 use es_core::model::{LogPosition, Position};
 
 use crate::Problem;
-use crate::header_value::{missing, single};
+use crate::header_value::{missing, of_text, single};
 
 const NAME: HeaderName = HeaderName::from_static("es-position");
 
@@ -50,7 +50,7 @@ impl EsPosition {
     /// # Errors
     /// 400 if there are several values, or one that is not a position.
     pub fn of_headers(headers: &HeaderMap) -> Result<Option<Self>, Problem> {
-        let Some(value) = single(headers, NAME.as_str())? else { return Ok(None) };
+        let Some(value) = single(headers, &NAME)? else { return Ok(None) };
         let position = value.parse().map_err(|_| Problem::invalid("ES-Position", "LOG:POSITION", value))?;
         Ok(Some(Self(position)))
     }
@@ -85,7 +85,7 @@ impl IntoResponseParts for EsPosition {
 
     fn into_response_parts(self, mut response: ResponseParts) -> Result<ResponseParts, Infallible> {
         // The text is a UUID and a number.
-        if let Ok(value) = HeaderValue::try_from(self.0.to_string()) {
+        if let Some(value) = of_text(self.0) {
             response.headers_mut().insert(NAME, value);
         }
         Ok(response)

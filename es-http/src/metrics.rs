@@ -1,7 +1,6 @@
 //! [`Metrics`]: the metrics of the process in the text format of Prometheus.
 
-use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -83,16 +82,24 @@ impl Metrics {
     }
 }
 
-/// The registered metrics of the requests through an [`Edge`](crate::Edge), by route, method and status. Registering
-/// a metric costs more than recording a value.
+/// The registered metrics of the requests through an [`Edge`](crate::Edge), by route, method and status: a list to
+/// which entries are only added, so that a request finds its entry without a lock. Registering a metric costs more than
+/// recording a value. A layer around a route has a list of its own, with few entries.
 ///
 /// Their number is bounded: the label `route` is the pattern, such as `/orders/{id}`, and it is empty for requests
 /// without a route, so that clients cannot create labels.
 #[derive(Default)]
-pub(crate) struct RecordedRequests(RwLock<HashMap<String, ResponseMetrics>>);
+pub(crate) struct RecordedRequests(OnceLock<Box<RecordedResponse>>);
 
-/// The metrics of one route, by method and status.
-type ResponseMetrics = HashMap<(&'static str, u16), (Histogram, Counter)>;
+/// The metrics of the responses with one route, method and status, and the rest of the list.
+struct RecordedResponse {
+    route: String,
+    method: &'static str,
+    status: u16,
+    duration: Histogram,
+    requests: Counter,
+    rest: RecordedRequests,
+}
 
 impl std::fmt::Debug for RecordedRequests {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -102,21 +109,26 @@ impl std::fmt::Debug for RecordedRequests {
 
 impl RecordedRequests {
     fn record(&self, route: &str, method: &'static str, status: u16, time: Duration) {
-        let record = |(duration, requests): &(Histogram, Counter)| {
-            duration.record(time);
-            requests.increment(1);
+        let mut list = self;
+        let found = loop {
+            let response = list.0.get_or_init(|| Box::new(RecordedResponse::register(route, method, status)));
+            if response.status == status && response.method == method && response.route == route {
+                break response;
+            }
+            list = &response.rest;
         };
-        let key = (method, status);
-        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(metrics) = known.get(route).and_then(|responses| responses.get(&key)) {
-            return record(metrics);
-        }
-        drop(known);
-        let (route, status) = (route.to_owned(), status.to_string());
-        let duration = metrics::histogram!(DURATION, "method" => method, "route" => route.clone());
-        let requests = metrics::counter!(REQUESTS, "method" => method, "route" => route.clone(), "status" => status);
-        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        record(known.entry(route).or_default().entry(key).or_insert((duration, requests)));
+        found.duration.record(time);
+        found.requests.increment(1);
+    }
+}
+
+impl RecordedResponse {
+    fn register(route: &str, method: &'static str, status: u16) -> Self {
+        let duration = metrics::histogram!(DURATION, "method" => method, "route" => route.to_owned());
+        let requests = metrics::counter!(
+            REQUESTS, "method" => method, "route" => route.to_owned(), "status" => status.to_string()
+        );
+        Self { route: route.to_owned(), method, status, duration, requests, rest: RecordedRequests::default() }
     }
 }
 
@@ -134,7 +146,7 @@ impl RequestMetrics {
     }
 
     /// Counts the request and its duration.
-    pub(crate) fn end(self, recorded: &RecordedRequests, response: &Response) {
+    pub(crate) fn end(&self, recorded: &RecordedRequests, response: &Response) {
         let Self { method, route, start } = self;
         let route = route.as_ref().map_or("", MatchedPath::as_str);
         recorded.record(route, method, response.status().as_u16(), start.elapsed());

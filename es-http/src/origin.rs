@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::Problem;
 use crate::problem::shortened;
 
-const SEC_FETCH_SITE: &str = "sec-fetch-site";
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The origins, besides its own, whose pages may change the state of a service.
 #[derive(Debug, Clone, Default)]
@@ -36,7 +36,7 @@ impl AllowedOrigins {
         }
         let Some(origin) = headers.get(header::ORIGIN) else {
             // Browsers send `Origin` with every such request. `Sec-Fetch-Site` is a second sign of one.
-            let site = headers.get(SEC_FETCH_SITE).map(axum::http::HeaderValue::as_bytes);
+            let site = headers.get(&SEC_FETCH_SITE).map(axum::http::HeaderValue::as_bytes);
             let is_foreign = !matches!(site, None | Some(b"same-origin" | b"none"));
             return if is_foreign { Err(refused("another site")) } else { Ok(()) };
         };

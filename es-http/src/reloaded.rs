@@ -59,30 +59,48 @@ where
         Ok(Self(Arc::new(Source { files, read: Box::new(read), loaded: Mutex::new(loaded) })))
     }
 
-    /// Returns the value, after the files were read again if they have changed. They are checked at most once a second,
-    /// by one caller at a time.
+    /// Returns the value, after the files were read again if they have changed.
+    #[cfg(feature = "tls")]
     pub(crate) async fn current(&self) -> Arc<T> {
-        let (value, is_due) = self.0.look();
-        if !is_due {
-            return value;
+        if let Some(check) = self.check() {
+            check.await;
+        }
+        self.value()
+    }
+
+    /// Returns the value that was read last. Call [`check`](Self::check) before.
+    pub(crate) fn value(&self) -> Arc<T> {
+        Arc::clone(&self.0.lock().value)
+    }
+
+    /// Returns a check of the files if one is due: at most once a second, for one caller. Other callers continue with
+    /// the value that was read last. The check ends when a changed value is loaded.
+    pub(crate) fn check(&self) -> Option<impl Future<Output = ()> + Send + use<T, E>> {
+        if !self.0.is_due() {
+            return None;
         }
         let source = Arc::clone(&self.0);
-        if tokio::task::spawn_blocking(move || source.refresh()).await.is_err() {
-            tracing::error!(files = ?self.0.files, "the check of the files panicked");
-        }
-        Arc::clone(&self.0.lock().value)
+        Some(async move {
+            let refreshing = Arc::clone(&source);
+            if tokio::task::spawn_blocking(move || refreshing.refresh()).await.is_err() {
+                tracing::error!(files = ?source.files, "the check of the files panicked");
+            }
+        })
     }
 }
 
 impl<T, E: std::error::Error + 'static> Source<T, E> {
-    /// Returns the value, and whether the caller must check the files.
-    fn look(&self) -> (Arc<T>, bool) {
+    /// Returns whether the caller must check the files.
+    fn is_due(&self) -> bool {
+        if self.files.is_empty() {
+            return false;
+        }
         let mut loaded = self.lock();
-        let is_due = !self.files.is_empty() && loaded.checked.elapsed() >= CHECK_PERIOD;
+        let is_due = loaded.checked.elapsed() >= CHECK_PERIOD;
         if is_due {
             loaded.checked = Instant::now();
         }
-        (Arc::clone(&loaded.value), is_due)
+        is_due
     }
 
     fn refresh(&self) {

@@ -16,7 +16,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkError;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing::{Instrument, Span};
+use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::logs::{InstallLogsError, LogFormat, install};
@@ -128,40 +128,34 @@ pub fn install_logs_and_spans(
     Ok(Spans(provider))
 }
 
-/// The span of a request: `METHOD ROUTE`, whose parent is the span of the caller in `traceparent` (W3C trace context).
-/// An invalid `traceparent` is ignored.
-pub(crate) struct RequestSpan(Span);
-
-impl RequestSpan {
-    pub(crate) fn start(request: &Request) -> Self {
-        let method = request.method().as_str();
-        let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-        let span = tracing::info_span!(
-            "request",
-            otel.name = tracing::field::Empty,
-            otel.kind = "server",
-            otel.status_code = tracing::field::Empty,
-            http.request.method = method,
-            http.route = route,
-            http.response.status_code = tracing::field::Empty
-        );
-        if !span.is_disabled() {
-            let name = if route.is_empty() { method.to_owned() } else { format!("{method} {route}") };
-            span.record("otel.name", name);
-            // An error means that no layer for spans is installed.
-            let _ = span.set_parent(TraceContextPropagator::new().extract(&HeaderExtractor(request.headers())));
-        }
-        Self(span)
+/// Returns the span of a request: `METHOD ROUTE`, whose parent is the span of the caller in `traceparent` (W3C trace
+/// context). An invalid `traceparent` is ignored.
+pub(crate) fn of_request(request: &Request) -> Span {
+    let method = request.method().as_str();
+    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let span = tracing::info_span!(
+        "request",
+        otel.name = tracing::field::Empty,
+        otel.kind = "server",
+        otel.status_code = tracing::field::Empty,
+        http.request.method = method,
+        http.route = route,
+        http.response.status_code = tracing::field::Empty
+    );
+    if !span.is_disabled() {
+        let name = if route.is_empty() { method.to_owned() } else { format!("{method} {route}") };
+        span.record("otel.name", name);
+        // An error means that no layer for spans is installed.
+        let _ = span.set_parent(TraceContextPropagator::new().extract(&HeaderExtractor(request.headers())));
     }
+    span
+}
 
-    /// Runs the answer to the request in the span.
-    pub(crate) async fn around(self, answer: impl Future<Output = Response>) -> Response {
-        let response = answer.instrument(self.0.clone()).await;
-        self.0.record("http.response.status_code", response.status().as_u16());
-        if response.status().is_server_error() {
-            self.0.record("otel.status_code", "ERROR");
-        }
-        response
+/// Records the response in the span of its request.
+pub(crate) fn end(span: &Span, response: &Response) {
+    span.record("http.response.status_code", response.status().as_u16());
+    if response.status().is_server_error() {
+        span.record("otel.status_code", "ERROR");
     }
 }
 

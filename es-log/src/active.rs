@@ -48,6 +48,8 @@ pub(crate) struct SegmentInfo {
     pub(crate) header: SegmentHeader,
     /// The trailer of a sealed segment; `None` if it is damaged.
     pub(crate) trailer: Option<Trailer>,
+    /// How many times the segment was rewritten since the log was opened.
+    pub(crate) rewrites: u32,
 }
 
 impl Active {
@@ -116,7 +118,7 @@ impl Active {
         footer.extend_from_slice(&trailer.encode());
         self.file.write_at(&footer, blocks).map_err(WriteFailure::Write)?;
         self.file.sync().map_err(WriteFailure::Sync)?;
-        Ok(SegmentInfo { header: self.header, trailer: Some(trailer) })
+        Ok(SegmentInfo { header: self.header, trailer: Some(trailer), rewrites: 0 })
     }
 }
 

@@ -25,7 +25,7 @@ pub(crate) struct Head {
 }
 
 /// A segment as a reader needs it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ReadSegment {
     pub(crate) header: SegmentHeader,
     /// The end of the frames that can be read.
@@ -34,7 +34,12 @@ pub(crate) struct ReadSegment {
     pub(crate) events: Option<u64>,
     /// Where the blocks of offsets start; `None` in the active segment.
     pub(crate) blocks: Option<u64>,
+    /// How many times the segment was rewritten since the log was opened.
+    pub(crate) rewrites: u32,
 }
+
+/// The name of a block of offsets: the segment, how many times it was rewritten, and the index of the block.
+pub(crate) type BlockName = (u32, u32, u32);
 
 /// Every [`OFFSET_STEP`]th offset of a block.
 pub(crate) type BlockOffsets = Arc<[u32]>;
@@ -43,7 +48,7 @@ pub(crate) type BlockOffsets = Arc<[u32]>;
 #[derive(Debug)]
 pub(crate) struct Catalog {
     state: Mutex<CatalogState>,
-    blocks: Mutex<LruCache<(u32, u32), BlockOffsets>>,
+    blocks: Mutex<LruCache<BlockName, BlockOffsets>>,
 }
 
 #[derive(Debug)]
@@ -111,6 +116,36 @@ impl Catalog {
         state.active = ActiveView::empty(header);
     }
 
+    /// Returns what is known of a sealed segment.
+    pub(crate) fn sealed(&self, number: u32) -> Option<SegmentInfo> {
+        let index = usize::try_from(number).ok()?.checked_sub(1)?;
+        lock(&self.state).sealed.get(index).copied()
+    }
+
+    /// Returns the number of sealed segments.
+    pub(crate) fn sealed_count(&self) -> u32 {
+        u32::try_from(lock(&self.state).sealed.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Replaces a sealed segment by its rewritten file, which `rename` gives its name. Frames in memory still have what
+    /// was removed, and leave it.
+    pub(crate) fn replace_segment(
+        &self,
+        info: SegmentInfo,
+        rename: impl FnOnce() -> std::io::Result<()>,
+    ) -> std::io::Result<()> {
+        let number = info.header.place.segment;
+        let mut state = lock(&self.state);
+        let index = usize::try_from(number).unwrap_or(usize::MAX).wrapping_sub(1);
+        let Some(sealed) = state.sealed.get_mut(index) else { return Ok(()) };
+        // ORDER: while the catalog is locked, so that a reader that finds the same segment before and after it has
+        // opened the file has the file of this segment.
+        rename()?;
+        *sealed = SegmentInfo { rewrites: sealed.rewrites + 1, ..info };
+        state.tail.remove_segments(number);
+        Ok(())
+    }
+
     pub(crate) fn head(&self) -> Head {
         lock(&self.state).head
     }
@@ -131,7 +166,7 @@ impl Catalog {
         let active = &state.active;
         if active.header.place.segment == number {
             let (header, limit) = (active.header, active.end);
-            return Some(ReadSegment { header, limit, events: Some(active.events), blocks: None });
+            return Some(ReadSegment { header, limit, events: Some(active.events), blocks: None, rewrites: 0 });
         }
         let index = usize::try_from(number).ok()?.checked_sub(1)?;
         state.sealed.get(index).map(|info| {
@@ -141,6 +176,7 @@ impl Catalog {
                 limit: trailer.map_or(info.header.size, |trailer| trailer.end).into(),
                 events: trailer.map(|trailer| trailer.events.into()),
                 blocks: trailer.map(|trailer| trailer.blocks.into()),
+                rewrites: info.rewrites,
             }
         })
     }
@@ -164,14 +200,14 @@ impl Catalog {
     }
 
     /// Returns the cached offsets of a block.
-    pub(crate) fn cached_block(&self, segment: u32, block: u32) -> Option<BlockOffsets> {
-        lock(&self.blocks).get(&(segment, block)).cloned()
+    pub(crate) fn cached_block(&self, name: BlockName) -> Option<BlockOffsets> {
+        lock(&self.blocks).get(&name).cloned()
     }
 
     /// Caches the offsets of a block.
-    pub(crate) fn cache_block(&self, segment: u32, block: u32, offsets: &[u32]) -> BlockOffsets {
+    pub(crate) fn cache_block(&self, name: BlockName, offsets: &[u32]) -> BlockOffsets {
         let offsets: BlockOffsets = offsets.iter().step_by(OFFSET_STEP).copied().collect();
-        lock(&self.blocks).put((segment, block), Arc::clone(&offsets));
+        lock(&self.blocks).put(name, Arc::clone(&offsets));
         offsets
     }
 }

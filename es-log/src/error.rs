@@ -150,3 +150,25 @@ pub enum ReadError {
     #[error("the log is damaged: {0}")]
     Damaged(Damage),
 }
+
+/// A segment could not be rewritten. It is unchanged.
+#[derive(Debug, thiserror::Error)]
+pub enum RewriteError {
+    /// The segment is not sealed. Seal it first.
+    #[error("segment {segment} is not sealed; seal it first")]
+    NotSealed {
+        /// The number of the segment.
+        segment: u32,
+    },
+    /// The segment cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The file system failed. Repeat when the cause is gone.
+    #[error("could not rewrite {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+}

@@ -104,13 +104,25 @@ pub struct FrameHeader {
     pub term: u64,
     /// How many times the log was opened, this time included, when the frame was written.
     pub opens: u64,
-    /// The checksum of the frame before; 0 for the first one.
+    /// The link of the frame before; 0 for the first one.
     pub previous: u32,
     /// The purpose.
     pub kind: EntryKind,
+    /// The checksum that the frame had when it was written, if it was rewritten since.
+    pub original: Option<u32>,
 }
 
+/// The flag of a frame that was rewritten.
+const FLAG_REWRITTEN: u8 = 0x01;
+
 impl FrameHeader {
+    /// Returns what the next frame has as [`previous`](Self::previous): the checksum that this frame had when it was
+    /// written. So a frame can be rewritten alone.
+    #[must_use]
+    pub fn link(&self) -> u32 {
+        self.original.unwrap_or(self.checksum)
+    }
+
     /// Decodes a header. Its checksum is not verified: that needs the records.
     ///
     /// # Errors
@@ -125,7 +137,8 @@ impl FrameHeader {
         }
         let (checksum, length, commits, records) = (fields.u32(), fields.u32(), fields.u32(), fields.u32());
         let (number, first_position, term, opens) = (fields.u64(), fields.u64(), fields.u64(), fields.u64());
-        let (previous, [kind, flags], reserved) = (fields.u32(), fields.take(), fields.take::<6>());
+        let (previous, [kind, flags]) = (fields.u32(), fields.take());
+        let (original, reserved) = (fields.u32(), fields.take::<2>());
         let invalid = |field, found| FrameError::Field { field, found };
         let size = length as usize;
         if !(FRAME_HEADER_LEN..MAX_FRAME_LEN).contains(&size) {
@@ -138,14 +151,31 @@ impl FrameHeader {
             return Err(invalid("first position", first_position));
         };
         let kind = EntryKind::of(kind).ok_or_else(|| invalid("entry kind", kind.into()))?;
-        if flags != 0 || reserved != [0; 6] {
-            return Err(invalid("flags", flags.into()));
+        let original = match flags {
+            0 if original == 0 => None,
+            FLAG_REWRITTEN => Some(original),
+            _ => return Err(invalid("flags", flags.into())),
+        };
+        if reserved != [0; 2] {
+            return Err(invalid("reserved bytes", u16::from_be_bytes(reserved).into()));
         }
         let has_records = records > 0;
         if has_records == (kind == EntryKind::Blank) || (commits > 0) != (kind == EntryKind::Commits) {
             return Err(invalid("number of records", records.into()));
         }
-        Ok(Self { checksum, length: size, commits, records, number, first_position, term, opens, previous, kind })
+        Ok(Self {
+            checksum,
+            length: size,
+            commits,
+            records,
+            number,
+            first_position,
+            term,
+            opens,
+            previous,
+            kind,
+            original,
+        })
     }
 
     /// Encodes the header.
@@ -162,6 +192,8 @@ impl FrameHeader {
         }
         bytes.extend_from_slice(&self.previous.to_be_bytes());
         bytes.push(self.kind.code());
+        bytes.push(if self.original.is_some() { FLAG_REWRITTEN } else { 0 });
+        bytes.extend_from_slice(&self.original.unwrap_or_default().to_be_bytes());
         bytes.resize(FRAME_HEADER_LEN, 0);
         bytes.try_into().unwrap_or([0; FRAME_HEADER_LEN])
     }
@@ -279,6 +311,10 @@ impl Frame {
         &self.bytes
     }
 
+    pub(crate) const fn place(&self) -> Place {
+        self.place
+    }
+
     /// Returns the number of events and tombstones.
     #[must_use]
     pub const fn events(&self) -> u32 {
@@ -364,7 +400,40 @@ impl Batch {
         records.skip_while(|record| matches!(record, Ok(record) if record.position.get() < self.from))
     }
 
-    pub(crate) const fn place(&self) -> Place {
+    /// Returns the bytes of each event and tombstone with its position, without decoding them.
+    pub fn event_bytes(&self) -> impl Iterator<Item = (Position, &[u8])> {
+        let (mut rest, mut next) = (&*self.bytes, self.first_position);
+        let next_record = move || {
+            // The checksums were verified, so that the lengths are right.
+            let (record, after) = record::split_first(rest).ok()?;
+            rest = after;
+            let position = Position::new(next).filter(|_| record::has_position(record) == Some(true));
+            next += u64::from(position.is_some());
+            Some((position, record))
+        };
+        let from = self.from;
+        std::iter::from_fn(next_record)
+            .filter_map(|(position, record)| position.map(|position| (position, record)))
+            .filter(move |(position, _)| position.get() >= from)
+    }
+
+    /// Returns the record that was copied from the log: the event or tombstone at this position, whose segment was at
+    /// `place`.
+    ///
+    /// # Errors
+    /// [`RecordError`] if the bytes are not this record.
+    pub fn of_copy(bytes: Bytes, position: Position, place: Place) -> Result<Self, RecordError> {
+        let (record, rest) = record::split_first(&bytes)?;
+        if !rest.is_empty() {
+            return Err(RecordError::Trailing { found: rest.len() });
+        }
+        record::check(record, position.get(), place.segment)?;
+        Ok(Self::verified(bytes, position.get(), place))
+    }
+
+    /// Returns where the records are.
+    #[must_use]
+    pub const fn place(&self) -> Place {
         self.place
     }
 

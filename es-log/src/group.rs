@@ -9,15 +9,18 @@
 //! Two threads share the token, so that one writes the next frame while the other answers. A lone caller takes the
 //! token itself, which saves two changes of threads.
 
+use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::active::WriteFailure;
 use crate::answer::{Answer, PendingCommit};
 use crate::error::AppendError;
+use crate::frame::FrameHeader;
 use crate::open_frame::{CommitDraft, OpenFrame};
 use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError, lock, wait};
-use crate::writer::{OnWriteFailure, Writer};
+use crate::writer::{OnWriteFailure, Writer, append_error};
 
 /// The state of the group commit.
 #[derive(Debug)]
@@ -28,7 +31,47 @@ pub(crate) struct Group {
     /// Wakes callers that wait for a new open frame, and [`close`](Self::close).
     taken: Condvar,
     writer: Mutex<Writer>,
+    follower: OnceLock<Arc<dyn Follower>>,
     settings: GroupSettings,
+}
+
+/// Follows the frames of a log. It is called by the holder of the token: in the order of the log, and not from two
+/// threads at a time. It must not add a commit.
+pub trait Follower: fmt::Debug + Send + Sync + 'static {
+    /// The frame is on disk, and readers see it. Its commits are answered when this returns.
+    fn written(&self, frame: &FrameHeader);
+
+    /// The commits of a frame, and those that were added after them, fail with this error.
+    fn failed(&self, error: &AppendError);
+}
+
+/// The right and the duty to write the open frame. Dropping it leaves the frame to a sync thread.
+#[derive(Debug)]
+#[must_use = "the frame is written by `write`, or by a sync thread after a drop"]
+pub struct Turn<'a> {
+    group: Option<&'a Group>,
+}
+
+impl Turn<'_> {
+    /// Writes the frame on this thread, which waits for the disk.
+    pub fn write(mut self) {
+        if let Some(group) = self.group.take() {
+            group.take_turn(lock(&group.state));
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let Some(group) = self.group.take() else { return };
+        let mut state = lock(&group.state);
+        if group.settings.has_threads {
+            state.has_token_holder = false;
+            group.wake_thread(state);
+        } else {
+            group.take_turn(state);
+        }
+    }
 }
 
 /// The settings of the group commit.
@@ -60,6 +103,8 @@ struct GroupState {
     timer: IdleTimer,
     /// The number of callers that wait for [`Group::taken`]. Each notification is a system call.
     waiting_callers: usize,
+    /// The number of callers that wait for the token.
+    waiting_for_token: usize,
     /// The number of threads that wait for [`Group::work`].
     waiting_threads: usize,
     /// Whether a thread was woken that does not run yet. It does all work that is there then.
@@ -128,11 +173,17 @@ impl Group {
             needs_blank,
             timer: IdleTimer::Off,
             waiting_callers: 0,
+            waiting_for_token: 0,
             waiting_threads: 0,
             is_thread_woken: false,
         };
         let (work, taken) = (Condvar::new(), Condvar::new());
-        Self { state: Mutex::new(state), work, taken, writer: Mutex::new(writer), settings }
+        Self { state: Mutex::new(state), work, taken, writer: Mutex::new(writer), follower: OnceLock::new(), settings }
+    }
+
+    /// Sets the follower, unless there is one.
+    pub(crate) fn follow(&self, follower: Arc<dyn Follower>) {
+        let _ = self.follower.set(follower);
     }
 
     /// Adds a commit to the open frame and waits until it is written.
@@ -140,13 +191,9 @@ impl Group {
         &self,
         draft: impl FnOnce(&mut CommitDraft<'_>) -> Result<R, E>,
     ) -> Result<R, E> {
-        let Added { value, answer, state } = self.add(draft)?;
-        if state.has_token_holder {
-            drop(state);
-        } else if state.open.commits == 1 || !self.settings.has_threads {
-            self.take_turn(state);
-        } else {
-            self.wake_thread(state);
+        let (value, PendingCommit(answer), turn) = self.begin(draft)?;
+        if let Some(turn) = turn {
+            turn.write();
         }
         answer.wait()?;
         Ok(value)
@@ -157,15 +204,27 @@ impl Group {
         &self,
         draft: impl FnOnce(&mut CommitDraft<'_>) -> Result<R, E>,
     ) -> Result<(R, PendingCommit), E> {
-        let Added { value, answer, state } = self.add(draft)?;
+        self.begin(draft).map(|(value, commit, _)| (value, commit))
+    }
+
+    /// Adds a commit to the open frame. Returns the turn to write it, if the commit is the only one and the token is
+    /// free.
+    pub(crate) fn begin<R, E: From<AppendError>>(
+        &self,
+        draft: impl FnOnce(&mut CommitDraft<'_>) -> Result<R, E>,
+    ) -> Result<(R, PendingCommit, Option<Turn<'_>>), E> {
+        let Added { value, answer, mut state } = self.add(draft)?;
+        let mut turn = None;
         if state.has_token_holder {
             drop(state);
-        } else if self.settings.has_threads {
-            self.wake_thread(state);
+        } else if state.open.commits == 1 || !self.settings.has_threads {
+            state.has_token_holder = true;
+            drop(state);
+            turn = Some(Turn { group: Some(self) });
         } else {
-            self.take_turn(state);
+            self.wake_thread(state);
         }
-        Ok((value, PendingCommit(answer)))
+        Ok((value, PendingCommit(answer), turn))
     }
 
     /// Adds a commit to the open frame, after there is space.
@@ -193,7 +252,7 @@ impl Group {
         Ok(Added { value, answer, state })
     }
 
-    /// Takes the token, which is free, writes the open frame and passes the token on.
+    /// Takes the token, unless the caller has it, writes the open frame and passes the token on.
     fn take_turn<'a>(&'a self, mut state: MutexGuard<'a, GroupState>) {
         loop {
             state.has_token_holder = true;
@@ -223,14 +282,26 @@ impl Group {
         let callers = std::mem::take(&mut open.callers);
         let (result, next_position) = {
             let mut writer = lock(&self.writer);
-            let result = writer.write(open);
+            let written = writer.write(open);
+            // ORDER: before the token is passed on, so that the follower sees the frames in order.
+            let result = match (written, self.follower.get()) {
+                (Ok(frame), Some(follower)) => {
+                    follower.written(&frame);
+                    Ok(())
+                }
+                (Err(error), Some(follower)) => {
+                    follower.failed(&error);
+                    Err(error)
+                }
+                (written, None) => written.map(drop),
+            };
             (result, writer.chain.position)
         };
         let mut state = lock(&self.state);
         let on_write_failure = self.settings.on_write_failure;
         let failed = result.as_ref().err().map(|error| state.fail_open_frame(error, next_position, on_write_failure));
         state.has_token_holder = false;
-        let is_closed = state.is_closed;
+        let (is_closed, is_wanted) = (state.is_closed, state.waiting_for_token > 0);
         let mut has_work = !state.open.is_empty();
         if !has_work && self.waits_for_idle(&state) && state.timer == IdleTimer::Off {
             // After the turn of a caller, a thread must wait for the idle time.
@@ -245,7 +316,7 @@ impl Group {
         } else {
             drop(state);
         }
-        if is_closed || failed.is_some() {
+        if is_closed || is_wanted || failed.is_some() {
             self.taken.notify_all();
         }
         callers.iter().for_each(|caller| caller.set(result.clone()));
@@ -314,6 +385,41 @@ impl Group {
             state.open = OpenFrame::blank(state.open.first_position);
         }
         state
+    }
+
+    /// Seals the active segment, after the frame that is being written.
+    ///
+    /// # Errors
+    /// [`AppendError`], as for a commit.
+    pub(crate) fn seal(&self) -> Result<(), AppendError> {
+        let mut state = lock(&self.state);
+        while state.has_token_holder {
+            state.waiting_for_token += 1;
+            state = wait(&self.taken, state);
+            state.waiting_for_token -= 1;
+        }
+        if state.is_closed {
+            return Err(AppendError::Closed);
+        }
+        if let Some(Failure { source, .. }) = &state.stopped {
+            return Err(AppendError::Stopped { source: Arc::clone(source) });
+        }
+        state.has_token_holder = true;
+        drop(state);
+        let sealed = lock(&self.writer).seal();
+        let mut state = lock(&self.state);
+        state.has_token_holder = false;
+        if let Err(WriteFailure::Sync(error)) = &sealed {
+            let source = Arc::new(io::Error::new(error.kind(), error.to_string()));
+            state.stopped = Some(Failure { source, is_of_sync: true });
+        }
+        if state.open.is_empty() || !self.settings.has_threads {
+            drop(state);
+        } else {
+            self.wake_thread(state);
+        }
+        self.taken.notify_all();
+        sealed.map_err(append_error)
     }
 
     /// Refuses further commits, waits for those in flight, and syncs the high-water mark, unless a sync has failed.

@@ -43,10 +43,11 @@ pub(crate) const FRAME_FIELDS: &FieldTable = &[
     ("position of the first event, or of the next one", 8),
     ("term, 0 without consensus", 8),
     ("open count", 8),
-    ("crc32c of the previous frame, 0 for the first", 4),
+    ("original crc32c of the previous frame, 0 for the first", 4),
     ("entry kind", 1),
-    ("flags, 0", 1),
-    ("reserved, 0", 6),
+    ("flags, `0x01` if the frame was rewritten", 1),
+    ("original crc32c, if rewritten", 4),
+    ("reserved, 0", 2),
 ];
 pub(crate) const FRAME_HEADER_LEN: usize = length(FRAME_FIELDS);
 
@@ -91,7 +92,7 @@ pub(crate) const TRAILER_FIELDS: &FieldTable = &[
     ("number of events", 4),
     ("end of the frames", 4),
     ("start of the blocks", 4),
-    ("crc32c of the last frame", 4),
+    ("original crc32c of the last frame", 4),
     ("crc32c of the preceding bytes", 4),
 ];
 pub(crate) const TRAILER_LEN: usize = length(TRAILER_FIELDS);

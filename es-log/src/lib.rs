@@ -89,6 +89,7 @@ mod open_frame;
 mod reader;
 mod record;
 mod recovery;
+mod rewrite;
 mod scan;
 mod segment;
 mod spare;
@@ -99,13 +100,15 @@ mod writer;
 
 pub use answer::PendingCommit;
 pub use disk::{DirectoryLock, Disk, DiskFile, SystemDisk};
-pub use error::{AppendError, Damage, OpenError, ReadError};
+pub use error::{AppendError, Damage, OpenError, ReadError, RewriteError};
 pub use frame::{Batch, EntryKind, Frame, FrameError, FrameHeader, Place};
+pub use group::{Follower, Turn};
 pub use log::{Log, LogOptions};
 pub use open_frame::CommitDraft;
 pub use reader::LogReader;
 pub use record::{
     Body, ContentCode, EventFields, KeyFields, Record, RecordError, RowFields, TagTexts, TombstoneFields,
 };
+pub use rewrite::Rewritten;
 pub use verify::{VerifyReport, verify};
 pub use writer::{Durability, OnWriteFailure};

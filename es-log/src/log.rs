@@ -12,13 +12,15 @@ use es_core::model::LogId;
 use crate::answer::PendingCommit;
 use crate::catalog::{Catalog, Head};
 use crate::disk::{DirectoryLock, Disk, SystemDisk};
-use crate::error::{AppendError, OpenError, ReadError};
-use crate::frame::Batch;
-use crate::group::{Group, GroupSettings};
+use crate::error::{AppendError, OpenError, ReadError, RewriteError};
+use crate::frame::{Batch, Place};
+use crate::group::{Follower, Group, GroupSettings, Turn};
 use crate::layout::LOCK_FILE;
 use crate::open_frame::CommitDraft;
-use crate::reader::{LogReader, read_one};
+use crate::reader::{LogReader, one_in_memory, read_one};
+use crate::record::Record;
 use crate::recovery::{self, Creation};
+use crate::rewrite::{self, Rewritten};
 use crate::spare::Spare;
 use crate::sync::{Mutex, lock, thread};
 use crate::writer::{Durability, OnWriteFailure, Writer};
@@ -100,7 +102,10 @@ pub struct Log {
     disk: Arc<dyn Disk>,
     directory: PathBuf,
     log_id: LogId,
+    base_time: i64,
+    opens: u64,
     removed_bytes: u64,
+    rewriting: Mutex<()>,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
 }
 
@@ -154,7 +159,10 @@ impl Log {
             disk,
             directory: directory.clone(),
             log_id: header.place.log_id,
+            base_time: header.place.base_time,
+            opens,
             removed_bytes: end.removed_bytes,
+            rewriting: Mutex::new(()),
             threads: Mutex::new(Vec::new()),
         };
         if options.has_threads {
@@ -180,6 +188,18 @@ impl Log {
         self.log_id
     }
 
+    /// Returns the place of the records of the log, with the number of the first segment.
+    #[must_use]
+    pub const fn place(&self) -> Place {
+        Place { log_id: self.log_id, segment: 1, base_time: self.base_time }
+    }
+
+    /// Returns how many times the log was opened, this time included. No two openings have the same number.
+    #[must_use]
+    pub const fn opens(&self) -> u64 {
+        self.opens
+    }
+
     /// Returns the number of bytes after the last frame that the opening removed: a torn frame.
     #[must_use]
     pub const fn removed_bytes(&self) -> u64 {
@@ -196,6 +216,11 @@ impl Log {
     #[must_use]
     pub fn last_frame(&self) -> u64 {
         self.catalog.head().frame
+    }
+
+    /// Sets the follower of the frames that are written from now on. A log has one: further calls have no effect.
+    pub fn follow(&self, follower: Arc<dyn Follower>) {
+        self.group.follow(follower);
     }
 
     /// Adds a commit, and blocks the thread until it is on disk.
@@ -226,10 +251,45 @@ impl Log {
         self.group.submit(draft)
     }
 
+    /// Adds a commit, as [`submit`](Self::submit) does, and returns the turn to write it if the commit is alone. The
+    /// caller's thread saves two changes of threads by [`Turn::write`].
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub fn begin<R, E: From<AppendError>>(
+        &self,
+        draft: impl FnOnce(&mut CommitDraft<'_>) -> Result<R, E>,
+    ) -> Result<(R, PendingCommit, Option<Turn<'_>>), E> {
+        self.group.begin(draft)
+    }
+
     /// Returns a reader of the records from the event at this position on, up to the end that the log has now.
     #[must_use]
     pub fn read(&self, from: Position) -> LogReader {
         LogReader::new(Arc::clone(&self.catalog), Arc::clone(&self.disk), self.directory.clone(), from)
+    }
+
+    /// Returns a reader of all records after the event at this position, or of the whole log for `None`. Unlike
+    /// [`read`](Self::read) it also returns changes of rows and keys that no event follows.
+    #[must_use]
+    pub fn read_after(&self, event: Option<Position>) -> LogReader {
+        LogReader::after(Arc::clone(&self.catalog), Arc::clone(&self.disk), self.directory.clone(), event)
+    }
+
+    /// Returns the record of the event at this position, if it is in the newest frames, which are in memory.
+    #[must_use]
+    pub fn event_in_memory(&self, position: Position) -> Option<Batch> {
+        one_in_memory(&self.catalog, position)
+    }
+
+    /// Returns where the record of the event at this position is: its segment is part of the checksum. `None` after the
+    /// end.
+    #[must_use]
+    pub fn place_of(&self, position: Position) -> Option<Place> {
+        (position.get() <= self.catalog.head().position)
+            .then(|| self.catalog.segment_with(position.get()))
+            .and_then(|number| self.catalog.segment(number))
+            .map(|segment| segment.header.place)
     }
 
     /// Returns the record of the event at this position; `None` after the end. Costs one read of 4 KiB, or two if the
@@ -239,6 +299,36 @@ impl Log {
     /// [`ReadError`].
     pub fn event(&self, position: Position) -> Result<Option<Batch>, ReadError> {
         read_one(&self.catalog, &self.disk, &self.directory, position)
+    }
+
+    /// Returns the number of sealed segments. Their numbers begin with 1.
+    #[must_use]
+    pub fn sealed_segments(&self) -> u32 {
+        self.catalog.sealed_count()
+    }
+
+    /// Seals the active segment, so that it can be rewritten. The next frame begins a segment. A segment without a
+    /// frame is not sealed.
+    ///
+    /// # Errors
+    /// [`AppendError`], as for a commit.
+    pub fn seal(&self) -> Result<(), AppendError> {
+        self.group.seal()
+    }
+
+    /// Rewrites a sealed segment without the records for which `is_unwanted` returns `true`: an event becomes a
+    /// tombstone, a row or a unique key is dropped. Positions and other segments do not change. Reads and commits
+    /// continue. A reader that has the old file open still returns its events.
+    ///
+    /// # Errors
+    /// [`RewriteError`]; the segment is unchanged then.
+    pub fn rewrite(
+        &self,
+        segment: u32,
+        mut is_unwanted: impl FnMut(&Record<'_>) -> bool,
+    ) -> Result<Rewritten, RewriteError> {
+        let _one_at_a_time = lock(&self.rewriting);
+        rewrite::rewrite(&self.catalog, &*self.disk, &self.directory, segment, &mut is_unwanted)
     }
 
     /// Waits for the commits in flight, refuses further ones, syncs the high-water mark and ends the threads. Readers

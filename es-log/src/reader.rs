@@ -10,7 +10,7 @@ use es_core::Position;
 use crate::catalog::{BlockOffsets, Catalog, Head, OFFSET_STEP, ReadSegment};
 use crate::disk::Disk;
 use crate::error::{Damage, ReadError};
-use crate::frame::{Batch, Place};
+use crate::frame::{Batch, FrameHeader, Place};
 use crate::layout::{BLOCK_EVENTS, FRAME_HEADER_LEN, FRAME_MAGIC, SEGMENT_HEADER_LEN};
 use crate::record;
 use crate::scan::{Chain, READ_LEN, Window, read_frame};
@@ -26,6 +26,10 @@ pub struct LogReader {
     files: Files,
     end: Head,
     next: u64,
+    /// Records before this position are skipped.
+    from: u64,
+    /// Whether all rows and keys are returned, also those before the next event.
+    has_changes: bool,
     /// The number of the next frame; `None` in the middle of a frame.
     next_frame: Option<u64>,
     cursor: Option<SegmentCursor>,
@@ -51,7 +55,41 @@ struct SegmentCursor {
 impl LogReader {
     pub(crate) fn new(catalog: Arc<Catalog>, disk: Arc<dyn Disk>, directory: PathBuf, from: Position) -> Self {
         let end = catalog.head();
-        Self { catalog, files: Files { disk, directory }, end, next: from.get(), next_frame: None, cursor: None }
+        let (next, from) = (from.get(), from.get());
+        Self {
+            catalog,
+            files: Files { disk, directory },
+            end,
+            next,
+            from,
+            has_changes: false,
+            next_frame: None,
+            cursor: None,
+        }
+    }
+
+    /// Returns a reader of all records after an event; of the whole log for `None`.
+    pub(crate) fn after(
+        catalog: Arc<Catalog>,
+        disk: Arc<dyn Disk>,
+        directory: PathBuf,
+        event: Option<Position>,
+    ) -> Self {
+        // The rows and keys after the event have its frame or a later one, perhaps without an event. So the reader
+        // starts at the event, which it skips.
+        let reader = Self::new(catalog, disk, directory, event.unwrap_or(Position::FIRST));
+        Self {
+            from: Position::following(event).get(),
+            next_frame: event.is_none().then_some(1),
+            has_changes: true,
+            ..reader
+        }
+    }
+
+    /// Returns the position of the next event.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position::new(self.next).unwrap_or(Position::FIRST)
     }
 
     /// Returns the next records, which belong to one frame; `None` at the end. Blank frames are skipped.
@@ -70,7 +108,7 @@ impl LogReader {
                 continue;
             };
             if !batch.bytes().is_empty() {
-                return Ok(Some(batch));
+                return Ok(Some(batch.starting_at(self.from)));
             }
         }
     }
@@ -84,7 +122,7 @@ impl LogReader {
         };
         self.cursor = None;
         self.next_frame = Some(frame.header().number + 1);
-        let batch = frame.batch().starting_at(self.next);
+        let batch = frame.batch();
         self.next = frame.next_position();
         Some(batch)
     }
@@ -111,20 +149,41 @@ impl LogReader {
     /// Opens the segment of the next position, at its event.
     fn open_at(&mut self) -> Result<SegmentCursor, ReadError> {
         let number = self.catalog.segment_with(self.next);
-        let segment = self.files.segment(&self.catalog, number)?;
-        let mut window = self.files.window(number, READ_LEN)?;
+        let (segment, mut window) = self.files.open(&self.catalog, number, READ_LEN)?;
         if self.next == segment.header.first_position {
             let at = SEGMENT_HEADER_LEN as u64;
             self.next_frame = Some(segment.header.first_frame);
             return Ok(SegmentCursor { window, segment, at, previous: None });
         }
+        // The frames before this one were read from memory, which they have left.
+        if let Some(frame) = self.next_frame.filter(|_| self.has_changes) {
+            let at = self.offset_of_frame(&mut window, &segment, frame)?;
+            return Ok(SegmentCursor { window, segment, at, previous: None });
+        }
+        self.next_frame = None;
         let at = offset_of(&self.catalog, &self.files, &mut window, &segment, self.next)?;
         Ok(SegmentCursor { window, segment, at, previous: None })
     }
 
+    /// Finds a frame by the headers of the frames before it.
+    fn offset_of_frame(&self, window: &mut Window, segment: &ReadSegment, frame: u64) -> Result<u64, ReadError> {
+        let number = segment.header.place.segment;
+        let mut at = SEGMENT_HEADER_LEN as u64;
+        loop {
+            let head =
+                window.at(at, FRAME_HEADER_LEN, segment.limit).map_err(|error| self.files.error(number, error))?;
+            let header = FrameHeader::decode(&head);
+            let header = header.map_err(|error| damaged(number, at, self.next, with_source(&error)))?;
+            if header.number == frame {
+                return Ok(at);
+            }
+            at += header.length as u64;
+        }
+    }
+
     fn next_segment(&mut self, cursor: &SegmentCursor) -> Result<(), ReadError> {
         let number = cursor.segment.header.place.segment;
-        let segment = self.files.segment(&self.catalog, number + 1)?;
+        let (segment, window) = self.files.open(&self.catalog, number + 1, READ_LEN)?;
         let header = segment.header;
         let frame = self.next_frame.unwrap_or(header.first_frame);
         if (header.first_position, header.first_frame) != (self.next, frame) {
@@ -134,7 +193,6 @@ impl LogReader {
             );
             return Err(damaged(number, cursor.at, self.next, reason));
         }
-        let window = self.files.window(number + 1, READ_LEN)?;
         self.next_frame = Some(frame);
         let (at, previous) = (SEGMENT_HEADER_LEN as u64, cursor.previous);
         self.cursor = Some(SegmentCursor { window, segment, at, previous });
@@ -228,6 +286,18 @@ impl LogReader {
 }
 
 impl Files {
+    /// Opens the file of a segment.
+    fn open(&self, catalog: &Catalog, number: u32, read_len: usize) -> Result<(ReadSegment, Window), ReadError> {
+        loop {
+            let segment = self.segment(catalog, number)?;
+            let window = self.window(number, read_len)?;
+            // A rewrite can replace the file meanwhile.
+            if self.segment(catalog, number)?.rewrites == segment.rewrites {
+                return Ok((segment, window));
+            }
+        }
+    }
+
     fn window(&self, number: u32, read_len: usize) -> Result<Window, ReadError> {
         let path = self.directory.join(segment::file_name(number));
         let file = self.disk.open_read_only(&path).map_err(|source| ReadError::Io { path, source })?;
@@ -256,25 +326,32 @@ pub(crate) fn read_one(
     if wanted > catalog.head().position {
         return Ok(None);
     }
-    if let Some(frame) = catalog.frame_with(wanted) {
-        let mut index = wanted - frame.header().first_position.get();
-        let batch = frame.batch();
-        let mut at = 0;
-        while let Ok((record, _)) = record::split_first(batch.bytes().get(at..).unwrap_or_default()) {
-            let (end, is_event) = (at + record.len(), record::has_position(record) == Some(true));
-            if is_event && index == 0 {
-                return Ok(Some(Batch::verified(batch.bytes().slice(at..end), wanted, batch.place())));
-            }
-            (at, index) = (end, index.saturating_sub(u64::from(is_event)));
-        }
+    if let Some(found) = one_in_memory(catalog, position) {
+        return Ok(Some(found));
     }
     let files = Files { disk: Arc::clone(disk), directory: directory.to_owned() };
     let number = catalog.segment_with(wanted);
-    let segment = files.segment(catalog, number)?;
-    let mut window = files.window(number, LOOK_UP_LEN)?;
+    let (segment, mut window) = files.open(catalog, number, LOOK_UP_LEN)?;
     let at = offset_of(catalog, &files, &mut window, &segment, wanted)?;
     let bytes = record_at(&files, &mut window, &segment, at, wanted)?;
     Ok(Some(Batch::verified(bytes, wanted, segment.header.place)))
+}
+
+/// Returns the record of one event as a batch, if its frame is in memory.
+pub(crate) fn one_in_memory(catalog: &Catalog, position: Position) -> Option<Batch> {
+    let wanted = position.get();
+    let frame = catalog.frame_with(wanted)?;
+    let mut index = wanted.checked_sub(frame.header().first_position.get())?;
+    let batch = frame.batch();
+    let mut at = 0;
+    while let Ok((record, _)) = record::split_first(batch.bytes().get(at..).unwrap_or_default()) {
+        let (end, is_event) = (at + record.len(), record::has_position(record) == Some(true));
+        if is_event && index == 0 {
+            return Some(Batch::verified(batch.bytes().slice(at..end), wanted, batch.place()));
+        }
+        (at, index) = (end, index.saturating_sub(u64::from(is_event)));
+    }
+    None
 }
 
 /// Reads the record of the event at this position, and verifies it.
@@ -321,7 +398,8 @@ fn offset_of(
     let index = position.saturating_sub(segment.header.first_position);
     let near = match (segment.blocks, segment.events) {
         (Some(blocks), Some(events)) => {
-            block_offset(catalog, files, (number, blocks, events), index).map_err(|error| files.error(number, error))?
+            let place = (number, segment.rewrites, blocks, events);
+            block_offset(catalog, window, place, index).map_err(|error| files.error(number, error))?
         }
         _ => catalog.active_offset(number, index),
     };
@@ -335,22 +413,21 @@ fn offset_of(
 /// damaged.
 fn block_offset(
     catalog: &Catalog,
-    files: &Files,
-    (number, blocks, events): (u32, u64, u64),
+    window: &Window,
+    (number, rewrites, blocks, events): (u32, u32, u64, u64),
     index: u64,
 ) -> io::Result<Option<u32>> {
     let (Ok(index), Ok(events)) = (usize::try_from(index), usize::try_from(events)) else { return Ok(None) };
     let (block, within) = (index / BLOCK_EVENTS, index % BLOCK_EVENTS);
     let name = u32::try_from(block).unwrap_or(u32::MAX);
-    let offsets: BlockOffsets = match catalog.cached_block(number, name) {
+    let offsets: BlockOffsets = match catalog.cached_block((number, rewrites, name)) {
         Some(offsets) => offsets,
         None => {
             let range = segment::block_range(block, events);
-            let file = files.disk.open_read_only(&files.directory.join(segment::file_name(number)))?;
             let start = blocks + range.start as u64;
-            let bytes = Window::new(file, range.len()).at(start, range.len(), start + range.len() as u64)?;
+            let bytes = window.of_same_file(range.len()).at(start, range.len(), start + range.len() as u64)?;
             let Some(offsets) = segment::decode_block(&bytes) else { return Ok(None) };
-            catalog.cache_block(number, name, &offsets)
+            catalog.cache_block((number, rewrites, name), &offsets)
         }
     };
     Ok(offsets.get(within / OFFSET_STEP).copied())

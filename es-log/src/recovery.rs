@@ -172,7 +172,7 @@ impl Recovery<'_> {
             return Err(damaged(number, 0, 0, reason));
         }
         let trailer = read_trailer(&*file, &header).map_err(|error| self.io("read", &name, error))?;
-        Ok(OpenSegment { file, info: SegmentInfo { header, trailer } })
+        Ok(OpenSegment { file, info: SegmentInfo { header, trailer, rewrites: 0 } })
     }
 
     /// Checks that one segment begins where the one before it ends. A damaged trailer is found by a verification.
@@ -267,7 +267,7 @@ impl Recovery<'_> {
         loop {
             let frame = read_frame(&mut window, at, before.header.size.into(), before.header.place);
             match frame.map_err(|error| self.read_error(&before.header, error))? {
-                Ok(frame) => (at, checksum) = (at + frame.bytes().len() as u64, Some(frame.header().checksum)),
+                Ok(frame) => (at, checksum) = (at + frame.bytes().len() as u64, Some(frame.header().link())),
                 Err(_) => return Ok(checksum),
             }
         }

@@ -30,6 +30,11 @@ impl Window {
         Self { file, start: 0, bytes: Bytes::new(), read_len }
     }
 
+    /// Returns a window of the same file.
+    pub(crate) fn of_same_file(&self, read_len: usize) -> Self {
+        Self::new(Arc::clone(&self.file), read_len)
+    }
+
     /// Returns the bytes from `offset` on: at least `length`, or all up to `limit` or to the end of the file.
     pub(crate) fn at(&mut self, offset: u64, length: usize, limit: u64) -> io::Result<Bytes> {
         let held = offset.checked_sub(self.start).and_then(|skip| usize::try_from(skip).ok());
@@ -78,7 +83,7 @@ pub(crate) struct Chain {
     pub(crate) frame: u64,
     /// The position of the next event.
     pub(crate) position: u64,
-    /// The checksum of the last frame; `None` if it is not known.
+    /// The link of the last frame; `None` if it is not known.
     pub(crate) previous: Option<u32>,
 }
 
@@ -102,7 +107,7 @@ impl Chain {
         *self = Self {
             frame: self.frame.saturating_add(1),
             position: frame.next_position(),
-            previous: Some(header.checksum),
+            previous: Some(header.link()),
         };
         Ok(())
     }

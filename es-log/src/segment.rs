@@ -107,7 +107,7 @@ pub(crate) struct Trailer {
     pub(crate) end: u32,
     /// Where the blocks of offsets start.
     pub(crate) blocks: u32,
-    /// The checksum of the last frame.
+    /// The link of the last frame.
     pub(crate) last_checksum: u32,
 }
 

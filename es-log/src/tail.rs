@@ -27,6 +27,13 @@ impl Tail {
         }
     }
 
+    /// Removes the frames of the segments up to this one.
+    pub(crate) fn remove_segments(&mut self, last: u32) {
+        while let Some(oldest) = self.frames.pop_front_if(|frame| frame.place().segment <= last) {
+            self.bytes -= oldest.bytes().len();
+        }
+    }
+
     /// Returns the frame with this number.
     pub(crate) fn numbered(&self, number: u64) -> Option<&Frame> {
         let first = self.frames.front()?.header().number;

@@ -57,14 +57,14 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Writes a frame, syncs it, and makes it visible.
+    /// Writes a frame, syncs it, and makes it visible. Returns its header.
     ///
     /// ORDER: write, sync, high-water mark, publish. The caller answers the commits after that.
     ///
     /// # Errors
     /// [`AppendError::NotWritten`] and [`AppendError::DirectoryReplaced`]: the next frame may be written.
     /// [`AppendError::SyncFailed`]: no further frame may be written.
-    pub(crate) fn write(&mut self, open: OpenFrame) -> Result<(), AppendError> {
+    pub(crate) fn write(&mut self, open: OpenFrame) -> Result<FrameHeader, AppendError> {
         if !self.lock.is_in_place() {
             return Err(AppendError::DirectoryReplaced);
         }
@@ -80,15 +80,14 @@ impl Writer {
             self.active.file.sync().map_err(|error| append_error(WriteFailure::Sync(error)))?;
         }
         self.active.push(&frame, &offsets, open.times);
-        let header = frame.header();
-        self.chain =
-            Chain { frame: header.number + 1, position: frame.next_position(), previous: Some(header.checksum) };
+        let header = *frame.header();
+        self.chain = Chain { frame: header.number + 1, position: frame.next_position(), previous: Some(header.link()) };
         if self.durability == Durability::Sync {
             self.raise_mark();
         }
         self.catalog.publish(frame, start, &offsets);
         self.request_spare();
-        Ok(())
+        Ok(header)
     }
 
     /// Completes the bytes of a frame.
@@ -110,6 +109,7 @@ impl Writer {
             opens: self.opens,
             previous: self.chain.previous.unwrap_or_default(),
             kind,
+            original: None,
         };
         let place = self.active.header.place;
         let mut offsets = Vec::new();
@@ -138,6 +138,11 @@ impl Writer {
         self.active = Active::create(&*self.disk, &self.directory, spare.file, header)?;
         self.catalog.start_segment(sealed, header);
         Ok(())
+    }
+
+    /// Seals the active segment, unless it has no frame.
+    pub(crate) fn seal(&mut self) -> Result<(), WriteFailure> {
+        if self.active.frames == 0 { Ok(()) } else { self.start_segment(0) }
     }
 
     /// Requests the next segment when a quarter of this one is used, so that it is ready in time, and a log with few
@@ -172,7 +177,8 @@ impl Writer {
     }
 }
 
-fn append_error(failure: WriteFailure) -> AppendError {
+/// Returns the error of a commit for a failure.
+pub(crate) fn append_error(failure: WriteFailure) -> AppendError {
     match failure {
         WriteFailure::Write(error) => AppendError::NotWritten { source: Arc::new(error) },
         WriteFailure::Sync(error) => AppendError::SyncFailed { source: Arc::new(error) },

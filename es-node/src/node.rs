@@ -55,6 +55,13 @@ impl Node {
         &self.replica
     }
 
+    /// Returns the peers from which the node pulls, for a
+    /// [`ForwardingRepository`](es_replication::ForwardingRepository) of an aggregate that declares `owner`.
+    #[must_use]
+    pub fn peers(&self) -> &[Arc<dyn Peer>] {
+        &self.peers
+    }
+
     /// Returns the address on which the node listens; `None` if it does not listen.
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {

@@ -2,17 +2,22 @@
 
 use std::sync::Arc;
 
-use es_core::model::Table;
+use es_core::model::{OriginId, Table};
 use es_core::{EventStore, StoreError};
 use tokio::sync::{Mutex, SetOnce, mpsc, oneshot};
 
+use crate::command::{CommandAnswer, CommandOutcome, ForwardedCommand};
 use crate::error::AnswerError;
 use crate::frontiers::Frontiers;
+use crate::owner::Handlers;
 use crate::page::{Claim, Confirmation, Page, Pull};
 use crate::source::{self, LogSource};
+use crate::token::Token;
 
 /// The number of claims that wait for a node that opens its store.
 const MAX_QUESTIONS: usize = 64;
+/// Why a node that opens its store executes no command.
+const NOT_OPEN: &str = "the store is not open yet";
 
 /// Answers the requests of other nodes.
 ///
@@ -26,6 +31,7 @@ pub struct Source {
     /// The way to the node while it opens its store. `None` if the store was open from the start.
     opening: Option<mpsc::Sender<Question>>,
     frontiers: Arc<Frontiers>,
+    handlers: Arc<Handlers>,
 }
 
 /// A claim, and the way back to the member that asks.
@@ -46,7 +52,7 @@ impl Source {
     /// Returns the source of an open store.
     pub(crate) fn new(log: LogSource) -> Self {
         let log = Arc::new(SetOnce::new_with(Some(log)));
-        Self { log, opening: None, frontiers: Arc::default() }
+        Self { log, opening: None, frontiers: Arc::default(), handlers: Arc::default() }
     }
 
     /// Answers from a log from now on. Has no effect if the source answers from a log already.
@@ -69,8 +75,7 @@ impl Source {
     /// - [`AnswerError::Store`] if the store fails, or is not opened in time.
     pub async fn page(&self, pull: &Pull) -> Result<Page, AnswerError> {
         let opened = tokio::time::timeout(pull.wait, self.log.wait()).await;
-        let log =
-            opened.map_err(|_| StoreError::io("answer a pull", std::io::Error::other("the store is not open yet")))?;
+        let log = opened.map_err(|_| StoreError::io("answer a pull", std::io::Error::other(NOT_OPEN)))?;
         let group = log.group(&self.frontiers).await?;
         group.check_node(&pull.sender.node, Some(pull.sender.origin))?;
         self.frontiers.report(&pull.sender.node, &pull.sender, &pull.knowledge);
@@ -100,6 +105,39 @@ impl Source {
         }
     }
 
+    /// Returns the origins for which this node decides, its present one first: see
+    /// [`Replica::home_origins`](crate::Replica::home_origins).
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store fails, or is not open yet.
+    pub async fn homes(&self) -> Result<Vec<OriginId>, StoreError> {
+        match self.log.get() {
+            Some(log) => log.homes().await,
+            None => Err(StoreError::io("read the homes", std::io::Error::other(NOT_OPEN))),
+        }
+    }
+
+    /// Executes a command that another node forwards, if this node accepts commands of its type and decides on the
+    /// aggregate: see [`ForwardingRepository::accept`](crate::ForwardingRepository::accept).
+    pub async fn execute(&self, command: &ForwardedCommand) -> CommandAnswer {
+        let Some(log) = self.log.get() else {
+            return CommandAnswer { outcome: CommandOutcome::refused(NOT_OPEN), token: Token::default() };
+        };
+        let outcome = self.handlers.execute(command).await;
+        match log.token().await {
+            Ok(token) => CommandAnswer { outcome, token },
+            Err(error) => {
+                let reason = error.to_string();
+                CommandAnswer { outcome: CommandOutcome::Failed { reason }, token: Token::default() }
+            }
+        }
+    }
+
+    /// Returns the commands that this node accepts from other nodes.
+    pub(crate) const fn handlers(&self) -> &Arc<Handlers> {
+        &self.handlers
+    }
+
     /// Asks the node that opens its store. Returns `None` if it no longer does.
     async fn ask(&self, claim: Claim) -> Option<Result<Confirmation, AnswerError>> {
         let (answer, answered) = oneshot::channel();
@@ -111,7 +149,8 @@ impl Source {
 impl Questions {
     pub(crate) fn new() -> Self {
         let (sender, receiver) = mpsc::channel(MAX_QUESTIONS);
-        let source = Source { log: Arc::default(), opening: Some(sender), frontiers: Arc::default() };
+        let (frontiers, handlers) = (Arc::default(), Arc::default());
+        let source = Source { log: Arc::default(), opening: Some(sender), frontiers, handlers };
         Self { receiver: Arc::new(Mutex::new(receiver)), source }
     }
 

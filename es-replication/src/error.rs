@@ -97,6 +97,15 @@ pub enum Refusal {
         /// The name of this node.
         node: String,
     },
+    /// A local event hands a stream over that has no owner or no event, a second time, or for another node.
+    #[error(
+        "stream {stream:?} cannot be handed over so: its aggregate does not declare `owner`, it has no events, or it \
+         was handed over in the meantime; read its home again"
+    )]
+    HandOver {
+        /// The stream.
+        stream: StreamId,
+    },
     /// A gap does not begin at the first event that is missing, or concerns the origin of this node.
     #[error("the gap up to event {through} does not begin at the first missing event; pull the events before it")]
     Gap {
@@ -182,6 +191,17 @@ pub enum PeerError {
     /// The answer is not one that a peer sends.
     #[error("the answer of the peer is invalid: {0}")]
     Invalid(String),
+}
+
+/// A peer did not answer a forwarded command.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The command was not sent, so it was not executed.
+    #[error("could not send the command")]
+    NotSent(#[source] PeerError),
+    /// The command was sent, and no answer arrived. It may have been executed.
+    #[error("the peer did not answer the command")]
+    NoAnswer(#[source] PeerError),
 }
 
 /// The replica could not start. An aggregate that is replicated for the first time may have events already: see

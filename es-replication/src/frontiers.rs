@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use es_core::model::OriginId;
-use es_core::{Revision, Timestamp};
+use es_core::{EventReader, StoreError, Timestamp};
 use tokio::sync::watch;
 
 use crate::knowledge::Knowledge;
-use crate::membership::Group;
+use crate::membership::{Group, GroupCache};
 use crate::page::{MemberReport, Sender};
 
 /// What a member knew when it reported last. A member that has lost its disk knows less than before.
@@ -25,21 +25,15 @@ pub(crate) struct Frontier {
 /// pass it on.
 #[derive(Debug)]
 pub(crate) struct Frontiers {
-    known: Mutex<Known>,
+    known: Mutex<BTreeMap<String, Frontier>>,
+    group: GroupCache,
     /// The number of reports.
     reports: watch::Sender<u64>,
 }
 
-#[derive(Debug, Default)]
-struct Known {
-    members: BTreeMap<String, Frontier>,
-    /// The group, as of the last revision of its stream that was read.
-    group: Option<(Option<Revision>, Arc<Group>)>,
-}
-
 impl Default for Frontiers {
     fn default() -> Self {
-        Self { known: Mutex::default(), reports: watch::Sender::new(0) }
+        Self { known: Mutex::default(), group: GroupCache::default(), reports: watch::Sender::new(0) }
     }
 }
 
@@ -49,9 +43,9 @@ impl Frontiers {
     pub(crate) fn report(&self, member: &str, sender: &Sender, knowledge: &Knowledge) {
         let (origin, reported_at) = (sender.origin, sender.time);
         let mut known = self.lock();
-        if known.members.get(member).is_none_or(|known| known.reported_at <= reported_at) {
+        if known.get(member).is_none_or(|known| known.reported_at <= reported_at) {
             let frontier = Frontier { knowledge: knowledge.clone(), origin, reported_at };
-            known.members.insert(member.to_owned(), frontier);
+            known.insert(member.to_owned(), frontier);
         }
         drop(known);
         self.reports.send_modify(|count| *count += 1);
@@ -67,7 +61,7 @@ impl Frontiers {
     }
 
     pub(crate) fn all(&self) -> BTreeMap<String, Frontier> {
-        self.lock().members.clone()
+        self.lock().clone()
     }
 
     /// Returns a watch on the number of reports.
@@ -75,18 +69,12 @@ impl Frontiers {
         self.reports.subscribe()
     }
 
-    /// Returns the group as of a revision of its stream, if it was read.
-    pub(crate) fn group_at(&self, revision: Option<Revision>) -> Option<Arc<Group>> {
-        let known = self.lock();
-        known.group.as_ref().filter(|(read, _)| *read == revision).map(|(_, group)| Arc::clone(group))
+    /// Returns the members of the group.
+    pub(crate) async fn group(&self, store: &dyn EventReader) -> Result<Arc<Group>, StoreError> {
+        self.group.read(store).await
     }
 
-    /// Keeps the group that was read at a revision of its stream.
-    pub(crate) fn set_group(&self, revision: Option<Revision>, group: &Arc<Group>) {
-        self.lock().group = Some((revision, Arc::clone(group)));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Frontier>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -64,48 +64,63 @@
 //!
 //! Optimistic concurrency is per node: two nodes can accept the next event of one stream at the same time. The
 //! declaration of the aggregate states the answer to such a conflict: `conflict = "canonical"`, or `conflict =
-//! "resolve"` with [`es_core::Resolve`] and a [`Resolver`](es_core::Resolver) on every node.
+//! "resolve"` with [`es_core::Resolve`] and a [`Resolver`](es_core::Resolver) on every node. Of an aggregate that
+//! declares `owner`, one node decides each stream, and the other nodes forward commands to it: see
+//! [`ForwardingRepository`].
 //!
 //! The design follows Demers et al. 1987 (anti-entropy), Kulkarni et al. 2014 (hybrid logical clocks), and Terry et al.
 //! 1994 (session guarantees).
 
 mod answer;
+mod command;
 mod error;
 mod filter;
 mod frontiers;
+mod hook;
 mod knowledge;
 mod link;
 mod membership;
 #[cfg(any(feature = "tls", feature = "test-ca"))]
 mod node_files;
+mod owner;
 mod page;
 mod peer;
+mod promise;
 mod ranges;
 mod replica;
 mod rows;
 mod source;
+mod state;
 mod status;
 mod target;
 #[cfg(feature = "test-ca")]
 mod test_ca;
+mod token;
 #[cfg(feature = "tls")]
 mod transport;
 #[cfg(feature = "tls")]
 mod wire;
 
 pub use answer::Source;
-pub use error::{AnswerError, PeerError, PullError, Refusal, StaleReplica, StartError};
+pub use command::{CommandAnswer, CommandOutcome, ForwardedCommand};
+pub use error::{AnswerError, PeerError, PullError, Refusal, SendError, StaleReplica, StartError};
 pub use filter::StreamFilter;
 pub use knowledge::Knowledge;
 pub use link::{Link, LinkState, LinkStatus};
 pub use membership::{Departed, MemberState, Membership, MembershipError, StabilityError, StableEvents};
 #[cfg(any(feature = "tls", feature = "test-ca"))]
 pub use node_files::NodeFiles;
+pub use owner::{ForwardError, HandOverError};
 pub use page::{Claim, Confirmation, ForeignEvent, GapReason, Item, MemberReport, Page, Pull, Sender};
 pub use peer::{LocalPeer, Peer};
-pub use replica::{Pulled, RecoverError, Recovered, Replica, ReplicaOptions, Session, SessionError, Token, WaitError};
+pub use promise::Promise;
+pub use replica::{
+    Forwarded, ForwardingRepository, Pulled, RecoverError, Recovered, Replica, ReplicaOptions, Session, SessionError,
+    WaitError,
+};
 pub use status::{MemberStatus, Monitor, OriginStatus, ReplicationStatus, RunningStatus};
 #[cfg(feature = "test-ca")]
 pub use test_ca::{TestCa, TestCaError};
+pub use token::Token;
 #[cfg(feature = "tls")]
 pub use transport::{Server, ServerOptions, TlsConfig, TlsError, TlsPeer};

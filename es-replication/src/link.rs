@@ -26,9 +26,10 @@ const FAILURES: &str = "es_replication_failures_total";
 const MISSING: &str = "es_replication_member_missing_events";
 const MEMBERS: &str = "es_replication_members";
 const ORIGINS: &str = "es_replication_clock_origins";
+const SETTLED: &str = "es_replication_settled_timestamp_seconds";
 
 /// The time for which a peer without a new event waits for one before it answers.
-const WAIT: Duration = Duration::from_secs(10);
+const WAIT: Duration = Duration::from_secs(1);
 /// The first and the longest pause after a failure, before jitter.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
@@ -75,7 +76,7 @@ pub struct LinkStatus {
     pub held: u64,
     /// The approximate size of all events that the link has received, in bytes.
     pub bytes: u64,
-    /// When the peer answered last and the answer was stored. An idle peer answers every 10 seconds.
+    /// When the peer answered last and the answer was stored. An idle peer answers every second.
     pub last_success: Option<Timestamp>,
     /// When this node requested the last page that brought it every event of the peer. Every event that it lacks
     /// reached the peer later than this, so the time since then is the greatest possible lag. `None` if that was never
@@ -127,7 +128,7 @@ impl LinkStatus {
     }
 
     /// Returns the time since this node last had every event of the peer: the greatest possible age of an event that
-    /// the peer has and this node lacks, counted from its arrival at the peer. It grows up to 20 seconds while the link
+    /// the peer has and this node lacks, counted from its arrival at the peer. It grows up to 2 seconds while the link
     /// is current and idle. `None` if this node never had every event since the link was started.
     #[must_use]
     pub fn lag_time(&self, now: Timestamp) -> Option<Duration> {
@@ -216,6 +217,9 @@ async fn succeeded(replica: &Replica, pulled: Pulled, requested_at: Timestamp, s
     metrics::counter!(BYTES, "peer" => peer.clone()).increment(pulled.bytes as u64);
     if lag == 0 && pulled.is_last {
         metrics::gauge!(CURRENT, "peer" => peer).set(requested_at.timestamp_micros() as f64 / 1e6);
+    }
+    if let Some(settled) = replica.settled_time() {
+        metrics::gauge!(SETTLED).set(settled.physical().timestamp_micros() as f64 / 1e6);
     }
     set_gauges(&replica.source().frontiers().all(), &own, &status.borrow());
     advance(replica, &own).await;

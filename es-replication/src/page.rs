@@ -9,6 +9,7 @@ use es_core::{EventData, EventId, StreamId, Timestamp};
 
 use crate::filter::StreamFilter;
 use crate::knowledge::Knowledge;
+use crate::promise::Promise;
 
 /// The node that sends a message, and its present origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +75,8 @@ pub struct Page {
     /// For each origin, the id of the last event that both nodes have. If the target has another event under the dot,
     /// two nodes use one origin.
     pub ids: Vec<(Dot, EventId)>,
+    /// The promise of the source, and those of other members that count on it.
+    pub promises: Vec<Promise>,
 }
 
 impl Page {

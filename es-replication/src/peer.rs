@@ -3,9 +3,11 @@
 use std::fmt;
 
 use async_trait::async_trait;
+use es_core::model::OriginId;
 
 use crate::answer::Source;
-use crate::error::PeerError;
+use crate::command::{CommandAnswer, ForwardedCommand};
+use crate::error::{PeerError, SendError};
 use crate::page::{Claim, Confirmation, Page, Pull};
 
 /// Another node of the group. A transport implements it.
@@ -25,6 +27,29 @@ pub trait Peer: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`PeerError`] if the peer does not answer.
     async fn confirm(&self, claim: Claim) -> Result<Confirmation, PeerError>;
+
+    /// Returns the origins for which the peer decides; see [`Source::homes`]. The default is an error, for a transport
+    /// that does not forward commands.
+    ///
+    /// # Errors
+    /// [`PeerError`] if the peer does not answer.
+    async fn homes(&self) -> Result<Vec<OriginId>, PeerError> {
+        Err(not_forwarded())
+    }
+
+    /// Executes a command on the peer, if it is the home of the aggregate; see [`Source::execute`]. The default is an
+    /// error, for a transport that does not forward commands.
+    ///
+    /// # Errors
+    /// [`SendError`] if the peer does not answer. It says whether the command was sent.
+    async fn execute(&self, command: ForwardedCommand) -> Result<CommandAnswer, SendError> {
+        let _ = command;
+        Err(SendError::NotSent(not_forwarded()))
+    }
+}
+
+fn not_forwarded() -> PeerError {
+    PeerError::Failed("the transport of the peer does not forward commands".to_owned())
 }
 
 /// A node in the same process.
@@ -54,5 +79,13 @@ impl Peer for LocalPeer {
 
     async fn confirm(&self, claim: Claim) -> Result<Confirmation, PeerError> {
         self.source.confirm(claim).await.map_err(|error| PeerError::Failed(error.to_string()))
+    }
+
+    async fn homes(&self) -> Result<Vec<OriginId>, PeerError> {
+        self.source.homes().await.map_err(|error| PeerError::Failed(error.to_string()))
+    }
+
+    async fn execute(&self, command: ForwardedCommand) -> Result<CommandAnswer, SendError> {
+        Ok(self.source.execute(&command).await)
     }
 }

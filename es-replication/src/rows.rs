@@ -2,7 +2,7 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `s` | identity: name, origin and log of the node, as JSON |
+//! | `s` | identity: name, origin and log of the node, and the latest time that it may promise, as JSON |
 //! | `m` | the names of the members that this node declares, as JSON |
 //! | `p` origin 8 | nothing; a present or former origin of this node |
 //! | `h` | generation of the state 8, greatest hybrid time 8, position of the last replicated event 8 |
@@ -41,10 +41,18 @@ pub(crate) struct Identity {
     pub(crate) origin: OriginId,
     /// The log in which the origin began or was continued. A restored backup has another one.
     pub(crate) log_id: LogId,
+    /// The latest time that a promise of the node may name. Later events of the node have later times.
+    #[serde(default = "no_promise")]
+    pub(crate) ceiling: HybridTime,
 }
 
 impl Identity {
     pub(crate) const FORMAT: u32 = 1;
+}
+
+/// The ceiling of a node that has made no promise.
+const fn no_promise() -> HybridTime {
+    HybridTime::from_bits(0)
 }
 
 /// The head of the state.
@@ -304,6 +312,21 @@ pub(crate) async fn identity(store: &dyn EventReader, table: &Table) -> Result<O
 pub(crate) async fn declared_members(store: &dyn EventReader, table: &Table) -> Result<BTreeSet<String>, StoreError> {
     let Some(value) = store.row(table, MEMBERS).await? else { return Ok(BTreeSet::new()) };
     serde_json::from_slice(&value).map_err(|_| damaged("m", &value))
+}
+
+/// Returns the head of the state; `None` before the replica was started.
+pub(crate) async fn head(store: &dyn EventReader, table: &Table) -> Result<Option<Head>, StoreError> {
+    store.row(table, HEAD).await?.map(|value| Head::decode(&value)).transpose()
+}
+
+/// Returns `true` if the last page of a link had a filter.
+pub(crate) async fn has_filter(store: &dyn EventReader, table: &Table) -> Result<bool, StoreError> {
+    for row in scan(store, table, LINKS).await? {
+        if Progress::decode(&row.value)?.filter.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Returns what a store knows of all origins.

@@ -8,18 +8,22 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use es_core::model::{Category, Dot, HybridTime, Keys, LogPosition, OriginId, Stamp, Table, VectorClock};
+use es_core::model::{Category, Dot, ErrorChain, HybridTime, Keys, LogPosition, OriginId, Stamp, Table, VectorClock};
 use es_core::store::{LogRead, Query, QueryItem};
 use es_core::{Commit, CommitError, EventId, EventStore, Position, RecordedEvent, StoreError};
 
 use crate::error::AnswerError;
 use crate::filter::StreamFilter;
 use crate::frontiers::Frontiers;
+use crate::hook::ReplicaHook;
 use crate::knowledge::Knowledge;
 use crate::membership::{self, Group};
+use crate::owner;
 use crate::page::{Claim, Confirmation, ForeignEvent, GapReason, Item, Page, Pull, Sender};
+use crate::promise::Promise;
 use crate::ranges::RangeSet;
 use crate::rows::{self, Known, StoredDots};
+use crate::token::Token;
 
 /// The number of events that a source reads at once.
 const BATCH: u64 = 256;
@@ -59,16 +63,19 @@ impl LogSource {
         Self { store, table }
     }
 
-    /// Returns the members of the group. `frontiers` keeps them until the stream of the membership changes.
+    /// Returns the members of the group.
     pub(crate) async fn group(&self, frontiers: &Frontiers) -> Result<Arc<Group>, StoreError> {
-        let revision = self.store.revision(&membership::stream()?).await?;
-        if let Some(group) = frontiers.group_at(revision) {
-            return Ok(group);
-        }
-        // A later read can only have more events, and the next call reads them again.
-        let group = membership::read(&*self.store).await?;
-        frontiers.set_group(revision, &group);
-        Ok(group)
+        frontiers.group(&*self.store).await
+    }
+
+    /// Returns the token of everything that this node has now.
+    pub(crate) async fn token(&self) -> Result<Token, StoreError> {
+        Token::of_store(&*self.store, &self.table).await
+    }
+
+    /// Returns the origins for which this node decides.
+    pub(crate) async fn homes(&self) -> Result<Vec<OriginId>, StoreError> {
+        Ok(owner::start::read_node(&*self.store).await?.map(|node| node.origins).unwrap_or_default())
     }
 
     /// Returns the page that answers a pull. If there is no new event, waits for one, for at most the time that the
@@ -79,16 +86,19 @@ impl LogSource {
             // The error of a closed store is returned by the read.
             let _ = tokio::time::timeout(pull.wait, self.store.watch_head().wait_after(start)).await;
         }
+        // ORDER: the promises before the knowledge, so that the page covers the events that they name.
+        let promises = promises(&*self.store).await;
         // ORDER: the knowledge before the end of the page, so that the page covers it.
         let knowledge = rows::knowledge(&*self.store, &self.table).await?;
         let ids = self.common_ids(&knowledge, &pull.knowledge).await?;
         match self.build(pull, start, knowledge.clone()).await? {
-            Some(page) => Ok(Page { ids, ..page }),
+            Some(page) => Ok(Page { ids, promises, ..page }),
             // An event before the cursor is missing at the target: the cursor was wrong.
             None => {
                 let page = self.build(pull, None, knowledge).await?;
                 let detail = "a row \"d\" names a position that the log does not have";
-                page.map(|page| Page { ids, ..page }).ok_or_else(|| StoreError::damaged("table es.replica", detail))
+                let page = page.map(|page| Page { ids, promises, ..page });
+                page.ok_or_else(|| StoreError::damaged("table es.replica", detail))
             }
         }
     }
@@ -189,8 +199,8 @@ impl LogSource {
         }
         let cursor = LogPosition::in_log(self.store.log_id(), cursor);
         let sender = sender(&*self.store, &self.table).await?;
-        let (reports, ids) = (Vec::new(), Vec::new());
-        Ok(Some(Page { sender, reports, items: page.items, cursor, knowledge, is_last, ids }))
+        let (reports, items, ids, promises) = (Vec::new(), page.items, Vec::new(), Vec::new());
+        Ok(Some(Page { sender, reports, items, cursor, knowledge, is_last, ids, promises }))
     }
 
     /// Returns the query of all replicated events.
@@ -314,6 +324,20 @@ impl LogSource {
     /// Returns the answer to a claim; see [`confirm`].
     pub(crate) async fn confirm(&self, claim: Claim) -> Result<Confirmation, AnswerError> {
         confirm(&*self.store, &self.table, claim).await
+    }
+}
+
+/// Returns the promise of this node, and those of other members that count on it.
+async fn promises(store: &dyn EventStore) -> Vec<Promise> {
+    let Some(replication) = store.replication() else { return Vec::new() };
+    let Some(hook) = ReplicaHook::of(&*replication) else { return Vec::new() };
+    match hook.promise(store).await {
+        Ok(own) => hook.promises().of_others().into_iter().chain([own]).collect(),
+        Err(error) => {
+            // The events of the page do not depend on it.
+            tracing::warn!(error = %ErrorChain(&error), "no promise could be made");
+            hook.promises().of_others()
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use es_core::model::{Category, Clock, Dot, OriginId, SystemClock, VectorClock};
+use es_core::model::{Category, Clock, Dot, HybridTime, OriginId, SystemClock, VectorClock};
 use es_core::{EventReader, StoreError, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -77,6 +77,15 @@ pub struct RunningStatus {
     /// For each member that leaves or is being retired, the members that have not acknowledged that.
     #[serde(default)]
     pub unacknowledged: BTreeMap<String, BTreeSet<String>>,
+    /// The settled time: the node has every event of all members up to this time. Views with the mode
+    /// [`Settled`](es_core::projection::Settled) end there. `None` until every member that was declared with
+    /// [`ReplicaOptions::member`](crate::ReplicaOptions::member) has made a promise since the start of this node.
+    #[serde(default)]
+    pub settled: Option<Timestamp>,
+    /// The member that holds the settled time back: the one with the oldest promise, or without one. `None` if every
+    /// stored event is settled.
+    #[serde(default)]
+    pub settled_held_back_by: Option<String>,
 }
 
 /// What is known of a member.
@@ -171,8 +180,14 @@ impl Monitor {
         let time = SystemClock::new().now();
         let links = self.links.iter().map(|link| link.borrow().clone()).collect();
         let members = self.replica.counted_reports(&self.peers).await?;
-        let unacknowledged = membership::stable::pending(&self.replica).await?;
-        status.running = Some(RunningStatus { unacknowledged, ..RunningStatus::new(time, links, members) });
+        let mut running = RunningStatus::new(time, links, members);
+        running.unacknowledged = membership::stable::pending(&self.replica).await?;
+        if let Some(replication) = self.replica.store().replication() {
+            let settled = replication.settled(&**self.replica.store()).await?;
+            running.settled = settled.time.map(HybridTime::physical);
+            running.settled_held_back_by = settled.held_back_by;
+        }
+        status.running = Some(running);
         Ok(status)
     }
 }
@@ -197,6 +212,7 @@ impl RunningStatus {
         };
         let blocking = members.iter().max_by_key(|member| missing(member)).filter(|member| missing(member) > (0, 0));
         let blocked_by = blocking.map(|member| member.name.clone());
-        Self { time, links, members, stable, blocked_by, unacknowledged: BTreeMap::new() }
+        let (unacknowledged, settled, settled_held_back_by) = (BTreeMap::new(), None, None);
+        Self { time, links, members, stable, blocked_by, unacknowledged, settled, settled_held_back_by }
     }
 }

@@ -28,9 +28,12 @@ pub(crate) struct Start {
 
 /// Returns the commits that store a page: one for each commit of the origin and for each gap.
 ///
+/// A page without news has none.
+///
 /// Each commit expects the progress that the one before it wrote, so a refused commit is not skipped. No commit is
 /// written if this node has answered a [`Claim`](crate::Claim) since the page was requested.
 pub(crate) fn commits(page: Page, table: &Table, link: &str, start: Start) -> Vec<Commit> {
+    let is_idle = page.items.is_empty();
     let Start { cursor, filter, before } = start;
     let last = page.items.len().saturating_sub(1);
     let items: Vec<Option<Item>> = match page.items {
@@ -45,6 +48,9 @@ pub(crate) fn commits(page: Page, table: &Table, link: &str, start: Start) -> Ve
             false => Progress { cursor, commits: index + 1, filter },
         };
         let value = next.encode();
+        if is_idle && progress.as_ref() == Some(&value) {
+            break;
+        }
         let commit = item
             .map_or_else(Commit::foreign, |item| commit(item, table))
             .expect_row(table.clone(), rows::CONFIRMATIONS, before.confirmations.clone())

@@ -125,7 +125,7 @@ impl Node {
 
     /// Returns the clock that the next event of the node has.
     async fn compressed(&self) -> VectorClock {
-        self.store.retired_origins().compress(&self.knowledge().await)
+        self.store.replication().expect("a replica").retired_origins().compress(&self.knowledge().await)
     }
 
     /// Returns the vector clock of the last event of the list.

@@ -137,12 +137,24 @@ impl Database {
 
     /// Rewrites all table files of a column family into its last level, without deleted keys and overwritten values.
     pub(crate) fn compact(&self, cf: Cf) -> Result<(), StoreError> {
+        self.compact_range(cf, None, None)
+    }
+
+    /// Rewrites the table files of the keys that start with `prefix`, which ends with a [`key::SEPARATOR`], as
+    /// [`compact`](Self::compact) does.
+    pub(crate) fn compact_prefix(&self, cf: Cf, prefix: &[u8]) -> Result<(), StoreError> {
+        let end: Vec<u8> =
+            prefix.iter().copied().take(prefix.len().saturating_sub(1)).chain([key::SEPARATOR + 1]).collect();
+        self.compact_range(cf, Some(prefix), Some(&end))
+    }
+
+    fn compact_range(&self, cf: Cf, start: Option<&[u8]>, end: Option<&[u8]>) -> Result<(), StoreError> {
         let mut options = rocksdb::CompactOptions::default();
         // Without this option, files that are already in the last level keep the bytes of deleted keys.
         options.set_bottommost_level_compaction(rocksdb::BottommostLevelCompaction::ForceOptimized);
         // Writers would stall while automatic compactions wait for a long manual one.
         options.set_exclusive_manual_compaction(false);
-        self.db.compact_range_cf_opt(self.family(cf)?, None::<&[u8]>, None::<&[u8]>, &options);
+        self.db.compact_range_cf_opt(self.family(cf)?, start, end, &options);
         // RocksDB reports the error of a compaction only with a later call.
         self.db.flush_wal(true).map_err(|error| error::of_rocksdb("compact", "the store", error))
     }

@@ -133,6 +133,7 @@ mod scavenge;
 #[cfg(shuttle)]
 pub mod schedules;
 mod schema;
+mod segmented;
 mod shared;
 mod stats;
 mod store;
@@ -151,6 +152,7 @@ pub use options::{Durability, Options};
 pub use read_only::{HiddenEvents, ReadOnlyStore};
 pub use repair::{Loss, RepairError, Repaired, Report, Salvage, SetAside};
 pub use retag::{RetagError, Retagged};
+pub use segmented::SegmentedStore;
 pub use stats::Stats;
 pub use store::RocksDbStore;
 pub use verify::{Damage, Progress, Verification};

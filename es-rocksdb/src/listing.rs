@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use es_core::model::LogId;
 use es_core::store::StoreInfo;
@@ -39,9 +40,18 @@ impl Shared {
 
     /// Describes the store.
     pub(crate) async fn describe(&self, described: Described) -> Result<StoreInfo, StoreError> {
-        let Described { directory, store_id, log_id, created, head } = described;
-        let last_recorded_at = self.last_recorded();
-        let ahead_of_clock_seconds = self.ahead_of_clock().map(|ahead| ahead.as_secs());
+        described.with_files(self.last_recorded(), self.ahead_of_clock()).await
+    }
+}
+
+impl Described {
+    /// Returns the description of a store whose last event has this recorded time, which is so much ahead of the clock.
+    pub(crate) async fn with_files(
+        self,
+        last_recorded_at: Option<Timestamp>,
+        ahead_of_clock: Option<Duration>,
+    ) -> Result<StoreInfo, StoreError> {
+        let Self { directory, store_id, log_id, created, head } = self;
         let files = off_executor(move || StoreFiles::of(directory)).await?;
         let files = files.map_err(|error| StoreError::io("read the directory of the store", error))?;
         Ok(StoreInfo {
@@ -51,7 +61,7 @@ impl Shared {
             created: Some(created),
             head,
             last_recorded_at,
-            ahead_of_clock_seconds,
+            ahead_of_clock_seconds: ahead_of_clock.map(|ahead| ahead.as_secs()),
             bytes_on_disk: Some(files.bytes),
             files: Some(files.number),
             mode: files.mode,
@@ -93,15 +103,21 @@ struct StoreFiles {
 }
 
 impl StoreFiles {
+    /// Counts the files of a directory and of the directories in it.
     fn of(directory: PathBuf) -> std::io::Result<Self> {
         let (mut bytes, mut number) = (0, 0);
-        for entry in std::fs::read_dir(&directory)? {
-            // The store may remove the file after it was listed.
-            if let Ok(metadata) = entry?.metadata()
-                && metadata.is_file()
-            {
-                bytes += metadata.len();
-                number += 1;
+        let mut directories = vec![directory.clone()];
+        while let Some(next) = directories.pop() {
+            for entry in std::fs::read_dir(&next)? {
+                // The store may remove the file after it was listed.
+                let entry = entry?;
+                let Ok(metadata) = entry.metadata() else { continue };
+                if metadata.is_dir() {
+                    directories.push(entry.path());
+                } else if metadata.is_file() {
+                    bytes += metadata.len();
+                    number += 1;
+                }
             }
         }
         let mode = mode(&directory)?;

@@ -138,7 +138,7 @@ pub(crate) fn examine(directory: &Path) -> Result<DirectoryState, OpenError> {
 }
 
 /// Returns the full path of a directory; creates the directory if it does not exist.
-fn resolve_or_create(directory: &Path) -> Result<PathBuf, OpenError> {
+pub(crate) fn resolve_or_create(directory: &Path) -> Result<PathBuf, OpenError> {
     match resolve(directory) {
         Err(OpenError::NoSuchDirectory { .. }) => {
             let inspect = |error| OpenError::io(directory, "find the full path", error);
@@ -297,7 +297,7 @@ fn read_format(directory: &Path, families: &[String]) -> Result<(Format, Option<
     Ok((format, Some(readable)))
 }
 
-fn decode_format(directory: &Path, bytes: &[u8]) -> Result<u32, OpenError> {
+pub(crate) fn decode_format(directory: &Path, bytes: &[u8]) -> Result<u32, OpenError> {
     match bytes.try_into().map(u32::from_be_bytes) {
         Ok(version) if version > 0 => Ok(version),
         _ => {
@@ -327,6 +327,21 @@ pub(crate) fn identify(database: &Database, found: &DirectoryState, options: &Op
     if let Some(error) = OpenError::of_format(directory, version) {
         return Err(error);
     }
+    read_identity(database)
+}
+
+/// Reads the identity of a store from its metadata.
+pub(crate) fn read_identity(database: &Database) -> Result<Identity, OpenError> {
+    let directory = database.directory();
+    let in_store = |error| OpenError::of_store(directory, "read the description of the store", error);
+    let read = |key: &[u8]| -> Result<_, StoreError> {
+        Ok(database.get(Cf::Meta, key, Tier::Any)?.map(|value| value.to_vec()))
+    };
+    let require = |key: &[u8]| {
+        let missing =
+            || OpenError::damaged(directory, format!("expected {} in its description, found none", key.escape_ascii()));
+        read(key).map_err(in_store)?.ok_or_else(missing)
+    };
     let id = require(META_STORE_ID)?;
     let id = Uuid::from_slice(&id)
         .map_err(|_| OpenError::damaged(directory, format!("expected a store id of 16 bytes, found {}", id.len())))?;

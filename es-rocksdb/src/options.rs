@@ -58,6 +58,8 @@ pub struct Options {
     pub(crate) cached_heads: usize,
     pub(crate) hooks: Vec<Arc<dyn PrepareHook>>,
     pub(crate) tail_bytes: usize,
+    pub(crate) index_run: RunSize,
+    pub(crate) log_segment_bytes: u32,
 }
 
 /// The size of a batch of a read.
@@ -72,6 +74,13 @@ impl ReadLimits {
     pub(crate) fn at_most(self, other: Self) -> Self {
         Self { events: self.events.min(other.events), bytes: self.bytes.min(other.bytes) }
     }
+}
+
+/// The size at which the index of the newest events is written to tables.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RunSize {
+    pub(crate) events: u64,
+    pub(crate) bytes: usize,
 }
 
 const MIB: usize = 1024 * 1024;
@@ -96,6 +105,8 @@ impl Options {
             cached_heads: 65_536,
             hooks: Vec::new(),
             tail_bytes: 8 * MIB,
+            index_run: RunSize { events: 131_072, bytes: 64 * MIB },
+            log_segment_bytes: 64 << 20,
         }
     }
 
@@ -197,6 +208,25 @@ impl Options {
     #[must_use]
     pub fn tail_bytes(mut self, bytes: usize) -> Self {
         self.tail_bytes = bytes;
+        self
+    }
+
+    /// Sets how many events, and how many bytes of their records, a [`SegmentedStore`](crate::SegmentedStore) indexes
+    /// in memory before it writes them to index tables, both at least 1. Default: 131,072 events, 64 MiB. An event
+    /// needs about 200 bytes of memory meanwhile; up to five times as many events are in memory while tables are
+    /// written. Opening the store reads the events that are not in tables.
+    #[must_use]
+    pub fn index_run(mut self, events: u64, bytes: usize) -> Self {
+        self.index_run = RunSize { events: events.max(1), bytes: bytes.max(1) };
+        self
+    }
+
+    /// Sets the size of the largest segment of the log of a [`SegmentedStore`](crate::SegmentedStore), in bytes, at
+    /// least 8 KiB. Default: 64 MiB. The first segment has an eighth of it, and each further one twice the size of the
+    /// one before. A segment is filled with zeros before it is used.
+    #[must_use]
+    pub fn log_segment_bytes(mut self, bytes: u32) -> Self {
+        self.log_segment_bytes = bytes.max(8 << 10);
         self
     }
 }
@@ -301,7 +331,7 @@ fn access(cf: Cf) -> Access {
     }
 }
 
-fn family(cf: Cf, options: &Options, cache: &Cache) -> rocksdb::Options {
+pub(crate) fn family(cf: Cf, options: &Options, cache: &Cache) -> rocksdb::Options {
     let access = access(cf);
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);

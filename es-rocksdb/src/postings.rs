@@ -13,10 +13,10 @@
 
 use es_core::store::Direction;
 use es_core::store::{Query, QueryItem};
-use es_core::{Position, StoreError};
+use es_core::{Position, RecordedEvent, StoreError};
 use rocksdb::DBRawIterator;
 
-use crate::database::{Database, Tier, bad_key, item};
+use crate::database::{Database, Tier, bad_key, item, place_of};
 use crate::key;
 use crate::schema::Cf;
 
@@ -94,11 +94,30 @@ pub(crate) enum Cursor<'a> {
     /// Every position up to the head.
     All { head: Position },
     /// The positions of one category, type or tag.
-    List(Box<List<'a>>),
+    List(Box<dyn PostingList + 'a>),
     /// The positions of any part. Each part has its last result.
     Or(Vec<(Cursor<'a>, Option<SeekResult>)>),
     /// The positions that all parts have.
     And(Vec<Cursor<'a>>),
+}
+
+/// The positions of one category, type or tag, in a direction.
+pub(crate) trait PostingList {
+    /// Returns the first position at or after `target` in the direction; `None` after the last. No target may come
+    /// before the previous one.
+    fn seek(&mut self, target: Position) -> Result<Option<Position>, StoreError>;
+}
+
+/// The lists of an index.
+pub(crate) trait PostingLists {
+    /// Returns the positions of a name up to `head`.
+    fn list(&self, cf: Cf, name: &str, direction: Direction, head: Position) -> Result<Cursor<'_>, StoreError>;
+}
+
+impl PostingLists for Database {
+    fn list(&self, cf: Cf, name: &str, direction: Direction, head: Position) -> Result<Cursor<'_>, StoreError> {
+        List::new(self, cf, name, direction, head).map(|list| Cursor::List(Box::new(list)))
+    }
 }
 
 impl<'a> Cursor<'a> {
@@ -106,7 +125,7 @@ impl<'a> Cursor<'a> {
     ///
     /// The cursor holds an iterator of some kilobytes for each name of the query.
     pub(crate) fn new(
-        database: &'a Database,
+        lists: &'a impl PostingLists,
         query: &Query,
         direction: Direction,
         head: Position,
@@ -116,7 +135,7 @@ impl<'a> Cursor<'a> {
             return Ok(Self::All { head });
         }
         let of_item = |item: &QueryItem| -> Result<Self, StoreError> {
-            let list = |cf, name: &str| List::new(database, cf, name, direction, head).map(Box::new).map(Self::List);
+            let list = |cf, name: &str| lists.list(cf, name, direction, head);
             let mut parts = Vec::new();
             if !item.categories.is_empty() {
                 parts.push(Self::or(item.categories.iter().map(|name| list(Cf::Categories, name.as_str())))?);
@@ -132,7 +151,7 @@ impl<'a> Cursor<'a> {
         Self::or(items.iter().map(of_item))
     }
 
-    fn or(parts: impl Iterator<Item = Result<Self, StoreError>>) -> Result<Self, StoreError> {
+    pub(crate) fn or(parts: impl Iterator<Item = Result<Self, StoreError>>) -> Result<Self, StoreError> {
         let mut parts = parts.collect::<Result<Vec<_>, _>>()?;
         Ok(if parts.len() == 1 {
             parts.remove(0)
@@ -194,7 +213,7 @@ fn leapfrog(parts: &mut [Cursor<'_>], direction: Direction, target: Position) ->
 }
 
 /// The positions of one category, type or tag.
-pub(crate) struct List<'a> {
+struct List<'a> {
     keys: DBRawIterator<'a>,
     cf: Cf,
     name: String,
@@ -219,6 +238,21 @@ impl<'a> List<'a> {
         Ok(Self { keys, cf, name: name.to_owned(), prefix, direction, head, at: None, ended: false })
     }
 
+    /// Reads the position of the iterator.
+    fn read_position(&mut self) -> Result<(), StoreError> {
+        match item(&self.keys, self.cf)? {
+            None => self.ended = true,
+            Some((key, _)) => {
+                let at = key::decode_posting(key, &self.prefix).map_err(|error| bad_key(self.cf, key, &error))?;
+                self.at = Some(at);
+                self.ended = at > self.head;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PostingList for List<'_> {
     fn seek(&mut self, target: Position) -> Result<Option<Position>, StoreError> {
         let mut steps = 0;
         while !self.ended {
@@ -237,24 +271,24 @@ impl<'a> List<'a> {
         }
         Ok(None)
     }
+}
 
-    /// Reads the position of the iterator.
-    fn read_position(&mut self) -> Result<(), StoreError> {
-        match item(&self.keys, self.cf)? {
-            None => self.ended = true,
-            Some((key, _)) => {
-                let at = key::decode_posting(key, &self.prefix).map_err(|error| bad_key(self.cf, key, &error))?;
-                self.at = Some(at);
-                self.ended = at > self.head;
-            }
-        }
-        Ok(())
+/// Checks that an event that the indexes returned matches the query. Otherwise an index is damaged.
+pub(crate) fn check_matches(query: &Query, event: &RecordedEvent) -> Result<(), StoreError> {
+    if query.matches_event(event) {
+        return Ok(());
     }
+    let (stream, event_type) = (&event.stream, &event.data.event_type);
+    let detail = format!(
+        "expected an event that matches the query, as in the index, \
+         found type {event_type:?} in stream {stream:?}"
+    );
+    Err(StoreError::damaged(place_of(event.position), detail))
 }
 
 /// Returns the first position after `after` and up to `head` that matches a query and that `is_included` accepts.
 pub(crate) fn first_match(
-    database: &Database,
+    lists: &impl PostingLists,
     query: &Query,
     after: Option<Position>,
     head: Option<Position>,
@@ -262,7 +296,7 @@ pub(crate) fn first_match(
 ) -> Result<Option<Position>, StoreError> {
     let mut target = Position::following(after);
     let Some(head) = head.filter(|head| target <= *head) else { return Ok(None) };
-    let mut cursor = Cursor::new(database, query, Direction::Forward, head)?;
+    let mut cursor = Cursor::new(lists, query, Direction::Forward, head)?;
     loop {
         match cursor.seek(Direction::Forward, target)? {
             SeekResult::Match(found) if is_included(found)? => return Ok(Some(found)),

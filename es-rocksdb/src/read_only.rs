@@ -29,7 +29,7 @@ use crate::notify::Visible;
 use crate::open::{self, DirectoryState, Identity};
 use crate::options::{self, Options, ReadLimits};
 use crate::recovery::{self, ExpectedLog};
-use crate::retention::Operators;
+use crate::retention::{Operators, StreamIndex};
 use crate::schema::Cf;
 use crate::shared::{Shared, off_executor};
 use crate::tail::Tail;

@@ -33,18 +33,18 @@ const GROWTH: usize = 4;
 /// The limits of the successive batches of a read. The first batch is small, so that a consumer that needs few events
 /// neither waits for more nor causes unused work. Each later batch is larger, up to `max`.
 #[derive(Debug)]
-struct BatchSizes {
+pub(crate) struct BatchSizes {
     next: ReadLimits,
     max: ReadLimits,
 }
 
 impl BatchSizes {
-    fn new(max: ReadLimits) -> Self {
+    pub(crate) fn new(max: ReadLimits) -> Self {
         Self { next: max.at_most(FIRST_BATCH), max }
     }
 
     /// Returns the limits of the next batch, and increases those of the batch after it.
-    fn next(&mut self) -> ReadLimits {
+    pub(crate) fn next(&mut self) -> ReadLimits {
         let ReadLimits { events, bytes } = self.next;
         let grown = ReadLimits { events: events.saturating_mul(GROWTH), bytes: bytes.saturating_mul(GROWTH) };
         std::mem::replace(&mut self.next, grown.at_most(self.max))

@@ -13,7 +13,7 @@ use crate::options::ReadLimits;
 use crate::read_only::HiddenEvents;
 use crate::reader::{LogSource, StreamSource};
 use crate::record::Decoder;
-use crate::retention::RetentionFilter;
+use crate::retention::{RetentionFilter, StreamIndex};
 use crate::rows::{self, INLINE_ROWS};
 use crate::shared::Shared;
 

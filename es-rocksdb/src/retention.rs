@@ -29,13 +29,16 @@ pub(crate) struct Operators {
 }
 
 impl Operators {
+    /// Creates the rules and deletions of a log. `has_removed` tells whether events were removed.
+    pub(crate) fn new(retention: Retention, has_removed: bool) -> Self {
+        let is_touched = AtomicBool::new(has_removed || !retention.is_empty());
+        Self { is_touched, retention: RwLock::new(retention) }
+    }
+
     /// Reads the rules and deletions of a database.
     pub(crate) fn load(database: &Database) -> Result<Self, StoreError> {
         let retention = retention_up_to(database, None)?;
-        let mut firsts = database.iterate(Cf::Meta, key::prefix(META_FIRST), Tier::Any)?;
-        firsts.seek_to_first();
-        let is_touched = !retention.is_empty() || item(&firsts, Cf::Meta)?.is_some();
-        Ok(Self { is_touched: AtomicBool::new(is_touched), retention: RwLock::new(retention) })
+        Ok(Self::new(retention, has_removed(database)?))
     }
 
     /// Returns whether any event may be hidden or removed.
@@ -70,6 +73,13 @@ impl Operators {
     }
 }
 
+/// Returns whether events were removed from any stream.
+pub(crate) fn has_removed(database: &Database) -> Result<bool, StoreError> {
+    let mut firsts = database.iterate(Cf::Meta, key::prefix(META_FIRST), Tier::Any)?;
+    firsts.seek_to_first();
+    Ok(item(&firsts, Cf::Meta)?.is_some())
+}
+
 /// Reads the rules and deletions up to a position; all of them if it is `None`.
 pub(crate) fn retention_up_to(database: &Database, position: Option<Position>) -> Result<Retention, StoreError> {
     let prefix = key::prefix(CATEGORY);
@@ -95,13 +105,6 @@ pub(crate) fn first_key(stream: &StreamId) -> Vec<u8> {
 }
 
 impl Database {
-    /// Returns the first revision of a stream that was not removed.
-    pub(crate) fn first_left(&self, stream: &StreamId, tier: Tier) -> Result<Revision, Fault> {
-        let Some(value) = self.get(Cf::Meta, &first_key(stream), tier)? else { return Ok(Revision::FIRST) };
-        let first = key::decode_revision(&value);
-        Ok(first.map_err(|error| StoreError::damaged(format!("first of stream {stream:?}"), error.to_string()))?)
-    }
-
     /// Returns the position of the last completed scavenge point.
     pub(crate) fn scavenged(&self) -> Result<Option<Position>, StoreError> {
         let Some(value) = self.get(Cf::Meta, META_SCAVENGED, Tier::Any)? else { return Ok(None) };
@@ -109,7 +112,84 @@ impl Database {
         position.map(Some).map_err(|error| StoreError::damaged("the last scavenge point", error.to_string()))
     }
 
+    /// Returns the first revision of a stream that was not removed.
+    pub(crate) fn first_left(&self, stream: &StreamId, tier: Tier) -> Result<Revision, Fault> {
+        let Some(value) = self.get(Cf::Meta, &first_key(stream), tier)? else { return Ok(Revision::FIRST) };
+        let first = key::decode_revision(&value);
+        Ok(first.map_err(|error| StoreError::damaged(format!("first of stream {stream:?}"), error.to_string()))?)
+    }
+}
+
+/// What retention needs to know of the streams of a log.
+pub(crate) trait StreamIndex {
+    /// Returns the first revision of a stream that was not removed.
+    fn first_left(&self, stream: &StreamId, tier: Tier) -> Result<Revision, Fault>;
+
+    /// Returns the revision of the last event of a stream.
+    fn revision(&self, stream: &StreamId, tier: Tier) -> Result<Option<Revision>, Fault>;
+
     /// Returns the last revision of a stream in the log up to `head`.
+    fn last_up_to(&self, stream: &StreamId, head: Position, tier: Tier) -> Result<Option<Revision>, Fault>;
+
+    /// Returns the recorded time of the event at a revision; `None` if it was removed.
+    fn recorded_at(&self, stream: &StreamId, revision: Revision, tier: Tier) -> Result<Option<Timestamp>, Fault>;
+
+    /// Returns the first revision of a stream that is visible at the time `now` in the log up to `head`; the revision
+    /// after the last if no event is visible. Costs two look-ups, and with a maximum age those of a binary search.
+    fn first_visible(
+        &self,
+        stream: &StreamId,
+        retention: &StreamRetention,
+        now: Timestamp,
+        head: Position,
+        tier: Tier,
+    ) -> Result<Revision, Fault> {
+        let retained = self.first_left(stream, tier)?;
+        if retention.is_whole() {
+            return Ok(retained);
+        }
+        let last = self.last_up_to(stream, head, tier)?;
+        let after_last = Revision::following(last);
+        let mut first = retention.first_by_revision(last).max(retained).min(after_last.max(retained));
+        let Some(oldest) = retention.oldest(now) else { return Ok(first) };
+        let mut end = after_last.get().max(first.get());
+        // Recorded times never decrease within a stream, so the events that are too old are its first events.
+        while first.get() < end {
+            let middle = Revision::new(first.get() + (end - first.get()) / 2);
+            // A concurrent scavenge removed a missing event.
+            if self.recorded_at(stream, middle, tier)?.is_none_or(|recorded_at| recorded_at < oldest) {
+                first = middle.next();
+            } else {
+                end = middle.get();
+            }
+        }
+        Ok(first)
+    }
+
+    /// Returns which events of a stream are retained in the log up to `head`.
+    fn retained(
+        &self,
+        stream: &StreamId,
+        retention: &StreamRetention,
+        now: Timestamp,
+        head: Option<Position>,
+        tier: Tier,
+    ) -> Result<Retained, Fault> {
+        let Some(head) = head else { return Ok(Retained::WHOLE) };
+        let first = self.first_visible(stream, retention, now, head, tier)?;
+        Ok(Retained::new(retention, first, self.revision(stream, tier)?))
+    }
+}
+
+impl StreamIndex for Database {
+    fn first_left(&self, stream: &StreamId, tier: Tier) -> Result<Revision, Fault> {
+        Self::first_left(self, stream, tier)
+    }
+
+    fn revision(&self, stream: &StreamId, tier: Tier) -> Result<Option<Revision>, Fault> {
+        Self::revision(self, stream, tier)
+    }
+
     fn last_up_to(&self, stream: &StreamId, head: Position, tier: Tier) -> Result<Option<Revision>, Fault> {
         let Some(last) = self.revision(stream, tier)? else { return Ok(None) };
         let prefix = key::prefix(stream.as_str());
@@ -133,53 +213,9 @@ impl Database {
         Ok(newer.map_or(Some(last), |newer| newer.get().checked_sub(1).map(Revision::new)))
     }
 
-    /// Returns the first revision of a stream that is visible at the time `now` in the log up to `head`; the revision
-    /// after the last if no event is visible. Costs two look-ups, and with a maximum age those of a binary search.
-    pub(crate) fn first_visible(
-        &self,
-        stream: &StreamId,
-        retention: &StreamRetention,
-        now: Timestamp,
-        head: Position,
-        tier: Tier,
-    ) -> Result<Revision, Fault> {
-        let retained = self.first_left(stream, tier)?;
-        if retention.is_whole() {
-            return Ok(retained);
-        }
-        let last = self.last_up_to(stream, head, tier)?;
-        let after_last = Revision::following(last);
-        let mut first = retention.first_by_revision(last).max(retained).min(after_last.max(retained));
-        let Some(oldest) = retention.oldest(now) else { return Ok(first) };
-        let mut decoder = Decoder::default();
-        let mut end = after_last.get().max(first.get());
-        // Recorded times never decrease within a stream, so the events that are too old are its first events.
-        while first.get() < end {
-            let middle = Revision::new(first.get() + (end - first.get()) / 2);
-            let record = self.get(Cf::Streams, &key::in_stream(stream, middle), tier)?;
-            let event = record.map(|record| decode_in(stream, middle, &record, &mut decoder)).transpose()?;
-            // A concurrent scavenge removed a missing event.
-            if event.is_none_or(|event| event.recorded_at < oldest) {
-                first = middle.next();
-            } else {
-                end = middle.get();
-            }
-        }
-        Ok(first)
-    }
-
-    /// Returns which events of a stream are retained in the log up to `head`.
-    pub(crate) fn retained(
-        &self,
-        stream: &StreamId,
-        retention: &StreamRetention,
-        now: Timestamp,
-        head: Option<Position>,
-        tier: Tier,
-    ) -> Result<Retained, Fault> {
-        let Some(head) = head else { return Ok(Retained::WHOLE) };
-        let first = self.first_visible(stream, retention, now, head, tier)?;
-        Ok(Retained::new(retention, first, self.revision(stream, tier)?))
+    fn recorded_at(&self, stream: &StreamId, revision: Revision, tier: Tier) -> Result<Option<Timestamp>, Fault> {
+        let Some(record) = self.get(Cf::Streams, &key::in_stream(stream, revision), tier)? else { return Ok(None) };
+        Ok(Some(decode_in(stream, revision, &record, &mut Decoder::default())?.recorded_at))
     }
 }
 
@@ -188,7 +224,7 @@ pub(crate) struct RetentionFilter<'a> {
     operators: &'a Operators,
     now: Timestamp,
     head: Position,
-    streams: HashMap<StreamId, FilteredStream>,
+    known: HashMap<StreamId, FilteredStream>,
 }
 
 /// The retention of a stream.
@@ -202,7 +238,7 @@ struct FilteredStream {
 impl<'a> RetentionFilter<'a> {
     /// Creates the filter of the log up to `head` at the time `now`.
     pub(crate) fn new(operators: &'a Operators, now: Timestamp, head: Position) -> Self {
-        Self { operators, now, head, streams: HashMap::new() }
+        Self { operators, now, head, known: HashMap::new() }
     }
 
     /// Returns whether any event may be hidden or removed.
@@ -211,22 +247,27 @@ impl<'a> RetentionFilter<'a> {
     }
 
     /// Returns whether an event is visible.
-    pub(crate) fn shows(&mut self, database: &Database, event: &RecordedEvent, tier: Tier) -> Result<bool, Fault> {
+    pub(crate) fn shows(
+        &mut self,
+        streams: &impl StreamIndex,
+        event: &RecordedEvent,
+        tier: Tier,
+    ) -> Result<bool, Fault> {
         if event.is_removed() {
             return Ok(false);
         }
         if !self.operators.is_touched() {
             return Ok(true);
         }
-        let stream = match self.streams.get(&event.stream) {
+        let stream = match self.known.get(&event.stream) {
             Some(stream) => *stream,
             None => {
                 let retention = self.operators.of(&event.stream);
                 let last = match retention.is_whole() {
                     true => None,
-                    false => database.last_up_to(&event.stream, self.head, tier)?,
+                    false => streams.last_up_to(&event.stream, self.head, tier)?,
                 };
-                *self.streams.entry(event.stream.clone()).or_insert(FilteredStream { retention, last })
+                *self.known.entry(event.stream.clone()).or_insert(FilteredStream { retention, last })
             }
         };
         Ok(stream.retention.shows(event.revision, event.recorded_at, stream.last, self.now))

@@ -30,7 +30,7 @@ use crate::database::{Database, Tier, bad_key, bad_name, decode_in, item, place_
 use crate::key;
 use crate::options::{self, Durability};
 use crate::record::{self, Decoder};
-use crate::retention::{first_key, retention_up_to};
+use crate::retention::{StreamIndex, first_key, retention_up_to};
 use crate::schema::{Cf, META_SCAVENGED};
 use crate::shared::{Shared, off_executor};
 use crate::store::RocksDbStore;

@@ -37,7 +37,7 @@ pub(crate) const META_ROWS: [(&[u8], &str); 7] = [
 ];
 
 /// A column family. All of them change together in one write batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Cf {
     /// Records by position.
     Log,

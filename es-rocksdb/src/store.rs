@@ -10,11 +10,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use es_core::model::ErrorChain;
-use es_core::model::{LogId, OriginId, RetiredOrigins};
+use es_core::model::{LogId, OriginId};
 use es_core::model::{Table, UniqueKey};
 use es_core::retention::{Retained, Retention, Scavenge, ScavengeReport};
 use es_core::store::Committed;
-use es_core::store::implement::{Decider, PrepareHook, ValidCommit};
+use es_core::store::implement::{Decider, PrepareHook, Replication, ValidCommit};
 use es_core::store::{EventStream, HeadWatch, Row, RowScan, StartHookError, StoreInfo, Visitor};
 use es_core::{
     Commit, CommitError, EventId, EventReader, EventStore, LogRead, Position, RecordedEvent, Revision, StoreError,
@@ -519,8 +519,8 @@ impl EventStore for RocksDbStore {
         self.inner.decider.is_own_origin(origin)
     }
 
-    fn retired_origins(&self) -> RetiredOrigins {
-        self.inner.decider.retired_origins()
+    fn replication(&self) -> Option<Arc<dyn Replication>> {
+        self.inner.decider.replication()
     }
 
     async fn scavenge(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError> {

@@ -7,13 +7,13 @@
 #[cfg(not(shuttle))]
 pub(crate) use std::sync::atomic::AtomicBool;
 #[cfg(not(shuttle))]
-pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 #[cfg(not(shuttle))]
 pub(crate) use std::thread;
 
 #[cfg(shuttle)]
 pub(crate) use shuttle::sync::atomic::AtomicBool;
 #[cfg(shuttle)]
-pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 #[cfg(shuttle)]
 pub(crate) use shuttle::thread;

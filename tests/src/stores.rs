@@ -1,6 +1,7 @@
 //! Runs tests on every store, and the conformance suite on RocksDB.
 
 use std::collections::HashMap;
+use std::fmt::Debug;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,7 +11,7 @@ use es_core::model::Clock;
 use es_core::store::implement::PrepareHook;
 use es_core::store::memory::MemoryStore;
 use es_core::testing::conformance::Harness;
-use es_rocksdb::{Options, RocksDbStore};
+use es_rocksdb::{OpenError, Options, ReadOnlyStore, RocksDbStore, SegmentedStore};
 use tempfile::TempDir;
 
 /// Runs a test on the memory store and on RocksDB, on a runtime with two threads.
@@ -36,21 +37,73 @@ pub async fn rocksdb(dir: &Path) -> RocksDbStore {
     small().open(dir).await.expect("the store opens")
 }
 
-/// Returns options with small caches, for many stores in one test process.
+/// Returns options with small caches and segments, for many stores in one test process.
 #[must_use]
 pub fn small() -> Options {
-    Options::new().block_cache_bytes(8 << 20).write_buffer_bytes(4 << 20)
+    Options::new().block_cache_bytes(8 << 20).write_buffer_bytes(4 << 20).log_segment_bytes(256 << 10)
 }
 
-/// Opens RocksDB stores for the conformance suite, each in a temporary directory that is removed with the harness.
-#[derive(Debug, Default)]
-pub struct RocksDbHarness {
-    open: Mutex<HashMap<usize, (RocksDbStore, TempDir)>>,
+/// A store in a directory.
+#[async_trait]
+pub trait DiskStore: EventStore + Clone + Debug {
+    /// Opens the store in a directory.
+    async fn open(dir: &Path, options: Options) -> Result<Self, OpenError>;
+
+    /// Verifies a closed store, if it can be verified.
+    async fn verify(dir: &Path);
 }
 
-impl RocksDbHarness {
+#[async_trait]
+impl DiskStore for RocksDbStore {
+    async fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
+        options.open(dir).await
+    }
+
+    async fn verify(dir: &Path) {
+        let store = ReadOnlyStore::open(dir).await.expect("opens");
+        let found = store.verify(&mut |_, _, _| {}).expect("verified");
+        assert!(found.is_sound(), "{:?}", found.damage);
+    }
+}
+
+#[async_trait]
+impl DiskStore for SegmentedStore {
+    async fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
+        options.open_segmented(dir).await
+    }
+
+    /// Verifies the log. The index has no verification yet.
+    async fn verify(dir: &Path) {
+        let disk: Arc<dyn es_log::Disk> = Arc::new(es_log::SystemDisk);
+        let found = es_log::verify(&disk, &dir.join("log")).expect("verified");
+        assert!(found.is_sound(), "{found:?}");
+    }
+}
+
+/// Opens stores for the conformance suite, each in a temporary directory that is removed with the harness.
+#[derive(Debug)]
+pub struct DiskHarness<S> {
+    options: Options,
+    open: Mutex<HashMap<usize, (S, TempDir)>>,
+}
+
+impl<S> Default for DiskHarness<S> {
+    fn default() -> Self {
+        Self::new(small())
+    }
+}
+
+impl<S> DiskHarness<S> {
+    /// Creates a harness of stores with these options.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        Self { options, open: Mutex::default() }
+    }
+}
+
+impl<S: DiskStore> DiskHarness<S> {
     async fn open_in(&self, dir: TempDir, options: Options) -> Arc<dyn EventStore> {
-        let store = options.open(dir.path()).await.expect("the store opens");
+        let store = S::open(dir.path(), options).await.expect("the store opens");
         let shared: Arc<dyn EventStore> = Arc::new(store.clone());
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.insert(key(&shared), (store, dir));
@@ -64,13 +117,14 @@ fn key(store: &Arc<dyn EventStore>) -> usize {
 }
 
 #[async_trait]
-impl Harness for RocksDbHarness {
+impl<S: DiskStore> Harness for DiskHarness<S> {
     async fn open_with(&self, hooks: Vec<Arc<dyn PrepareHook>>) -> Arc<dyn EventStore> {
-        self.open_in(tempfile::tempdir().expect("a directory"), hooks.into_iter().fold(small(), Options::hook)).await
+        let options = hooks.into_iter().fold(self.options.clone(), Options::hook);
+        self.open_in(tempfile::tempdir().expect("a directory"), options).await
     }
 
     async fn open_with_clock(&self, clock: Arc<dyn Clock>) -> Option<Arc<dyn EventStore>> {
-        Some(self.open_in(tempfile::tempdir().expect("a directory"), small().clock(clock)).await)
+        Some(self.open_in(tempfile::tempdir().expect("a directory"), self.options.clone().clock(clock)).await)
     }
 
     async fn reopen(&self, store: Arc<dyn EventStore>) -> Option<Arc<dyn EventStore>> {
@@ -78,6 +132,6 @@ impl Harness for RocksDbHarness {
         let (handle, dir) = opened.expect("the harness opened it");
         drop(store);
         handle.close().await.expect("closed");
-        Some(self.open_in(dir, small()).await)
+        Some(self.open_in(dir, self.options.clone()).await)
     }
 }

@@ -55,6 +55,7 @@ impl Filled {
             commits: if end == End::Killed { 0 } else { 100 },
             power: None,
             open_files: 0,
+            is_segmented: false,
         };
         let mut child = run.start();
         let lines = match end {

@@ -311,6 +311,7 @@ fn the_view_agrees_with_the_log_after_a_kill() {
             commits: 0,
             power: None,
             open_files: 0,
+            is_segmented: false,
         };
         let lines = run.start().kill_after(Duration::from_millis(50 + random.below(300)));
         history.add(&lines).expect("acknowledgements");

@@ -15,15 +15,26 @@
 use es_core::model::ErrorChain;
 use std::time::Duration;
 
-use es_rocksdb::Durability;
-use es_tests::crash::{History, Random, Run, number, read_all, seed};
+use es_rocksdb::{Durability, RocksDbStore, SegmentedStore};
+use es_tests::crash::{History, Random, Run, number, read_all, read_all_of, seed};
+use es_tests::stores::DiskStore;
 
 /// Number of children per directory, which bounds the cost of reading all content.
 const PER_DIRECTORY: u64 = 10;
 
 #[test]
 fn acknowledged_commits_survive_a_kill_of_the_process() {
-    let (seed, cycles) = (seed(), number("ES_CRASH_CYCLES", 50));
+    println!("{}", kill_and_compare::<RocksDbStore>(false, number("ES_CRASH_CYCLES", 50)));
+}
+
+#[test]
+fn acknowledged_commits_of_a_segmented_store_survive_a_kill_of_the_process() {
+    println!("{}", kill_and_compare::<SegmentedStore>(true, number("ES_CRASH_CYCLES", 50)));
+}
+
+/// Kills children in stores of one kind, and compares what is left with what they acknowledged. Returns the counts.
+fn kill_and_compare<S: DiskStore>(is_segmented: bool, cycles: u64) -> String {
+    let seed = seed();
     let mut random = Random::new(seed);
     let (mut acknowledged, mut events) = (0, 0);
     let mut completed = 0;
@@ -41,10 +52,11 @@ fn acknowledged_commits_survive_a_kill_of_the_process() {
                 commits: 0,
                 power: None,
                 open_files: 0,
+                is_segmented,
             };
             let lines = run.start().kill_after(Duration::from_millis(20 + random.below(300)));
             let checked = history.add(&lines).and_then(|()| {
-                let contents = read_all(&store, &history).map_err(|error| ErrorChain(&error).to_string())?;
+                let contents = read_all_of::<S>(&store, &history).map_err(|error| ErrorChain(&error).to_string())?;
                 history.check(&contents)?;
                 Ok(contents.log.len())
             });
@@ -52,8 +64,8 @@ fn acknowledged_commits_survive_a_kill_of_the_process() {
         }
         (acknowledged, completed) = (acknowledged + history.len(), completed + PER_DIRECTORY);
     }
-    println!("{cycles} kills, {acknowledged} acknowledged commits, none lost; the last directory had {events} events");
     assert!(acknowledged as u64 > cycles, "ES_SEED={seed}: too few acknowledged commits: {acknowledged}");
+    format!("{cycles} kills, {acknowledged} acknowledged commits, none lost; the last directory had {events} events")
 }
 
 /// Returns whether a message names the limit of open files.
@@ -77,6 +89,7 @@ fn a_limit_of_open_files_is_an_error_without_loss() {
             commits: 60,
             power: None,
             open_files,
+            is_segmented: false,
         };
         let (lines, errors) = run.start().wait();
         assert!(!errors.contains("panicked"), "{open_files} open files: {errors}");

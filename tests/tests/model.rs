@@ -1,4 +1,5 @@
-//! RocksDB returns the same results as the memory store for random commits, conditions and reads, with restarts.
+//! The stores on disk return the same results as the memory store for random commits, conditions and reads, with
+//! restarts.
 //!
 //! A proptest state machine generates the steps. A failure is shrunk by removing and simplifying steps, while their
 //! preconditions hold. The memory store is the model.
@@ -18,7 +19,8 @@ use es_core::{
     Commit, CommitError, EventId, EventReader, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position,
     RecordedEvent, Revision, StreamId, StreamRead,
 };
-use es_tests::stores::small;
+use es_rocksdb::{RocksDbStore, SegmentedStore};
+use es_tests::stores::{DiskStore, small};
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
@@ -285,16 +287,16 @@ fn outcome(result: &Result<es_core::store::Committed, CommitError>) -> String {
     }
 }
 
-/// The memory store and RocksDB.
-struct Pair {
+/// The memory store and a store on disk.
+struct Pair<S> {
     model: MemoryStore,
     /// `None` only while the store is reopened.
-    store: Option<es_rocksdb::RocksDbStore>,
+    store: Option<S>,
     clock: Arc<ManualClock>,
     dir: tempfile::TempDir,
 }
 
-impl Pair {
+impl<S: DiskStore> Pair<S> {
     async fn new() -> Self {
         let clock = Arc::new(ManualClock::at("2024-01-01T00:00:00.123456789Z".parse().expect("a time")));
         let dir = tempfile::tempdir().expect("a directory");
@@ -303,13 +305,13 @@ impl Pair {
         Self { model, store: Some(store), clock, dir }
     }
 
-    async fn open(clock: &Arc<ManualClock>, dir: &tempfile::TempDir) -> es_rocksdb::RocksDbStore {
-        // Batches of three events, so that short logs have several batches.
-        let options = small().clock(Arc::clone(clock) as _).read_batch(3, 1 << 20);
-        options.open(dir.path()).await.expect("opens")
+    async fn open(clock: &Arc<ManualClock>, dir: &tempfile::TempDir) -> S {
+        // Batches of three events, tables of five and small segments, so that short logs have several of them.
+        let options = small().read_batch(3, 1 << 20).index_run(5, 1 << 20).log_segment_bytes(8 << 10).tail_bytes(1024);
+        S::open(dir.path(), options.clock(Arc::clone(clock) as _)).await.expect("opens")
     }
 
-    fn store(&self) -> &es_rocksdb::RocksDbStore {
+    fn store(&self) -> &S {
         self.store.as_ref().expect("the store is open")
     }
 
@@ -432,12 +434,12 @@ fn altered(commit: &Commit, alteration: Alteration) -> Commit {
 }
 
 /// The stores and their runtime.
-struct Compared {
+struct Compared<S> {
     runtime: Runtime,
-    pair: Pair,
+    pair: Pair<S>,
 }
 
-impl StateMachineTest for Compared {
+impl<S: DiskStore> StateMachineTest for Compared<S> {
     type SystemUnderTest = Self;
     type Reference = Steps;
 
@@ -465,9 +467,7 @@ impl StateMachineTest for Compared {
             pair.apply(&sent, Step::Reopen).await;
             pair.compare(&sent).await;
             pair.store().close().await.expect("closed");
-            let verified = es_rocksdb::ReadOnlyStore::open(pair.dir.path()).await.expect("opens");
-            let found = verified.verify(&mut |_, _, _| {}).expect("verified");
-            assert!(found.is_sound(), "{:?}", found.damage);
+            S::verify(pair.dir.path()).await;
         });
     }
 }
@@ -477,5 +477,8 @@ prop_state_machine! {
         std::env::var("ES_MODEL_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(60)
     ) })]
     #[test]
-    fn rocksdb_returns_the_results_of_the_memory_store(sequential 1..60 => Compared);
+    fn rocksdb_returns_the_results_of_the_memory_store(sequential 1..60 => Compared<RocksDbStore>);
+
+    #[test]
+    fn a_segmented_store_returns_the_results_of_the_memory_store(sequential 1..60 => Compared<SegmentedStore>);
 }

@@ -53,6 +53,7 @@ impl TestDir<'_> {
             commits: 0,
             power: Some(self.power),
             open_files: 0,
+            is_segmented: false,
         };
         std::fs::create_dir_all(self.store).expect("a directory");
         let mut child = run.start();

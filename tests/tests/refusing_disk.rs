@@ -14,7 +14,16 @@ use es_tests::crash::{History, Power, Run, read_all};
 
 fn run<'a>(store: &'a Path, number: u32, power: Option<&'a Power>) -> Run<'a> {
     let program = env!("CARGO_BIN_EXE_crash-child");
-    Run { program, dir: store, number, durability: Durability::Sync, commits: 0, power, open_files: 0 }
+    Run {
+        program,
+        dir: store,
+        number,
+        durability: Durability::Sync,
+        commits: 0,
+        power,
+        open_files: 0,
+        is_segmented: false,
+    }
 }
 
 /// Returns the lines with a prefix, without it.

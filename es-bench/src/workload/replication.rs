@@ -23,7 +23,7 @@ use crate::contender::{Append, Opened, Seen, Task};
 use crate::domain::{CATEGORY, Sample, Tagging, sample};
 use crate::drive::{self, Stop, Writers};
 use crate::failure::{Failure, failed};
-use crate::ours::{ES_ROCKSDB, OpenedStore};
+use crate::ours::{ES_ROCKSDB, Kind, OpenedStore};
 use crate::report::stats::{Unit, percentile};
 
 mod wire;
@@ -127,7 +127,7 @@ async fn throughput(bench: &mut Bench) -> Result<(), Failure> {
 
 /// Appends with all writers. Returns the number of events, and the time that it took.
 async fn append(bench: &Bench, store: &RocksDbStore) -> Result<(f64, Duration), Failure> {
-    let opened: Arc<dyn Opened> = Arc::new(OpenedStore::new(Arc::new(store.clone()), None));
+    let opened: Arc<dyn Opened> = Arc::new(OpenedStore::new(Arc::new(store.clone()), Kind::Memory));
     let writers = Writers {
         count: WRITERS,
         per_commit: 1,

@@ -48,6 +48,9 @@ fn to_text(status: &ReplicationStatus) -> String {
     if let Some(running) = &status.running {
         rows.push(["stable events".to_owned(), stable(running.stable.as_ref())]);
         rows.push(["blocked by".to_owned(), running.blocked_by.clone().unwrap_or_else(|| "no member".to_owned())]);
+        rows.push(["settled up to".to_owned(), running.settled.map_or_else(|| "none".to_owned(), format_time)]);
+        let held_back_by = running.settled_held_back_by.clone().unwrap_or_else(|| "no member".to_owned());
+        rows.push(["held back by".to_owned(), held_back_by]);
     }
     let mut text = table(["property", "value"], 2, rows).to_string();
     if !status.origins.is_empty() {

@@ -130,7 +130,8 @@ fn a_service_shows_its_links_and_the_other_members() {
     fields.sort_unstable();
     assert_eq!(fields, FIELDS);
     let running = &status["running"];
-    assert_eq!(names(running), ["blocked_by", "links", "members", "stable", "time"]);
+    let fields = ["blocked_by", "links", "members", "settled", "settled_held_back_by", "stable", "time"];
+    assert_eq!(names(running), fields);
     let link = &running["links"][0];
     assert_eq!((&link["peer"], &link["events"], &link["failure"]), (&json!("n2"), &json!(1), &json!(null)));
     assert_eq!(running["members"][0]["name"], "n1");

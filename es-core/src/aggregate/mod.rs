@@ -17,6 +17,7 @@ mod context;
 mod crdt;
 pub(crate) mod decision;
 pub(crate) mod history;
+mod owner;
 pub mod repository;
 pub mod snapshot;
 mod snapshot_list;
@@ -26,6 +27,7 @@ pub use conflict::{ConcurrentEvents, Resolve};
 pub use context::EventContext;
 pub use crdt::Crdt;
 pub use decision::Decision;
+pub use owner::{Owned, Ownership};
 pub use repository::{
     AsOf, CommandBatch, Execute, ExecuteError, Executed, InfrastructureError, LoadError, Loaded, Locked, Outcome, Plan,
     Repository, RetryPolicy, UnitError, UnitOfWork, UnitRejection,
@@ -87,9 +89,13 @@ pub trait Aggregate: Clone + Send + Sync + Sized + 'static {
     /// The consistency level as a value, derived from [`Level`](Self::Level).
     const CONSISTENCY: Consistency = <Self::Level as Level>::CONSISTENCY;
     /// The answer to events that two nodes append without knowing of each other. The derive requires one for the level
-    /// [`Causal`](crate::model::Causal). `None` for a level with [one order](crate::model::OneOrder), which has no
-    /// conflicts.
+    /// [`Causal`](crate::model::Causal), unless one node [decides](Self::OWNER) each stream. `None` for a level with
+    /// [one order](crate::model::OneOrder), which has no conflicts.
     const CONFLICT: Option<ConflictAnswer> = None;
+
+    /// How the node that decides each stream is chosen; `None` if every node decides. The derive writes it, and
+    /// implements [`Owned`], for `owner`.
+    const OWNER: Option<Ownership<Self>> = None;
 
     /// What the aggregate does if it takes part in a distributed transaction that stays in doubt for too long.
     const HEURISTIC: Heuristic = Heuristic::Never;

@@ -52,6 +52,11 @@ impl Context {
         CURRENT.scope(self, future).await
     }
 
+    /// Runs a function in this context, such as one poll of a future.
+    pub fn sync_scope<R>(self, function: impl FnOnce() -> R) -> R {
+        CURRENT.sync_scope(self, function)
+    }
+
     /// Returns the context of the current task, or `None` outside of any scope.
     #[must_use]
     pub fn current() -> Option<Self> {

@@ -30,6 +30,9 @@ pub(crate) const TX_COMMITTED: &str = "es.tx-committed";
 /// The event type of an aborted transaction.
 pub(crate) const TX_ABORTED: &str = "es.tx-aborted";
 
+/// The event type of the hand-over of a stream to another node.
+pub(crate) const HANDED_OVER: &str = "es.handed-over";
+
 /// The prefix of the reserved categories, event types and tables.
 pub(crate) const PREFIX: &str = "es.";
 
@@ -68,10 +71,13 @@ pub const TRANSACTIONS: &str = "es.transactions";
 pub const PROCESSES: &str = "es.processes";
 /// The table of a replica.
 pub const REPLICA: &str = "es.replica";
+/// The table of the nodes that decide on the streams of aggregates with an owner.
+pub(crate) const HOMES: &str = "es.homes";
 
 /// The tables of the framework whose rows belong to one node: they are derived from the log or describe the node
 /// itself.
-const NODE_TABLES: [&str; 7] = [SNAPSHOTS, CHECKPOINTS, PROJECTIONS, PROJECTION_WORKERS, VIEW_TABLES, TAGS, REPLICA];
+const NODE_TABLES: [&str; 8] =
+    [SNAPSHOTS, CHECKPOINTS, PROJECTIONS, PROJECTION_WORKERS, VIEW_TABLES, TAGS, REPLICA, HOMES];
 
 /// The owner of the rows of a table if several nodes hold one log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -204,6 +210,7 @@ mod tests {
             "es.projections",
             "es.tags",
             "es.replica",
+            "es.homes",
             "view-tables",
             "node.x",
         ] {

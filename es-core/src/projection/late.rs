@@ -48,7 +48,7 @@ use crate::projection::Projection;
 ///     .then(|views| assert_eq!(views.view(&DONE).get(&()), Some(2)));
 /// ```
 pub trait HandlesLateEvents: Projection {
-    /// How it handles them: [`Arrival`].
+    /// How it handles them: [`Arrival`] or [`Settled`].
     type Mode: LateEventsMode;
 }
 
@@ -65,8 +65,40 @@ pub trait LateEventsMode: sealed::SealedMode + 'static {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Arrival;
 
-impl sealed::SealedMode for Arrival {}
+impl sealed::SealedMode for Arrival {
+    const IS_SETTLED: bool = false;
+}
 impl LateEventsMode for Arrival {}
+
+/// Events are applied in canonical order, which is the same on every node, up to the *settled time* of the node: the
+/// hybrid time up to which the node has the events of all members. So nodes with equal settled times have equal rows,
+/// whatever `apply` does. On a store without a replica this is the order of the log.
+///
+/// # What differs from other projections
+/// - The view is as old as the oldest promise of a member, and stops while a member cannot be reached:
+///   [`ProjectionStatus::settled`](crate::projection::ProjectionStatus::settled) names that member.
+///   [`wait_for`](crate::projection::ProjectionHandle::wait_for) a position waits until its event is settled, so a
+///   client that reads its own write waits for an answer of every member.
+/// - It has one worker: events of all keys are applied in one order.
+///   [`ProjectionOptions::partitions`](crate::projection::ProjectionOptions::partitions) has no effect.
+/// - The checkpoint is a place in canonical order. Its position in the log is the one before the first event that is
+///   not applied yet.
+/// - A rebuild begins with the first event, whatever
+///   [`RebuildFrom`](crate::projection::RebuildFrom) names. The view is also rebuilt when its store becomes a replica.
+/// - An event of another level in the source, which only this node has, is applied at its recorded time. An
+///   [erasure](crate::projection::Projection::erased) is applied at once, unless it follows such an event that is not
+///   settled yet.
+/// - The events of a command that two nodes executed under one id are applied twice.
+///
+/// An event that arrives below the settled time is skipped and counted, and the view is rebuilt. This happens only if a
+/// member was restored from an old backup, if a node begins to replicate older events, or if a filter becomes wider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Settled;
+
+impl sealed::SealedMode for Settled {
+    const IS_SETTLED: bool = true;
+}
+impl LateEventsMode for Settled {}
 
 /// A projection that can be registered for a source with the order `O`.
 ///
@@ -79,7 +111,7 @@ impl LateEventsMode for Arrival {}
     note = "events of a `causal` or `eventual` aggregate can arrive late from other nodes: if `apply` gives the same \
             rows in every order, write `impl HandlesLateEvents for {Self} {{ type Mode = Arrival; }}` and test it with \
             `given_events().project_in_any_order(..)`; otherwise implement `StateView`, which writes a row from the \
-            state of the aggregate"
+            state of the aggregate, or use `type Mode = Settled`, which applies events in canonical order after a delay"
 )]
 pub trait AcceptsOrder<O>: sealed::Accepts<O> {}
 
@@ -89,10 +121,17 @@ impl<P: HandlesLateEvents> AcceptsOrder<CanonicalOrder> for P {}
 pub(super) mod sealed {
     use super::{CanonicalOrder, HandlesLateEvents, Projection, SingleOrder};
 
-    pub trait SealedMode {}
+    pub trait SealedMode {
+        const IS_SETTLED: bool;
+    }
 
-    pub trait Accepts<O> {}
+    pub trait Accepts<O> {
+        /// Whether events are applied in canonical order, up to the settled time.
+        const IS_SETTLED: bool = false;
+    }
 
     impl<P: Projection> Accepts<SingleOrder> for P {}
-    impl<P: HandlesLateEvents> Accepts<CanonicalOrder> for P {}
+    impl<P: HandlesLateEvents> Accepts<CanonicalOrder> for P {
+        const IS_SETTLED: bool = <P::Mode as SealedMode>::IS_SETTLED;
+    }
 }

@@ -10,6 +10,7 @@ use crate::consumer::selection::Selection;
 use crate::model::{AheadOfLog, EventOrder, Position, Revision};
 use crate::model::{EventType, StreamId, Tag};
 use crate::model::{EventView, RecordedEvent};
+use crate::projection::late::sealed;
 use crate::projection::view::{MemoryReader, MemoryViews, View};
 use crate::projection::{AcceptsOrder, ApplyFailure, BatchApplier, Projection, is_projected};
 use crate::retention::Erasure;
@@ -154,6 +155,13 @@ impl<P: Projection> Live<P> {
         P: AcceptsOrder<OrderOf<P::Source>>,
         P::Source: Source<Order: EventOrder>,
     {
+        const {
+            assert!(
+                !<P as sealed::Accepts<OrderOf<P::Source>>>::IS_SETTLED,
+                "a projection with the mode `Settled` waits for the events of other nodes: run it in the background \
+                 with a `Supervisor`"
+            );
+        }
         store.watch_head().check(up_to)?;
         let selection = Selection::new(projection.query());
         let (events, views) = (events.into(), MemoryViews::default());

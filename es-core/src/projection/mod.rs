@@ -31,6 +31,7 @@ mod late;
 mod live;
 mod reset;
 mod rows;
+mod settled;
 mod state_view;
 mod states;
 mod tables;
@@ -47,7 +48,7 @@ pub(crate) use checkpoint::{
 pub use context::ProjectedContext;
 pub(crate) use generation::{Build, Generations, active, check_name, generations, generations_table, table};
 pub use generation::{Generation, MAX_PROJECTION_NAME_BYTES};
-pub use late::{AcceptsOrder, Arrival, HandlesLateEvents, LateEventsMode};
+pub use late::{AcceptsOrder, Arrival, HandlesLateEvents, LateEventsMode, Settled};
 pub use live::{Live, LiveError, LiveEvents};
 pub use reset::{FollowersReset, reset_followers};
 pub(crate) use rows::Missing;
@@ -58,7 +59,7 @@ pub(crate) use tables::{GenerationTables, remove_generation, view_tables};
 pub use worker::{
     AdminError, LastError, MAX_PARTITIONS, ParkedEvent, ParkedKey, ProjectionAdmin, ProjectionHandle,
     ProjectionOptions, ProjectionState, ProjectionStatus, RebuildErrors, RebuildFrom, RebuildStatus,
-    RunningProjections, Supervisor, metrics,
+    RunningProjections, SettledStatus, Supervisor, metrics,
 };
 pub(crate) use worker::{count_parked, is_any_parked, worker_rows};
 

@@ -6,13 +6,17 @@
 //!                   +--------------+--------------------------------+--> CommitError: nothing is written
 //! ```
 
+use std::any::Any;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 
-use crate::model::{Category, OriginId, Position, RecordedEvent, RetiredOrigins, Timestamp};
+use crate::model::{
+    Category, Dot, HybridTime, OriginId, Position, RecordedEvent, RetiredOrigins, Timestamp, VectorClock,
+};
 use crate::store::decide::{CommitDecision, decide};
 use crate::store::locks::{Locks, decided_records};
 use crate::store::metrics::StoreMetrics;
@@ -74,7 +78,7 @@ pub trait DecisionHook: fmt::Debug + Send + Sync + 'static {
 
     /// Returns what the hook knows of the replication of the store, or `None` if it replicates no streams. The default
     /// is `None`.
-    fn replication(&self) -> Option<&dyn Replication> {
+    fn replication(self: Arc<Self>) -> Option<Arc<dyn Replication>> {
         None
     }
 
@@ -87,7 +91,8 @@ pub trait DecisionHook: fmt::Debug + Send + Sync + 'static {
 }
 
 /// What the hook of a replica knows of the replication of a store.
-pub trait Replication {
+#[async_trait]
+pub trait Replication: Any + fmt::Debug + Send + Sync {
     /// Returns `true` if the origin is a present or former origin of this node.
     fn is_own_origin(&self, origin: OriginId) -> bool;
 
@@ -97,6 +102,43 @@ pub trait Replication {
     /// Returns the origins that were removed from vector clocks. The result is a handle, which also has those that are
     /// removed later: once an event is written whose node knew of a retirement, the handle has the retirement.
     fn retired_origins(&self) -> RetiredOrigins;
+
+    /// Returns up to which time the store has the events of all members.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the rows of the replica cannot be read or written.
+    async fn settled(&self, store: &dyn EventStore) -> Result<SettledTime, StoreError>;
+
+    /// Returns a channel that changes when [`settled`](Self::settled) may return a later time although no event was
+    /// stored.
+    fn watch_settled(&self) -> watch::Receiver<()>;
+
+    /// Returns the stored events of an origin after a sequence, at most `limit`, in ascending order.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the rows of the replica cannot be read.
+    async fn stored_after(
+        &self,
+        store: &dyn EventStore,
+        origin: OriginId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<(Dot, Position)>, StoreError>;
+}
+
+/// The settled time of a node: the hybrid time up to which it has the events of all members.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SettledTime {
+    /// The time; `None` until every member has made a promise.
+    pub time: Option<HybridTime>,
+    /// The member whose promise is the oldest, or that has made none; `None` if every stored event is settled.
+    pub held_back_by: Option<String>,
+    /// For each origin the last event that is accounted for. All events up to the time are among them.
+    pub known: VectorClock,
+    /// The position of the last replicated event.
+    pub position: Option<Position>,
+    /// The position of the last event that was stored after a later one of its origin.
+    pub late: Option<Position>,
 }
 
 /// Prepares a [`DecisionHook`] for one store. An `Arc` of a hook is a `PrepareHook` that needs no preparation.
@@ -289,7 +331,7 @@ impl Decider {
             let prepared = source.prepare(store).await;
             let PreparedHook { hook, position } =
                 prepared.map_err(|source| StartHookError::Prepare { name: name.to_owned(), source })?;
-            self.check_replicated(&*hook)?;
+            self.check_replicated(&hook)?;
             let mut start = |end: Option<Position>| end == position && self.add(&hook);
             if at_end(&mut start) {
                 tracing::info!(hook = name, ?position, "a hook takes part in decisions");
@@ -307,24 +349,27 @@ impl Decider {
     /// Returns `true` if no hook replicates streams, or if this is a present or former origin of the node.
     #[must_use]
     pub fn is_own_origin(&self, origin: OriginId) -> bool {
-        self.hooks().iter().filter_map(|hook| hook.replication()).all(|replication| replication.is_own_origin(origin))
+        self.replications().iter().all(|replication| replication.is_own_origin(origin))
     }
 
-    /// Returns the origins that the hook of a replica has removed from vector clocks; none without such a hook.
+    /// Returns what the hook of a replica knows, or `None` if no hook replicates streams.
     #[must_use]
-    pub fn retired_origins(&self) -> RetiredOrigins {
-        let hooks = self.hooks();
-        let replication = hooks.iter().find_map(|hook| hook.replication());
-        replication.map_or_else(RetiredOrigins::default, Replication::retired_origins)
+    pub fn replication(&self) -> Option<Arc<dyn Replication>> {
+        self.replications().pop()
+    }
+
+    fn replications(&self) -> Vec<Arc<dyn Replication>> {
+        self.hooks().iter().filter_map(|hook| Arc::clone(hook).replication()).collect()
     }
 
     /// Checks that no hook can reject events that another one replicates.
-    fn check_replicated(&self, new: &dyn DecisionHook) -> Result<(), StartHookError> {
+    fn check_replicated(&self, new: &Arc<dyn DecisionHook>) -> Result<(), StartHookError> {
         let hooks = self.hooks();
-        for existing in hooks.iter().map(|hook| &**hook) {
+        for existing in hooks.iter() {
             for (replica, other) in [(new, existing), (existing, new)] {
-                let (Some(replication), Some(query)) = (replica.replication(), other.vetoes()) else { continue };
-                if let Some(category) = replicated_category(query, replication) {
+                let replication = Arc::clone(replica).replication();
+                let (Some(replication), Some(query)) = (replication, other.vetoes()) else { continue };
+                if let Some(category) = replicated_category(query, &*replication) {
                     return Err(StartHookError::Replicated { name: other.name().to_owned(), category });
                 }
             }

@@ -14,7 +14,7 @@ pub use crate::model::reserved::{Placement, is_membership_stream, is_retention_s
 
 pub use super::commit::{RowChange, RowCondition};
 pub use super::decide::CommitDecision;
-pub use super::decider::{Decider, DecisionHook, PrepareHook, PreparedHook, Replication};
+pub use super::decider::{Decider, DecisionHook, PrepareHook, PreparedHook, Replication, SettledTime};
 pub use super::head::HeadSender;
 pub use super::keys::{KeyHash, KeyOwner, KeySecret, key_entries};
 pub use super::layer::StoreLayer;

@@ -1,14 +1,14 @@
 //! [`StoreLayer`]: a store in front of another store.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::model::{
-    EventId, LogId, OriginId, Position, RecordedEvent, RetiredOrigins, Revision, StreamId, Table, UniqueKey,
-};
+use crate::model::{EventId, LogId, OriginId, Position, RecordedEvent, Revision, StreamId, Table, UniqueKey};
 use crate::retention::{Retained, Scavenge, ScavengeReport};
+use crate::store::decider::Replication;
 use crate::store::{
     Commit, CommitError, Committed, EventReader, EventStore, EventStream, HeadWatch, LogRead, Row, RowScan, StoreError,
     StoreInfo, StreamRead,
@@ -164,9 +164,9 @@ pub trait StoreLayer: fmt::Debug + Send + Sync + 'static {
         self.inner().is_own_origin(origin)
     }
 
-    /// Forwards to [`EventStore::retired_origins`].
-    fn retired_origins(&self) -> RetiredOrigins {
-        self.inner().retired_origins()
+    /// Forwards to [`EventStore::replication`].
+    fn replication(&self) -> Option<Arc<dyn Replication>> {
+        self.inner().replication()
     }
 }
 
@@ -244,8 +244,8 @@ impl<L: StoreLayer> EventStore for L {
         StoreLayer::is_own_origin(self, origin)
     }
 
-    fn retired_origins(&self) -> RetiredOrigins {
-        StoreLayer::retired_origins(self)
+    fn replication(&self) -> Option<Arc<dyn Replication>> {
+        StoreLayer::replication(self)
     }
 
     async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::model::{Clock, SystemClock};
-use crate::model::{EventId, EventView, LogId, OriginId, RecordedEvent, RetiredOrigins, Timestamp};
+use crate::model::{EventId, EventView, LogId, OriginId, RecordedEvent, Timestamp};
 use crate::model::{Position, Revision};
 use crate::model::{StreamId, Table, UniqueKey};
 use crate::retention::{
@@ -20,7 +20,7 @@ use crate::retention::{
 use crate::store::decide::CommitDecision;
 use crate::store::decider::{Decider, PrepareHook};
 use crate::store::head::HeadSender;
-use crate::store::implement::RowChange;
+use crate::store::implement::{Replication, RowChange};
 use crate::store::keys::{KeyHash, KeyOwner, KeySecret, key_entries};
 use crate::store::locks::Locks;
 use crate::store::read::Batch;
@@ -484,8 +484,8 @@ impl EventStore for MemoryStore {
         self.decider.is_own_origin(origin)
     }
 
-    fn retired_origins(&self) -> RetiredOrigins {
-        self.decider.retired_origins()
+    fn replication(&self) -> Option<Arc<dyn Replication>> {
+        self.decider.replication()
     }
 
     async fn scavenge(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError> {

@@ -23,6 +23,7 @@ pub(crate) mod decide;
 mod decider;
 mod error;
 mod head;
+pub(crate) mod home;
 pub mod implement;
 mod key_changes;
 mod keys;
@@ -43,6 +44,7 @@ mod view;
 
 use std::fmt;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -56,6 +58,7 @@ pub use decider::StartHookError;
 pub use error::{CommitError, Conflict, FailedCheck, IdConflict, InvalidCommit, StoreError};
 pub use head::HeadWatch;
 pub(crate) use head::{check_recorded_time, head_not_reached};
+pub use home::{Home, NotOwner};
 pub use query::{Direction, LogRead, Query, QueryItem, StreamRead};
 pub use read::{Batch, EventStream};
 pub use report::{
@@ -67,7 +70,7 @@ pub(crate) use stored_row::{StoredRow, decode_row, encode_row};
 pub(crate) use tagged::CheckedTags;
 pub use tagged::TagError;
 
-use crate::model::{EventId, EventView, LogId, OriginId, RecordedEvent, RetiredOrigins};
+use crate::model::{EventId, EventView, LogId, OriginId, RecordedEvent};
 use crate::model::{Position, Revision};
 use crate::model::{StreamId, Table, UniqueKey};
 use crate::retention::{Retained, Scavenge, ScavengeReport};
@@ -252,9 +255,9 @@ pub trait EventStore: EventReader {
     /// nodes.
     fn is_own_origin(&self, origin: OriginId) -> bool;
 
-    /// Returns the origins that a hook that [replicates](implement::Replication) has removed from the vector clocks of
-    /// events. The result is a handle, which also has those that are removed later.
-    fn retired_origins(&self) -> RetiredOrigins;
+    /// Returns what the [hook](implement::DecisionHook::replication) of a replica knows of the replication of the
+    /// store, or `None` if no hook replicates streams.
+    fn replication(&self) -> Option<Arc<dyn implement::Replication>>;
 
     /// Permanently removes the events that [rules and deletions](crate::retention) hide. It writes a scavenge point,
     /// completes earlier points, and then completes the new one.

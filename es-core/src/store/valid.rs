@@ -14,6 +14,7 @@ use crate::store::commit::{
     MAX_ROW_KEY_BYTES, MAX_TAGS, RowChange,
 };
 use crate::store::error::InvalidCommit;
+use crate::store::home::HandOver;
 use crate::store::locks::prepared_events;
 use crate::store::query::weight_of_query;
 use crate::store::transaction::{TransactionEvent, is_transaction_event};
@@ -275,6 +276,14 @@ fn validate_reserved(stream: &StreamId, event: &NewEvent, may_be_removed: bool) 
     }
     if is_transaction_event(&event.data.event_type) {
         return validate_transaction_event(stream, event);
+    }
+    match HandOver::read(&event.data.event_type, &event.data.payload) {
+        Ok(Some(_)) if is_reserved(stream.category_str()) => {
+            return rejected(format!("a hand-over in the category {:?}", stream.category_str()));
+        }
+        Ok(Some(_)) => return Ok(()),
+        Ok(None) => {}
+        Err(found) => return rejected(found),
     }
     if is_reserved(event_type) {
         let is_tombstone = event_type == retention::REMOVED && may_be_removed && event.data.payload.is_empty();

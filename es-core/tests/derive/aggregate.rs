@@ -84,6 +84,32 @@ fn the_fields_of_a_crdt_can_be_generic() {
     let Merged { value: Fixed, id: _ } = FixedById { value: Fixed, id: std::marker::PhantomData };
 }
 
+#[derive(Debug, Clone, Aggregate)]
+#[aggregate(category = "owned", id = u64, event = Counted<u8>, consistency = "causal", owner)]
+struct OwnedByWriter;
+
+#[derive(Debug, Clone, Aggregate)]
+#[aggregate(category = "owned", id = I, event = Counted<u8>, consistency = "causal", owner = Self::creator_of)]
+struct OwnedById<I: es_core::aggregate::AggregateId>(std::marker::PhantomData<I>);
+
+impl<I: es_core::aggregate::AggregateId> OwnedById<I> {
+    fn creator_of(id: &I) -> String {
+        format!("node-{id}")
+    }
+}
+
+#[test]
+fn an_owner_is_declared_with_and_without_a_function() {
+    fn creator<A: es_core::aggregate::Owned>(id: &A::Id) -> Option<String> {
+        A::OWNER.expect("declared").creator(id)
+    }
+    assert_eq!(creator::<OwnedByWriter>(&7), None);
+    assert_eq!(creator::<OwnedById<u64>>(&7).as_deref(), Some("node-7"));
+    assert_eq!(OwnedByWriter::CONFLICT, None);
+    assert!(Plain::OWNER.is_none());
+    let (OwnedByWriter, OwnedById::<u64>(_)) = (OwnedByWriter, OwnedById(std::marker::PhantomData));
+}
+
 fn has_level<A: Aggregate<Level = L>, L: Level>() {}
 
 macro_rules! level {

@@ -73,6 +73,10 @@ impl KeyValueError {
         match error {
             ExecuteError::Rejected(NotNew) | ExecuteError::Conflict(_) => Self::Conflict { key },
             ExecuteError::Locked(locked) => Self::Locked(locked),
+            // Every node decides on the entries of a map.
+            ExecuteError::NotOwner(error) => {
+                Self::Write { key, source: InfrastructureError::Rejected(error.into()).into() }
+            }
             ExecuteError::Failed(source) => Self::Write { key, source: source.into() },
         }
     }

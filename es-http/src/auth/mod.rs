@@ -64,17 +64,14 @@ pub struct ClientCertificate {
 }
 
 /// Adds the client of a request to its extensions. The error is 401: the request has no bearer token or client
-/// certificate of `tokens`. If it has both, the token counts.
-pub(crate) async fn identify(tokens: &Tokens, request: &mut Request) -> Result<(), Problem> {
+/// certificate of `tokens`. If it has both, the token counts. Await [`Tokens::check`] before.
+pub(crate) fn identify(tokens: &Tokens, request: &mut Request) -> Result<(), Problem> {
     let certificate = request.extensions().get::<ClientCertificate>().copied();
     let headers = request.headers();
     let client = match bearer(headers) {
-        Some(token) => tokens.owner(token).await,
+        Some(token) => tokens.owner(token),
         None if headers.contains_key(header::AUTHORIZATION) => None,
-        None => match certificate {
-            Some(certificate) => tokens.owner_of_certificate(&certificate).await,
-            None => None,
-        },
+        None => certificate.and_then(|certificate| tokens.owner_of_certificate(&certificate)),
     };
     request.extensions_mut().insert(client.ok_or_else(unauthorized)?);
     Ok(())
@@ -100,7 +97,10 @@ fn check_role(role: Role, request: &Request) -> Result<(), Problem> {
 
 /// Answers 401 to requests without a client of the tokens. Other requests have the extension [`Authenticated`].
 pub(crate) async fn authenticate(State(tokens): State<Tokens>, mut request: Request, next: Next) -> Response {
-    match identify(&tokens, &mut request).await {
+    if let Some(check) = tokens.check() {
+        check.await;
+    }
+    match identify(&tokens, &mut request) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }

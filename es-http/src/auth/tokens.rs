@@ -36,8 +36,16 @@ pub struct Tokens(Reloaded<Vec<ClientEntry>, TokensError>);
 #[derive(Debug)]
 struct ClientEntry {
     proof: ProofKind,
-    hash: [u8; 32],
+    hash: HashWords,
     client: Authenticated,
+}
+
+/// A SHA-256 hash. Words, because the comparison in constant time takes as long for a word as for a byte.
+type HashWords = [u64; 4];
+
+fn words(hash: [u8; 32]) -> HashWords {
+    let (words, _) = hash.as_chunks();
+    std::array::from_fn(|index| u64::from_be_bytes(words[index]))
 }
 
 /// What a client proves its identity by.
@@ -89,21 +97,26 @@ impl Tokens {
         Reloaded::load(vec![path.clone()], move || read(&path)).map(Self)
     }
 
+    /// Returns a check of the file if one is due. Await it before the client of a request is determined.
+    pub(crate) fn check(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        self.0.check()
+    }
+
     /// Returns the owner of a token.
-    pub(super) async fn owner(&self, token: &str) -> Option<Authenticated> {
-        self.find(ProofKind::Token, Sha256::digest(token.as_bytes()).into()).await
+    pub(super) fn owner(&self, token: &str) -> Option<Authenticated> {
+        self.find(ProofKind::Token, Sha256::digest(token.as_bytes()).into())
     }
 
     /// Returns the owner of a certificate, which the server has verified.
-    pub(super) async fn owner_of_certificate(&self, certificate: &ClientCertificate) -> Option<Authenticated> {
-        self.find(ProofKind::Certificate, certificate.sha256).await
+    pub(super) fn owner_of_certificate(&self, certificate: &ClientCertificate) -> Option<Authenticated> {
+        self.find(ProofKind::Certificate, certificate.sha256)
     }
 
-    async fn find(&self, proof: ProofKind, hash: [u8; 32]) -> Option<Authenticated> {
-        let entries = self.0.current().await;
+    fn find(&self, proof: ProofKind, hash: [u8; 32]) -> Option<Authenticated> {
+        let (entries, hash) = (self.0.value(), words(hash));
         // All entries are compared, so that the time does not depend on which one matches.
         let matching = entries.iter().filter(|entry| bool::from(entry.hash.ct_eq(&hash)) && entry.proof == proof);
-        matching.fold(None, |_, entry| Some(entry.client.clone()))
+        matching.fold(None, |_, entry| Some(&entry.client)).cloned()
     }
 }
 
@@ -134,7 +147,7 @@ fn entry(text: &str) -> Result<ClientEntry, &'static str> {
     if fields.next().is_some() {
         return Err("nothing after the tenant");
     }
-    Ok(ClientEntry { proof, hash, client: Authenticated { name, role, tenant: tenant.transpose()? } })
+    Ok(ClientEntry { proof, hash: words(hash), client: Authenticated { name, role, tenant: tenant.transpose()? } })
 }
 
 fn hash(text: &str) -> Option<(ProofKind, [u8; 32])> {
@@ -160,19 +173,19 @@ mod tests {
 
     const TEST: &str = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
-    #[tokio::test(flavor = "current_thread")]
-    async fn a_token_is_found_by_its_hash() {
+    #[test]
+    fn a_token_is_found_by_its_hash() {
         let tokens: Tokens = format!("# comment\n\n  {TEST} operate ops\n").parse().unwrap();
         let client = Authenticated { name: "ops".to_owned(), role: Role::Operate, tenant: None };
-        assert_eq!(tokens.owner("test").await, Some(client));
+        assert_eq!(tokens.owner("test"), Some(client));
         for other in ["", "Test", "test ", "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"] {
-            assert_eq!(tokens.owner(other).await, None);
+            assert_eq!(tokens.owner(other), None);
         }
         let certificate = ClientCertificate { sha256: Sha256::digest("test").into() };
-        assert_eq!(tokens.owner_of_certificate(&certificate).await, None, "the hash of a token is no certificate");
+        assert_eq!(tokens.owner_of_certificate(&certificate), None, "the hash of a token is no certificate");
         let tokens: Tokens = format!("certificate-{TEST} read a").parse().unwrap();
-        assert_eq!(tokens.owner("test").await, None);
-        assert!(tokens.owner_of_certificate(&certificate).await.is_some());
+        assert_eq!(tokens.owner("test"), None);
+        assert!(tokens.owner_of_certificate(&certificate).is_some());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use es_core::consumer::WaitError;
 use es_core::model::{AheadOfLog, ErrorChain, NameError, PositionError, TimeAheadOfLog};
 use es_core::projection::AdminError;
 use es_core::projection::view::ViewError;
-use es_core::store::{Conflict, IdConflict};
+use es_core::store::{Conflict, IdConflict, NotOwner};
 use es_core::{CommitError, ExecuteError, LoadError, StoreError};
 
 use super::{Problem, kind};
@@ -26,6 +26,7 @@ impl Problem {
             ExecuteError::Rejected(rejection) => rejected(rejection),
             ExecuteError::Conflict(conflict) => conflict.into(),
             ExecuteError::Locked(locked) => locked.into(),
+            ExecuteError::NotOwner(error) => error.into(),
             ExecuteError::Failed(error) => error.into(),
         }
     }
@@ -38,6 +39,7 @@ impl Problem {
             UnitError::Rejected { rejection, .. } => rejected(rejection),
             UnitError::Conflict(conflict) => conflict.into(),
             UnitError::Locked(locked) => locked.into(),
+            UnitError::NotOwner(error) => error.into(),
             UnitError::Failed(error) => error.into(),
         }
     }
@@ -47,14 +49,14 @@ impl Problem {
     }
 }
 
-/// 422 for a rejection, 409 for a conflict, 423 for a locked aggregate.
+/// 422 for a rejection, 409 for a conflict, 423 for a locked aggregate, 421 for one that another node decides.
 impl<R: Display> From<ExecuteError<R>> for Problem {
     fn from(error: ExecuteError<R>) -> Self {
         Self::of_execute(error, Self::rejected)
     }
 }
 
-/// 422 for a rejection, 409 for a conflict, 423 for a locked aggregate.
+/// 422 for a rejection, 409 for a conflict, 423 for a locked aggregate, 421 for one that another node decides.
 impl<R: Display> From<UnitError<R>> for Problem {
     fn from(error: UnitError<R>) -> Self {
         Self::of_unit(error, Self::rejected)
@@ -73,6 +75,13 @@ impl From<Locked> for Problem {
     fn from(error: Locked) -> Self {
         let problem = Self::new(StatusCode::LOCKED, error.to_string()).with_type(kind::LOCKED);
         problem.with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
+    }
+}
+
+/// 421: the client reached a node that does not decide on the aggregate.
+impl From<NotOwner> for Problem {
+    fn from(error: NotOwner) -> Self {
+        Self::new(StatusCode::MISDIRECTED_REQUEST, error.to_string())
     }
 }
 

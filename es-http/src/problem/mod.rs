@@ -13,7 +13,7 @@ use es_core::store::Conflict;
 use serde_json::{Map, Value};
 
 pub use uniform::uniform_problems;
-pub(crate) use uniform::{AnsweredRequest, uniform};
+pub(crate) use uniform::{AnsweredRequest, is_uniform, uniform};
 
 /// The longest part of a request that a detail repeats, in characters.
 const MAX_FOUND: usize = 100;

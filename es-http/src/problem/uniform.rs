@@ -22,14 +22,15 @@ const MAX_DETAIL_BYTES: u64 = 16 * 1024;
 /// runs the router.
 pub async fn uniform_problems(request: Request, next: Next) -> Response {
     let answered = AnsweredRequest::of(&request);
-    uniform(next.run(request).await, &answered).await
+    let response = next.run(request).await;
+    if is_uniform(&response) { response } else { uniform(response, answered).await }
 }
 
 /// What the response to a request can name.
 ///
 /// The path is a copy: a part of the request would keep the read buffer of its connection in use, and hyper would
 /// allocate another one for the next read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct AnsweredRequest {
     pub(crate) method: Method,
     pub(crate) path: Box<str>,
@@ -41,16 +42,19 @@ impl AnsweredRequest {
     }
 }
 
-/// Converts the response to a request.
-pub(crate) async fn uniform(response: Response, request: &AnsweredRequest) -> Response {
+/// Returns whether a response is no error, or an error whose form [`uniform`] keeps.
+pub(crate) fn is_uniform(response: &Response) -> bool {
     let status = response.status();
     let is_error = status.is_client_error() || status.is_server_error();
-    let is_short = response.body().size_hint().upper().is_some_and(|length| length <= MAX_DETAIL_BYTES);
-    if !is_error || !is_short || !is_plain_text(response.headers()) {
-        return response;
-    }
+    let is_short = || response.body().size_hint().upper().is_some_and(|length| length <= MAX_DETAIL_BYTES);
+    !is_error || !is_short() || !is_plain_text(response.headers())
+}
+
+/// Converts the response to a request into a problem.
+pub(crate) async fn uniform(response: Response, request: AnsweredRequest) -> Response {
+    let status = response.status();
     let (mut parts, body) = response.into_parts();
-    let detail = detail(&parts, body, request).await;
+    let detail = detail(&parts, body, &request).await;
     let (problem, body) = Problem::new(status, detail).into_response().into_parts();
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.extend(problem.headers);

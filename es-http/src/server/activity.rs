@@ -52,7 +52,8 @@ impl Activity {
 
     /// Records that the service has the head of a request.
     pub(super) fn begin(&self) {
-        self.state().begin(Wait::Response);
+        // The time of the clock is not needed: the service has no deadline.
+        self.state().wait = Wait::Response;
     }
 
     /// Records that the response is complete.

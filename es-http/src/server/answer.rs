@@ -1,92 +1,160 @@
-//! [`Answerer`]: the answer to one request.
+//! [`Answerer`]: the answers to the requests of one connection.
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, DefaultBodyLimit};
 use axum::http::{HeaderValue, Request, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::future::RouteFuture;
 use bytes::Bytes;
-use futures_util::FutureExt;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
-use tower::{Layer, ServiceExt};
+use tower::Service;
 
 use super::Peer;
 use super::activity::Activity;
 use super::body::{BodyLimits, LimitedBody, Reservation};
 use super::draining::Draining;
 use super::listener::PeerAddress;
-use super::options::ServeOptions;
 use crate::Problem;
-use crate::problem::{AnsweredRequest, uniform};
+use crate::problem::{AnsweredRequest, is_uniform, uniform};
 
-/// Answers the requests of all connections.
+/// Answers the requests of one connection: the service of hyper.
+///
+/// What all connections share is in one `Arc` for each connection and not for each request, because threads that change
+/// the same counter wait for each other.
 #[derive(Debug)]
 pub(super) struct Answerer {
-    routes: Routes,
-    limits: Arc<BodyLimits>,
-    draining: Draining,
+    pub(super) routes: Router,
+    pub(super) limits: Arc<BodyLimits>,
+    pub(super) draining: Draining,
+    pub(super) peer: Peer,
+    pub(super) activity: Arc<Activity>,
 }
 
-/// A router without the default limit of axum for bodies, in place of which that of the server applies. A layer of the
-/// router would be a layer, and a few allocations, for each route.
-type Routes = <DefaultBodyLimit as Layer<Router>>::Service;
-
-impl Answerer {
-    pub(super) fn new(router: Router, options: &ServeOptions, draining: Draining) -> Self {
-        let routes = DefaultBodyLimit::disable().layer(router);
-        Self { routes, limits: Arc::new(BodyLimits::new(options)), draining }
-    }
+impl hyper::service::Service<Request<Incoming>> for Answerer {
+    type Response = Response<TrackedBody>;
+    type Error = Infallible;
+    type Future = Answer;
 
     /// Answers a request. The activity ends with the body of the response.
-    pub(super) async fn answer(&self, request: Request<Incoming>, peer: Peer, activity: Arc<Activity>) -> Response {
-        activity.begin();
-        let end = EndOfResponse(activity);
+    fn call(&self, request: Request<Incoming>) -> Answer {
+        self.activity.begin();
+        let end = Some(EndOfResponse(Arc::clone(&self.activity)));
         let answered = AnsweredRequest::of(&request);
-        let response = match self.limits.check_length(request.body()) {
-            Ok(()) => uniform(self.route(request, peer, &answered).await, &answered).await,
-            Err(refused) => Problem::from(refused).into_response(),
-        };
-        response.map(|body| Body::new(TrackedBody { body, _end: end }))
-    }
-
-    async fn route(&self, request: Request<Incoming>, peer: Peer, answered: &AnsweredRequest) -> Response {
-        let mut reservation = None;
-        let mut request = request.map(|body| {
-            if body.is_end_stream() {
-                return Body::empty();
+        let (state, reservation) = match self.limits.check_length(request.body()) {
+            Ok(()) => {
+                let (request, reservation) = self.prepare(request);
+                // The router clones a service, whose `clone` may panic.
+                let route = catch_panic(|| self.routes.clone().call(request));
+                (
+                    route.map_or_else(|panic| AnswerState::ready(panic.respond(&answered)), AnswerState::Route),
+                    reservation,
+                )
             }
-            let reservation = reservation.insert(Reservation::new(Arc::clone(&self.limits)));
-            Body::new(LimitedBody::new(body, Arc::clone(reservation)))
-        });
-        match peer.address {
+            Err(refused) => (AnswerState::ready(Problem::from(refused).into_response()), None),
+        };
+        Answer { state, answered, reservation, end }
+    }
+}
+
+impl Answerer {
+    /// Limits the body of a request, and adds the extensions of the server.
+    fn prepare(&self, request: Request<Incoming>) -> (Request<Body>, Option<Arc<Reservation>>) {
+        let (parts, body) = request.into_parts();
+        let reservation = (!body.is_end_stream()).then(|| Reservation::new(Arc::clone(&self.limits)));
+        let body = match &reservation {
+            Some(reservation) => Body::new(LimitedBody::new(body, Arc::clone(reservation))),
+            None => Body::empty(),
+        };
+        let mut request = Request::from_parts(parts, body);
+        if reservation.is_some() {
+            // The limit of the server applies in place of the default limit of axum.
+            DefaultBodyLimit::disable().apply(&mut request);
+        }
+        match self.peer.address {
             PeerAddress::Tcp(address) => drop(request.extensions_mut().insert(ConnectInfo(address))),
             #[cfg(unix)]
             PeerAddress::Unix(peer) => drop(request.extensions_mut().insert(peer)),
         }
-        if let Some(certificate) = peer.certificate {
+        if let Some(certificate) = self.peer.certificate {
             request.extensions_mut().insert(certificate);
         }
         request.extensions_mut().insert(self.draining.clone());
-        let result: Result<Result<Response, Infallible>, _> =
-            AssertUnwindSafe(self.routes.clone().oneshot(request)).catch_unwind().await;
-        let mut response = match result {
-            Ok(Ok(response)) => response,
-            Ok(Err(never)) => match never {},
-            Err(_) => {
-                // The hook of the process has printed the message of the panic.
-                let AnsweredRequest { method, path } = answered;
-                tracing::error!(%method, %path, "a handler panicked");
-                Problem::unexplained().into_response()
+        (request, reservation)
+    }
+}
+
+/// The answer to one request.
+pub(super) struct Answer {
+    state: AnswerState,
+    answered: AnsweredRequest,
+    /// The memory of the body, if the request has one.
+    reservation: Option<Arc<Reservation>>,
+    /// Taken by the response.
+    end: Option<EndOfResponse>,
+}
+
+enum AnswerState {
+    /// The router answers.
+    Route(RouteFuture<Infallible>),
+    /// A response that is not a problem becomes one.
+    Conversion(Pin<Box<dyn Future<Output = Response> + Send>>),
+    /// The response; `None` after it was returned.
+    Ready(Option<Response>),
+}
+
+impl AnswerState {
+    fn ready(response: Response) -> Self {
+        Self::Ready(Some(response))
+    }
+}
+
+impl Future for Answer {
+    type Output = Result<Response<TrackedBody>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        loop {
+            match &mut this.state {
+                AnswerState::Route(route) => {
+                    let response = match catch_panic(|| Pin::new(route).poll(context)) {
+                        Ok(routed) => ready!(routed).unwrap_or_else(|never| match never {}),
+                        Err(panic) => panic.respond(&this.answered),
+                    };
+                    let response = this.check_body(response);
+                    this.state = if is_uniform(&response) {
+                        AnswerState::ready(response)
+                    } else {
+                        AnswerState::Conversion(Box::pin(uniform(response, this.answered.clone())))
+                    };
+                }
+                AnswerState::Conversion(conversion) => {
+                    let response = ready!(conversion.as_mut().poll(context));
+                    this.state = AnswerState::ready(response);
+                }
+                AnswerState::Ready(response) => {
+                    // hyper polls no future that has returned its response.
+                    let Some(response) = response.take() else { return Poll::Pending };
+                    let end = this.end.take();
+                    return Poll::Ready(Ok(response.map(|body| TrackedBody { body, _end: end })));
+                }
             }
-        };
-        if let Some(refused) = reservation.and_then(|reservation| reservation.refused()) {
+        }
+    }
+}
+
+impl Answer {
+    /// Replaces an error by the reason why the body was refused. Another response closes the connection then, because
+    /// the rest of the body is not read.
+    fn check_body(&self, mut response: Response) -> Response {
+        if let Some(refused) = self.reservation.as_ref().and_then(|reservation| reservation.refused()) {
             let status = response.status();
             if status.is_client_error() || status.is_server_error() {
                 return Problem::from(refused).into_response();
@@ -95,6 +163,22 @@ impl Answerer {
         }
         response
     }
+}
+
+/// A handler or a layer panicked. The hook of the process has printed the message.
+struct Panicked;
+
+impl Panicked {
+    fn respond(self, answered: &AnsweredRequest) -> Response {
+        let AnsweredRequest { method, path } = answered;
+        tracing::error!(%method, %path, "a handler panicked");
+        Problem::unexplained().into_response()
+    }
+}
+
+/// Runs code of the service. What panicked is not used again.
+fn catch_panic<T>(code: impl FnOnce() -> T) -> Result<T, Panicked> {
+    std::panic::catch_unwind(AssertUnwindSafe(code)).map_err(|_| Panicked)
 }
 
 /// Ends the activity of a request when it is dropped.
@@ -109,9 +193,9 @@ impl Drop for EndOfResponse {
 
 /// The body of a response, which is dropped when the connection has taken all of it.
 #[derive(Debug)]
-struct TrackedBody {
+pub(super) struct TrackedBody {
     body: Body,
-    _end: EndOfResponse,
+    _end: Option<EndOfResponse>,
 }
 
 impl http_body::Body for TrackedBody {

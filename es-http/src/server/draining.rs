@@ -1,6 +1,7 @@
 //! [`Draining`]: tells handlers that the server stops.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -21,18 +22,23 @@ use tokio::sync::watch;
 /// # let _: axum::Router = axum::Router::new().route("/events", axum::routing::get(events));
 /// ```
 #[derive(Debug, Clone)]
-pub struct Draining(Option<watch::Receiver<bool>>);
+pub struct Draining(Option<Arc<watch::Receiver<bool>>>);
 
 impl Draining {
+    /// Creates the signal of one connection. Its clones, one for each request, change no counter that other connections
+    /// change, too.
     pub(super) fn new(requested: watch::Receiver<bool>) -> Self {
-        Self(Some(requested))
+        Self(Some(Arc::new(requested)))
     }
 
     /// Waits until the server stops.
     pub async fn requested(self) {
         match self.0 {
-            // An error means that the server has ended.
-            Some(mut requested) => drop(requested.wait_for(|requested| *requested).await),
+            Some(requested) => {
+                let mut requested = watch::Receiver::clone(&requested);
+                // An error means that the server has ended.
+                let _ = requested.wait_for(|requested| *requested).await;
+            }
             None => std::future::pending().await,
         }
     }

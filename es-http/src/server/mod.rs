@@ -19,15 +19,15 @@ mod options;
 mod signals;
 mod stream;
 
-use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use futures_util::FutureExt;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -36,6 +36,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use activity::Activity;
 use answer::Answerer;
+use body::BodyLimits;
 pub use draining::Draining;
 pub use listener::{Listener, UnixPeer};
 use listener::{PeerAddress, Stream};
@@ -121,8 +122,9 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send,
 ) -> Drained {
     let requested = watch::Sender::new(false);
-    let draining = Draining::new(requested.subscribe());
-    let answerer = Arc::new(Answerer::new(router, &options, draining.clone()));
+    // The handlers become routes here, and not at each request.
+    let routes = router.with_state(());
+    let limits = Arc::new(BodyLimits::new(&options));
     let slots = Arc::new(Semaphore::new(options.max_connections));
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
@@ -134,8 +136,9 @@ pub async fn serve(
             () = &mut stop => break,
             (stream, peer, slot) = acceptor.accept(&slots) => {
                 let peer = Peer { address: peer, certificate: None };
-                let (answerer, options, draining) = (Arc::clone(&answerer), options.clone(), draining.clone());
-                let connection = Connection { answerer, options, peer, draining, failed: failed.clone() };
+                let draining = Draining::new(requested.subscribe());
+                let (routes, limits, options) = (routes.clone(), Arc::clone(&limits), options.clone());
+                let connection = Connection { routes, limits, options, peer, draining, failed: failed.clone() };
                 connections.spawn(async move {
                     connection.run(stream).await;
                     drop(slot);
@@ -200,9 +203,20 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
+/// An event besides requests and responses that a connection must react to.
+enum Interruption {
+    /// The client did not send this in time.
+    Overdue(&'static str),
+    /// An accept failed, and the connection is idle.
+    DescriptorNeeded,
+    /// The server stops.
+    Drain,
+}
+
 /// One connection.
 struct Connection {
-    answerer: Arc<Answerer>,
+    routes: Router,
+    limits: Arc<BodyLimits>,
     options: ServeOptions,
     peer: Peer,
     draining: Draining,
@@ -241,36 +255,44 @@ impl Connection {
     }
 
     async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(self, stream: S) {
-        let Self { answerer, options, peer, draining, mut failed } = self;
+        let Self { routes, limits, options, peer, draining, mut failed } = self;
         let activity = Arc::new(Activity::new());
         let io = TokioIo::new(TimedStream::new(stream, Arc::clone(&activity), &options));
-        let service = service_fn(|request| {
-            let (answerer, activity) = (Arc::clone(&answerer), Arc::clone(&activity));
-            async move { Ok::<_, Infallible>(answerer.answer(request, peer, activity).await) }
-        });
+        let answerer = Answerer { routes, limits, draining: draining.clone(), peer, activity: Arc::clone(&activity) };
         let mut http = http1::Builder::new();
         // `Activity` has the deadline of the head; that of hyper would also close idle connections.
         http.header_read_timeout(None).max_buf_size(MAX_HEAD_BYTES);
-        let mut connection = pin!(http.serve_connection(io, service));
-        let mut requested = pin!(draining.requested());
-        let mut overdue = pin!(activity.overdue(&options));
-        let mut is_draining = false;
+        let mut connection = pin!(http.serve_connection(io, answerer));
+        let closing = async {
+            let mut overdue = pin!(activity.overdue(&options));
+            loop {
+                tokio::select! {
+                    missing = &mut overdue => return Interruption::Overdue(missing),
+                    Ok(()) = failed.changed() => {
+                        if activity.is_idle_for(IDLE_WITHOUT_DESCRIPTORS) {
+                            return Interruption::DescriptorNeeded;
+                        }
+                    }
+                }
+            }
+        };
+        let drain = draining.requested().map(|()| Interruption::Drain);
+        // Each has a waker of its own: a request does not poll them.
+        let mut interruptions = FuturesUnordered::from_iter([closing.left_future(), drain.right_future()]);
         let ended = loop {
             tokio::select! {
+                biased;
                 ended = connection.as_mut() => break ended,
-                missing = &mut overdue => {
-                    tracing::debug!(client = %peer.address, missing, "closed a connection");
-                    return;
-                }
-                Ok(()) = failed.changed() => {
-                    if activity.is_idle_for(IDLE_WITHOUT_DESCRIPTORS) {
+                Some(interruption) = interruptions.next() => match interruption {
+                    Interruption::Overdue(missing) => {
+                        tracing::debug!(client = %peer.address, missing, "closed a connection");
+                        return;
+                    }
+                    Interruption::DescriptorNeeded => {
                         tracing::debug!(client = %peer.address, "closed an idle connection for a new one");
                         return;
                     }
-                }
-                () = &mut requested, if !is_draining => {
-                    is_draining = true;
-                    connection.as_mut().graceful_shutdown();
+                    Interruption::Drain => connection.as_mut().graceful_shutdown(),
                 }
             }
         };

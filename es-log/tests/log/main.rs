@@ -4,11 +4,13 @@
 
 mod failed_sync;
 mod flips;
+mod following;
 mod full_disk;
 mod kill;
 mod lock;
 mod power_loss;
 mod reading;
+mod rewriting;
 mod simulation;
 mod support;
 mod torn;

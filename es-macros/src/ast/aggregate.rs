@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use proc_macro2::{Ident, Span};
-use syn::{Attribute, Data, DeriveInput, LitStr, Path, Type};
+use syn::{Attribute, Data, DeriveInput, ExprPath, LitStr, Path, Type};
 
 use super::{default_crate, read_crate};
 use crate::attr::keys::{Derive, Place};
 use crate::attr::value::{Number, Reader};
-use crate::attr::{self, MentionedKeys};
+use crate::attr::{self, Form, MentionedKeys};
 use crate::ctxt::Ctxt;
 use crate::{duration, suggest};
 
@@ -22,6 +22,7 @@ pub(crate) struct AggregateInput<'a> {
     pub(crate) event: Option<Type>,
     pub(crate) consistency: Option<Declared>,
     pub(crate) conflict: Option<Declared>,
+    pub(crate) owner: Option<OwnerOption>,
     pub(crate) heuristic: Option<Declared>,
     pub(crate) snapshot: Option<Snapshot>,
     /// The keys in the attribute, including those whose values cannot be parsed.
@@ -32,6 +33,13 @@ pub(crate) struct AggregateInput<'a> {
 pub(crate) struct Declared {
     pub(crate) text: LitStr,
     pub(crate) name: Ident,
+}
+
+/// The key `owner`.
+pub(crate) struct OwnerOption {
+    pub(crate) span: Span,
+    /// The function that returns the name of the node which creates an aggregate, from its id.
+    pub(crate) home_of: Option<ExprPath>,
 }
 
 /// The content of `snapshot(...)`.
@@ -73,6 +81,7 @@ impl<'a> AggregateInput<'a> {
             event: None,
             consistency: None,
             conflict: None,
+            owner: None,
             heuristic: None,
             snapshot: None,
             mentioned,
@@ -91,6 +100,7 @@ impl<'a> AggregateInput<'a> {
             "event" => self.event = reader.ty(),
             "consistency" => self.consistency = declared(reader, &LEVELS),
             "conflict" => self.conflict = declared(reader, &ANSWERS),
+            "owner" => self.owner = owner(reader),
             "heuristic" => self.heuristic = declared(reader, &HEURISTICS),
             "snapshot" => self.snapshot = snapshot(reader),
             "crate" => read_crate(reader, &mut self.krate),
@@ -112,6 +122,15 @@ fn declared(reader: Reader<'_>, table: &[(&str, &str)]) -> Option<Declared> {
             reader.cx.error_on(&text, format!("unknown {key} {found:?}: expected {expected}{hint}"));
             None
         }
+    }
+}
+
+/// Reads `owner` or `owner = path::to::function`.
+fn owner(reader: Reader<'_>) -> Option<OwnerOption> {
+    let span = reader.item.key.span();
+    match &reader.item.form {
+        Form::Flag => Some(OwnerOption { span, home_of: None }),
+        Form::Value(_) | Form::List(_) => reader.path().map(|path| OwnerOption { span, home_of: Some(path) }),
     }
 }
 

@@ -3,7 +3,7 @@
 mod aggregate;
 mod event;
 
-pub(crate) use aggregate::{AggregateInput, Declared, Snapshot};
+pub(crate) use aggregate::{AggregateInput, Declared, OwnerOption, Snapshot};
 pub(crate) use event::{Body, Case, CodecName, EventInput, TagField};
 
 use syn::{Path, parse_quote};

@@ -131,6 +131,7 @@ const AGGREGATE: &[Key] = &[
     key("event", "event = OrderEvent", TYPE),
     key("consistency", r#"consistency = "local""#, TYPE),
     key("conflict", r#"conflict = "canonical""#, TYPE),
+    key("owner", "owner = path::to::function", TYPE),
     key("heuristic", r#"heuristic = "abort""#, TYPE),
     key("snapshot", "snapshot(every = 100)", TYPE),
     key("crate", "crate = path::to::es_core", TYPE),

@@ -3,9 +3,9 @@
 use proc_macro2::{Literal, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Data, Type};
+use syn::{Data, Path, Type};
 
-use crate::ast::{AggregateInput, Declared, Snapshot};
+use crate::ast::{AggregateInput, Declared, OwnerOption, Snapshot};
 use crate::fingerprint::fingerprint;
 use crate::generics::{level, mentions_parameter, serde_bounds, where_clause};
 use crate::valid::Declaration;
@@ -18,6 +18,13 @@ pub(crate) fn expand(declaration: &Declaration<'_>) -> TokenStream {
     let where_clause = bounds(declaration);
     let level = level(input);
     let conflict = input.conflict.iter().map(|conflict| answer(input, conflict));
+    let owner = input.owner.iter().map(|owner| ownership(krate, owner));
+    let owned = input.owner.iter().map(|_| {
+        quote! {
+            #[automatically_derived]
+            impl #impl_generics #krate::aggregate::Owned for #ident #ty_generics #where_clause {}
+        }
+    });
     let heuristic = input.heuristic.iter().map(|Declared { name, .. }| {
         quote!(const HEURISTIC: #krate::aggregate::Heuristic = #krate::aggregate::Heuristic::#name;)
     });
@@ -33,9 +40,12 @@ pub(crate) fn expand(declaration: &Declaration<'_>) -> TokenStream {
             type Event = #event;
             type Level = #level;
             #(#conflict)*
+            #(#owner)*
             #(#heuristic)*
             #(#snapshots)*
         }
+
+        #(#owned)*
     }
 }
 
@@ -76,6 +86,17 @@ fn answer(input: &AggregateInput<'_>, conflict: &Declared) -> TokenStream {
     };
     quote! {
         const CONFLICT: ::core::option::Option<#krate::model::ConflictAnswer> = ::core::option::Option::Some(#answer);
+    }
+}
+
+fn ownership(krate: &Path, owner: &OwnerOption) -> TokenStream {
+    let ownership = match &owner.home_of {
+        None => quote!(#krate::aggregate::Ownership::FirstWriter),
+        Some(home_of) => quote!(#krate::aggregate::Ownership::ById(#home_of)),
+    };
+    quote! {
+        const OWNER: ::core::option::Option<#krate::aggregate::Ownership<Self>> =
+            ::core::option::Option::Some(#ownership);
     }
 }
 

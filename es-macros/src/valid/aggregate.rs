@@ -24,6 +24,7 @@ pub(crate) fn check_aggregate<'a>(cx: &Ctxt, input: &'a AggregateInput<'a>) -> O
         names::category(cx, category);
     }
     check_conflict(cx, input);
+    check_owner(cx, input);
     check_heuristic(cx, input);
     if let Some(snapshot) = &input.snapshot {
         check_snapshot(cx, snapshot);
@@ -68,13 +69,18 @@ fn check_conflict(cx: &Ctxt, input: &AggregateInput<'_>) {
     }
     let level = input.consistency.as_ref().map_or_else(|| "local".to_owned(), |level| level.text.value());
     match (&input.consistency, &input.conflict) {
-        (Some(consistency), None) if level == "causal" && !input.mentioned.has("conflict") => cx.error_on(
-            &consistency.text,
-            "missing `conflict`: two nodes can append to a causal aggregate without knowing of each other; add \
-             `conflict = \"canonical\"` if the state that `evolve` derives from their events in canonical order is \
-             right, `conflict = \"resolve\"` to answer each pair of such events by `impl es_core::Resolve`, or \
-             `conflict = \"crdt\"` if each field of the state is a CRDT, as the types of es-crdt are",
-        ),
+        (Some(consistency), None)
+            if level == "causal" && !input.mentioned.has("conflict") && !input.mentioned.has("owner") =>
+        {
+            cx.error_on(
+                &consistency.text,
+                "missing `conflict`: two nodes can append to a causal aggregate without knowing of each other; add \
+                 `conflict = \"canonical\"` if the state that `evolve` derives from their events in canonical order is \
+                 right, `conflict = \"resolve\"` to answer each pair of such events by `impl es_core::Resolve`, or \
+                 `conflict = \"crdt\"` if each field of the state is a CRDT, as the types of es-crdt are; or add \
+                 `owner` to let one node decide each stream",
+            );
+        }
         (_, Some(conflict)) if !CONCURRENT_LEVELS.contains(&level.as_str()) => cx.error_on(
             &conflict.text,
             format!(
@@ -88,6 +94,31 @@ fn check_conflict(cx: &Ctxt, input: &AggregateInput<'_>) {
              fields are CRDTs, or another `conflict`",
         ),
         _ => {}
+    }
+}
+
+/// Checks that an aggregate with an owner is replicated, and has no answer to conflicts.
+fn check_owner(cx: &Ctxt, input: &AggregateInput<'_>) {
+    let Some(owner) = &input.owner else { return };
+    if input.consistency.is_none() && input.mentioned.has("consistency") {
+        // The level is unknown, which is reported.
+        return;
+    }
+    let level = input.consistency.as_ref().map_or_else(|| "local".to_owned(), |level| level.text.value());
+    if level != "causal" {
+        cx.error(
+            owner.span,
+            format!(
+                "`owner` is for the level `causal`, of which one node decides each stream and the others have copies; \
+                 the level here is `{level}`: declare `consistency = \"causal\"`, or remove `owner`"
+            ),
+        );
+    } else if let Some(conflict) = &input.conflict {
+        cx.error_on(
+            &conflict.text,
+            "`conflict` is for aggregates that every node decides; with `owner`, one node decides each stream: remove \
+             one of them",
+        );
     }
 }
 

@@ -23,10 +23,10 @@ pub(crate) use change::Change;
 pub(crate) use decide::waiting;
 pub(crate) use group::{Group, RecordedChange};
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use es_core::model::StreamId;
-use es_core::{EventReader, StoreError, StreamRead};
+use es_core::{EventReader, Revision, StoreError, StreamRead};
 
 /// Returns the stream of the membership.
 pub(crate) fn stream() -> Result<StreamId, StoreError> {
@@ -43,4 +43,23 @@ pub(crate) async fn read(store: &dyn EventReader) -> Result<Arc<Group>, StoreErr
         changes.push(change.map_err(|detail| StoreError::damaged(format!("position {position}"), detail))?);
     }
     Ok(Arc::new(Group::default().with(changes)))
+}
+
+/// The members of the group, as of the last revision of the stream that was read.
+#[derive(Debug, Default)]
+pub(crate) struct GroupCache(Mutex<Option<(Option<Revision>, Arc<Group>)>>);
+
+impl GroupCache {
+    /// Returns the members of the group. Reads the stream only if it has changed.
+    pub(crate) async fn read(&self, store: &dyn EventReader) -> Result<Arc<Group>, StoreError> {
+        let revision = store.revision(&stream()?).await?;
+        let cached = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((_, group)) = cached.filter(|(read, _)| *read == revision) {
+            return Ok(group);
+        }
+        // A later read can only have more events, and the next call reads them again.
+        let group = read(store).await?;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((revision, Arc::clone(&group)));
+        Ok(group)
+    }
 }

@@ -2,34 +2,38 @@
 //!
 //! - `options`: the name, the aggregates and the members.
 //! - `start`: reads the rows of the replica, adopts older events, and decides whether to continue the last origin.
-//! - `hook`: stamps local events and decides on foreign ones. `state`: its decisions, as pure functions.
-//! - `session`: the requests of a client. `token`: what they have seen. `recover`: waiting for the events of the peers.
+//! - `session`: the requests of a client. `wait`: waiting for what they have seen. `recover`: waiting for the events of
+//!   the peers.
+//! - `hand_over`: [`Replica::hand_over`] and the forced form. `forwarding`: forwards commands to the home of a stream.
 
-pub(crate) mod hook;
+mod forwarding;
+mod hand_over;
 mod options;
 mod recover;
 mod session;
-mod start;
-pub(crate) mod state;
-mod token;
+pub(crate) mod start;
+mod wait;
 
 use std::sync::Arc;
 
-use es_core::model::{Dot, LogPosition, OriginId, Table};
+use es_core::model::{Dot, HybridTime, LogPosition, OriginId, Table};
 use es_core::{Commit, CommitError, EventStore, StoreError};
 
+pub use forwarding::{Forwarded, ForwardingRepository};
 pub use options::ReplicaOptions;
 pub use recover::{RecoverError, Recovered};
 pub use session::{Session, SessionError};
-pub use token::{Token, WaitError};
+pub use wait::WaitError;
 
 use crate::answer::Source;
 use crate::error::{PeerError, PullError, Refusal, StartError};
 use crate::filter::StreamFilter;
+use crate::hook::{self, ReplicaHook};
 use crate::knowledge::Knowledge;
 use crate::membership::Group;
 use crate::page::{Item, Page, Pull};
 use crate::peer::Peer;
+use crate::promise::Promise;
 use crate::rows::{self, Progress};
 use crate::source::{LogSource, confirmations, event_id, sender};
 use crate::target::{Before, Start};
@@ -119,6 +123,11 @@ impl Replica {
         &self.store
     }
 
+    /// Returns the table of the rows of the replica.
+    pub(crate) const fn table(&self) -> &Table {
+        &self.table
+    }
+
     /// Returns the origin of the events that this node decides.
     ///
     /// # Errors
@@ -167,11 +176,15 @@ impl Replica {
         let page = self.request(peer, pull).await?;
         check_gaps(&page)?;
         self.check_ids(&page).await?;
+        let promises = page.promises.clone();
         let (is_last, knowledge, received, bytes) = (page.is_last, page.knowledge.clone(), page.events(), page.bytes());
         let start = Start { cursor: cursor.unwrap_or_else(|| None.into()), filter: self.filter.digest(), before };
         let commits = crate::target::commits(page, &self.table, peer.name(), start);
         match self.store_page(commits).await {
-            Ok(events) => Ok(Pulled { events, held: received.saturating_sub(events), bytes, is_last, knowledge }),
+            Ok(events) => {
+                self.receive(promises).await?;
+                Ok(Pulled { events, held: received.saturating_sub(events), bytes, is_last, knowledge })
+            }
             Err(PullError::Refused(refusal)) if refusal.is_of_order() => {
                 // The next pull reads the log of the peer from its start.
                 let commit = Commit::foreign().delete_row(self.table.clone(), rows::link_key(peer.name()));
@@ -201,6 +214,21 @@ impl Replica {
     /// Returns the members of the group.
     pub(crate) async fn group(&self) -> Result<Arc<Group>, StoreError> {
         LogSource::new(Arc::clone(&self.store), self.table.clone()).group(self.source.frontiers()).await
+    }
+
+    /// Adds the promises of a page whose events are stored.
+    async fn receive(&self, promises: Vec<Promise>) -> Result<(), StoreError> {
+        let replication = self.store.replication();
+        match replication.as_deref().and_then(ReplicaHook::of) {
+            Some(hook) => hook.receive(&*self.store, promises).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the settled time that was determined last.
+    pub(crate) fn settled_time(&self) -> Option<HybridTime> {
+        let replication = self.store.replication();
+        replication.as_deref().and_then(ReplicaHook::of).and_then(|hook| hook.promises().settled())
     }
 
     /// Returns the cursor in the row of the progress of a link, or `None` to read from the start. Another filter may

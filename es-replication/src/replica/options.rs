@@ -8,6 +8,7 @@ use es_core::Aggregate;
 use es_core::model::{Category, Clock, Entropy, NameError, SystemClock, SystemEntropy};
 
 use crate::answer::{Questions, Source};
+use crate::owner::Owners;
 use crate::peer::Peer;
 
 /// The name, the aggregates and the members of a replica. See the [crate documentation](crate) for an example.
@@ -15,6 +16,7 @@ use crate::peer::Peer;
 pub struct ReplicaOptions {
     pub(crate) name: String,
     pub(crate) categories: BTreeSet<Category>,
+    pub(crate) owners: Owners,
     pub(crate) members: Vec<Arc<dyn Peer>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
@@ -31,6 +33,7 @@ impl ReplicaOptions {
         Self {
             name: name.into(),
             categories: BTreeSet::new(),
+            owners: Owners::default(),
             members: Vec::new(),
             clock: Arc::new(SystemClock::new()),
             entropy: Arc::new(SystemEntropy),
@@ -41,7 +44,8 @@ impl ReplicaOptions {
     }
 
     /// Adds an aggregate. Its streams are replicated if its consistency level is `causal` or `eventual`; the streams of
-    /// other levels stay on this node.
+    /// other levels stay on this node. If it declares `owner`, this node refuses commits to streams that another node
+    /// decides; declare it on all nodes.
     ///
     /// Events that the store has of the aggregate already are replicated, too. Only one store of a group may have such
     /// events, and all aggregates that have some must be declared when the replication begins. They may have neither
@@ -51,6 +55,7 @@ impl ReplicaOptions {
     /// [`NameError`] if the category is invalid, which the derive rejects.
     pub fn aggregate<A: Aggregate>(mut self) -> Result<Self, NameError> {
         if !A::CONSISTENCY.has_one_order() {
+            self.owners.add::<A>(A::category()?);
             self.categories.insert(A::category()?);
         }
         Ok(self)

@@ -12,7 +12,7 @@ use crate::knowledge::Knowledge;
 use crate::page::Pull;
 use crate::peer::Peer;
 use crate::replica::Replica;
-use crate::replica::token::WaitError;
+use crate::replica::wait::WaitError;
 use crate::rows;
 use crate::source::sender;
 

@@ -11,7 +11,8 @@ use tokio::time::Instant;
 
 use crate::error::StaleReplica;
 use crate::replica::Replica;
-use crate::replica::token::{Token, WaitError};
+use crate::replica::wait::WaitError;
+use crate::token::Token;
 
 /// The requests of a client, which may reach another node each time.
 ///

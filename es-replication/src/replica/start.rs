@@ -15,14 +15,17 @@ use es_core::{Commit, EventReader, EventStore, Position, RecordedEvent, StoreErr
 use futures_util::future::join_all;
 
 use crate::error::StartError;
+
+use crate::hook::{NAME, ReplicaHook, changed_scope};
 use crate::membership::{self, Group};
+use crate::owner;
 use crate::page::{Claim, Confirmation};
 use crate::peer::Peer;
-use crate::replica::hook::{NAME, ReplicaHook, changed_scope};
+use crate::promise::Promises;
 use crate::replica::options::ReplicaOptions;
-use crate::replica::state::State;
 use crate::rows::{self, Head, Identity, Known};
 use crate::source::event_id;
+use crate::state::State;
 
 /// The number of adopted events whose rows are written in one commit.
 const BATCH: usize = 1_000;
@@ -84,11 +87,15 @@ async fn start(
         }
         _ => new_origin(options),
     };
-    let own_origins = write_origin(store, table, options, identity, origin).await?;
+    // A node that takes a new origin keeps the promises that it made before.
+    let ceiling = identity.map_or(HybridTime::from_bits(0), |identity| identity.ceiling);
+    let own_origins = write_origin(store, table, options, identity, origin, ceiling).await?;
     let mut state = read_state(store, table, origin, group).await?;
     adopt(store, table, &mut state, &options.categories).await?;
-    let (clock, node) = (Arc::clone(&options.clock), options.name.clone());
-    Ok(ReplicaHook::new(table.clone(), clock, options.max_clock_ahead, node, own_origins, state))
+    owner::start::prepare(store, &options.owners).await?;
+    let members = options.members.iter().map(|member| member.name().to_owned());
+    let promises = (Promises::new(&options.name, members), ceiling);
+    Ok(ReplicaHook::new(table.clone(), options, own_origins, state, promises))
 }
 
 /// Writes the origin of the node and the members that it declares, unless they are written. Returns the present and
@@ -99,13 +106,20 @@ async fn write_origin(
     options: &ReplicaOptions,
     before: Option<&Identity>,
     origin: OriginId,
+    ceiling: HybridTime,
 ) -> Result<BTreeSet<OriginId>, StartError> {
+    let homes = owner::start::read_node(store).await?;
+    let next = owner::start::node_of(homes.clone(), before, &options.name, origin, store.log_id());
+    let mut commit = Commit::new();
+    if homes.as_ref() != Some(&next) {
+        commit = owner::start::put_node(commit, &next)?;
+    }
     let before = before.map(|identity| identity.origin);
-    let (mut own_origins, mut commit) = (rows::own_origins(store, table).await?, Commit::new());
+    let mut own_origins = rows::own_origins(store, table).await?;
     if before != Some(origin) {
         tracing::info!(node = options.name, %origin, ?before, "new origin");
         let (format, log_id) = (Identity::FORMAT, store.log_id());
-        let identity = Identity { format, name: options.name.clone(), origin, log_id };
+        let identity = Identity { format, name: options.name.clone(), origin, log_id, ceiling };
         let value = serde_json::to_vec(&identity).map_err(|error| StoreError::io("write the identity", error))?;
         commit = commit.put_row(table.clone(), rows::IDENTITY, value);
     }
@@ -168,7 +182,7 @@ async fn is_confirmed(
             tracing::info!(member = member.name(), "a member did not answer; this node takes a new origin");
             return Ok(false);
         };
-        if !confirms(store, table, confirmation).await? {
+        if confirmation.is_retired || !confirms(store, table, confirmation).await? {
             tracing::warn!(
                 member = member.name(),
                 "a member has an event of this node that is not stored here, or its origin was retired; this node \
@@ -193,11 +207,12 @@ async fn ask(member: &dyn Peer, claim: &Claim) -> Confirmation {
     }
 }
 
-/// Returns `true` if the last event that a member has of an origin is also here, and the origin was not retired.
-async fn confirms(store: &dyn EventStore, table: &Table, confirmation: Confirmation) -> Result<bool, StoreError> {
-    if confirmation.is_retired {
-        return Ok(false);
-    }
+/// Returns `true` if the last event that a member has of an origin is also here.
+pub(crate) async fn confirms(
+    store: &dyn EventStore,
+    table: &Table,
+    confirmation: Confirmation,
+) -> Result<bool, StoreError> {
     let Some((dot, id)) = confirmation.last else { return Ok(true) };
     let known = store.row(table, &rows::origin_key(dot.origin)).await?;
     let through = known.map(|value| Known::decode(&value)).transpose()?.map(|known| known.through);
@@ -249,6 +264,13 @@ async fn adopt(
     adopted.read(store, table, known, since).await?;
     let Adoption { last, last_position, mut commit } = adopted;
     if let Some(known) = last.filter(|last| state.origins.get(&OriginId::GENESIS) != Some(last)) {
+        if !state.origins.contains_key(&OriginId::GENESIS)
+            && let Some(mut homes) = owner::start::read_node(store).await?
+        {
+            // The node that had the events before the replication decides on their streams.
+            homes.origins.push(OriginId::GENESIS);
+            commit = owner::start::put_node(commit, &homes)?;
+        }
         commit = commit.put_row(table.clone(), rows::origin_key(OriginId::GENESIS), known.encode());
         state.head.time = state.head.time.max(known.time);
         state.origins.insert(OriginId::GENESIS, known);

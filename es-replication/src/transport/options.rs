@@ -49,7 +49,8 @@ impl ServerOptions {
         self
     }
 
-    /// Sets the longest time for which a pull waits for an event. The default is 30 seconds.
+    /// Sets the longest time for which a pull waits for an event, and for which a forwarded command is decided. The
+    /// default is 30 seconds.
     #[must_use]
     pub const fn with_max_wait(mut self, wait: Duration) -> Self {
         self.max_wait = wait;

@@ -6,14 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use es_core::model::ErrorChain;
+use es_core::model::{ErrorChain, OriginId};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use crate::error::PeerError;
+use crate::command::{CommandAnswer, ForwardedCommand};
+use crate::error::{PeerError, SendError};
 use crate::page::{Claim, Confirmation, Page, Pull};
 use crate::peer::Peer;
 use crate::transport::connection::{Connection, ConnectionError};
@@ -116,6 +117,13 @@ impl TlsPeer {
         }
     }
 
+    /// Returns the connection of the last request, unless the peer has closed it.
+    async fn open_idle(&self) -> Option<Connection<TlsStream<TcpStream>>> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        // A peer sends nothing without a request.
+        matches!(idle.begins_within(Duration::ZERO).await, Ok(false)).then_some(idle)
+    }
+
     async fn connect(&self) -> Result<Connection<TlsStream<TcpStream>>, PeerError> {
         let certificates = self.tls.current().await;
         let connect = async {
@@ -166,6 +174,29 @@ impl Peer for TlsPeer {
         match self.request(Message::Confirm(claim), Duration::ZERO).await? {
             Message::Confirmation(confirmation) => Ok(confirmation),
             answer => Err(unexpected(answer, "a confirmation")),
+        }
+    }
+
+    async fn homes(&self) -> Result<Vec<OriginId>, PeerError> {
+        match self.request(Message::AskHomes, Duration::ZERO).await? {
+            Message::Homes(origins) => Ok(origins),
+            answer => Err(unexpected(answer, "the origins for which the peer decides")),
+        }
+    }
+
+    /// Sends the command once: a repeat could be rejected while the first one is being executed.
+    async fn execute(&self, command: ForwardedCommand) -> Result<CommandAnswer, SendError> {
+        let wait = command.wait;
+        let frame = Message::Command(command).encode(self.max_frame_bytes);
+        let frame = frame.map_err(|error| SendError::NotSent(unreachable(error)))?;
+        let connection = match self.open_idle().await {
+            Some(connection) => connection,
+            None => self.connect().await.map_err(SendError::NotSent)?,
+        };
+        match self.exchange(connection, &frame, wait).await {
+            Ok(Message::CommandAnswer(answer)) => Ok(answer),
+            Ok(answer) => Err(SendError::NoAnswer(unexpected(answer, "the answer to a command"))),
+            Err(error) => Err(SendError::NoAnswer(peer_error(error))),
         }
     }
 }

@@ -14,6 +14,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::answer::Source;
+
+use crate::command::ForwardedCommand;
 use crate::error::AnswerError;
 use crate::page::Pull;
 use crate::transport::connection::{Connection, ConnectionError};
@@ -22,8 +24,8 @@ use crate::transport::tls::{TlsConfig, node_name};
 use crate::transport::{HEARTBEAT, refusal};
 use crate::wire::{EncodeError, Message};
 
-/// The maximum length of the payload of a request, in bytes. The longest is the knowledge of a pull, with 16 bytes for
-/// each origin, and about 10 for each range of withheld events.
+/// The maximum length of the payload of a request and of a short answer, in bytes. The longest are the knowledge of a
+/// pull, with 16 bytes for each origin and about 10 for each range of withheld events, and a command of 1 MiB.
 const MAX_REQUEST_BYTES: u32 = 2 * 1024 * 1024;
 /// The maximum size of a page that a pull gets, in bytes. A page with one commit may be larger.
 const MAX_PAGE_BYTES: u32 = 8 * 1024 * 1024;
@@ -174,6 +176,14 @@ impl Answerer {
                 Ok(confirmation) => Ok(Message::Confirmation(confirmation).encode(MAX_REQUEST_BYTES)?),
                 Err(error) => Err(error.into()),
             },
+            Message::AskHomes => match self.source.homes().await {
+                Ok(origins) => Ok(Message::Homes(origins).encode(MAX_REQUEST_BYTES)?),
+                Err(error) => Err(AnswerError::from(error).into()),
+            },
+            Message::Command(command) => {
+                let command = ForwardedCommand { wait: command.wait.min(self.options.max_wait), ..command };
+                Ok(Message::CommandAnswer(self.source.execute(&command).await).encode(MAX_REQUEST_BYTES)?)
+            }
             _ => return Err(ConnectionError::Unexpected { expected: "a request" }),
         };
         answer.or_else(|error| {

@@ -48,4 +48,6 @@ pub(crate) enum EncodeError {
     NoStamp(EventId),
     #[error("a commit of the page has no events")]
     EmptyCommit,
+    #[error("the token of an answer cannot be encoded")]
+    Token,
 }

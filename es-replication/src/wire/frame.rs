@@ -34,10 +34,14 @@ pub(crate) enum Kind {
     Confirmation = 6,
     Error = 7,
     Heartbeat = 8,
+    Command = 9,
+    CommandAnswer = 10,
+    AskHomes = 11,
+    Homes = 12,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Hello,
         Self::HelloAnswer,
         Self::Pull,
@@ -46,6 +50,10 @@ impl Kind {
         Self::Confirmation,
         Self::Error,
         Self::Heartbeat,
+        Self::Command,
+        Self::CommandAnswer,
+        Self::AskHomes,
+        Self::Homes,
     ];
 }
 

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use es_core::EventId;
-use es_core::model::{Dot, OriginId};
+use es_core::model::{Dot, HybridTime, OriginId};
 use prost::Message as _;
 
+use crate::command::{CommandAnswer, ForwardedCommand};
 use crate::knowledge::Knowledge;
 use crate::page::{Claim, Confirmation, GapReason, Item, MemberReport, Page, Pull, Sender};
+use crate::promise::Promise;
+use crate::wire::command::encode_answer;
 use crate::wire::error::{DecodeError, EncodeError};
 use crate::wire::event::{decode_time, decode_uuid, encode_event, encode_uuid};
 use crate::wire::frame::{FrameBuilder, Header, Kind};
@@ -34,6 +37,11 @@ pub(crate) enum Message {
     Error(String),
     /// The server still works on the answer.
     Heartbeat,
+    Command(ForwardedCommand),
+    CommandAnswer(CommandAnswer),
+    /// Asks for the origins for which the server decides.
+    AskHomes,
+    Homes(Vec<OriginId>),
 }
 
 impl Message {
@@ -47,6 +55,10 @@ impl Message {
             Self::Confirmation(_) => Kind::Confirmation,
             Self::Error(_) => Kind::Error,
             Self::Heartbeat => Kind::Heartbeat,
+            Self::Command(_) => Kind::Command,
+            Self::CommandAnswer(_) => Kind::CommandAnswer,
+            Self::AskHomes => Kind::AskHomes,
+            Self::Homes(_) => Kind::Homes,
         }
     }
 
@@ -61,7 +73,12 @@ impl Message {
             Self::Confirm(Claim { node, origin }) => frame.push(&proto::WireClaim { origin: origin.get(), node }),
             Self::Confirmation(confirmation) => frame.push(&proto::WireConfirmation::from(confirmation)),
             Self::Error(message) => frame.push(&proto::WireFailure { message }),
-            Self::Heartbeat => frame.push(&proto::WireHeartbeat {}),
+            Self::Heartbeat | Self::AskHomes => frame.push(&proto::WireHeartbeat {}),
+            Self::Command(command) => frame.push(&proto::WireForward::from(command)),
+            Self::CommandAnswer(answer) => frame.push(&encode_answer(answer)?),
+            Self::Homes(origins) => {
+                frame.push(&proto::WireHomes { origins: origins.into_iter().map(OriginId::get).collect() })
+            }
         }?;
         frame.finish(kind)
     }
@@ -83,6 +100,16 @@ impl Message {
             Kind::Heartbeat => {
                 proto::WireHeartbeat::decode(payload)?;
                 Self::Heartbeat
+            }
+            Kind::Command => Self::Command(proto::WireForward::decode(payload)?.try_into()?),
+            Kind::CommandAnswer => Self::CommandAnswer(proto::WireAnswer::decode(payload)?.try_into()?),
+            Kind::AskHomes => {
+                proto::WireHeartbeat::decode(payload)?;
+                Self::AskHomes
+            }
+            Kind::Homes => {
+                let origins = proto::WireHomes::decode(payload)?.origins;
+                Self::Homes(origins.into_iter().map(OriginId::new).collect())
             }
         })
     }
@@ -144,13 +171,15 @@ impl TryFrom<proto::WireConfirmation> for Confirmation {
 }
 
 fn encode_page(page: Page, frame: &mut FrameBuilder) -> Result<(), EncodeError> {
-    let Page { sender, reports, items, cursor, knowledge, is_last, ids } = page;
+    let Page { sender, reports, items, cursor, knowledge, is_last, ids, promises } = page;
     let reports = reports.into_iter().map(|report| encode_report(report, &knowledge)).collect();
     let sender = Some(sender.into());
     let (cursor, knowledge) = (Some(cursor.into()), Some((&knowledge).into()));
     let id = |(dot, id): (Dot, EventId)| proto::WireEventId { dot: Some(dot.into()), id: encode_uuid(id.as_uuid()) };
     let ids = ids.into_iter().map(id).collect();
-    frame.push_delimited(&proto::WirePageStart { cursor, knowledge, is_last, ids, sender, reports })?;
+    let promises = promises.into_iter().map(Into::into).collect();
+    let start = proto::WirePageStart { cursor, knowledge, is_last, ids, promises, sender, reports };
+    frame.push_delimited(&start)?;
     for item in items {
         match item {
             Item::Commit(events) if events.is_empty() => return Err(EncodeError::EmptyCommit),
@@ -201,6 +230,7 @@ fn decode_page(mut payload: Bytes) -> Result<Page, DecodeError> {
         knowledge,
         is_last: start.is_last,
         ids: start.ids.into_iter().map(decode_event_id).collect::<Result<_, _>>()?,
+        promises: start.promises.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
     })
 }
 
@@ -226,6 +256,23 @@ fn decode_report(report: proto::WireReport, of_page: &Knowledge) -> Result<Membe
     let knowledge = report.knowledge.map(TryInto::try_into).transpose()?;
     let sender = decode_sender(report.sender)?;
     Ok(MemberReport { sender, knowledge: knowledge.unwrap_or_else(|| of_page.clone()) })
+}
+
+impl From<Promise> for proto::WirePromise {
+    fn from(promise: Promise) -> Self {
+        let Promise { member, clock, time } = promise;
+        Self { member, clock: Some((&clock).into()), time: time.to_bits() }
+    }
+}
+
+impl TryFrom<proto::WirePromise> for Promise {
+    type Error = DecodeError;
+
+    fn try_from(promise: proto::WirePromise) -> Result<Self, DecodeError> {
+        let proto::WirePromise { member, clock, time } = promise;
+        let clock = clock.unwrap_or_default().try_into()?;
+        Ok(Self { member, clock, time: HybridTime::from_bits(time) })
+    }
 }
 
 fn decode_event_id(event: proto::WireEventId) -> Result<(Dot, EventId), DecodeError> {

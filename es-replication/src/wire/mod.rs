@@ -9,12 +9,13 @@
 //!
 //! - `frame`: headers, checksums and compression.
 //! - `proto`: the structs that are encoded.
-//! - `event`, `knowledge`, `message`: checked conversions between these structs and the types of `page`.
+//! - `command`, `event`, `knowledge`, `message`: checked conversions between these structs and the types of `page`.
 //!
 //! The payload of a page is a sequence of messages with length prefixes: its start, then one message for each event and
 //! each gap. A receiver checks each of them before it decodes the next, so a page cannot claim more memory than its
 //! frame justifies.
 
+mod command;
 mod error;
 mod event;
 mod frame;

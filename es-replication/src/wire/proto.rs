@@ -123,10 +123,23 @@ pub(super) struct WirePageStart {
     pub(super) is_last: bool,
     #[prost(message, repeated, tag = "4")]
     pub(super) ids: Vec<WireEventId>,
-    #[prost(message, optional, tag = "5")]
+    #[prost(message, repeated, tag = "5")]
+    pub(super) promises: Vec<WirePromise>,
+    #[prost(message, optional, tag = "6")]
     pub(super) sender: Option<WireSender>,
-    #[prost(message, repeated, tag = "6")]
+    #[prost(message, repeated, tag = "7")]
     pub(super) reports: Vec<WireReport>,
+}
+
+/// A promise of a member: its later events are later than the time.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct WirePromise {
+    #[prost(string, tag = "1")]
+    pub(super) member: String,
+    #[prost(message, optional, tag = "2")]
+    pub(super) clock: Option<WireClock>,
+    #[prost(fixed64, tag = "3")]
+    pub(super) time: u64,
 }
 
 /// The id of the event with a dot.
@@ -235,4 +248,73 @@ pub(super) struct WireConfirmation {
     pub(super) id: Option<Bytes>,
     #[prost(bool, tag = "3")]
     pub(super) is_retired: bool,
+}
+
+/// A command that a node forwards.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct WireForward {
+    #[prost(string, tag = "1")]
+    pub(super) category: String,
+    #[prost(string, tag = "2")]
+    pub(super) id: String,
+    #[prost(string, tag = "3")]
+    pub(super) command_type: String,
+    /// JSON.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub(super) command: Bytes,
+    #[prost(string, tag = "5")]
+    pub(super) command_id: String,
+    #[prost(bytes = "bytes", optional, tag = "6")]
+    pub(super) correlation_id: Option<Bytes>,
+    #[prost(bytes = "bytes", optional, tag = "7")]
+    pub(super) causation_id: Option<Bytes>,
+    #[prost(uint64, tag = "8")]
+    pub(super) wait_seconds: u64,
+    #[prost(uint32, tag = "9")]
+    pub(super) wait_nanos: u32,
+}
+
+/// The answer to a command.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct WireAnswer {
+    /// A token as JSON.
+    #[prost(string, tag = "1")]
+    pub(super) token: String,
+    #[prost(oneof = "WireOutcome", tags = "2, 3, 4, 5, 6, 7")]
+    pub(super) outcome: Option<WireOutcome>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Oneof)]
+pub(super) enum WireOutcome {
+    #[prost(message, tag = "2")]
+    Executed(WireExecuted),
+    /// JSON.
+    #[prost(bytes = "bytes", tag = "3")]
+    Rejected(Bytes),
+    /// The origin of the home.
+    #[prost(fixed64, tag = "4")]
+    HomeOrigin(u64),
+    /// The name of the home.
+    #[prost(string, tag = "5")]
+    HomeNode(String),
+    #[prost(string, tag = "6")]
+    Refused(String),
+    #[prost(string, tag = "7")]
+    Failed(String),
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct WireExecuted {
+    /// 1 if the command was executed, 2 if it changed nothing, 3 if it was executed before.
+    #[prost(uint32, tag = "1")]
+    pub(super) outcome: u32,
+    #[prost(string, optional, tag = "2")]
+    pub(super) version: Option<String>,
+}
+
+/// The origins for which a node decides.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct WireHomes {
+    #[prost(fixed64, repeated, tag = "1")]
+    pub(super) origins: Vec<u64>,
 }

@@ -4,11 +4,13 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use chrono::DateTime;
+use es_core::aggregate::Outcome;
 use es_core::model::{
     Category, CommandDigest, CommandId, ContentType, CorrelationId, Dot, HybridTime, KeyChange, LogId, LogPosition,
-    Metadata, OriginId, Stamp, Tag, UniqueKey, VectorClock,
+    Metadata, OriginId, Stamp, Tag, UniqueKey, VectorClock, Version,
 };
-use es_core::{EventData, EventId, EventType, Position, StreamId};
+use es_core::store::Home;
+use es_core::{EventData, EventId, EventType, Position, Revision, StreamId};
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -16,9 +18,11 @@ use uuid::Uuid;
 
 use super::frame::{Kind, decompress};
 use super::{DecodeError, EncodeError, HEADER_BYTES, Header, Message};
+use crate::command::{CommandAnswer, CommandOutcome, ForwardedCommand};
 use crate::filter::StreamFilter;
 use crate::knowledge::Knowledge;
 use crate::page::{Claim, Confirmation, ForeignEvent, GapReason, Item, MemberReport, Page, Pull, Sender};
+use crate::promise::Promise;
 use crate::wire::proto;
 
 const MAX_BYTES: u32 = 1024 * 1024;
@@ -153,16 +157,19 @@ fn sender() -> impl Strategy<Value = Sender> {
 
 fn page() -> impl Strategy<Value = Page> {
     let ids = vec((dot(), uuid().prop_map(EventId::from_uuid)), 0..4);
-    let parts = (vec(item(), 0..8), position(), knowledge(), any::<bool>(), ids);
+    let promise = (".{0,8}", clock(), any::<u64>());
+    let promise =
+        promise.prop_map(|(member, clock, time)| Promise { member, clock, time: HybridTime::from_bits(time) });
+    let parts = (vec(item(), 0..8), position(), knowledge(), any::<bool>(), ids, vec(promise, 0..4));
     // Most members know what the source knows.
     let reports = vec((sender(), option::of(knowledge())), 0..4);
-    (parts, sender(), reports).prop_map(|((items, cursor, knowledge, is_last, ids), sender, reports)| {
+    (parts, sender(), reports).prop_map(|((items, cursor, knowledge, is_last, ids, promises), sender, reports)| {
         let report = |(sender, other): (Sender, Option<Knowledge>)| {
             let knowledge = other.unwrap_or_else(|| knowledge.clone());
             MemberReport { sender, knowledge }
         };
         let reports = reports.into_iter().map(report).collect();
-        Page { sender, reports, items, cursor, knowledge, is_last, ids }
+        Page { sender, reports, items, cursor, knowledge, is_last, ids, promises }
     })
 }
 
@@ -190,7 +197,48 @@ fn message() -> impl Strategy<Value = Message> {
         }),
         1 => ".*".prop_map(Message::Error),
         1 => Just(Message::Heartbeat),
+        2 => command().prop_map(Message::Command),
+        2 => answer().prop_map(Message::CommandAnswer),
+        1 => Just(Message::AskHomes),
+        1 => vec(any::<u64>().prop_map(OriginId::new), 0..5).prop_map(Message::Homes),
     ]
+}
+
+fn command() -> impl Strategy<Value = ForwardedCommand> {
+    let ids = (name(), option::of(uuid()), option::of(uuid()));
+    ((".*", ".*", ".*"), vec(any::<u8>(), 0..100), ids, any::<Duration>()).prop_map(
+        |((category, id, command_type), command, (command_id, correlation_id, causation_id), wait)| ForwardedCommand {
+            category,
+            id,
+            command_type,
+            command: command.into(),
+            command_id: CommandId::new(command_id).expect("a name"),
+            correlation_id: correlation_id.map(CorrelationId::from_uuid),
+            causation_id: causation_id.map(EventId::from_uuid),
+            wait,
+        },
+    )
+}
+
+fn answer() -> impl Strategy<Value = CommandAnswer> {
+    let kinds = prop_oneof![Just(Outcome::Done), Just(Outcome::Unchanged), Just(Outcome::Repeated)];
+    let versions = option::of(prop_oneof![
+        any::<u64>().prop_map(|revision| Version::from(Revision::new(revision))),
+        uuid().prop_map(|digest| format!("v{}", digest.simple()).parse().expect("a version")),
+    ]);
+    let outcome = prop_oneof![
+        (kinds, versions).prop_map(|(outcome, version)| CommandOutcome::Executed { outcome, version }),
+        vec(any::<u8>(), 0..100).prop_map(|bytes| CommandOutcome::Rejected { rejection: bytes.into() }),
+        any::<u64>().prop_map(|origin| CommandOutcome::NotOwner { home: Home::Origin(OriginId::new(origin)) }),
+        ".*".prop_map(|node| CommandOutcome::NotOwner { home: Home::Node(node) }),
+        ".*".prop_map(|reason| CommandOutcome::Refused { reason }),
+        ".*".prop_map(|reason| CommandOutcome::Failed { reason }),
+    ];
+    let token = clock().prop_map(|clock| {
+        let token = serde_json::json!({ "clock": clock, "logs": { LogId::new().to_string(): 7 } });
+        serde_json::from_value(token).expect("a token")
+    });
+    (outcome, token).prop_map(|(outcome, token)| CommandAnswer { outcome, token })
 }
 
 /// Decodes the bytes of one frame.
@@ -282,8 +330,8 @@ fn page_of(payload: Vec<u8>) -> Page {
     let cursor = LogPosition { log_id: None, position: None };
     let items = vec![Item::Commit(vec![event])];
     let sender = Sender::now("a", OriginId::new(1));
-    let (reports, ids) = (Vec::new(), Vec::new());
-    Page { sender, reports, items, cursor, knowledge: Knowledge::new(), is_last: true, ids }
+    let (reports, ids, promises) = (Vec::new(), Vec::new(), Vec::new());
+    Page { sender, reports, items, cursor, knowledge: Knowledge::new(), is_last: true, ids, promises }
 }
 
 /// Returns the event of a page with one event.

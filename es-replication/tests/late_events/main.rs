@@ -4,4 +4,5 @@
 mod domain;
 mod effects;
 mod processes;
+mod settled;
 mod views;

@@ -65,6 +65,12 @@ counters! {
     late_admissions,
     /// Commits whose events a filter had divided.
     commits_divided,
+    settled_runs,
+    settled_events,
+    /// Runs of a settled view that another member held back.
+    settled_stalls,
+    /// Events that arrived below the settled time.
+    settled_late_events,
     sessions_waited,
     sessions_stale,
     nodes_taken_down,

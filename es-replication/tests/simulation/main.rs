@@ -7,6 +7,7 @@
 //! - `node`: a node with its store, its clock and its backups.
 //! - `network`: links that are cut, and answers that are lost, repeated or delayed.
 //! - `world`: the random steps.
+//! - `settled`: a view in canonical order on each node.
 //! - `oracle`: what must hold after each step, and after all links are healed.
 //! - `coverage`: how often each rare case occurred.
 //!
@@ -17,6 +18,7 @@ mod domain;
 mod network;
 mod node;
 mod oracle;
+mod settled;
 mod world;
 
 use coverage::Coverage;

@@ -132,7 +132,7 @@ impl Oracle {
     fn check_clock(&self, node: &Node, event: &RecordedEvent, causes: &BTreeSet<EventId>, coverage: &mut Coverage) {
         let stamp = event.data.stamp.as_deref().expect("a stamp");
         let Some(seen) = &stamp.seen else { return };
-        let expanded = node.store.retired_origins().expand(stamp.dot, seen);
+        let expanded = node.store.replication().expect("a replica").retired_origins().expand(stamp.dot, seen);
         coverage.clocks_compressed += u64::from(*expanded != *seen);
         let mut last = VectorClock::new();
         last.extend(causes.iter().map(|cause| self.events[cause].0).filter(|dot| dot.origin != stamp.dot.origin));

@@ -22,6 +22,7 @@ use crate::domain::{Note, Trace};
 use crate::network::Network;
 use crate::node::{Node, Setup};
 use crate::oracle::Oracle;
+use crate::settled;
 
 mod membership;
 
@@ -147,7 +148,7 @@ impl World {
         if self.has_membership && self.random().is_multiple_of(6) {
             return self.change_membership().await;
         }
-        match self.random() % 115 {
+        match self.random() % 121 {
             0..22 => self.write().await,
             22..25 => self.write_two().await,
             25..30 => self.repeat_command().await,
@@ -165,6 +166,10 @@ impl World {
                 self.resolve(number).await;
             }
             105..115 => self.change_filter(),
+            115..121 => {
+                let number = self.random_node();
+                self.settle(number).await;
+            }
             _ => {
                 let (number, id) = (self.random_node(), self.random() % AGGREGATES);
                 let node = self.nodes[number].as_ref().expect("the node runs");
@@ -300,6 +305,30 @@ impl World {
         node.resolve().await;
         oracle.record_write(node).await;
         coverage.answers_written += (node.checked.len() - before) as u64;
+    }
+
+    /// Runs the settled view of a node.
+    async fn settle(&mut self, number: usize) -> settled::Run {
+        let batch = 1 + (self.random() % 5) as u32;
+        let node = self.nodes[number].as_ref().expect("the node runs");
+        let run = settled::run(node, batch, &mut self.coverage).await;
+        let may_be_late = self.coverage.rollbacks > 0 || self.has_filters;
+        assert!(run.settled.late_events == 0 || may_be_late, "node {number}: events arrived late: {:?}", run.settled);
+        run
+    }
+
+    /// Pulls over all links as often as a promise needs to reach every node, and checks that every view has every
+    /// event.
+    async fn settle_all(&mut self) {
+        for _ in 0..self.nodes.len() {
+            self.exchange().await;
+        }
+        for number in 0..self.nodes.len() {
+            let run = self.settle(number).await;
+            // An event that was lost on all nodes that had it stays withheld, and holds back what follows it.
+            let is_complete = run.waiting == 0 || self.oracle.has_lost;
+            assert!(is_complete, "node {number} does not settle {} events: {:?}", run.waiting, run.settled);
+        }
     }
 
     async fn pull(&mut self) {
@@ -498,6 +527,7 @@ impl World {
         assert!(is_complete, "the nodes do not become equal");
         self.check_members().await;
         self.oracle.check_convergence(&self.nodes, AGGREGATES, &mut self.coverage).await;
+        self.settle_all().await;
     }
 }
 

@@ -1,5 +1,6 @@
 //! Replicas over TCP with mutual TLS.
 
+mod forwarding;
 mod nodes;
 mod raw;
 mod refusals;

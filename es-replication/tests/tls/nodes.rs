@@ -15,7 +15,7 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, Event)]
 #[event(name = "noted")]
-struct Noted(String);
+pub(crate) struct Noted(String);
 
 /// A list of texts.
 #[derive(Clone, Debug, Aggregate)]
@@ -50,7 +50,8 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) async fn open(name: &str, ca: &TestCa) -> Self {
-        let options = ReplicaOptions::new(name).aggregate::<Notes>().expect("a category");
+        let options = ReplicaOptions::new(name).aggregate::<Notes>().and_then(ReplicaOptions::aggregate::<Label>);
+        let options = options.expect("categories");
         let store = MemoryStore::new().with_hook(options.hook()).await.expect("a store");
         let store: Arc<dyn EventStore> = Arc::new(store);
         let replica = Replica::new(Arc::clone(&store)).expect("a replica");
@@ -137,5 +138,29 @@ impl Counts {
             }
         })
         .await;
+    }
+}
+
+/// A text that one node decides.
+#[derive(Clone, Debug, Aggregate)]
+#[aggregate(category = "label", id = u64, event = Noted, consistency = "causal", owner)]
+pub(crate) struct Label(pub(crate) String);
+
+impl Evolve for Label {
+    fn initial(_: &u64) -> Self {
+        Self(String::new())
+    }
+    fn evolve(&mut self, event: &Noted, _: &EventContext<'_>) {
+        self.0.clone_from(&event.0);
+    }
+}
+
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Rename(pub(crate) String);
+
+impl Decide<Rename> for Label {
+    type Rejection = String;
+    fn decide(&self, Rename(text): Rename, at: &CommandContext<'_, Self>) -> Result<Decision<Self>, String> {
+        if text.is_empty() { Err(format!("label {} needs a text", at.id())) } else { Ok(Noted(text).into()) }
     }
 }

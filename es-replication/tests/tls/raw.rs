@@ -18,6 +18,8 @@ use crate::nodes::within;
 pub(crate) const HELLO: u8 = 1;
 pub(crate) const PULL: u8 = 3;
 pub(crate) const HEARTBEAT: u8 = 8;
+pub(crate) const COMMAND: u8 = 9;
+pub(crate) const COMMAND_ANSWER: u8 = 10;
 
 /// Returns a frame with a valid checksum.
 pub(crate) fn frame(version: u16, kind: u8, payload: &[u8]) -> Vec<u8> {

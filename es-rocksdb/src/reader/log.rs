@@ -13,7 +13,7 @@ use crate::ahead::Prefetch;
 use crate::database::{Database, Fault, FillCache, Tier, bad_record, check_position, decode_at, item, place_of};
 use crate::key;
 use crate::options::ReadLimits;
-use crate::postings::{Cursor, SeekResult, predecessor, successor};
+use crate::postings::{Cursor, SeekResult, check_matches, predecessor, successor};
 use crate::read_only::HiddenEvents;
 use crate::record::{Checked, Decoder};
 use crate::retention::RetentionFilter;
@@ -459,7 +459,7 @@ impl LogScan {
                     budget.skip_hidden();
                     continue;
                 }
-                self.check_matches(&event)?;
+                check_matches(&self.read.query, &event)?;
                 match self.apply_retention(database, event, filter)? {
                     Some(event) => {
                         budget.add(bytes);
@@ -473,19 +473,6 @@ impl LogScan {
             }
         }
         Ok(LogPart { events, next })
-    }
-
-    /// Checks that an event that the indexes returned matches the query. Otherwise an index is damaged.
-    fn check_matches(&self, event: &RecordedEvent) -> Result<(), StoreError> {
-        if self.read.query.matches_event(event) {
-            return Ok(());
-        }
-        let (stream, event_type) = (&event.stream, &event.data.event_type);
-        let detail = format!(
-            "expected an event that matches the query, as in the index, \
-             found type {event_type:?} in stream {stream:?}"
-        );
-        Err(StoreError::damaged(place_of(event.position), detail))
     }
 }
 

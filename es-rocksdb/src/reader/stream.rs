@@ -14,7 +14,7 @@ use crate::database::{Database, Fault, Tier, bad_key, bad_record, check_revision
 use crate::key;
 use crate::options::ReadLimits;
 use crate::record::{Checked, Decoder};
-use crate::retention::MAX_NEWER_ON_EXECUTOR;
+use crate::retention::{MAX_NEWER_ON_EXECUTOR, StreamIndex};
 use crate::schema::Cf;
 use crate::shared::Shared;
 

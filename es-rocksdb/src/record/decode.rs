@@ -23,15 +23,34 @@ pub(crate) struct Decoder {
     streams: Names<StreamId>,
     types: Names<EventType>,
     tags: Names<Tag>,
-    /// The last time, in microseconds and decoded. The events of a commit have the same time, and decoding a date is
-    /// slow.
-    time: Option<(i64, Timestamp)>,
+    time: LastTime,
     payloads: Payloads,
+}
+
+/// The last time, in microseconds and decoded. The events of a commit have the same time, and decoding a date is slow.
+#[derive(Debug, Default)]
+pub(crate) struct LastTime(Option<(i64, Timestamp)>);
+
+impl LastTime {
+    /// Decodes a time. `field` is the field of the record, for errors.
+    ///
+    /// # Errors
+    /// [`RecordError::Time`] if it is out of range.
+    pub(crate) fn get(&mut self, field: &'static str, micros: i64) -> Result<Timestamp, RecordError> {
+        match self.0 {
+            Some((last, time)) if last == micros => Ok(time),
+            _ => {
+                let time = DateTime::from_timestamp_micros(micros).ok_or(RecordError::Time { field, found: micros })?;
+                self.0 = Some((micros, time));
+                Ok(time)
+            }
+        }
+    }
 }
 
 /// Copies payloads. Small payloads share an allocation.
 #[derive(Debug, Default)]
-struct Payloads {
+pub(crate) struct Payloads {
     buffer: BytesMut,
     /// The size of the next allocation.
     next_size: usize,
@@ -43,7 +62,7 @@ pub(crate) const SHARED_BYTES: (usize, usize) = (1024, 16 * 1024);
 
 impl Payloads {
     /// Returns an owned payload: a slice of `within` if the payload is stored there, otherwise a copy.
-    fn take(&mut self, payload: &[u8], within: Option<&Bytes>) -> Bytes {
+    pub(crate) fn take(&mut self, payload: &[u8], within: Option<&Bytes>) -> Bytes {
         if payload.len() > SHARED_BYTES.0 {
             return Bytes::copy_from_slice(payload);
         }
@@ -106,8 +125,8 @@ impl Decoder {
             position: fields.position,
             stream: self.stream(fields.stream)?,
             revision: fields.revision,
-            recorded_at: self.time("recorded at", fields.recorded_at)?,
-            occurred_at: self.time("occurred at", fields.occurred_at)?,
+            recorded_at: self.time.get("recorded at", fields.recorded_at)?,
+            occurred_at: self.time.get("occurred at", fields.occurred_at)?,
             part: fields.part,
             data,
         })
@@ -148,8 +167,8 @@ impl Decoder {
         (*position, *revision, *part) = (fields.position, fields.revision, fields.part);
         (*id, *version) = (fields.id, fields.version);
         (*correlation_id, *causation_id) = (fields.correlation_id, fields.causation_id);
-        *recorded_at = self.time("recorded at", fields.recorded_at)?;
-        *occurred_at = self.time("occurred at", fields.occurred_at)?;
+        *recorded_at = self.time.get("recorded at", fields.recorded_at)?;
+        *occurred_at = self.time.get("occurred at", fields.occurred_at)?;
         if stream.as_str().as_bytes() != fields.stream {
             *stream = self.stream(fields.stream)?;
         }
@@ -193,7 +212,7 @@ impl Decoder {
 
     fn tombstone(&mut self, record: Checked<'_>) -> Result<RecordedEvent, RecordError> {
         let TombstoneFields { position, revision, id, recorded_at, part, stream } = TombstoneFields::read(record)?;
-        let recorded_at = self.time("recorded at", recorded_at)?;
+        let recorded_at = self.time.get("recorded at", recorded_at)?;
         Ok(RecordedEvent::removed(position, self.stream(stream)?, revision, id, recorded_at, part))
     }
 
@@ -215,17 +234,6 @@ impl Decoder {
         match &self.stream {
             Some(last) if last.as_str().as_bytes() == text => Ok(last.clone()),
             _ => Ok(self.stream.insert(self.streams.get("stream", text)?).clone()),
-        }
-    }
-
-    fn time(&mut self, field: &'static str, micros: i64) -> Result<Timestamp, RecordError> {
-        match self.time {
-            Some((last, time)) if last == micros => Ok(time),
-            _ => {
-                let time = DateTime::from_timestamp_micros(micros).ok_or(RecordError::Time { field, found: micros })?;
-                self.time = Some((micros, time));
-                Ok(time)
-            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Encoding: [`draft`] encodes a record before the commit takes the writer lock, and [`number`] completes it in the
 //! writer.
 
-use es_core::model::{CommitPart, ContentType, Metadata};
+use es_core::model::{CommitPart, ContentType, Keys, Metadata, Stamp};
 use es_core::{EventData, RecordedEvent, StreamId, retention};
 
 use super::checked::checksum;
@@ -90,6 +90,14 @@ pub(crate) fn draft(
     }
     out.extend_from_slice(&metadata);
     out.extend_from_slice(payload);
+    encode_keys_and_stamp(keys, stamp, out)
+}
+
+/// Appends the extensions to `out`: the stamp and the unique keys.
+///
+/// # Errors
+/// [`RecordError`]: a key is too long, or a vector clock has too many origins.
+pub(crate) fn encode_keys_and_stamp(keys: &Keys, stamp: Option<&Stamp>, out: &mut Vec<u8>) -> Result<(), RecordError> {
     stamp::encode(stamp, out)?;
     keys::encode(keys, out)
 }
@@ -148,7 +156,7 @@ fn content_code(content_type: &ContentType) -> u8 {
 }
 
 /// Returns the metadata as JSON. A value that cannot be decoded, such as one with too many levels, is an error.
-fn encode_metadata(metadata: &Metadata) -> Result<Vec<u8>, RecordError> {
+pub(crate) fn encode_metadata(metadata: &Metadata) -> Result<Vec<u8>, RecordError> {
     if metadata.is_empty() {
         return Ok(Vec::new());
     }

@@ -109,21 +109,34 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn metadata(&self) -> Result<Metadata, RecordError> {
-        match self.metadata {
-            [] => Ok(Metadata::new()),
-            json => {
-                let json = std::str::from_utf8(json).map_err(|_| RecordError::NotUtf8 { field: "metadata" })?;
-                json.parse().map_err(RecordError::Metadata)
-            }
-        }
+        decode_metadata(self.metadata)
     }
 
-    /// Decodes the unique keys and the stamp from the extensions.
     pub(super) fn keys_and_stamp(&self) -> Result<(Keys, Option<Box<Stamp>>), RecordError> {
-        let extensions = Extensions::read(self.extensions)?;
-        let keys = extensions.keys.map(keys::decode).transpose()?.unwrap_or_default();
-        Ok((keys, stamp::decode(&extensions)?.map(Box::new)))
+        decode_keys_and_stamp(self.extensions)
     }
+}
+
+/// Decodes metadata: JSON, or no bytes for none.
+///
+/// # Errors
+/// [`RecordError::NotUtf8`], [`RecordError::Metadata`].
+pub(crate) fn decode_metadata(json: &[u8]) -> Result<Metadata, RecordError> {
+    if json.is_empty() {
+        return Ok(Metadata::new());
+    }
+    let json = std::str::from_utf8(json).map_err(|_| RecordError::NotUtf8 { field: "metadata" })?;
+    json.parse().map_err(RecordError::Metadata)
+}
+
+/// Decodes the unique keys and the stamp from the extensions.
+///
+/// # Errors
+/// [`RecordError`]: the bytes are not extensions.
+pub(crate) fn decode_keys_and_stamp(extensions: &[u8]) -> Result<(Keys, Option<Box<Stamp>>), RecordError> {
+    let extensions = Extensions::read(extensions)?;
+    let keys = extensions.keys.map(keys::decode).transpose()?.unwrap_or_default();
+    Ok((keys, stamp::decode(&extensions)?.map(Box::new)))
 }
 
 /// Reads the media type; empty for a content type with its own code.

@@ -24,11 +24,13 @@ pub(crate) mod stamp;
 mod tombstone;
 
 pub(crate) use checked::Checked;
-pub(crate) use decode::{Decoder, SHARED_BYTES};
+pub(crate) use decode::{Decoder, LastTime, Payloads, SHARED_BYTES};
 #[cfg(test)]
 pub(crate) use encode::encode;
-pub(crate) use encode::{draft, encode_tombstone, number};
+pub(crate) use encode::{draft, encode_keys_and_stamp, encode_metadata, encode_tombstone, number};
 pub(crate) use error::RecordError;
+pub(crate) use fields::{decode_keys_and_stamp, decode_metadata};
+pub(crate) use names::Names;
 
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ const SLOTS: (usize, usize) = (16, 1024);
 /// A direct-mapped cache of names. The digest of a text determines its slot, and a new name replaces the name in its
 /// slot. So a look-up and an insertion cost one comparison.
 #[derive(Debug)]
-pub(super) struct Names<N> {
+pub(crate) struct Names<N> {
     slots: Vec<Option<(u64, N)>>,
     /// How many names were replaced since the number of slots last grew.
     replaced: usize,
@@ -26,7 +26,7 @@ impl<N> Default for Names<N> {
 }
 
 /// A name that can be cached.
-pub(super) trait Name: Clone + Borrow<str> + for<'a> TryFrom<&'a str, Error = NameError> {}
+pub(crate) trait Name: Clone + Borrow<str> + for<'a> TryFrom<&'a str, Error = NameError> {}
 
 impl<N: Clone + Borrow<str> + for<'a> TryFrom<&'a str, Error = NameError>> Name for N {}
 
@@ -35,7 +35,7 @@ impl<N: Name> Names<N> {
     ///
     /// # Errors
     /// [`RecordError::NotUtf8`], [`RecordError::Name`].
-    pub(super) fn get(&mut self, field: &'static str, text: &[u8]) -> Result<N, RecordError> {
+    pub(crate) fn get(&mut self, field: &'static str, text: &[u8]) -> Result<N, RecordError> {
         let digest = digest(text);
         if let Some(Some((known, name))) = self.slots.get(self.slot(digest))
             && *known == digest

@@ -267,6 +267,7 @@ where
                 }
                 Err(ExecuteError::Conflict(conflict)) => Err(PlanFailure::Refused(conflict.to_string())),
                 Err(ExecuteError::Locked(locked)) => Err(PlanFailure::Refused(locked.to_string())),
+                Err(ExecuteError::NotOwner(error)) => Err(PlanFailure::Refused(error.to_string())),
                 Err(ExecuteError::Failed(error)) => {
                     let error = es_core::model::ErrorChain(&error);
                     Err(PlanFailure::Refused(format!("{} failed: {error}", self.label())))

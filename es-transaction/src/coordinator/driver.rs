@@ -274,6 +274,7 @@ impl Driver {
             UnitError::Rejected { rejection, .. } => Written::Refused(rejection),
             UnitError::Conflict(conflict) => Written::Refused(conflict.to_string()),
             UnitError::Locked(locked) => Written::Refused(locked.to_string()),
+            UnitError::NotOwner(error) => Written::Refused(error.to_string()),
             UnitError::Failed(InfrastructureError::Store(error)) => self.store_failed(&error),
             UnitError::Failed(
                 error @ (InfrastructureError::Invalid(_)

@@ -153,6 +153,7 @@ where
             Err(ExecuteError::Rejected(rejection)) => Err(refused(rejection.to_string())),
             Err(ExecuteError::Conflict(conflict)) => Err(refused(conflict.to_string())),
             Err(ExecuteError::Locked(locked)) => Err(refused(locked.to_string())),
+            Err(ExecuteError::NotOwner(error)) => Err(refused(error.to_string())),
             Err(ExecuteError::Failed(error)) => match error {
                 es_core::aggregate::InfrastructureError::Load(LoadError::Name(error)) => {
                     Err(refused(error.to_string()))

@@ -80,6 +80,7 @@ impl Participant for StoreParticipant {
                 }
                 Err(UnitError::Conflict(conflict)) if !is_lost(&conflict) => return no(conflict.to_string()),
                 Err(UnitError::Conflict(_)) => {}
+                Err(UnitError::NotOwner(error)) => return no(error.to_string()),
                 Err(UnitError::Failed(error)) => return self.not_prepared(error),
             }
             tokio::time::sleep(pause).await;

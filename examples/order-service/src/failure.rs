@@ -270,6 +270,7 @@ impl<R: Into<Self>> From<UnitError<R>> for Failure {
             UnitError::Rejected { rejection, .. } => rejection.into(),
             UnitError::Conflict(conflict) => Self::Conflict(conflict),
             UnitError::Locked(locked) => Self::Locked(locked),
+            UnitError::NotOwner(error) => InfrastructureError::Rejected(error.into()).into(),
             UnitError::Failed(error) => error.into(),
         }
     }
@@ -296,6 +297,7 @@ impl<R: Into<Self>> From<ExecuteError<R>> for Failure {
             ExecuteError::Rejected(rejection) => rejection.into(),
             ExecuteError::Conflict(conflict) => Self::Conflict(conflict),
             ExecuteError::Locked(locked) => Self::Locked(locked),
+            ExecuteError::NotOwner(error) => InfrastructureError::Rejected(error.into()).into(),
             ExecuteError::Failed(error) => error.into(),
         }
     }

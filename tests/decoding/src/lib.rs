@@ -12,6 +12,10 @@
 #[path = "../../../es-cli/src/import/commits.rs"]
 #[allow(dead_code, reason = "the properties do not use everything")]
 mod commits;
+mod command {
+    //! What the included source `wire` imports from its crate.
+    pub(crate) use es_replication::{CommandAnswer, CommandOutcome, ForwardedCommand};
+}
 mod filter {
     //! What the included source `wire` imports from its crate.
     pub(crate) use es_replication::StreamFilter;
@@ -33,6 +37,10 @@ mod page {
     pub(crate) use es_replication::{
         Claim, Confirmation, ForeignEvent, GapReason, Item, MemberReport, Page, Pull, Sender,
     };
+}
+mod promise {
+    //! What the included source `wire` imports from its crate.
+    pub(crate) use es_replication::Promise;
 }
 pub mod properties;
 #[path = "../../../es-rocksdb/src/record/mod.rs"]

@@ -30,6 +30,8 @@ pub struct Run<'a> {
     pub power: Option<&'a Power>,
     /// Limit of open files; 0 for the limit of the parent.
     pub open_files: u32,
+    /// Whether the store is a `SegmentedStore`.
+    pub is_segmented: bool,
 }
 
 impl Run<'_> {
@@ -57,6 +59,7 @@ impl Run<'_> {
         };
         let durability = if self.durability == Durability::Sync { "sync" } else { "buffered" };
         command.arg(self.dir).arg(self.number.to_string()).arg(durability).arg(self.commits.to_string());
+        command.arg(if self.is_segmented { "segmented" } else { "rocksdb" });
         if let Some(power) = self.power {
             power.begin(self.dir).expect("a journal");
             power.refuse(Some(calls));

@@ -27,7 +27,6 @@ pub mod power;
 pub mod work;
 pub mod writers;
 
-use es_core::EventStore;
 use std::path::Path;
 
 use es_rocksdb::{Durability, OpenError, Options, ReadOnlyStore, RocksDbStore};
@@ -36,6 +35,8 @@ pub use child::{Child, Run};
 pub use contents::Contents;
 pub use history::History;
 pub use power::Power;
+
+use crate::stores::DiskStore;
 
 /// Returns the number in an environment variable, or the default.
 #[must_use]
@@ -53,7 +54,8 @@ pub fn seed() -> u64 {
 /// Returns the options of child and parent: small buffers, so that a short run rotates log files and flushes SST files.
 #[must_use]
 pub fn options() -> Options {
-    Options::new().block_cache_bytes(4 << 20).write_buffer_bytes(512 << 10)
+    let options = Options::new().block_cache_bytes(4 << 20).write_buffer_bytes(512 << 10);
+    options.index_run(100, 1 << 20).log_segment_bytes(256 << 10)
 }
 
 /// Opens the store, reads all content and closes the store.
@@ -61,9 +63,17 @@ pub fn options() -> Options {
 /// # Errors
 /// [`StoreRefusal`] if the store cannot be opened or read.
 pub fn read_all(dir: &Path, history: &History) -> Result<Contents, StoreRefusal> {
+    read_all_of::<RocksDbStore>(dir, history)
+}
+
+/// Opens the store of this kind, reads all content and closes the store.
+///
+/// # Errors
+/// [`StoreRefusal`] if the store cannot be opened or read.
+pub fn read_all_of<S: DiskStore>(dir: &Path, history: &History) -> Result<Contents, StoreRefusal> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     runtime.block_on(async {
-        let store = RocksDbStore::open_with(dir, options().durability(Durability::Sync)).await?;
+        let store = S::open(dir, options().durability(Durability::Sync)).await?;
         let contents = Contents::read(&store, &history.acknowledged().collect::<Vec<_>>()).await;
         store.close().await?;
         Ok(contents?)

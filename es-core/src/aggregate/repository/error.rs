@@ -5,6 +5,7 @@ use crate::model::{NameError, StreamId, TransactionId};
 use crate::model::{Position, Revision, found};
 use crate::model::{TimeAheadOfLog, Timestamp};
 use crate::schema::{DecodeEventError, EncodeEventError};
+use crate::store::home::NotOwner;
 use crate::store::{CommitError, Conflict, IdConflict, InvalidCommit, StoreError, TagError};
 
 /// The state of an aggregate could not be loaded.
@@ -107,6 +108,9 @@ pub enum ExecuteError<R> {
     /// [waits](super::Repository::with_lock_wait).
     #[error(transparent)]
     Locked(Locked),
+    /// Another node decides on the aggregate, which declares `owner`. Nothing was written. Send the command there.
+    #[error(transparent)]
+    NotOwner(NotOwner),
     /// The infrastructure failed. The command may be valid. See [`InfrastructureError`].
     #[error(transparent)]
     Failed(InfrastructureError),

@@ -8,6 +8,7 @@ use crate::model::{
 };
 use crate::schema::Events;
 use crate::store::StoreError;
+use crate::store::home::is_hand_over;
 use crate::store::transaction::{TransactionEvent, is_transaction_event};
 
 /// A loaded aggregate.
@@ -202,9 +203,9 @@ fn lock_of(event: EventView<'_>) -> Result<Option<TransactionId>, LoadError> {
     }
 }
 
-/// Decodes an event of the aggregate. An event of a transaction has no event of the domain.
+/// Decodes an event of the aggregate. An event of a transaction or a hand-over has no event of the domain.
 pub(super) fn decode<A: Evolve>(event: EventView<'_>) -> Result<Events<A::Event>, LoadError> {
-    if is_transaction_event(event.event_type()) {
+    if is_transaction_event(event.event_type()) || is_hand_over(event.event_type()) {
         return Ok(Events::none());
     }
     event.decode::<A::Event>().map_err(|source| LoadError::Event {

@@ -25,6 +25,7 @@ pub(super) enum CommandOutcome {
     Rejected,
     Conflict,
     Locked,
+    NotOwner,
     Failed,
 }
 
@@ -36,6 +37,7 @@ impl CommandOutcome {
             Self::Rejected => "rejected",
             Self::Conflict => "conflict",
             Self::Locked => "locked",
+            Self::NotOwner => "not_owner",
             Self::Failed => "failed",
         }
     }
@@ -47,6 +49,7 @@ pub(super) struct CommandMetrics {
     rejected: Counter,
     conflict: Counter,
     locked: Counter,
+    not_owner: Counter,
     failed: Counter,
     pub(super) retries: Counter,
     seconds: Histogram,
@@ -62,6 +65,7 @@ impl CommandMetrics {
             rejected: commands(CommandOutcome::Rejected),
             conflict: commands(CommandOutcome::Conflict),
             locked: commands(CommandOutcome::Locked),
+            not_owner: commands(CommandOutcome::NotOwner),
             failed: commands(CommandOutcome::Failed),
             retries: metrics::counter!(COMMAND_RETRIES, "category" => category),
             seconds: metrics::histogram!(COMMAND_SECONDS, "category" => category),
@@ -76,6 +80,7 @@ impl CommandMetrics {
             CommandOutcome::Rejected => &self.rejected,
             CommandOutcome::Conflict => &self.conflict,
             CommandOutcome::Locked => &self.locked,
+            CommandOutcome::NotOwner => &self.not_owner,
             CommandOutcome::Failed => &self.failed,
         };
         counter.increment(1);

@@ -16,7 +16,7 @@ use crate::model::{
     StreamId, Timestamp, to_stored_precision,
 };
 use crate::schema::Event;
-use crate::store::{Commit, Committed, Conflict, FailedCheck};
+use crate::store::{Commit, Committed, Conflict, FailedCheck, home};
 
 /// A decided command that is not yet committed: its events, and the state on which it was decided.
 ///
@@ -137,6 +137,7 @@ impl<A: Evolve> Repository<A> {
     /// # Errors
     /// - [`ExecuteError::Rejected`] if the domain rejects the command.
     /// - [`ExecuteError::Locked`] if a prepared transaction locks the aggregate.
+    /// - [`ExecuteError::NotOwner`] if another node decides on the aggregate.
     /// - [`ExecuteError::Failed`] if the infrastructure fails.
     pub async fn plan<C: Command>(&self, id: &A::Id, command: C) -> Result<Plan<'_, A>, ExecuteError<A::Rejection>>
     where
@@ -161,6 +162,10 @@ impl<A: Evolve> Repository<A> {
         A: Decide<C>,
     {
         // 1 load
+        if let Some(owner) = A::OWNER {
+            // Also without events to write: the state here may be older than that of the home.
+            home::check(&**self.store(), stream, owner.creator(id)).await?.map_err(Stop::NotOwner)?;
+        }
         let stored = self.load_stream(id, stream).await?;
         if let Some(transaction) = &stored.lock {
             return Err(Stop::Locked(Locked { stream: stream.clone(), transaction: transaction.clone() }));

@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::control::{Control, RebuildFrom, Request};
 use super::parked::{ParkedEvent, ParkedKey};
-use super::rows::{RowKeys, decode, page, table};
+use super::rows::{PAGE, RowKeys, decode, page, table};
 use crate::consumer::lease::row_error;
 use crate::model::reserved::AUDIT_STREAM_PREFIX;
 use crate::model::{AheadOfLog, ExpectedRevision, Position, TimeAheadOfLog};
@@ -222,13 +223,34 @@ impl ProjectionAdmin {
     ) -> Result<Vec<ParkedEvent>, StoreError> {
         for generation in self.generations().await? {
             let prefix = self.keys.parked_events_of(generation, key);
-            let after = after.map(|position| self.keys.parked_event(generation, key, position));
+            let after = match after {
+                Some(position) => Some(self.parked_row(generation, key, position).await?),
+                None => None,
+            };
             let rows = page(&*self.store, prefix, after, limit).await?;
             if !rows.is_empty() {
                 return rows.iter().map(|row| decode(&row.key, &row.value)).collect();
             }
         }
         Ok(Vec::new())
+    }
+
+    /// Returns the row key of a parked event. The rows of a settled view are not in the order of positions.
+    async fn parked_row(&self, generation: Generation, key: &str, position: Position) -> Result<Bytes, StoreError> {
+        let mut after = None;
+        loop {
+            let rows = page(&*self.store, self.keys.parked_events_of(generation, key), after, PAGE).await?;
+            for row in &rows {
+                if decode::<ParkedEvent>(&row.key, &row.value)?.position == position {
+                    return Ok(row.key.clone());
+                }
+            }
+            match rows.last().filter(|_| rows.len() == PAGE) {
+                Some(last) => after = Some(last.key.clone()),
+                // The event is not parked any more.
+                None => return Ok(self.keys.parked_event(generation, key, position.get())),
+            }
+        }
     }
 
     /// Returns the active generation, then the one that is being built.
@@ -276,10 +298,11 @@ impl ProjectionAdmin {
                     let event: Option<ParkedEvent> =
                         rows.first().map(|row| decode(&row.key, &row.value)).transpose()?;
                     first = event.as_ref().map(|event| event.position).or(first).or(Some(stopped.position));
-                    if event.is_none_or(|event| event.position != position) {
+                    let Some(row) = rows.first().filter(|_| event.is_some_and(|event| event.position == position))
+                    else {
                         continue;
-                    }
-                    commit = commit.delete_row(table(), self.keys.parked_event(generation, key, position));
+                    };
+                    commit = commit.delete_row(table(), row.key.clone());
                 }
                 is_found = true;
                 commit = parked.expect(commit).put_row(table(), self.keys.request(generation, key), encode_row(&key)?);

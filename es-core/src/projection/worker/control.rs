@@ -53,6 +53,8 @@ pub(crate) enum Request {
     Reset,
     /// Build a new generation of the view beside the active one.
     Rebuild(RebuildFrom),
+    /// Build a new generation, because events arrived below the settled time.
+    RebuildAfterLateEvents,
     /// Drop the generation that is being built.
     CancelRebuild,
 }

@@ -12,15 +12,17 @@
 //! Not in this module: the choice of the generation (`plan`), the attempts of a policy (`schedule`), and retries on
 //! request (`retry`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::{RwLockReadGuard, RwLockWriteGuard, watch};
 
+use super::control::Request;
+use super::feed::{Feed, Reached};
 use super::metrics;
 use super::parked::{ParkedEvent, ParkedKeys, ScheduledRetry};
-use super::partition_log::{Barrier, PartitionBatch, PartitionLog};
+use super::partition_log::{Barrier, CanonicalPart, PartitionBatch, PartitionLog};
 use super::pipeline::Pipeline;
 use super::progress::{applied_to, number};
 use super::rows::table;
@@ -30,6 +32,7 @@ use crate::consumer::subscription::Subscription;
 use crate::model::ErrorChain;
 use crate::model::Position;
 use crate::model::RecordedEvent;
+use crate::projection::settled::{CanonicalLog, SettledMark, SettledStep};
 use crate::projection::states::StateReader;
 use crate::projection::{
     BatchApplier, Checkpoint, Generation, GenerationTables, Projection, Rows, checkpoint_key, checkpoints_table,
@@ -111,13 +114,17 @@ pub(crate) struct Follower<P> {
     checkpoint: WrittenCheckpoint,
     /// The position up to which every event is applied or parked, or is not an event of this partition.
     pub(super) scanned: Option<Position>,
+    /// The place in canonical order up to which every event is applied or parked. `None` in the order of the log.
+    mark: Option<SettledMark>,
+    /// The steps of the events of the batch that are not applied or parked yet, in canonical order.
+    steps: VecDeque<SettledStep>,
     pub(super) stop: watch::Receiver<bool>,
 }
 
 /// The checkpoint row as the last commit left it.
 struct WrittenCheckpoint {
     row: Option<Bytes>,
-    position: Option<Position>,
+    reached: Reached,
 }
 
 impl<P: Projection> Follower<P> {
@@ -132,6 +139,8 @@ impl<P: Projection> Follower<P> {
         let parked = ParkedKeys::open(&*pipeline.store, pipeline.keys.clone(), generation).await?;
         let row = pipeline.store.row(&checkpoints_table(), &checkpoint_key(P::NAME, generation, partition)).await?;
         let position = Checkpoint::decode(P::NAME, row.as_deref())?.position;
+        let mark = SettledMark::of_checkpoint(P::NAME, row.as_deref())?;
+        let mark = pipeline.replication.as_ref().map(|_| mark.unwrap_or_default());
         let states = StateReader::new(Arc::clone(&pipeline.store));
         Ok(Self {
             pipeline,
@@ -141,8 +150,10 @@ impl<P: Projection> Follower<P> {
             cached_rows: Rows::default(),
             parked,
             retries: BTreeMap::new(),
-            checkpoint: WrittenCheckpoint { row, position },
+            checkpoint: WrittenCheckpoint { row, reached: Reached { position, mark: mark.clone() } },
             scanned: position,
+            mark,
+            steps: VecDeque::new(),
             stop,
         })
     }
@@ -153,20 +164,8 @@ impl<P: Projection> Follower<P> {
         self.resume_retries();
         self.retry_requested_keys().await?;
         self.publish_progress();
-        let store = Arc::clone(&self.pipeline.store);
-        let selection = Selection::new(self.pipeline.projection.query());
         let pipeline = Arc::clone(&self.pipeline);
-        let mut log = PartitionLog {
-            projection: &*pipeline.projection,
-            partition: self.partition,
-            partitions: pipeline.progress.build.partitions,
-            log: Subscription::new(store, selection.log_query().clone(), self.scanned)
-                .map_err(|ahead| {
-                    StoreError::damaged(format!("checkpoint of projection {:?}", P::NAME), ahead.to_string())
-                })?
-                .batch(pipeline.options.batch),
-            selection,
-        };
+        let mut log = self.feed(&pipeline)?;
         let mut stop = self.stop.clone();
         let mut prefetched = None;
         loop {
@@ -180,7 +179,7 @@ impl<P: Projection> Follower<P> {
             }
             self.retry_due_keys().await?;
             let next_retry = self.next_retry();
-            let is_checkpoint_due = self.scanned > self.checkpoint.position;
+            let is_checkpoint_due = self.reached() != self.checkpoint.reached;
             let batch = match prefetched.take() {
                 Some(batch) => batch,
                 None => tokio::select! {
@@ -195,7 +194,7 @@ impl<P: Projection> Follower<P> {
                     }
                 },
             };
-            if log.log.is_at_head() || until.is_some_and(|until| batch.scanned >= Some(until)) {
+            if log.is_at_head() || until.is_some_and(|until| batch.scanned >= Some(until)) {
                 self.process(batch.up_to(until)).await?;
                 continue;
             }
@@ -205,6 +204,38 @@ impl<P: Projection> Follower<P> {
             processed?;
             prefetched = Some(next?);
         }
+    }
+
+    /// Returns the source of the batches of this worker.
+    fn feed<'p>(&self, pipeline: &'p Pipeline<P>) -> Result<Feed<'p, P>, StoreError> {
+        let (store, projection) = (Arc::clone(&pipeline.store), &*pipeline.projection);
+        let (selection, batch) = (Selection::new(projection.query()), pipeline.options.batch);
+        if let (Some(replication), Some(mark)) = (&pipeline.replication, &self.mark) {
+            let (replication, settled) = (Arc::clone(replication), pipeline.monitor.settled_sender());
+            let log = CanonicalLog::new(store, replication, selection, mark.clone(), batch, settled);
+            return Ok(Feed::Canonical { projection, log: Box::new(log) });
+        }
+        let log = Subscription::new(store, selection.log_query().clone(), self.scanned).map_err(|ahead| {
+            StoreError::damaged(format!("checkpoint of projection {:?}", P::NAME), ahead.to_string())
+        })?;
+        let partitions = pipeline.progress.build.partitions;
+        let (partition, log) = (self.partition, log.batch(batch));
+        Ok(Feed::Log(PartitionLog { projection, selection, partition, partitions, log }))
+    }
+
+    /// Returns the checkpoint to write now.
+    fn reached(&self) -> Reached {
+        Reached { position: self.scanned, mark: self.mark.clone() }
+    }
+
+    /// Returns the checkpoint after the first events of the batch that are not applied or parked yet. `position` is
+    /// that of the last one of them.
+    pub(super) fn reached_after(&self, events: usize, position: Position) -> Reached {
+        let Some(mark) = &self.mark else { return Some(position).into() };
+        let mut mark = mark.clone();
+        self.steps.iter().take(events).for_each(|step| mark.apply(*step));
+        // In canonical order, earlier events of the log can follow.
+        Reached { position: None, mark: Some(mark) }
     }
 
     pub(super) fn is_stopped(&self) -> bool {
@@ -218,10 +249,13 @@ impl<P: Projection> Follower<P> {
     /// Applies and commits all events of a batch, in one or several commits. Waits for the other partitions at each
     /// erasure.
     async fn process(&mut self, batch: PartitionBatch) -> Result<(), FollowError> {
+        if let Some(canonical) = batch.canonical {
+            return self.process_canonical(&batch.events, batch.scanned, canonical).await;
+        }
         let mut remaining = batch.events.as_slice();
         for barrier in batch.barriers {
             let before = remaining.partition_point(|(_, event)| event.position < barrier.position);
-            self.process_events(&remaining[..before], barrier.position.previous()).await?;
+            self.process_events(&remaining[..before], barrier.position.previous().into()).await?;
             remaining = &remaining[before..];
             self.wait_at(barrier).await?;
             if self.is_stopped() {
@@ -229,12 +263,52 @@ impl<P: Projection> Follower<P> {
             }
             if barrier.owner == self.partition {
                 let (erasure, rest) = remaining.split_at(1.min(remaining.len()));
-                self.process_events(erasure, Some(barrier.position)).await?;
+                self.process_events(erasure, Some(barrier.position).into()).await?;
                 remaining = rest;
             }
         }
-        self.process_events(remaining, batch.scanned).await?;
-        if number(self.scanned) - number(self.checkpoint.position) > IDLE_POSITIONS {
+        self.process_events(remaining, batch.scanned.into()).await?;
+        self.write_idle_checkpoint().await
+    }
+
+    /// Applies and commits all events of a batch in canonical order. Requests a rebuild if events arrived late.
+    async fn process_canonical(
+        &mut self,
+        events: &[(String, RecordedEvent)],
+        position: Option<Position>,
+        CanonicalPart { steps, mark, late }: CanonicalPart,
+    ) -> Result<(), FollowError> {
+        self.steps = steps.into();
+        let is_late = late > 0;
+        if let Some(before) = self.mark.as_mut().filter(|_| !is_late) {
+            before.see(mark.seen());
+        }
+        let end = Reached { position, mark: Some(mark) };
+        if !is_late {
+            self.process_events(events, end).await?;
+            return self.write_idle_checkpoint().await;
+        }
+        if let Some(last) = events.last() {
+            let before = self.reached_after(events.len(), last.1.position);
+            self.process_events(events, before).await?;
+        }
+        if self.is_stopped() {
+            return Ok(());
+        }
+        // The view lacks these events until the new generation replaces it.
+        let mut control = self.pipeline.fence.control.value.clone().unwrap_or_default();
+        control.sequence += 1;
+        control.request(Request::RebuildAfterLateEvents);
+        let row = put(self.pipeline.keys.control(), encode_row(&control)?);
+        self.commit(None, vec![row], end).await.map_err(unexpected)?;
+        self.pipeline.monitor.count_late_events(late);
+        // The runner serves the request in a new round. It would not notice the request, which moves no head.
+        Err(FollowError::Fenced)
+    }
+
+    /// Writes the checkpoint after many positions without a matching event.
+    async fn write_idle_checkpoint(&mut self) -> Result<(), FollowError> {
+        if number(self.scanned) - number(self.checkpoint.reached.position) > IDLE_POSITIONS {
             self.write_checkpoint().await?;
         }
         Ok(())
@@ -268,7 +342,7 @@ impl<P: Projection> Follower<P> {
     async fn process_events(
         &mut self,
         events: &[(String, RecordedEvent)],
-        scanned: Option<Position>,
+        scanned: Reached,
     ) -> Result<(), FollowError> {
         let mut remaining = events;
         while !remaining.is_empty() {
@@ -277,7 +351,8 @@ impl<P: Projection> Follower<P> {
             }
             self.wait_for_room().await?;
             self.retry_due_keys().await?;
-            let count = self.apply_and_commit(remaining, scanned).await?;
+            let count = self.apply_and_commit(remaining, &scanned).await?;
+            self.steps.drain(..count.min(self.steps.len()));
             let (processed, rest) = remaining.split_at(count);
             self.pipeline.progress.count(processed.iter().map(|(_, event)| event));
             metrics::count(metrics::EVENTS, P::NAME, count as u64);
@@ -285,7 +360,8 @@ impl<P: Projection> Follower<P> {
             self.retry_keys_of_erasures(processed).await?;
             self.publish_progress();
         }
-        self.scanned = scanned.max(self.scanned);
+        self.scanned = scanned.position.max(self.scanned);
+        self.mark = scanned.mark.or(self.mark.take());
         self.publish_progress();
         Ok(())
     }
@@ -297,7 +373,7 @@ impl<P: Projection> Follower<P> {
     async fn apply_and_commit(
         &mut self,
         events: &[(String, RecordedEvent)],
-        scanned: Option<Position>,
+        scanned: &Reached,
     ) -> Result<usize, FollowError> {
         let pipeline = Arc::clone(&self.pipeline);
         let mut limit = events.len();
@@ -309,11 +385,12 @@ impl<P: Projection> Follower<P> {
             let failure = match self.apply(candidates.iter().map(|(_, event)| event), &parked_keys).await? {
                 BatchResult::Failed(failure) => failure,
                 BatchResult::Applied { count, rows } => {
-                    let checkpoint =
-                        if count == events.len() { scanned } else { candidates[count - 1].1.position.into() };
-                    let blocked = candidates[..count].iter().filter(|(key, _)| parked_keys.contains(key));
-                    let parked_rows: Vec<_> =
-                        blocked.map(|(key, event)| self.parked_row(key, event)).collect::<Result<_, _>>()?;
+                    let checkpoint = if count == events.len() {
+                        scanned.clone()
+                    } else {
+                        self.reached_after(count, candidates[count - 1].1.position)
+                    };
+                    let parked_rows = self.parked_rows(&candidates[..count], &parked_keys)?;
                     match self.commit(Some(*rows), parked_rows, checkpoint).await {
                         Ok(()) => {
                             self.count_parked(&candidates[..count], &parked_keys);
@@ -336,8 +413,9 @@ impl<P: Projection> Follower<P> {
             let (key, event) = &events[0];
             if parked_keys.contains(key) {
                 // The event waits for an earlier event of its key, so its own failure does not matter yet.
-                let row = self.parked_row(key, event)?;
-                self.commit(None, vec![row], Some(event.position)).await.map_err(unexpected)?;
+                let row = self.parked_row(key, event, 0)?;
+                let reached = self.reached_after(1, event.position);
+                self.commit(None, vec![row], reached).await.map_err(unexpected)?;
                 self.count_parked(&events[..1], &parked_keys);
                 return Ok(1);
             }
@@ -362,10 +440,28 @@ impl<P: Projection> Follower<P> {
         self.pipeline.progress.advance(self.partition, applied);
     }
 
-    /// Returns the change that adds an event to the dead-letter list.
-    pub(super) fn parked_row(&self, key: &str, event: &RecordedEvent) -> Result<RowChange, StoreError> {
+    /// Returns the change that adds an event to the dead-letter list. `index` is that of the event among those of the
+    /// batch that are not applied or parked yet. The rows of a key are in the order in which its events are applied.
+    pub(super) fn parked_row(&self, key: &str, event: &RecordedEvent, index: usize) -> Result<RowChange, StoreError> {
         let parked = ParkedEvent::new(key.to_owned(), event, self.pipeline.clock.now());
-        Ok(put(self.pipeline.keys.parked_event(self.generation(), key, event.position), encode_row(&parked)?))
+        let order = match &self.mark {
+            None => event.position.get(),
+            Some(mark) => mark.events() + 1 + index as u64,
+        };
+        Ok(put(self.pipeline.keys.parked_event(self.generation(), key, order), encode_row(&parked)?))
+    }
+
+    /// Returns the changes that add the events of parked keys to the dead-letter list.
+    fn parked_rows(
+        &self,
+        candidates: &[(String, RecordedEvent)],
+        parked_keys: &BTreeSet<String>,
+    ) -> Result<Vec<RowChange>, StoreError> {
+        let mut rows = Vec::new();
+        for (index, (key, event)) in candidates.iter().enumerate().filter(|(_, (key, _))| parked_keys.contains(key)) {
+            rows.push(self.parked_row(key, event, index)?);
+        }
+        Ok(rows)
     }
 
     /// Waits for the right to commit. It is exclusive after repeated conflicts.
@@ -421,12 +517,16 @@ impl<P: Projection> Follower<P> {
         &mut self,
         rows: Option<Rows>,
         worker_rows: Vec<RowChange>,
-        to: Option<Position>,
+        to: Reached,
     ) -> Result<(), CommitRefusal> {
         let Pipeline { store, keys: _, fence, clock, progress, .. } = &*self.pipeline;
         let key = checkpoint_key(P::NAME, progress.build.generation, self.partition);
-        let position = to.max(self.checkpoint.position);
-        let checkpoint = Checkpoint::at(position).encode();
+        let position = to.position.max(self.checkpoint.reached.position);
+        let mark = to.mark.or_else(|| self.mark.clone());
+        let checkpoint = match &mark {
+            None => Checkpoint::at(position).encode(),
+            Some(mark) => mark.checkpoint(position)?,
+        };
         let mut commit =
             fence.expect(Commit::new()).expect_row(checkpoints_table(), key.clone(), self.checkpoint.row.clone());
         if let Some(rows) = &rows {
@@ -460,19 +560,20 @@ impl<P: Projection> Follower<P> {
                 self.cached_rows = rows;
             }
         }
-        tracing::trace!(projection = P::NAME, ?to, "projection committed");
+        tracing::trace!(projection = P::NAME, ?position, "projection committed");
         metrics::count(metrics::COMMITS, P::NAME, 1);
-        self.checkpoint = WrittenCheckpoint { row: Some(checkpoint), position };
         self.scanned = position.max(self.scanned);
+        self.mark.clone_from(&mark);
+        self.checkpoint = WrittenCheckpoint { row: Some(checkpoint), reached: Reached { position, mark } };
         Ok(())
     }
 
     /// Writes the scanned position as checkpoint, unless it is written already.
     async fn write_checkpoint(&mut self) -> Result<(), FollowError> {
-        if self.scanned <= self.checkpoint.position {
+        if self.reached() == self.checkpoint.reached {
             return Ok(());
         }
-        self.commit(None, Vec::new(), self.scanned).await.map_err(unexpected)
+        self.commit(None, Vec::new(), self.reached()).await.map_err(unexpected)
     }
 }
 

@@ -11,6 +11,7 @@
 //! | `es_projection_retries_total` | counter | repeated attempts to apply an event |
 //! | `es_projection_parked_total` | counter | events added to the dead-letter list |
 //! | `es_projection_failures_total` | counter | failures of the store or of a task |
+//! | `es_projection_late_events_total` | counter | events that arrived below the settled time, after which the view is rebuilt |
 //! | `es_projection_swaps_total` | counter | rebuilt views that replaced the active one |
 //! | `es_projection_position` | gauge | position up to which the active view has applied the log |
 //! | `es_projection_lag_events` | gauge | positions between that position and the head of the log |
@@ -23,6 +24,7 @@ pub(crate) const CONFLICTS: &str = "es_projection_conflicts_total";
 pub(crate) const RETRIES: &str = "es_projection_retries_total";
 pub(crate) const PARKED: &str = "es_projection_parked_total";
 pub(crate) const FAILURES: &str = "es_projection_failures_total";
+pub(crate) const LATE_EVENTS: &str = "es_projection_late_events_total";
 pub(crate) const SWAPS: &str = "es_projection_swaps_total";
 pub(crate) const POSITION: &str = "es_projection_position";
 pub(crate) const LAG_EVENTS: &str = "es_projection_lag_events";
@@ -30,7 +32,7 @@ pub(crate) const LAG_SECONDS: &str = "es_projection_lag_seconds";
 
 /// Registers the counters of a projection, so that they are exported with 0 before the first event.
 pub(crate) fn register(projection: &'static str) {
-    for name in [EVENTS, COMMITS, CONFLICTS, RETRIES, PARKED, FAILURES, SWAPS] {
+    for name in [EVENTS, COMMITS, CONFLICTS, RETRIES, PARKED, FAILURES, LATE_EVENTS, SWAPS] {
         count(name, projection, 0);
     }
 }
@@ -64,6 +66,7 @@ mod tests {
             RETRIES,
             PARKED,
             FAILURES,
+            LATE_EVENTS,
             SWAPS,
             POSITION,
             LAG_EVENTS,

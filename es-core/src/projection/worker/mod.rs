@@ -21,6 +21,7 @@
 mod admin;
 mod cleanup;
 mod control;
+mod feed;
 mod follower;
 pub mod metrics;
 mod options;
@@ -42,5 +43,5 @@ pub use options::{MAX_PARTITIONS, ProjectionOptions, RebuildErrors};
 pub use parked::{ParkedEvent, ParkedKey};
 pub(crate) use parked::{count_parked, is_any_parked};
 pub(crate) use rows::worker_rows;
-pub use status::{LastError, ProjectionState, ProjectionStatus, RebuildStatus};
+pub use status::{LastError, ProjectionState, ProjectionStatus, RebuildStatus, SettledStatus};
 pub use supervisor::{ProjectionHandle, RunningProjections, Supervisor};

@@ -6,9 +6,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::consumer::selection::{Selection, ordering_key};
 use crate::consumer::subscription::Subscription;
 use crate::model::{EventView, Position, RecordedEvent};
+use crate::projection::settled::{SettledMark, SettledStep};
 use crate::projection::{Projection, is_projected, partition_of};
 use crate::retention::Erasure;
 use crate::store::StoreError;
+
+/// The part of a batch that only a feed in canonical order has.
+pub(super) struct CanonicalPart {
+    /// One step for each event of the batch.
+    pub(super) steps: Vec<SettledStep>,
+    /// The mark after the batch.
+    pub(super) mark: SettledMark,
+    /// The number of events that arrived below the settled time.
+    pub(super) late: u64,
+}
 
 /// The events of one partition in the log.
 pub(super) struct PartitionLog<'p, P> {
@@ -27,6 +38,7 @@ pub(super) struct PartitionBatch {
     pub(super) barriers: Vec<Barrier>,
     /// The position up to which the log was scanned.
     pub(super) scanned: Option<Position>,
+    pub(super) canonical: Option<CanonicalPart>,
 }
 
 /// An erasure at which the partitions wait for each other: it may concern rows of every partition. One partition
@@ -76,7 +88,7 @@ impl PartitionBatch {
 
 /// Returns the key of an event. If the projection panics, this is the name of the stream, and the event is parked under
 /// it.
-fn key_of<P: Projection>(projection: &P, event: &RecordedEvent) -> String {
+pub(super) fn key_of<P: Projection>(projection: &P, event: &RecordedEvent) -> String {
     let key = AssertUnwindSafe(|| ordering_key(event, |event| projection.key(event)));
     catch_unwind(key).unwrap_or_else(|_| event.stream.as_str().to_owned())
 }

@@ -9,8 +9,10 @@ use super::options::ProjectionOptions;
 use super::parked::ParkedKey;
 use super::progress::GenerationProgress;
 use super::rows::RowKeys;
+use super::status::ProjectionMonitor;
 use crate::consumer::lease::HeldLease;
 use crate::model::{Clock, Entropy};
+use crate::store::implement::Replication;
 use crate::store::{Commit, EventStore, StoredRow};
 
 /// The conditions of every commit of a worker: the lease and the control row are unchanged.
@@ -37,6 +39,9 @@ pub(crate) struct Pipeline<P> {
     pub(crate) keys: RowKeys,
     pub(crate) fence: Fence,
     pub(crate) progress: Arc<GenerationProgress>,
+    /// The replication of the store, if events are applied in canonical order.
+    pub(crate) replication: Option<Arc<dyn Replication>>,
+    pub(crate) monitor: Arc<ProjectionMonitor>,
     /// The keys whose events were retried when the workers started.
     pub(crate) retried: Vec<ParkedKey>,
     /// Workers hold this lock shared while they apply and commit. A worker whose commits conflict repeatedly holds it

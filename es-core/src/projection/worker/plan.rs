@@ -12,6 +12,7 @@ use super::rows::{PAGE, Retired, RowKeys, decode, page, table};
 use crate::consumer::lease::row_error;
 use crate::model::Clock;
 use crate::model::Position;
+use crate::projection::settled::SettledMark;
 use crate::projection::{
     Build, Checkpoint, Generation, Generations, Projection, applied, checkpoint, checkpoint_key, checkpoints_table,
     generations,
@@ -31,13 +32,15 @@ pub(crate) enum BuildRole {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RoundPlan {
     pub(crate) generations: Generations,
+    /// Whether the events of the active build were applied in another order than that of this projection.
+    has_other_order: bool,
 }
 
 impl RoundPlan {
     /// Returns whether workers follow the log for the active build. They do not if another version of the projection
-    /// built it, because this version cannot read its rows.
+    /// built it, because this version cannot read its rows, or if its events were applied in another order.
     pub(crate) fn is_active_followed<P: Projection>(&self) -> bool {
-        self.generations.active.is_some_and(|build| build.version == P::VERSION)
+        self.generations.active.is_some_and(|build| build.version == P::VERSION) && !self.has_other_order
     }
 
     /// Returns the followed builds whose number of partitions differs from `partitions`.
@@ -158,6 +161,7 @@ pub(crate) async fn prepare<P: Projection>(
     fence: &Fence,
     admin: &ProjectionAdmin,
     clock: &dyn Clock,
+    is_canonical: bool,
 ) -> Result<Option<RoundPlan>, StoreError> {
     let current = generations(store, P::NAME).await?;
     let mut control = fence.control.value.clone().unwrap_or_default();
@@ -177,8 +181,15 @@ pub(crate) async fn prepare<P: Projection>(
                 change.retire(active)?;
                 change.new.active = Some(change.create_build(P::VERSION, partitions, None));
             }
+            Request::RebuildAfterLateEvents => {
+                change.new.building = Some(change.create_build(P::VERSION, partitions, None));
+                let details = json!({ "reason": "events arrived below the settled time" });
+                change.record(admin, "projection-rebuild-started", details)?;
+            }
+            // A position of the log is no place in canonical order.
             Request::Rebuild(from) => {
-                let after = position_before(store, *from).await?;
+                let from = if is_canonical { RebuildFrom::Start } else { *from };
+                let after = position_before(store, from).await?;
                 change.new.building = Some(change.create_build(P::VERSION, partitions, after));
             }
         }
@@ -188,7 +199,9 @@ pub(crate) async fn prepare<P: Projection>(
         let row = encode_row(&control)?;
         change = change.map(|commit| commit.put_row(table(), keys.control(), row));
     }
-    if let Some(building) = change.new.building.filter(|building| building.version != P::VERSION) {
+    if let Some(building) = change.new.building
+        && (building.version != P::VERSION || has_other_order::<P>(store, &building, is_canonical).await?)
+    {
         change.retire(Some(building))?;
         change.new.building = None;
     }
@@ -199,13 +212,52 @@ pub(crate) async fn prepare<P: Projection>(
         let details = json!({ "reason": "another version", "from_version": active.version, "to_version": P::VERSION });
         change.record(admin, "projection-rebuild-started", details)?;
     }
+    let has_other_order = match change.new.active.filter(|active| active.version == P::VERSION) {
+        Some(active) => has_other_order::<P>(store, &active, is_canonical).await?,
+        None => false,
+    };
+    if has_other_order && change.new.building.is_none() {
+        change.new.building = Some(change.create_build(P::VERSION, partitions, None));
+        let details = json!({ "reason": "another order of events", "is_canonical": is_canonical });
+        change.record(admin, "projection-rebuild-started", details)?;
+    }
     if change.new == change.current && requests.is_empty() {
-        return Ok(Some(RoundPlan { generations: current }));
+        return Ok(Some(RoundPlan { generations: current, has_other_order }));
     }
     let (active, building) = (change.new.active, change.new.building);
     tracing::info!(projection = P::NAME, ?active, ?building, "projection builds changed");
     change.commit(store).await?;
     Ok(None)
+}
+
+/// Returns whether events of a build were applied in another order: it has applied events, and its checkpoint has a
+/// place in canonical order although the projection follows the log, or the other way round.
+async fn has_other_order<P: Projection>(
+    store: &dyn EventReader,
+    build: &Build,
+    is_canonical: bool,
+) -> Result<bool, StoreError> {
+    for partition in 0..build.partitions {
+        let row = store.row(&checkpoints_table(), &checkpoint_key(P::NAME, build.generation, partition)).await?;
+        let has_mark = SettledMark::of_checkpoint(P::NAME, row.as_deref())?.is_some();
+        let is_begun = has_mark || Checkpoint::decode(P::NAME, row.as_deref())?.position.is_some();
+        if is_begun && has_mark != is_canonical {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Returns whether the build that is to replace the active one has applied as many events in canonical order. The
+/// positions of the two do not show it. Builds in the order of the log are level.
+pub(crate) async fn is_level<P: Projection>(store: &dyn EventReader, plan: &RoundPlan) -> Result<bool, StoreError> {
+    let mark = async |build: Option<Build>| {
+        let Some(build) = build else { return Ok(None) };
+        let row = store.row(&checkpoints_table(), &checkpoint_key(P::NAME, build.generation, 0)).await?;
+        SettledMark::of_checkpoint(P::NAME, row.as_deref())
+    };
+    let Some(active) = mark(plan.generations.active).await? else { return Ok(true) };
+    Ok(mark(plan.generations.building).await?.is_none_or(|building| !building.is_before(&active)))
 }
 
 /// A new number of partitions for a build.
@@ -256,7 +308,10 @@ pub(crate) async fn swap<P: Projection>(
 ) -> Result<bool, StoreError> {
     let Some(building) = plan.generations.building else { return Ok(false) };
     let position = applied(store, P::NAME, &building).await?.position;
-    if position < plan.furthest_checkpoint(store, P::NAME).await? || is_held(store, keys, options, plan).await? {
+    if position < plan.furthest_checkpoint(store, P::NAME).await?
+        || !is_level::<P>(store, plan).await?
+        || is_held(store, keys, options, plan).await?
+    {
         return Ok(false);
     }
     let mut change = BuildChange::new(keys, P::NAME, plan.generations, fence, clock);

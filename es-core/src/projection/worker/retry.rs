@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::feed::Reached;
 use super::follower::{BatchResult, CommitRefusal, FollowError, Follower, delete, put, unexpected};
 use super::parked::{ParkedEvent, ParkedKey};
 use super::rows::{PAGE, decode, page, table};
@@ -81,7 +82,7 @@ impl<P: Projection> Follower<P> {
             if rows.is_empty() {
                 let mut released = vec![delete(pipeline.keys.parked_key(generation, key))];
                 released.extend(request.cloned().map(delete));
-                self.commit(None, released, None).await.map_err(unexpected)?;
+                self.commit(None, released, Reached::default()).await.map_err(unexpected)?;
                 self.parked.remove(key);
                 tracing::info!(projection = P::NAME, key, "parked key released");
                 return Ok(KeyRetry::Released);
@@ -96,16 +97,11 @@ impl<P: Projection> Follower<P> {
             let failure = match self.apply(existing(), &BTreeSet::new()).await? {
                 BatchResult::Failed(failure) => failure,
                 BatchResult::Applied { count, rows: changes } => {
-                    let last = existing().nth(count.wrapping_sub(1)).map(|event| event.position);
-                    let is_all = count == existing().count();
-                    let is_applied = |event: &Option<RecordedEvent>| match event {
-                        Some(event) => Some(event.position) <= last,
-                        // A scavenge removed the event from the log, so there is nothing to apply.
-                        None => is_all,
-                    };
-                    let applied = rows.iter().zip(&events).filter(|(_, event)| is_applied(event));
-                    let deletions: Vec<_> = applied.map(|(row, _)| delete(row.key.clone())).collect();
-                    match self.commit(Some(*changes), deletions, None).await {
+                    // A scavenge removed an event that is not in the log, so there is nothing to apply.
+                    let first_left = events.iter().enumerate().filter(|(_, event)| event.is_some()).nth(count);
+                    let applied = first_left.map_or(rows.len(), |(index, _)| index);
+                    let deletions: Vec<_> = rows[..applied].iter().map(|row| delete(row.key.clone())).collect();
+                    match self.commit(Some(*changes), deletions, Reached::default()).await {
                         Ok(()) => {
                             conflicts = 0;
                             continue;
@@ -147,7 +143,7 @@ impl<P: Projection> Follower<P> {
             (parked.last_attempt, parked.is_retried) = (self.pipeline.clock.now(), false);
             changes.push(put(row, encode_row(&parked)?));
         }
-        self.commit(None, changes, None).await.map_err(unexpected)
+        self.commit(None, changes, Reached::default()).await.map_err(unexpected)
     }
 
     /// Returns the event at a position; `None` if it was removed from the log.

@@ -8,7 +8,7 @@
 //! | `l` | [`Holder`](crate::consumer::lease::Holder): the holder of the lease |
 //! | `h` | [`Heartbeat`](crate::consumer::lease::Heartbeat): the end of the holder's lease |
 //! | `k` generation, key | [`ParkedKey`](super::parked::ParkedKey) |
-//! | `e` generation, key, position | [`ParkedEvent`](super::parked::ParkedEvent) |
+//! | `e` generation, key, position or number in canonical order | [`ParkedEvent`](super::parked::ParkedEvent) |
 //! | `r` generation, key | a request to retry a parked key |
 //! | `x` generation | [`Retired`]: a generation whose rows are to be removed |
 //!
@@ -19,7 +19,6 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::consumer::lease::LeaseRows;
-use crate::model::Position;
 use crate::model::Table;
 use crate::model::Timestamp;
 use crate::model::digest::Fnv;
@@ -117,9 +116,10 @@ impl RowKeys {
         self.of_key(b'e', generation, key).freeze()
     }
 
-    pub(crate) fn parked_event(&self, generation: Generation, key: &str, position: Position) -> Bytes {
+    /// Returns the row key of a parked event. `order` is its position, or its number in canonical order.
+    pub(crate) fn parked_event(&self, generation: Generation, key: &str, order: u64) -> Bytes {
         let mut row = self.of_key(b'e', generation, key);
-        row.put_u64(position.get());
+        row.put_u64(order);
         row.freeze()
     }
 
@@ -182,7 +182,7 @@ mod tests {
     fn a_prefix_of_one_key_matches_no_row_of_another_key() {
         const FIRST: Generation = Generation::FIRST;
         let keys = RowKeys::new("orders");
-        let at = Position::FIRST;
+        let at = 1;
         assert!(!keys.parked_event(FIRST, "order-12", at).starts_with(&keys.parked_events_of(FIRST, "order-1")));
         assert!(!keys.parked_event(FIRST, "", at).starts_with(&keys.parked_events_of(FIRST, "\0")));
         assert!(keys.parked_event(FIRST, "order-1", at).starts_with(&keys.parked_events_of(FIRST, "order-1")));

@@ -32,6 +32,7 @@ use crate::model::ErrorChain;
 use crate::model::Position;
 use crate::model::{Clock, Entropy};
 use crate::projection::{Build, Projection, applied, checkpoint, generations, partition_of};
+use crate::store::implement::Replication;
 use crate::store::{EventStore, HeadWatch, StoreError, StoredRow};
 
 /// The interval between checks whether a rebuild has caught up.
@@ -59,6 +60,8 @@ pub(crate) struct Runner<P> {
     pub(crate) store: Arc<dyn EventStore>,
     pub(crate) projection: Arc<P>,
     pub(crate) options: ProjectionOptions,
+    /// Whether the projection applies events in canonical order.
+    pub(crate) is_settled: bool,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) keys: RowKeys,
@@ -102,6 +105,12 @@ impl<P: Projection> Runner<P> {
             }
         }
         Ok(end)
+    }
+
+    /// Returns the replication of the store, if events are applied in canonical order. Without a replica this is the
+    /// order of the log.
+    fn replication(&self) -> Option<Arc<dyn Replication>> {
+        self.store.replication().filter(|_| self.is_settled)
     }
 
     fn is_stopped(&self) -> bool {
@@ -173,8 +182,17 @@ impl<P: Projection> Runner<P> {
             }
             let control = StoredRow::<Control>::read(&*self.store, &table(), self.keys.control()).await?;
             let fence = Fence { lease: lease.clone(), control };
-            let plan =
-                plan::prepare::<P>(&*self.store, &self.keys, &self.options, &fence, &self.admin, &*self.clock).await?;
+            let is_canonical = self.replication().is_some();
+            let plan = plan::prepare::<P>(
+                &*self.store,
+                &self.keys,
+                &self.options,
+                &fence,
+                &self.admin,
+                &*self.clock,
+                is_canonical,
+            );
+            let plan = plan.await?;
             let next = match plan {
                 Some(plan) => self.run_round(plan, fence).await,
                 None => Ok(Next::NewRound),
@@ -310,6 +328,7 @@ impl<P: Projection> Runner<P> {
         };
         let missing = number(target).saturating_sub(number(position));
         if missing > u64::from(self.options.batch)
+            || !plan::is_level::<P>(&*self.store, plan).await?
             || plan::is_held(&*self.store, &self.keys, &self.options, plan).await?
         {
             return Ok(false);
@@ -339,6 +358,8 @@ impl<P: Projection> Runner<P> {
             keys: self.keys.clone(),
             fence: fence.clone(),
             progress,
+            replication: self.replication(),
+            monitor: Arc::clone(&self.monitor),
             retried,
             commit_lock: RwLock::new(()),
         });

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use backon::ExponentialBackoff;
 
+use super::feed::Reached;
 use super::follower::{CommitRefusal, FollowError, Follower, put, stop_requested, unexpected};
 use super::metrics;
 use super::parked::{ParkedKey, ScheduledRetry};
 use super::retry::KeyRetry;
 use crate::consumer::group::shorten;
-use crate::model::{Position, RecordedEvent};
+use crate::model::RecordedEvent;
 use crate::projection::{Projection, partition_of};
 use crate::store::encode_row;
 use crate::store::implement::RowChange;
@@ -53,8 +54,9 @@ impl<P: Projection> Follower<P> {
             since: self.pipeline.clock.now(),
             _guard: self.pipeline.progress.begin_retry(),
         };
-        let row = self.parked_row(key, event)?;
-        self.schedule(key, retry, error, vec![row], Some(event.position)).await?;
+        let row = self.parked_row(key, event, 0)?;
+        let reached = self.reached_after(1, event.position);
+        self.schedule(key, retry, error, vec![row], reached).await?;
         self.parked.insert(key);
         Ok(())
     }
@@ -104,7 +106,7 @@ impl<P: Projection> Follower<P> {
             }
             _ => retry.attempts = retry.attempts.saturating_add(1),
         }
-        self.schedule(key, retry, failure, Vec::new(), None).await
+        self.schedule(key, retry, failure, Vec::new(), Reached::default()).await
     }
 
     /// Records a failed attempt, and schedules the next one if the policy has one.
@@ -114,7 +116,7 @@ impl<P: Projection> Follower<P> {
         mut retry: ScheduledRetry,
         error: String,
         mut rows: Vec<RowChange>,
-        checkpoint: Option<Position>,
+        checkpoint: Reached,
     ) -> Result<(), FollowError> {
         let pause: Option<Duration> = retry.pauses.next();
         let (projection, position, attempts) = (P::NAME, retry.position, retry.attempts);

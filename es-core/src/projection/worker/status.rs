@@ -9,9 +9,11 @@ use uuid::Uuid;
 use super::metrics;
 use super::progress::{GenerationProgress, number};
 use crate::model::Clock;
+use crate::model::HybridTime;
 use crate::model::Position;
 use crate::model::Timestamp;
 use crate::projection::generation::Generation;
+use crate::store::implement::SettledTime;
 
 /// The state of a projection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +81,21 @@ pub struct RebuildStatus {
     pub eta: Option<Duration>,
 }
 
+/// The settled time of a projection with the mode [`Settled`](crate::projection::Settled).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SettledStatus {
+    /// The time up to which events are applied in canonical order; `None` until every member has made a promise since
+    /// the start of the node. An event has the time at which its node wrote it, or a slightly later one.
+    pub time: Option<Timestamp>,
+    /// The member that holds the settled time back: the one with the oldest promise, or without one. `None` if every
+    /// stored event is settled.
+    pub held_back_by: Option<String>,
+    /// The number of events that arrived below the settled time since the start of the projection. The view is rebuilt
+    /// after each of them.
+    pub late_events: u64,
+}
+
 /// The status of a projection.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -105,6 +122,8 @@ pub struct ProjectionStatus {
     pub events: u64,
     /// The rebuild in progress.
     pub rebuild: Option<RebuildStatus>,
+    /// The settled time. `None` if the projection does not follow it.
+    pub settled: Option<SettledStatus>,
     /// The last failure.
     pub last_error: Option<LastError>,
     /// The number of restarts after a failure.
@@ -130,6 +149,8 @@ pub(crate) struct ProjectionMonitor {
     state: Mutex<MonitorState>,
     /// The position up to which the active generation has applied the log.
     applied: watch::Sender<Option<Position>>,
+    /// The settled time, if the projection follows it.
+    settled: watch::Sender<Option<SettledTime>>,
     /// Notified when an operator requests a takeover of the lease.
     pub(crate) take_over: Notify,
 }
@@ -141,6 +162,7 @@ struct MonitorState {
     building: Option<Arc<GenerationProgress>>,
     last_error: Option<LastError>,
     restarts: u64,
+    late_events: u64,
 }
 
 /// The progress of the active generation.
@@ -153,10 +175,10 @@ pub(crate) struct ActiveProgress {
 
 impl ProjectionMonitor {
     pub(crate) fn new(projection: &'static str, clock: Arc<dyn Clock>) -> Self {
-        let state =
-            MonitorState { phase: Phase::Starting, active: None, building: None, last_error: None, restarts: 0 };
-        let applied = watch::Sender::new(None);
-        Self { projection, clock, state: Mutex::new(state), applied, take_over: Notify::new() }
+        let (phase, active, building) = (Phase::Starting, None, None);
+        let state = MonitorState { phase, active, building, last_error: None, restarts: 0, late_events: 0 };
+        let (applied, settled) = (watch::Sender::new(None), watch::Sender::new(None));
+        Self { projection, clock, state: Mutex::new(state), applied, settled, take_over: Notify::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, MonitorState> {
@@ -184,6 +206,17 @@ impl ProjectionMonitor {
         state.restarts += 1;
         state.phase = Phase::Failed;
         state.last_error = Some(LastError { at: self.clock.now(), message });
+    }
+
+    /// Counts events that arrived below the settled time.
+    pub(crate) fn count_late_events(&self, events: u64) {
+        metrics::count(metrics::LATE_EVENTS, self.projection, events);
+        self.state().late_events += events;
+    }
+
+    /// Returns the sender that publishes the settled time.
+    pub(crate) fn settled_sender(&self) -> watch::Sender<Option<SettledTime>> {
+        self.settled.clone()
     }
 
     /// Returns the sender that publishes the position up to which the active generation has applied the log.
@@ -233,6 +266,11 @@ impl ProjectionMonitor {
             rate,
             eta: eta(lag_events, rate),
             events: progress.map_or(0, |progress| progress.event_count()),
+            settled: self.settled.borrow().as_ref().map(|settled| SettledStatus {
+                time: settled.time.map(HybridTime::physical),
+                held_back_by: settled.held_back_by.clone(),
+                late_events: monitored.late_events,
+            }),
             rebuild: monitored.building.as_ref().map(|building| rebuild_status(building, head)),
             last_error: monitored.last_error.clone(),
             restarts: monitored.restarts,

@@ -23,6 +23,7 @@ use crate::consumer::{ShutdownError, StartError, WaitError};
 use crate::model::ErrorChain;
 use crate::model::Position;
 use crate::model::{Clock, Entropy, IdSource, SystemClock, SystemEntropy};
+use crate::projection::late::sealed;
 use crate::projection::{AcceptsOrder, Projection};
 use crate::store::{EventStore, StoreError};
 
@@ -140,13 +141,16 @@ impl Supervisor {
         P: Projection + AcceptsOrder<OrderOf<P::Source>>,
     {
         let start = Box::new(move |dependencies: Dependencies, tasks: &mut JoinSet<&'static str>| {
+            let is_settled = <P as sealed::Accepts<OrderOf<P::Source>>>::IS_SETTLED;
             let options = options.within_bounds();
+            let options = if is_settled { options.partitions(1) } else { options };
             let Dependencies { store, owner, clock, entropy, admin, monitor, stop } = dependencies;
             let runner = Runner {
                 keys: RowKeys::new(P::NAME),
                 lease: LeaseTerms { owner, duration: options.lease },
                 projection: Arc::new(projection),
                 options,
+                is_settled,
                 store,
                 clock,
                 entropy,

@@ -4,14 +4,16 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use futures_util::future::join_all;
+use tokio::sync::watch;
 
 use super::tools::*;
 use crate::Commit;
-use crate::model::{Category, Dot, HybridTime, OriginId, RecordedEvent, RetiredOrigins, Stamp, VectorClock};
+use crate::model::{Category, Dot, HybridTime, OriginId, Position, RecordedEvent, RetiredOrigins, Stamp};
 use crate::store::implement::RowChange;
-use crate::store::implement::{DecisionHook, LogView, Replication, ValidCommit};
-use crate::store::{CommitError, InvalidCommit, LogRead, MAX_COMMIT_BYTES, StreamRead};
+use crate::store::implement::{DecisionHook, LogView, Replication, SettledTime, ValidCommit};
+use crate::store::{CommitError, EventStore, InvalidCommit, LogRead, MAX_COMMIT_BYTES, StoreError, StreamRead};
 
 /// A hook that the types of the events control. It counts all events in a row.
 #[derive(Debug)]
@@ -82,6 +84,7 @@ impl DecisionHook for Directed {
 #[derive(Debug)]
 struct Replicating(OriginId);
 
+#[async_trait]
 impl Replication for Replicating {
     fn is_own_origin(&self, origin: OriginId) -> bool {
         origin == self.0
@@ -90,10 +93,22 @@ impl Replication for Replicating {
         false
     }
     fn retired_origins(&self) -> RetiredOrigins {
-        let retired = RetiredOrigins::default();
-        let dot = |origin| Dot { origin, sequence: NonZeroU64::MIN };
-        retired.set([(dot(self.0), [dot(OriginId::GENESIS)].into_iter().collect())]);
-        retired
+        RetiredOrigins::default()
+    }
+    async fn settled(&self, _: &dyn EventStore) -> Result<SettledTime, StoreError> {
+        Ok(SettledTime::default())
+    }
+    fn watch_settled(&self) -> watch::Receiver<()> {
+        watch::Sender::new(()).subscribe()
+    }
+    async fn stored_after(
+        &self,
+        _: &dyn EventStore,
+        _: OriginId,
+        _: u64,
+        _: usize,
+    ) -> Result<Vec<(Dot, Position)>, StoreError> {
+        Ok(Vec::new())
     }
 }
 
@@ -101,7 +116,7 @@ impl DecisionHook for Replicating {
     fn name(&self) -> &str {
         "replicating"
     }
-    fn replication(&self) -> Option<&dyn Replication> {
+    fn replication(self: Arc<Self>) -> Option<Arc<dyn Replication>> {
         Some(self)
     }
 }
@@ -111,21 +126,11 @@ pub(super) async fn a_store_knows_its_own_origins_from_a_hook(harness: &dyn Harn
     let (own, other) = (OriginId::new(7), OriginId::new(8));
     let store = harness.open_with(vec![std::sync::Arc::new(std::sync::Arc::new(Replicating(own)))]).await;
     assert_eq!([own, other].map(|origin| store.is_own_origin(origin)), [true, false]);
+    let replication = store.replication().expect("a hook replicates");
+    assert_eq!([own, other].map(|origin| replication.is_own_origin(origin)), [true, false]);
     let store = open(harness).await;
     assert_eq!([own, other].map(|origin| store.is_own_origin(origin)), [true, true]);
-}
-
-/// A store asks the hook of a replica which origins were removed from vector clocks. Without one, none was.
-pub(super) async fn a_store_knows_retired_origins_from_a_hook(harness: &dyn Harness) {
-    let own = OriginId::new(7);
-    let (replicating, plain) = (Arc::new(Arc::new(Replicating(own))), open(harness).await);
-    let event = Dot { origin: own, sequence: NonZeroU64::MIN.saturating_add(1) };
-    let includes = |store: &Store| {
-        let nothing = VectorClock::new();
-        let expanded = store.retired_origins().expand(event, &nothing).into_owned();
-        expanded.get(OriginId::GENESIS).is_some()
-    };
-    assert!(includes(&harness.open_with(vec![replicating]).await) && !includes(&plain));
+    assert!(store.replication().is_none());
 }
 
 async fn open(harness: &dyn Harness) -> Store {

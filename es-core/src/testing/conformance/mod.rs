@@ -216,7 +216,6 @@ macro_rules! __conformance_cases {
             hooks::a_hook_drops_events,
             hooks::a_hook_stamps_events,
             hooks::a_store_knows_its_own_origins_from_a_hook,
-            hooks::a_store_knows_retired_origins_from_a_hook,
             copies::a_commit_can_have_a_recorded_time,
             copies::commit_all_returns_one_result_per_commit_in_order,
             copies::a_foreign_commit_has_no_conditions,

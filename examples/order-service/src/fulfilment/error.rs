@@ -69,6 +69,7 @@ impl<R: Into<Self>> From<ExecuteError<R>> for FulfilError {
             ExecuteError::Rejected(rejection) => rejection.into(),
             ExecuteError::Conflict(conflict) => Self::Conflict(conflict),
             ExecuteError::Locked(locked) => Self::Locked(locked),
+            ExecuteError::NotOwner(error) => InfrastructureError::Rejected(error.into()).into(),
             ExecuteError::Failed(error) => error.into(),
         }
     }

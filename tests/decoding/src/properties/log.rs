@@ -31,6 +31,7 @@ fn header(records: u32, kind: EntryKind) -> FrameHeader {
         term: 2,
         opens: 1,
         previous: 9,
+        original: None,
         kind,
     }
 }

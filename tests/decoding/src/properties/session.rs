@@ -15,8 +15,8 @@ use es_core::store::memory::MemoryStore;
 use es_core::testing::{ManualClock, SeededEntropy};
 use es_core::{Commit, EventData, EventId, EventType, LogRead, NewEvent, RecordedEvent, StreamId};
 use es_replication::{
-    AnswerError, Claim, Confirmation, ForeignEvent, GapReason, Item, LocalPeer, Page, Peer, PeerError, Pull, PullError,
-    Replica, ReplicaOptions,
+    AnswerError, Claim, Confirmation, ForeignEvent, GapReason, Item, LocalPeer, Page, Peer, PeerError, Promise, Pull,
+    PullError, Replica, ReplicaOptions,
 };
 use uuid::Uuid;
 
@@ -315,7 +315,14 @@ impl Forgery {
             ids: (0..from.int_in_range(0..=2)?)
                 .map(|_| Ok((self.dot(from)?, self.id(from)?)))
                 .collect::<Result<_>>()?,
+            promises: (0..from.int_in_range(0..=2)?).map(|_| self.promise(from)).collect::<Result<_>>()?,
         })
+    }
+
+    /// Returns a promise of a node, of the hostile peer or of an unknown one.
+    fn promise(&self, from: &mut Unstructured<'_>) -> Result<Promise> {
+        let member = (*from.choose(&["a", "b", "hostile", "unknown"])?).to_owned();
+        Ok(Promise { member, clock: self.clock(from)?, time: HybridTime::from_bits(from.arbitrary()?) })
     }
 }
 

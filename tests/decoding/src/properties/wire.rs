@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
-use es_core::model::{Category, Dot, LogId, LogPosition, OriginId, VectorClock};
-use es_core::{EventId, StreamId};
+use es_core::aggregate::Outcome;
+use es_core::model::{Category, CorrelationId, Dot, HybridTime, LogId, LogPosition, OriginId, VectorClock, Version};
+use es_core::store::Home;
+use es_core::{CommandId, EventId, Revision, StreamId};
 use es_replication::{
-    Claim, Confirmation, ForeignEvent, GapReason, Item, Knowledge, MemberReport, Page, Pull, Sender, StreamFilter,
+    Claim, CommandAnswer, CommandOutcome, Confirmation, ForeignEvent, ForwardedCommand, GapReason, Item, Knowledge,
+    MemberReport, Page, Promise, Pull, Sender, StreamFilter, Token,
 };
 use uuid::Uuid;
 
@@ -16,7 +19,7 @@ use crate::wire::{HEADER_BYTES, Header, Message};
 /// The maximum length of a payload, in bytes.
 const MAX_BYTES: u32 = 1024 * 1024;
 /// The kinds of frames, and one that does not exist.
-const KINDS: std::ops::RangeInclusive<u8> = 1..=9;
+const KINDS: std::ops::RangeInclusive<u8> = 1..=13;
 
 /// The properties of frames, for bytes that are a frame, and for bytes that become the payload of one:
 ///
@@ -172,11 +175,48 @@ fn page(from: &mut Unstructured<'_>) -> Result<Page> {
         knowledge: knowledge(from)?,
         is_last: from.arbitrary()?,
         ids: (0..from.int_in_range(0..=2)?).map(|_| Ok((dot(from)?, event_id(from)?))).collect::<Result<_>>()?,
+        promises: (0..from.int_in_range(0..=2)?).map(|_| promise(from)).collect::<Result<_>>()?,
     })
 }
 
+fn promise(from: &mut Unstructured<'_>) -> Result<Promise> {
+    Ok(Promise { member: from.arbitrary()?, clock: clock(from)?, time: HybridTime::from_bits(from.arbitrary()?) })
+}
+
+fn command(from: &mut Unstructured<'_>) -> Result<ForwardedCommand> {
+    Ok(ForwardedCommand {
+        category: from.arbitrary()?,
+        id: from.arbitrary()?,
+        command_type: from.arbitrary()?,
+        command: from.arbitrary::<Vec<u8>>()?.into(),
+        command_id: CommandId::new(format!("c{}", from.arbitrary::<u64>()?)).expect("a name"),
+        correlation_id: from.arbitrary::<bool>()?.then(|| from.arbitrary()).transpose()?.map(correlation_id),
+        causation_id: from.arbitrary::<bool>()?.then(|| event_id(from)).transpose()?,
+        wait: Duration::new(from.arbitrary()?, from.int_in_range(0..=999_999_999)?),
+    })
+}
+
+fn correlation_id(number: u128) -> CorrelationId {
+    CorrelationId::from_uuid(Uuid::from_u128(number))
+}
+
+fn answer(from: &mut Unstructured<'_>) -> Result<CommandAnswer> {
+    let outcome = match from.int_in_range(0..=5)? {
+        0 => CommandOutcome::Executed {
+            outcome: *from.choose(&[Outcome::Done, Outcome::Unchanged, Outcome::Repeated])?,
+            version: from.arbitrary::<bool>()?.then_some(Version::from(Revision::new(from.arbitrary()?))),
+        },
+        1 => CommandOutcome::Rejected { rejection: from.arbitrary::<Vec<u8>>()?.into() },
+        2 => CommandOutcome::NotOwner { home: Home::Origin(OriginId::new(from.arbitrary()?)) },
+        3 => CommandOutcome::NotOwner { home: Home::Node(from.arbitrary()?) },
+        4 => CommandOutcome::Refused { reason: from.arbitrary()? },
+        _ => CommandOutcome::Failed { reason: from.arbitrary()? },
+    };
+    Ok(CommandAnswer { outcome, token: Token::default() })
+}
+
 fn message(from: &mut Unstructured<'_>) -> Result<Message> {
-    Ok(match from.int_in_range(0..=9)? {
+    Ok(match from.int_in_range(0..=13)? {
         0 => Message::Hello { node: from.arbitrary()? },
         1 => Message::HelloAnswer { node: from.arbitrary()? },
         2 => Message::Pull(pull(from)?),
@@ -189,6 +229,13 @@ fn message(from: &mut Unstructured<'_>) -> Result<Message> {
         }
         5 => Message::Error(from.arbitrary()?),
         6 => Message::Heartbeat,
+        7 => Message::Command(command(from)?),
+        8 => Message::CommandAnswer(answer(from)?),
+        9 => Message::AskHomes,
+        10 => {
+            let origins = 0..from.int_in_range(0..=3)?;
+            Message::Homes(origins.map(|_| from.arbitrary().map(OriginId::new)).collect::<Result<_>>()?)
+        }
         _ => Message::Page(page(from)?),
     })
 }

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 
 use crate::aggregate::repository::error::{ExecuteError, InfrastructureError, Locked};
 use crate::store::Conflict;
+use crate::store::home::NotOwner;
 
 /// A unit of work failed. Nothing was written, except possibly for [`Failed`](Self::Failed): see
 /// [`InfrastructureError`].
@@ -28,6 +29,9 @@ pub enum UnitError<R> {
     /// [waits](crate::Repository::with_lock_wait).
     #[error(transparent)]
     Locked(Locked),
+    /// Another node decides on an aggregate, which declares `owner`. Nothing was written. Send the commands there.
+    #[error(transparent)]
+    NotOwner(NotOwner),
     /// The infrastructure failed. The commands may be valid. See [`InfrastructureError`].
     #[error(transparent)]
     Failed(InfrastructureError),
@@ -111,6 +115,8 @@ pub enum Stop<R> {
     Lost(Conflict),
     /// A transaction locks an aggregate. An attempt after its end may succeed.
     Locked(Locked),
+    /// Another node decides on an aggregate.
+    NotOwner(NotOwner),
     /// The infrastructure failed.
     Failed(InfrastructureError),
 }
@@ -123,6 +129,7 @@ impl<R> Stop<R> {
             Self::Conflict(conflict) => Stop::Conflict(conflict),
             Self::Lost(conflict) => Stop::Lost(conflict),
             Self::Locked(locked) => Stop::Locked(locked),
+            Self::NotOwner(error) => Stop::NotOwner(error),
             Self::Failed(error) => Stop::Failed(error),
         }
     }
@@ -140,6 +147,7 @@ impl<R> From<Stop<R>> for UnitError<R> {
             Stop::Rejected { index, rejection } => Self::Rejected { index, rejection },
             Stop::Conflict(conflict) | Stop::Lost(conflict) => Self::Conflict(conflict),
             Stop::Locked(locked) => Self::Locked(locked),
+            Stop::NotOwner(error) => Self::NotOwner(error),
             Stop::Failed(error) => Self::Failed(error),
         }
     }
@@ -151,6 +159,7 @@ impl<R> From<Stop<R>> for ExecuteError<R> {
             Stop::Rejected { rejection, .. } => Self::Rejected(rejection),
             Stop::Conflict(conflict) | Stop::Lost(conflict) => Self::Conflict(conflict),
             Stop::Locked(locked) => Self::Locked(locked),
+            Stop::NotOwner(error) => Self::NotOwner(error),
             Stop::Failed(error) => Self::Failed(error),
         }
     }

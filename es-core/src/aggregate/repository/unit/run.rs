@@ -7,7 +7,7 @@ use tracing::Instrument;
 
 use crate::aggregate::repository::RetryPolicy;
 use crate::aggregate::repository::command_id::ResultRow;
-use crate::aggregate::repository::error::{Locked, conflict_or_failure};
+use crate::aggregate::repository::error::{InfrastructureError, Locked, conflict_or_failure};
 use crate::aggregate::repository::metrics::{CommandMetrics, CommandOutcome};
 use crate::aggregate::repository::options::Options;
 use crate::aggregate::repository::plan::Draft;
@@ -16,6 +16,7 @@ use crate::aggregate::repository::unit::Stop;
 use crate::aggregate::repository::unit::commands::{Commands, Target};
 use crate::model::IdSource;
 use crate::model::Timestamp;
+use crate::store::home::NotOwner;
 use crate::store::{CommitError, Committed, EventStore, FailedCheck};
 
 /// The store, the targets and the options of an execution.
@@ -52,6 +53,7 @@ pub(in crate::aggregate::repository) async fn run<P: Commands>(
         Err(Stop::Rejected { .. }) => CommandOutcome::Rejected,
         Err(Stop::Lost(_) | Stop::Conflict(_)) => CommandOutcome::Conflict,
         Err(Stop::Locked(_)) => CommandOutcome::Locked,
+        Err(Stop::NotOwner(_)) => CommandOutcome::NotOwner,
         Err(Stop::Failed(_)) => CommandOutcome::Failed,
     };
     span.record("outcome", outcome.name());
@@ -154,6 +156,10 @@ async fn attempt<P: Commands>(
 /// after its transaction has ended; other conflicts cannot.
 fn stop<R>(error: CommitError) -> Stop<R> {
     match conflict_or_failure(error) {
+        Err(InfrastructureError::Rejected(error)) => match error.downcast::<NotOwner>() {
+            Ok(error) => Stop::NotOwner(*error),
+            Err(error) => Stop::Failed(InfrastructureError::Rejected(error)),
+        },
         Err(failure) => Stop::Failed(failure),
         Ok(conflict) => {
             let is_retryable = |check: &FailedCheck| {

@@ -45,15 +45,16 @@ impl State {
     }
 
     /// Returns the stamps of the events of a local commit, in order; `None` for an event that is not replicated. The
-    /// first event of each stream carries the vector clock.
+    /// first event of each stream carries the vector clock. All of them are later than `promised`.
     pub(crate) fn stamps(
         &self,
         streams: &[&StreamId],
         now: Timestamp,
+        promised: HybridTime,
         command: Option<&(CommandId, CommandDigest)>,
     ) -> Vec<Option<Stamp>> {
         let mut sequence = self.origins.get(&self.own).map(|known| known.through);
-        let mut time = self.head.time;
+        let mut time = self.head.time.max(promised);
         let seen: VectorClock = rows::clock(&self.origins).iter().filter(|dot| dot.origin != self.own).collect();
         let seen = self.group.compress(&seen);
         let mut clocked = BTreeSet::new();

@@ -5,24 +5,37 @@
 //!   foreign commit --> before: drop held events, refuse inadmissible ones  --+--> after: rows o, d, c, h
 //! ```
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use es_core::model::{Category, Clock, Dot, HybridTime, OriginId, RetiredOrigins, Stamp, Table};
+use async_trait::async_trait;
+use chrono::TimeDelta;
+use es_core::model::{Category, Clock, Dot, HybridTime, OriginId, RetiredOrigins, Stamp, Table, VectorClock};
 use es_core::retention::{OperatorEvent, Scope};
 use es_core::store::implement::{
-    DecisionHook, LogView, Replication, RowChange, ValidCommit, is_membership_stream, is_retention_stream,
+    DecisionHook, LogView, Replication, RowChange, SettledTime, ValidCommit, is_membership_stream, is_retention_stream,
 };
-use es_core::{CommitError, EventData, EventId, NewEvent, RecordedEvent, StoreError, StreamId};
+use es_core::{
+    Commit, CommitError, EventData, EventId, EventStore, NewEvent, Position, RecordedEvent, StoreError, StreamId,
+    Timestamp,
+};
+use tokio::sync::watch;
 
 use crate::error::Refusal;
-use crate::membership::{Change, MemberState, RecordedChange};
-use crate::replica::state::{Admission, State};
-use crate::rows::{self, Gap, Head};
+use crate::membership::{Change, GroupCache, MemberState, RecordedChange};
+use crate::owner::{self, Owners};
+use crate::promise::{Promise, Promises};
+use crate::replica::ReplicaOptions;
+use crate::rows::{self, Gap, Head, Identity, Known, StoredDots};
+use crate::state::{Admission, State};
 
+/// How far the ceiling of promises is ahead, so that it is written once a second.
+const CEILING_AHEAD: TimeDelta = TimeDelta::seconds(1);
 /// The name of the hook.
-pub(super) const NAME: &str = "es.replica";
+pub(crate) const NAME: &str = "es.replica";
 
 /// The hook of a replica.
 #[derive(Debug)]
@@ -34,9 +47,12 @@ pub(crate) struct ReplicaHook {
     own_origins: BTreeSet<OriginId>,
     /// The name of the node.
     node: String,
-    /// The origins that were removed from vector clocks, for readers of events.
-    retired: RetiredOrigins,
+    owners: Owners,
     memory: Mutex<Memory>,
+    promises: Promises,
+    group: GroupCache,
+    /// The ceiling in row `s`.
+    ceiling: tokio::sync::Mutex<HybridTime>,
 }
 
 /// The state, and the state after the last commit that was decided. A later hook may have rejected that commit: it
@@ -48,18 +64,54 @@ struct Memory {
     /// The withheld events of the present foreign commit that this node has: [`Known::withheld`] includes them only
     /// because its ranges were joined.
     stored: Vec<Dot>,
+    /// The latest time that this node has promised. Later events of this node have later times.
+    promised: HybridTime,
+    /// Whether a commit may be between its stamps and `decided`.
+    is_stamping: bool,
+    /// The origins that were removed from vector clocks, for readers of events.
+    retired: RetiredOrigins,
 }
 
 impl Memory {
-    /// Returns the state that includes all earlier commits of the log.
-    fn at(&mut self, head: Head, retired: &RetiredOrigins) -> Result<&State, StoreError> {
+    /// Notes that every earlier commit is decided, at a commit after which the log has the row `h` with this head.
+    fn finish_decision(&mut self, head: Head) {
+        self.is_stamping = false;
         if let Some(decided) = self.decided.take_if(|decided| decided.head == head) {
             // ORDER: before the next event is stored, whose clock may omit these origins.
             if !Arc::ptr_eq(&decided.group, &self.current.group) {
-                retired.set(decided.group.retirements().iter().cloned());
+                self.retired.set(decided.group.retirements().iter().cloned());
             }
             self.current = decided;
         }
+        // A later hook has rejected any other one.
+        self.decided = None;
+    }
+
+    /// Returns what this node can promise now: the last events of its origins, and a time. `visible` is the head that
+    /// reads see.
+    fn promise(
+        &mut self,
+        visible: Option<Head>,
+        own: &BTreeSet<OriginId>,
+        now: Timestamp,
+    ) -> (VectorClock, HybridTime) {
+        let is_written = self.decided.as_ref().is_some_and(|decided| Some(decided.head) == visible);
+        let state = self.decided.as_ref().filter(|_| is_written).unwrap_or(&self.current);
+        let last = state.head.time.max(self.promised);
+        // A commit that is being decided has later times than the last event and the last promise, and may have an
+        // earlier one than the clock.
+        let is_idle = !self.is_stamping && (self.decided.is_none() || is_written);
+        let time = if is_idle { last.max(HybridTime::at(now)) } else { last };
+        // Only one node has adopted events from before the replication; it is the last one that has all of them.
+        let is_own = |dot: &Dot| own.contains(&dot.origin) || dot.origin == OriginId::GENESIS;
+        let clock = rows::clock(&state.origins).iter().filter(is_own).collect();
+        self.promised = time;
+        (clock, time)
+    }
+
+    /// Returns the state that includes all earlier commits of the log.
+    fn at(&mut self, head: Head) -> Result<&State, StoreError> {
+        self.finish_decision(head);
         if self.current.head == head {
             return Ok(&self.current);
         }
@@ -72,16 +124,75 @@ impl Memory {
 impl ReplicaHook {
     pub(crate) fn new(
         table: Table,
-        clock: Arc<dyn Clock>,
-        max_clock_ahead: Duration,
-        node: String,
+        options: &ReplicaOptions,
         own_origins: BTreeSet<OriginId>,
         state: State,
+        (promises, ceiling): (Promises, HybridTime),
     ) -> Self {
         let retired = RetiredOrigins::default();
         retired.set(state.group.retirements().iter().cloned());
-        let memory = Mutex::new(Memory { current: state, decided: None, stored: Vec::new() });
-        Self { table, clock, max_clock_ahead, own_origins, node, retired, memory }
+        let (decided, stored, is_stamping) = (None, Vec::new(), false);
+        // A promise up to the ceiling may have been made before a crash.
+        let memory = Memory { current: state, decided, stored, promised: ceiling, is_stamping, retired };
+        Self {
+            table,
+            clock: Arc::clone(&options.clock),
+            max_clock_ahead: options.max_clock_ahead,
+            own_origins,
+            node: options.name.clone(),
+            owners: options.owners.clone(),
+            memory: Mutex::new(memory),
+            promises,
+            group: GroupCache::default(),
+            ceiling: tokio::sync::Mutex::new(ceiling),
+        }
+    }
+
+    /// Returns the hook of a replica, if this is one.
+    pub(crate) fn of(replication: &dyn Replication) -> Option<&Self> {
+        (replication as &dyn Any).downcast_ref()
+    }
+
+    pub(crate) const fn promises(&self) -> &Promises {
+        &self.promises
+    }
+
+    /// Makes a promise. It is kept after a crash, too.
+    pub(crate) async fn promise(&self, store: &dyn EventStore) -> Result<Promise, StoreError> {
+        let (visible, now) = (rows::head(store, &self.table).await?, self.clock.now());
+        let (clock, time) = self.memory().promise(visible, &self.own_origins, now);
+        // ORDER: the ceiling before the promise is made known. The memory has it already, so no event gets its time.
+        self.raise_ceiling(store, time.max(HybridTime::at(now))).await?;
+        Ok(self.promises.make(time, clock))
+    }
+
+    /// Raises the ceiling in row `s` to a second after this time, if it is lower than this time. The commit also shows
+    /// that every commit before it is decided, so the next promise can name the present time.
+    async fn raise_ceiling(&self, store: &dyn EventStore, time: HybridTime) -> Result<(), StoreError> {
+        let mut ceiling = self.ceiling.lock().await;
+        if time <= *ceiling {
+            return Ok(());
+        }
+        let row = store.row(&self.table, rows::IDENTITY).await?.ok_or_else(|| rows::damaged("s", &[]))?;
+        let mut identity: Identity = serde_json::from_slice(&row).map_err(|_| rows::damaged("s", &row))?;
+        let after = time.physical().checked_add_signed(CEILING_AHEAD).unwrap_or(Timestamp::MAX_UTC);
+        identity.ceiling = time.max(HybridTime::at(after));
+        let value = serde_json::to_vec(&identity).map_err(|error| StoreError::io("write the identity", error))?;
+        let commit = Commit::new().expect_row(self.table.clone(), rows::IDENTITY, Some(row));
+        store.commit(commit.put_row(self.table.clone(), rows::IDENTITY, value)).await.map_err(|error| match error {
+            CommitError::Store(error) => error,
+            error => StoreError::io("raise the ceiling of promises", error),
+        })?;
+        *ceiling = identity.ceiling;
+        Ok(())
+    }
+
+    /// Adds the promises in a page, after its events were stored.
+    pub(crate) async fn receive(&self, store: &dyn EventStore, promises: Vec<Promise>) -> Result<(), StoreError> {
+        let group = self.group.read(store).await?;
+        let has = Accounted::read(store, &self.table).await?;
+        self.promises.receive(&group, promises, |clock| has.includes(clock));
+        Ok(())
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -94,7 +205,13 @@ impl ReplicaHook {
     }
 
     /// Stamps the events of replicated categories.
-    fn before_local(&self, state: &State, commit: &mut ValidCommit, view: &mut dyn LogView) -> Result<(), CommitError> {
+    fn before_local(
+        &self,
+        state: &State,
+        promised: HybridTime,
+        commit: &mut ValidCommit,
+        view: &mut dyn LogView,
+    ) -> Result<(), CommitError> {
         for (stream, event) in commit.events() {
             if let Some(scope) = changed_scope(stream, &event.data, &state.categories) {
                 return Err(rejected(Refusal::Retention { scope: scope.to_string() }));
@@ -111,6 +228,7 @@ impl ReplicaHook {
         if view.position_of(first.data.id)?.is_some() {
             return Ok(());
         }
+        owner::hook::check(&self.owners, state.own, commit, view)?;
         let mut replicated = commit.events().iter().filter(|(stream, _)| state.replicates(stream));
         let departs = state.group.state(&self.node).is_some_and(|state| state != MemberState::Joined);
         // An event that a node writes after its departure was acknowledged would be lost. If nobody else can cancel the
@@ -124,7 +242,7 @@ impl ReplicaHook {
             return Err(rejected(Refusal::UniqueKey { id: event.data.id }));
         }
         let streams: Vec<&StreamId> = commit.events().iter().map(|(stream, _)| stream).collect();
-        let mut stamps = state.stamps(&streams, self.clock.now(), commit.command()).into_iter();
+        let mut stamps = state.stamps(&streams, self.clock.now(), promised, commit.command()).into_iter();
         commit.stamp_events(|_, _| stamps.next().flatten())?;
         Ok(())
     }
@@ -233,23 +351,32 @@ impl DecisionHook for ReplicaHook {
         NAME
     }
 
-    fn replication(&self) -> Option<&dyn Replication> {
+    fn replication(self: Arc<Self>) -> Option<Arc<dyn Replication>> {
         Some(self)
     }
 
     fn before(&self, commit: &mut ValidCommit, view: &mut dyn LogView) -> Result<(), CommitError> {
         // A local commit of rows only, such as that of a view, does not concern the replica.
         if commit.events().is_empty() && !commit.is_foreign() {
+            let is_deciding = |memory: &Memory| memory.is_stamping || memory.decided.is_some();
+            if is_deciding(&self.memory()) {
+                let head = self.head(view)?;
+                self.memory().finish_decision(head);
+            }
             return Ok(());
         }
         let head = self.head(view)?;
         let mut memory = self.memory();
-        let state = memory.at(head, &self.retired)?;
         if commit.is_foreign() {
+            let state = memory.at(head)?;
             memory.stored = self.before_foreign(state, commit, view)?;
             Ok(())
         } else {
-            self.before_local(state, commit, view)
+            let promised = memory.promised;
+            let state = memory.at(head)?;
+            self.before_local(state, promised, commit, view)?;
+            memory.is_stamping = true;
+            Ok(())
         }
     }
 
@@ -266,6 +393,7 @@ impl DecisionHook for ReplicaHook {
         // ORDER: `before` has run for this commit if it is foreign, so these are its events.
         let stored = if commit.is_foreign() { std::mem::take(&mut memory.stored) } else { Vec::new() };
         if stamped.is_empty() && gaps.is_empty() && stored.is_empty() {
+            memory.is_stamping = false;
             return Ok(());
         }
         // `before` has run for this commit, so this is the state before it.
@@ -293,12 +421,15 @@ impl DecisionHook for ReplicaHook {
         if commit.is_foreign() {
             changes.extend(es_core::__private::foreign_results(events, view)?);
         }
+        changes.extend(owner::hook::changes(&self.owners, events, view)?);
         commit.add_rows(changes)?;
         memory.decided = Some(next);
+        memory.is_stamping = false;
         Ok(())
     }
 }
 
+#[async_trait]
 impl Replication for ReplicaHook {
     fn is_own_origin(&self, origin: OriginId) -> bool {
         self.own_origins.contains(&origin)
@@ -309,7 +440,80 @@ impl Replication for ReplicaHook {
     }
 
     fn retired_origins(&self) -> RetiredOrigins {
-        self.retired.clone()
+        self.memory().retired.clone()
+    }
+
+    async fn settled(&self, store: &dyn EventStore) -> Result<SettledTime, StoreError> {
+        // A promise costs a write each second, so a node whose events are settled makes none for itself.
+        let last = rows::head(store, &self.table).await?.map(|head| head.time);
+        let own = match self.promises.settled() >= last {
+            true => None,
+            false => Some(self.promise(store).await?),
+        };
+        // ORDER: the members and the promises before the events that this node has. Only a node that has the events of a
+        // departed member may stop to wait for its promises.
+        let (group, snapshot) = (self.group.read(store).await?, self.promises.snapshot());
+        let has = Accounted::read(store, &self.table).await?;
+        let settling = self.promises.settle(&group, snapshot, own, |clock| has.includes(clock));
+        let is_held_back = settling.time.is_none_or(|time| has.last_time() > Some(time));
+        Ok(SettledTime {
+            time: settling.time,
+            held_back_by: is_held_back.then(|| settling.oldest),
+            known: rows::clock(&has.origins),
+            position: rows::head(store, &self.table).await?.and_then(|head| head.position),
+            late: has.origins.values().filter_map(|known| known.late).max(),
+        })
+    }
+
+    fn watch_settled(&self) -> watch::Receiver<()> {
+        self.promises.watch()
+    }
+
+    async fn stored_after(
+        &self,
+        store: &dyn EventStore,
+        origin: OriginId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<(Dot, Position)>, StoreError> {
+        let mut stored = StoredDots::new(store, &self.table, origin, after.saturating_add(1), u64::MAX);
+        let mut dots = Vec::with_capacity(limit);
+        while dots.len() < limit
+            && let Some((sequence, position)) = stored.next().await?
+        {
+            let sequence = NonZeroU64::new(sequence).ok_or_else(|| rows::damaged("d", &[]))?;
+            dots.push((Dot { origin, sequence }, position));
+        }
+        Ok(dots)
+    }
+}
+
+/// The events that this node has.
+#[derive(Debug)]
+struct Accounted {
+    origins: BTreeMap<OriginId, Known>,
+    /// Whether a link has a filter, so that this node does not wait for withheld events.
+    has_filter: bool,
+}
+
+impl Accounted {
+    async fn read(store: &dyn EventStore, table: &Table) -> Result<Self, StoreError> {
+        let has_filter = rows::has_filter(store, table).await?;
+        Ok(Self { origins: rows::origins(store, table).await?, has_filter })
+    }
+
+    fn includes(&self, clock: &VectorClock) -> bool {
+        clock.iter().all(|dot| {
+            self.origins.get(&dot.origin).is_some_and(|known| {
+                let first_withheld = known.withheld.iter().next().map(|(first, _)| first);
+                let is_held = self.has_filter || first_withheld.is_none_or(|first| first > dot.sequence.get());
+                known.through >= dot.sequence && is_held
+            })
+        })
+    }
+
+    fn last_time(&self) -> Option<HybridTime> {
+        self.origins.values().map(|known| known.time).max()
     }
 }
 

@@ -1,55 +1,20 @@
-//! [`Token`]: what a client has seen, and waiting for it.
+//! Waits for what a client has seen: the methods of [`Replica`] with a [`Token`].
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use es_core::model::{Dot, LogId, OriginId, VectorClock};
+use es_core::model::{Dot, OriginId};
 use es_core::store::RowScan;
 use es_core::{Position, StoreError};
-use serde::{Deserialize, Serialize};
 
 use crate::error::StaleReplica;
 use crate::knowledge::Knowledge;
 use crate::replica::Replica;
 use crate::rows::{self, StoredDots};
+use crate::token::Token;
 
 /// The period in which a wait checks the knowledge even if no event arrives.
 const POLL: Duration = Duration::from_millis(100);
-
-/// The events that a session has read and written: for each origin the last one, and for each log that the session has
-/// used its head. The heads cover the aggregates that are not replicated.
-///
-/// A client sends the token of its last answer with its next request, and the node that answers continues the
-/// [`Session`](crate::Session). Its text form is JSON. Its size grows with the number of origins and of used nodes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Token {
-    clock: VectorClock,
-    #[serde(default)]
-    logs: BTreeMap<LogId, Position>,
-}
-
-impl Token {
-    /// Returns the replicated events that the token names.
-    #[must_use]
-    pub const fn clock(&self) -> &VectorClock {
-        &self.clock
-    }
-
-    /// Returns the position that the session has seen in a log; `None` if the session has not used the log.
-    pub(super) fn position_in(&self, log: LogId) -> Option<Position> {
-        self.logs.get(&log).copied()
-    }
-
-    /// Adds the events of another token, for a session that uses several nodes at once.
-    pub fn merge(&mut self, other: &Self) {
-        self.clock.merge(&other.clock);
-        for (log, position) in &other.logs {
-            let last = self.logs.entry(*log).or_insert(*position);
-            *last = (*position).max(*last);
-        }
-    }
-}
 
 /// The events of a token did not arrive in time.
 #[derive(Debug, thiserror::Error)]
@@ -72,9 +37,7 @@ impl Replica {
     /// # Errors
     /// [`StoreError`] if the store fails.
     pub async fn token(&self) -> Result<Token, StoreError> {
-        let clock = self.knowledge().await?.clock().clone();
-        let head = self.store.watch_head().current();
-        Ok(Token { clock, logs: head.map(|head| (self.store.log_id(), head)).into_iter().collect() })
+        Token::of_store(&*self.store, &self.table).await
     }
 
     /// Waits until this node has every replicated event of a token, for example until the nodes of a test are equal. A
@@ -89,7 +52,7 @@ impl Replica {
     /// - [`WaitError::Stale`] if the events do not arrive within `timeout`.
     /// - [`WaitError::Store`] if the store fails.
     pub async fn wait_for(&self, token: &Token, timeout: Duration) -> Result<(), WaitError> {
-        self.wait_until_has(&token.clock.clone().into(), timeout).await
+        self.wait_until_has(&token.clock().clone().into(), timeout).await
     }
 
     /// Waits until this node has every event that `needed` holds; see [`wait_for`](Self::wait_for).
@@ -125,7 +88,7 @@ impl Replica {
     /// - [`WaitError::Stale`] if this node does not have the events yet; see [`wait_for`](Self::wait_for).
     /// - [`WaitError::Store`] if the store fails.
     pub async fn position_of(&self, token: &Token) -> Result<Option<Position>, WaitError> {
-        let needed = token.clock.clone().into();
+        let needed = token.clock().clone().into();
         let missing = self.missing(&needed).await?;
         if !missing.is_empty() {
             return Err(self.stale(&needed, missing).await?.into());
@@ -137,7 +100,7 @@ impl Replica {
     pub(super) async fn stored_position(&self, token: &Token) -> Result<Option<Position>, StoreError> {
         let mut last = token.position_in(self.store.log_id());
         let origins = rows::origins(&*self.store, &self.table).await?;
-        for dot in token.clock.iter() {
+        for dot in token.clock().iter() {
             // The last stored event up to the dot, which itself may be withheld or removed.
             let scan = RowScan::new(self.table.clone(), rows::dots_of(dot.origin), 1).backward();
             let next = dot.sequence.checked_add(1).map(|sequence| rows::dot_key(Dot { sequence, ..dot }));

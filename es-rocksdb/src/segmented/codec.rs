@@ -1,0 +1,294 @@
+//! Events as records of the log, and back.
+
+use bytes::Bytes;
+use es_core::model::{ContentType, EventView, Tag, Tags};
+use es_core::store::Visitor;
+use es_core::store::implement::ValidCommit;
+use es_core::{EventData, EventType, Position, RecordedEvent, StoreError, StreamId};
+use es_log::{
+    AppendError, Batch, Body, CommitDraft, ContentCode, EventFields, KeyFields, Record, RowFields, TagTexts,
+    TombstoneFields,
+};
+
+use crate::database::place_of;
+use crate::key;
+use crate::record::{
+    LastTime, Names, Payloads, RecordError, decode_keys_and_stamp, decode_metadata, encode_keys_and_stamp,
+    encode_metadata,
+};
+use crate::segmented::pending::CommitChanges;
+
+/// A commit with its metadata encoded, so that less is left to do while the log is locked.
+#[derive(Debug)]
+pub(crate) struct EncodedCommit {
+    pub(crate) commit: ValidCommit,
+    metadata: Vec<Vec<u8>>,
+}
+
+impl EncodedCommit {
+    /// # Errors
+    /// [`StoreError`]: an event cannot be stored as a record.
+    pub(crate) fn new(commit: ValidCommit) -> Result<Self, StoreError> {
+        Ok(Self { metadata: encode_all_metadata(&commit)?, commit })
+    }
+
+    /// Adds the records of the decided commit to the log: its events, then its rows and unique keys.
+    ///
+    /// # Errors
+    /// [`AppendError::Record`], and [`StoreError`] if an event cannot be stored as a record.
+    pub(crate) fn append(
+        &mut self,
+        events: &[RecordedEvent],
+        changes: &CommitChanges,
+        log: &mut CommitDraft<'_>,
+    ) -> Result<(), StoreError> {
+        if self.commit.has_changed_events() {
+            self.metadata = encode_all_metadata(&self.commit)?;
+        }
+        let mut scratch = (Vec::new(), Vec::new());
+        for (event, metadata) in events.iter().zip(&self.metadata) {
+            append_event(event, metadata, &mut scratch, log).map_err(|error| not_encoded(event, error))?;
+        }
+        for ((table, key), value) in &changes.rows {
+            let row = RowFields { table: table.as_str(), key, value: value.as_deref() };
+            log.push(&Body::Row(row)).map_err(|error| StoreError::io("encode a row", error))?;
+        }
+        for (hash, owner) in &changes.owners {
+            let value = owner.as_ref().map(key::owner);
+            let key = KeyFields { key: hash.as_bytes(), value: value.as_deref() };
+            log.push(&Body::Key(key)).map_err(|error| StoreError::io("encode a unique key", error))?;
+        }
+        Ok(())
+    }
+}
+
+fn encode_all_metadata(commit: &ValidCommit) -> Result<Vec<Vec<u8>>, StoreError> {
+    let encode = |(stream, event): &(StreamId, es_core::NewEvent)| {
+        encode_metadata(&event.data.metadata)
+            .map_err(|error| StoreError::io(format!("encode event {} for stream {stream:?}", event.data.id), error))
+    };
+    commit.events().iter().map(encode).collect()
+}
+
+fn not_encoded(event: &RecordedEvent, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+    StoreError::io(format!("encode event {} for stream {:?}", event.data.id, event.stream), error)
+}
+
+/// Adds the record of an event. `tags` and `extensions` are buffers.
+fn append_event(
+    event: &RecordedEvent,
+    metadata: &[u8],
+    (tags, extensions): &mut (Vec<u8>, Vec<u8>),
+    log: &mut CommitDraft<'_>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let RecordedEvent { position: _, stream, revision, recorded_at, occurred_at, part, data } = event;
+    let recorded_at = recorded_at.timestamp_micros();
+    let body = if event.is_removed() {
+        if data.stamp.is_some() {
+            return Err(RecordError::StampedTombstone.into());
+        }
+        let (stream, revision, id, part) = (stream.as_str(), *revision, data.id, *part);
+        Body::Tombstone(TombstoneFields { stream, revision, id, recorded_at, part })
+    } else {
+        let EventData {
+            id,
+            event_type,
+            version,
+            content_type,
+            payload,
+            tags: names,
+            metadata: _,
+            correlation_id,
+            causation_id,
+            keys,
+            stamp,
+        } = data;
+        extensions.clear();
+        encode_keys_and_stamp(keys, stamp.as_deref(), extensions)?;
+        Body::Event(EventFields {
+            stream: stream.as_str(),
+            revision: *revision,
+            id: *id,
+            recorded_at,
+            occurred_at: occurred_at.timestamp_micros(),
+            part: *part,
+            event_type: event_type.as_str(),
+            version: *version,
+            content_type: ContentCode::from(content_type),
+            correlation_id: *correlation_id,
+            causation_id: *causation_id,
+            tags: TagTexts::encode_into(names.iter().map(Tag::as_str), tags)?,
+            metadata,
+            payload,
+            extensions,
+        })
+    };
+    log.push(&body).map(drop).map_err(|error| AppendError::from(error).into())
+}
+
+/// Decodes records to events, and reuses names, times and memory of earlier records.
+///
+/// Its events share names by reference count. Do not decode further while another thread uses the events: both threads
+/// would contend for the counts.
+#[derive(Debug, Default)]
+pub(crate) struct LogDecoder {
+    streams: Names<StreamId>,
+    types: Names<EventType>,
+    tags: Names<Tag>,
+    time: LastTime,
+    payloads: Payloads,
+}
+
+impl LogDecoder {
+    /// Returns the event of a record; `None` for the record of a row or a unique key.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] if the record is not what the encoder writes.
+    pub(crate) fn event(&mut self, record: &Record<'_>, within: &Bytes) -> Result<Option<RecordedEvent>, StoreError> {
+        let position = record.position;
+        let decoded = match &record.body {
+            Body::Event(fields) => self.decode(position, fields, within).map(Some),
+            Body::Tombstone(fields) => self.tombstone(position, fields).map(Some),
+            Body::Row(_) | Body::Key(_) | Body::Opaque(_) => Ok(None),
+        };
+        decoded.map_err(|error| StoreError::damaged(place_of(position), error.to_string()))
+    }
+
+    /// Visits the events of a batch up to `head`, which are not tombstones. Each event is decoded over the event before
+    /// it, which is in `last`. Returns the position of the event at which the visitor broke.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] if a record is not what the encoder writes.
+    pub(crate) fn visit(
+        &mut self,
+        batch: &Batch,
+        head: Position,
+        last: &mut Option<RecordedEvent>,
+        visitor: &mut Visitor<'_>,
+    ) -> Result<Option<Position>, StoreError> {
+        let mut before: Option<EventFields<'_>> = None;
+        for record in batch.records() {
+            let record = record.map_err(|error| StoreError::damaged("the log", error.to_string()))?;
+            if record.position > head {
+                break;
+            }
+            let Body::Event(fields) = record.body else { continue };
+            let decoded = match last {
+                Some(event) => self.decode_over(record.position, &fields, batch.bytes(), event, before.as_ref()),
+                None => self.decode(record.position, &fields, batch.bytes()).map(|event| *last = Some(event)),
+            };
+            decoded.map_err(|error| StoreError::damaged(place_of(record.position), error.to_string()))?;
+            before = Some(fields);
+            if let Some(event) = last
+                && visitor(EventView::from(&*event)).is_break()
+            {
+                return Ok(Some(record.position));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Decodes a record into `event`, which holds another event, and keeps the parts that both have in common. `before`
+    /// has the fields of the other one, if they are known.
+    fn decode_over(
+        &mut self,
+        at: Position,
+        fields: &EventFields<'_>,
+        within: &Bytes,
+        event: &mut RecordedEvent,
+        before: Option<&EventFields<'_>>,
+    ) -> Result<(), RecordError> {
+        let RecordedEvent { position, stream, revision, recorded_at, occurred_at, part, data } = event;
+        (*position, *revision, *part) = (at, fields.revision, fields.part);
+        (data.id, data.version) = (fields.id, fields.version);
+        (data.correlation_id, data.causation_id) = (fields.correlation_id, fields.causation_id);
+        *recorded_at = self.time.get("recorded at", fields.recorded_at)?;
+        *occurred_at = self.time.get("occurred at", fields.occurred_at)?;
+        if stream.as_str() != fields.stream {
+            *stream = self.streams.get("stream", fields.stream.as_bytes())?;
+        }
+        if data.event_type.as_str() != fields.event_type {
+            data.event_type = self.types.get("event type", fields.event_type.as_bytes())?;
+        }
+        data.content_type = content_type(fields.content_type);
+        // A view is borrowed for a short time, so that a large payload may share the allocation as well.
+        data.payload = within.slice_ref(fields.payload);
+        if before.is_none_or(|before| before.tags != fields.tags) {
+            data.tags = self.tags(fields.tags)?;
+        }
+        if before.is_none_or(|before| before.metadata != fields.metadata) {
+            data.metadata = decode_metadata(fields.metadata)?;
+        }
+        if before.is_none_or(|before| before.extensions != fields.extensions) {
+            (data.keys, data.stamp) = decode_keys_and_stamp(fields.extensions)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the event of a batch that has one event.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] if the record is not what the encoder writes.
+    pub(crate) fn only_event(&mut self, position: Position, batch: &Batch) -> Result<RecordedEvent, StoreError> {
+        for record in batch.records() {
+            let record = record.map_err(|error| StoreError::damaged(place_of(position), error.to_string()))?;
+            if let Some(event) = self.event(&record, batch.bytes())? {
+                return Ok(event);
+            }
+        }
+        Err(StoreError::damaged(place_of(position), "expected an event, found none"))
+    }
+
+    fn decode(
+        &mut self,
+        position: Position,
+        fields: &EventFields<'_>,
+        within: &Bytes,
+    ) -> Result<RecordedEvent, RecordError> {
+        let (keys, stamp) = decode_keys_and_stamp(fields.extensions)?;
+        let data = EventData {
+            id: fields.id,
+            event_type: self.types.get("event type", fields.event_type.as_bytes())?,
+            version: fields.version,
+            content_type: content_type(fields.content_type),
+            payload: self.payloads.take(fields.payload, Some(within)),
+            tags: self.tags(fields.tags)?,
+            metadata: decode_metadata(fields.metadata)?,
+            correlation_id: fields.correlation_id,
+            causation_id: fields.causation_id,
+            keys,
+            stamp,
+        };
+        Ok(RecordedEvent {
+            position,
+            stream: self.streams.get("stream", fields.stream.as_bytes())?,
+            revision: fields.revision,
+            recorded_at: self.time.get("recorded at", fields.recorded_at)?,
+            occurred_at: self.time.get("occurred at", fields.occurred_at)?,
+            part: fields.part,
+            data,
+        })
+    }
+
+    fn tombstone(&mut self, position: Position, fields: &TombstoneFields<'_>) -> Result<RecordedEvent, RecordError> {
+        let stream = self.streams.get("stream", fields.stream.as_bytes())?;
+        let recorded_at = self.time.get("recorded at", fields.recorded_at)?;
+        Ok(RecordedEvent::removed(position, stream, fields.revision, fields.id, recorded_at, fields.part))
+    }
+
+    fn tags(&mut self, texts: TagTexts<'_>) -> Result<Tags, RecordError> {
+        let mut tags = Tags::new();
+        for text in texts.iter() {
+            tags.insert(self.tags.get("tag", text.as_bytes())?);
+        }
+        Ok(tags)
+    }
+}
+
+fn content_type(code: ContentCode<'_>) -> ContentType {
+    match code {
+        ContentCode::Json => ContentType::Json,
+        ContentCode::MessagePack => ContentType::MessagePack,
+        ContentCode::Other(media_type) => ContentType::Other(media_type.into()),
+    }
+}

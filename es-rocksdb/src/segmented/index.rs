@@ -1,0 +1,344 @@
+//! [`Index`]: finds events by stream, id, category, type and tag: in the runs in memory, then in the tables.
+//!
+//! ```text
+//!   positions   1 ............ applied | run | run | active run | not decided yet
+//!                    RocksDB tables    |        memory          |
+//! ```
+//!
+//! A run leaves the memory after its tables are part of RocksDB. A reader therefore takes the list of runs first and
+//! reads RocksDB second: an event that is in no run of the list is in the tables.
+
+use std::sync::Arc;
+
+use es_core::retention::{CATEGORY, Retention};
+use es_core::store::Direction;
+use es_core::{EventId, Position, RecordedEvent, Revision, StoreError, StreamId, Timestamp};
+use es_log::{Batch, Log, Place, ReadError};
+
+use crate::database::{Database, Fault, Tier, bad_key, item, missing_event, place_in, place_of};
+use crate::key::{self, KeyError, NUMBER_LEN};
+use crate::options::RunSize;
+use crate::postings::{Cursor, PostingList, PostingLists, SeekResult};
+use crate::retention::StreamIndex;
+use crate::schema::Cf;
+use crate::segmented::codec::LogDecoder;
+use crate::segmented::run::Run;
+use crate::sync::{PoisonError, RwLock, RwLockReadGuard};
+
+/// The last position that every head precedes.
+pub(crate) const END: Position = match Position::new(u64::MAX) {
+    Some(position) => position,
+    None => Position::FIRST,
+};
+
+/// The runs in memory, the oldest first. The last one is active: decisions add events to it.
+#[derive(Debug)]
+pub(crate) struct Index {
+    runs: RwLock<Vec<Arc<Run>>>,
+    run_size: RunSize,
+}
+
+impl Index {
+    /// Creates the index of a log whose tables have the events before `first`.
+    pub(crate) fn new(first: Position, run_size: RunSize) -> Self {
+        Self { runs: RwLock::new(vec![Arc::new(Run::new(first))]), run_size }
+    }
+
+    /// Adds decided events to the active run, and begins the next run if it is full. Only one thread at a time may call
+    /// this.
+    pub(crate) fn extend(&self, events: &[RecordedEvent]) {
+        let Some(last) = events.last() else { return };
+        let Some(active) = self.runs().last().map(Arc::clone) else { return };
+        active.extend(events);
+        if active.is_full(self.run_size) {
+            let next = Arc::new(Run::new(last.position.next()));
+            self.runs.write().unwrap_or_else(PoisonError::into_inner).push(next);
+        }
+    }
+
+    /// Begins the next run, so that the active one is written to tables although it is not full. Only one thread at a
+    /// time may call this or [`extend`](Self::extend).
+    pub(crate) fn end_run(&self) {
+        let Some(last) = self.runs().last().filter(|active| active.len() > 0).and_then(|active| active.last()) else {
+            return;
+        };
+        let next = Arc::new(Run::new(last.next()));
+        self.runs.write().unwrap_or_else(PoisonError::into_inner).push(next);
+    }
+
+    fn runs(&self) -> RwLockReadGuard<'_, Vec<Arc<Run>>> {
+        self.runs.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the oldest run, if it is full and all its events are published.
+    pub(crate) fn oldest_full(&self, published: Option<Position>) -> Option<Arc<Run>> {
+        let runs = self.runs();
+        let oldest = runs.first().filter(|_| runs.len() > 1)?;
+        (oldest.last() <= published).then(|| Arc::clone(oldest))
+    }
+
+    /// Removes the oldest run, whose tables are part of RocksDB.
+    pub(crate) fn remove_oldest(&self) {
+        let mut runs = self.runs.write().unwrap_or_else(PoisonError::into_inner);
+        if runs.len() > 1 {
+            runs.remove(0);
+        }
+    }
+
+    /// Returns the number of full runs in memory.
+    pub(crate) fn full_runs(&self) -> usize {
+        self.runs().len().saturating_sub(1)
+    }
+
+    /// Returns the index as of now, with the events up to `head`.
+    pub(crate) fn view<'a>(&self, database: &'a Database, log: &'a Log, head: Position) -> IndexView<'a> {
+        // ORDER: the runs before any read of the database.
+        let runs = self.runs().clone();
+        IndexView { database, log, runs, head }
+    }
+}
+
+/// The index at one time, up to a head.
+pub(crate) struct IndexView<'a> {
+    pub(crate) database: &'a Database,
+    pub(crate) log: &'a Log,
+    runs: Vec<Arc<Run>>,
+    pub(crate) head: Position,
+}
+
+/// The runs of an index and a name, as a posting list.
+struct RunList<'a> {
+    runs: &'a [Arc<Run>],
+    cf: Cf,
+    name: String,
+    direction: Direction,
+    head: Position,
+}
+
+impl PostingList for RunList<'_> {
+    fn seek(&mut self, target: Position) -> Result<Option<Position>, StoreError> {
+        let Self { runs, cf, name, direction, head } = self;
+        let seek = |run: &Arc<Run>| run.seek(*cf, name, *direction, target.min(*head));
+        let found = match direction {
+            Direction::Forward if target > *head => None,
+            Direction::Forward => runs.iter().find_map(seek),
+            Direction::Backward => runs.iter().rev().find_map(seek),
+        };
+        Ok(found.filter(|found| found <= head))
+    }
+}
+
+impl PostingLists for IndexView<'_> {
+    fn list(&self, cf: Cf, name: &str, direction: Direction, head: Position) -> Result<Cursor<'_>, StoreError> {
+        let in_memory = RunList { runs: &self.runs, cf, name: name.to_owned(), direction, head };
+        let lists = [Ok(Cursor::List(Box::new(in_memory))), self.database.list(cf, name, direction, head)];
+        Cursor::or(lists.into_iter())
+    }
+}
+
+/// The posting lists of events after the tables.
+pub(crate) struct NewestLists<'a>(&'a IndexView<'a>);
+
+impl PostingLists for NewestLists<'_> {
+    fn list(&self, cf: Cf, name: &str, direction: Direction, head: Position) -> Result<Cursor<'_>, StoreError> {
+        let in_memory = RunList { runs: &self.0.runs, cf, name: name.to_owned(), direction, head };
+        Ok(Cursor::List(Box::new(in_memory)))
+    }
+}
+
+impl IndexView<'_> {
+    /// Returns the lists in memory, if they have all events after a position.
+    pub(crate) fn newest_after(&self, after: Option<Position>) -> Option<NewestLists<'_>> {
+        let first = self.runs.first()?.first();
+        (Position::following(after) >= first).then_some(NewestLists(self))
+    }
+
+    /// Returns the last event of a stream up to `head`.
+    pub(crate) fn last_of(
+        &self,
+        stream: &StreamId,
+        head: Position,
+        tier: Tier,
+    ) -> Result<Option<(Revision, Position)>, Fault> {
+        if let Some(found) = self.runs.iter().rev().find_map(|run| run.last_up_to(stream, head)) {
+            return Ok(Some(found));
+        }
+        let Some(value) = self.database.get(Cf::Heads, stream.as_str().as_bytes(), tier)? else { return Ok(None) };
+        let (revision, position) = decode_head(&value)
+            .map_err(|error| StoreError::damaged(format!("head of stream {stream:?}"), error.to_string()))?;
+        if position <= head {
+            return Ok(Some((revision, position)));
+        }
+        // The read was opened before newer events were moved to the tables.
+        let prefix = key::prefix(stream.as_str());
+        let mut copies = self.database.iterate(Cf::Streams, prefix.clone(), tier)?;
+        copies.seek_for_prev(key::in_stream(stream, revision));
+        while let Some((key, value)) = item(&copies, Cf::Streams)? {
+            let revision = key::decode_in_stream(key, &prefix).map_err(|error| bad_key(Cf::Streams, key, &error))?;
+            let copy = Copied::decode(value).map_err(|error| bad_key(Cf::Streams, key, &error))?;
+            if copy.position <= head {
+                return Ok(Some((revision, copy.position)));
+            }
+            copies.prev();
+        }
+        Ok(None)
+    }
+
+    /// Returns the position of the event with an id, also after the head.
+    pub(crate) fn position_of(&self, id: EventId, tier: Tier) -> Result<Option<Position>, Fault> {
+        match self.runs.iter().rev().find_map(|run| run.position_of(id)) {
+            Some(position) => Ok(Some(position)),
+            None => self.database.position_of(id, tier),
+        }
+    }
+
+    /// Returns the event at a position, which must be published.
+    pub(crate) fn event(
+        &self,
+        position: Position,
+        tier: Tier,
+        decoder: &mut LogDecoder,
+    ) -> Result<RecordedEvent, Fault> {
+        let batch = match (self.log.event_in_memory(position), tier) {
+            (Some(batch), _) => batch,
+            (None, Tier::Cached) => return Err(Fault::NotCached),
+            (None, Tier::Any) => self.log.event(position).map_err(of_log)?.ok_or_else(|| missing_event(position))?,
+        };
+        Ok(decoder.only_event(position, &batch)?)
+    }
+
+    /// Returns the event at a revision of a stream; `None` if the stream ends before it.
+    pub(crate) fn event_in(
+        &self,
+        stream: &StreamId,
+        revision: Revision,
+        tier: Tier,
+        decoder: &mut LogDecoder,
+    ) -> Result<Option<RecordedEvent>, Fault> {
+        if let Some(position) = self.runs.iter().rev().find_map(|run| run.position_in(stream, revision)) {
+            return match position <= self.head {
+                true => self.event(position, tier, decoder).map(Some),
+                false => Ok(None),
+            };
+        }
+        let Some(value) = self.database.get(Cf::Streams, &key::in_stream(stream, revision), tier)? else {
+            return Ok(None);
+        };
+        let event = self.copied_event(stream, revision, &value, decoder)?;
+        Ok(Some(event).filter(|event| event.position <= self.head))
+    }
+
+    /// Decodes the copy of an event in its stream.
+    pub(crate) fn copied_event(
+        &self,
+        stream: &StreamId,
+        revision: Revision,
+        value: &[u8],
+        decoder: &mut LogDecoder,
+    ) -> Result<RecordedEvent, StoreError> {
+        let damaged = |detail: String| StoreError::damaged(place_in(stream, revision), detail);
+        let Copied { position, segment, record } = Copied::decode(value).map_err(|error| damaged(error.to_string()))?;
+        let place = Place { segment, ..self.log.place() };
+        let batch = Batch::of_copy(record.to_vec().into(), position, place)
+            .map_err(|error| damaged(format!("the copy of position {position}: {error}")))?;
+        let event = decoder.only_event(position, &batch)?;
+        if event.stream != *stream || event.revision != revision {
+            return Err(damaged(format!("found {}", place_in(&event.stream, event.revision))));
+        }
+        Ok(event)
+    }
+
+    /// Returns the first revision of a stream that is in a run; `None` if no run has the stream.
+    pub(crate) fn first_in_memory(&self, stream: &StreamId) -> Option<Revision> {
+        self.runs.iter().find_map(|run| run.first_revision(stream))
+    }
+
+    /// Returns the positions in memory of a stream from a revision on, at most `count`, and the revision of the first.
+    pub(crate) fn positions_in_memory(
+        &self,
+        stream: &StreamId,
+        from: Revision,
+        count: usize,
+    ) -> Option<(Revision, Vec<Position>)> {
+        let is_not_empty = |found: &(Revision, Vec<Position>)| !found.1.is_empty();
+        self.runs.iter().find_map(|run| run.positions_from(stream, from, count).filter(is_not_empty))
+    }
+
+    /// Returns the rules and deletions up to a position.
+    pub(crate) fn retention_up_to(&self, last: Position) -> Result<Retention, StoreError> {
+        let mut events = self.list(Cf::Categories, CATEGORY, Direction::Forward, last)?;
+        let (mut retention, mut decoder, mut next) = (Retention::default(), LogDecoder::default(), Position::FIRST);
+        while let SeekResult::Match(found) = events.seek(Direction::Forward, next)? {
+            retention.apply(&self.event(found, Tier::Any, &mut decoder)?)?;
+            next = found.next();
+        }
+        Ok(retention)
+    }
+
+    /// Returns the runs, the oldest first.
+    pub(crate) fn runs(&self) -> &[Arc<Run>] {
+        &self.runs
+    }
+}
+
+impl StreamIndex for IndexView<'_> {
+    fn first_left(&self, stream: &StreamId, tier: Tier) -> Result<Revision, Fault> {
+        self.database.first_left(stream, tier)
+    }
+
+    fn revision(&self, stream: &StreamId, tier: Tier) -> Result<Option<Revision>, Fault> {
+        self.last_up_to(stream, self.head, tier)
+    }
+
+    fn last_up_to(&self, stream: &StreamId, head: Position, tier: Tier) -> Result<Option<Revision>, Fault> {
+        Ok(self.last_of(stream, head, tier)?.map(|(revision, _)| revision))
+    }
+
+    fn recorded_at(&self, stream: &StreamId, revision: Revision, tier: Tier) -> Result<Option<Timestamp>, Fault> {
+        let event = self.event_in(stream, revision, tier, &mut LogDecoder::default())?;
+        Ok(event.filter(|event| !event.is_removed()).map(|event| event.recorded_at))
+    }
+}
+
+/// The value of [`Cf::Streams`]: a copy of the record of an event.
+pub(crate) struct Copied<'a> {
+    pub(crate) position: Position,
+    pub(crate) segment: u32,
+    pub(crate) record: &'a [u8],
+}
+
+impl<'a> Copied<'a> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        [&key::position(self.position)[..], &self.segment.to_be_bytes(), self.record].concat()
+    }
+
+    pub(crate) fn decode(value: &'a [u8]) -> Result<Self, KeyError> {
+        let too_short = || KeyError::Length { expected: NUMBER_LEN + size_of::<u32>(), found: value.len() };
+        let (position, rest) = value.split_at_checked(NUMBER_LEN).ok_or_else(too_short)?;
+        let (segment, record) = rest.split_first_chunk().ok_or_else(too_short)?;
+        Ok(Self { position: key::decode_position(position)?, segment: u32::from_be_bytes(*segment), record })
+    }
+}
+
+/// Encodes the value of [`Cf::Heads`]: the revision and the position of the last event of a stream.
+pub(crate) fn encode_head(revision: Revision, position: Position) -> Vec<u8> {
+    [key::revision(revision), key::position(position)].concat()
+}
+
+fn decode_head(value: &[u8]) -> Result<(Revision, Position), KeyError> {
+    let Some((revision, position)) = value.split_at_checked(NUMBER_LEN) else {
+        return Err(KeyError::Length { expected: 2 * NUMBER_LEN, found: value.len() });
+    };
+    Ok((key::decode_revision(revision)?, key::decode_position(position)?))
+}
+
+/// Returns the error of a store for an error of its log.
+pub(crate) fn of_log(error: ReadError) -> StoreError {
+    match error {
+        ReadError::Damaged(damage) => {
+            let place = damage.position.map_or_else(|| damage.file.clone(), place_of);
+            StoreError::damaged(place, damage.to_string())
+        }
+        ReadError::Io { .. } => StoreError::io("read the log", error),
+    }
+}

@@ -1,0 +1,320 @@
+//! Scavenging: removes the events that a scavenge point covers, from the log and from the index.
+//!
+//! ```text
+//!   commit the point ──► index all events ──► for each incomplete point, oldest first:
+//!     rules and deletions up to the point ──► each stream with a rule or a deletion ──► its hidden events
+//!       ──► first revisions ──► segments without these events ──► index entries ──► complete
+//! ```
+//!
+//! The index entries of an event are removed last. They are the record of the progress: after an interruption, the next
+//! scavenge finds the events whose entries are left, and removes what is left of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use es_core::retention::{Retention, Scavenge, ScavengePoint, ScavengeProgress, ScavengeReport, Scope};
+use es_core::{Commit, CommitError, EventStore, Position, Revision, StoreError, StreamId};
+use es_log::{AppendError, Body, Log, Record, RewriteError};
+use rocksdb::WriteBatch;
+use tokio::sync::OwnedMutexGuard;
+
+use crate::database::{Tier, bad_key, item};
+use crate::key;
+use crate::retention::{StreamIndex, first_key};
+use crate::schema::{Cf, META_SCAVENGED};
+use crate::segmented::codec::LogDecoder;
+use crate::segmented::decide::not_appended;
+use crate::segmented::index::{END, IndexView, of_log};
+use crate::segmented::layout::{self, FAMILIES};
+use crate::segmented::reads;
+use crate::segmented::shared_store::{Core, SharedStore};
+use crate::shared::off_executor;
+
+/// The number of events that are removed together. Each segment that has one of them is rewritten once.
+const BATCH_EVENTS: u64 = 250_000;
+/// The number of streams of a category that are looked up at a time.
+const STREAMS_PER_LOOKUP: usize = 256;
+
+/// The counts of a scavenge.
+#[derive(Debug, Clone, Copy, Default)]
+struct RemovedCounts {
+    events: u64,
+    /// The bytes of their records.
+    bytes: u64,
+    /// The number of processed streams.
+    streams: u64,
+}
+
+/// A running scavenge or compaction. The guard is a part of it: it continues on its thread if the future of the caller
+/// is dropped.
+struct Maintenance {
+    inner: Arc<SharedStore>,
+    scavenge: Scavenge,
+    removed: RemovedCounts,
+    /// The position up to which rows and unique keys are in the index, so that the log does not need them.
+    applied: Option<Position>,
+    _guard: OwnedMutexGuard<()>,
+}
+
+/// Events that are removed together.
+#[derive(Default)]
+struct RemovalBatch {
+    /// The first revision of each stream that stays.
+    firsts: BTreeMap<StreamId, Revision>,
+    /// The segments that have the events.
+    segments: BTreeSet<u32>,
+    /// The index entries of the events.
+    entries: Vec<(Cf, Vec<u8>)>,
+    /// What the keys of these entries begin with.
+    prefixes: BTreeSet<(Cf, Vec<u8>)>,
+    events: u64,
+}
+
+impl RemovalBatch {
+    fn add(&mut self, cf: Cf, name: &str, key: Vec<u8>) {
+        self.prefixes.insert((cf, key::prefix(name)));
+        self.entries.push((cf, key));
+    }
+}
+
+/// Commits a scavenge point, and completes all points up to it. See [`EventStore::scavenge`].
+pub(crate) async fn scavenge(
+    store: &dyn EventStore,
+    inner: &Arc<SharedStore>,
+    scavenge: &Scavenge,
+) -> Result<ScavengeReport, CommitError> {
+    let guard = Arc::clone(&inner.maintaining).lock_owned().await;
+    let committed = store.commit(Commit::scavenge_point(inner.clock.now(), scavenge.note.clone())).await?;
+    let missing = || StoreError::damaged("scavenge points", "expected the point that was just written, found none");
+    let position = committed.position().ok_or_else(missing)?;
+    let applied = inner.index_all().await?;
+    let (inner, scavenge, removed) = (Arc::clone(inner), scavenge.clone(), RemovedCounts::default());
+    let mut scavenger = Maintenance { inner, scavenge, removed, applied, _guard: guard };
+    let completed = off_executor(move || scavenger.complete(position).map(|points| (scavenger.removed, points)));
+    let (removed, (points, pending)) = completed.await??;
+    let point = points.iter().chain(&pending).find(|point| point.position == position).copied().ok_or_else(missing)?;
+    let earlier_points = points.iter().filter(|point| point.position < position).count() as u64;
+    let is_complete = pending.is_empty();
+    Ok(ScavengeReport { point, is_complete, events: removed.events, bytes: removed.bytes, earlier_points })
+}
+
+/// Rewrites the files of the store. See [`EventStore::compact`].
+pub(crate) async fn compact(inner: &Arc<SharedStore>) -> Result<(), StoreError> {
+    let guard = Arc::clone(&inner.maintaining).lock_owned().await;
+    // ORDER: the commits of sealed segments are published, and their rows are flushed after that. So the log needs none
+    // of these rows any more, not even those after the last event.
+    let segments = inner.with(|core| {
+        seal_segment(&core.log)?;
+        Ok(core.log.sealed_segments())
+    })?;
+    inner.index_all().await?;
+    inner.with(|core| layout::flush(&core.publisher.database))?;
+    let (scavenge, removed, applied) = (Scavenge::default(), RemovedCounts::default(), Some(END));
+    let scavenger = Arc::new(Maintenance { inner: Arc::clone(inner), scavenge, removed, applied, _guard: guard });
+    for segment in 1..=segments {
+        let scavenger = Arc::clone(&scavenger);
+        off_executor(move || scavenger.inner.with(|core| scavenger.rewrite(core, segment, &BTreeMap::new()))).await??;
+    }
+    for cf in FAMILIES {
+        let inner = Arc::clone(inner);
+        off_executor(move || inner.with(|core| core.publisher.database.compact(cf))).await??;
+    }
+    Ok(())
+}
+
+/// The points that were completed, and those that were not.
+type Points = (Vec<ScavengePoint>, Vec<ScavengePoint>);
+
+impl Maintenance {
+    /// Completes the pending scavenge points up to a position. Ends early if the scavenge is stopped.
+    fn complete(&mut self, up_to: Position) -> Result<Points, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        let mut points: Vec<ScavengePoint> = inner.with(|core| {
+            let done = core.publisher.database.scavenged()?;
+            let retention = core.publisher.operators.all();
+            let is_pending = |point: &&ScavengePoint| Some(point.position) > done && point.position <= up_to;
+            Ok(retention.points().iter().filter(is_pending).copied().collect())
+        })?;
+        let mut done = 0;
+        for point in &points {
+            if self.point(*point)?.is_break() {
+                break;
+            }
+            done += 1;
+        }
+        let pending = points.split_off(done);
+        Ok((points, pending))
+    }
+
+    /// Removes the events that one scavenge point covers. Breaks if the scavenge is stopped before the point is
+    /// completed.
+    fn point(&mut self, point: ScavengePoint) -> Result<ControlFlow<()>, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        let retention = inner.with(|core| core.view(END).retention_up_to(point.position))?;
+        let mut streams: BTreeSet<StreamId> = retention.deletions().map(|(stream, _)| stream.clone()).collect();
+        let mut categories = Vec::new();
+        for (scope, _) in retention.rules() {
+            match scope {
+                Scope::Stream(stream) => drop(streams.insert(stream)),
+                Scope::Category(category) => categories.push(category),
+            }
+        }
+        let mut batch = RemovalBatch::default();
+        let mut flow = self.remove_hidden(streams.iter(), &retention, point, &mut batch)?;
+        for category in &categories {
+            let mut after: Option<StreamId> = None;
+            while flow.is_continue() {
+                let found = inner.with(|core| {
+                    let view = core.view(END);
+                    Ok(reads::streams(&view, category.as_str(), after.as_ref(), STREAMS_PER_LOOKUP)?)
+                })?;
+                let Some((last, _)) = found.last() else { break };
+                after = Some(last.clone());
+                let is_new =
+                    |stream: &&StreamId| stream.category_str() == category.as_str() && !streams.contains(*stream);
+                let of_category = found.iter().map(|(stream, _)| stream).filter(is_new);
+                flow = self.remove_hidden(of_category, &retention, point, &mut batch)?;
+            }
+        }
+        self.remove(std::mem::take(&mut batch))?;
+        if flow.is_break() {
+            return Ok(flow);
+        }
+        inner.with(|core| {
+            let database = &core.publisher.database;
+            let mut done = WriteBatch::new();
+            done.put_cf(database.family(Cf::Meta)?, META_SCAVENGED, key::position(point.position));
+            layout::write(database, done)?;
+            layout::flush(database)
+        })?;
+        Ok(flow)
+    }
+
+    /// Adds the hidden events of streams to the batch, and removes full batches. Breaks if the scavenge is stopped.
+    fn remove_hidden<'a>(
+        &mut self,
+        streams: impl Iterator<Item = &'a StreamId>,
+        retention: &Retention,
+        point: ScavengePoint,
+        batch: &mut RemovalBatch,
+    ) -> Result<ControlFlow<()>, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        for stream in streams {
+            self.removed.streams += 1;
+            let before = self.removed.events;
+            inner.with(|core| {
+                let (view, retention) = (core.view(END), retention.of(stream));
+                let first = view.first_visible(stream, &retention, point.at, point.position, Tier::Any)?;
+                self.collect(&view, stream, first, batch)
+            })?;
+            if batch.events >= BATCH_EVENTS {
+                self.remove(std::mem::take(batch))?;
+            }
+            let progress = ScavengeProgress { streams: self.removed.streams, events: self.removed.events };
+            if self.removed.events > before && self.scavenge.report(progress).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Adds the events of a stream before a revision to the batch.
+    fn collect(
+        &mut self,
+        view: &IndexView<'_>,
+        stream: &StreamId,
+        first: Revision,
+        batch: &mut RemovalBatch,
+    ) -> Result<(), StoreError> {
+        let prefix = key::prefix(stream.as_str());
+        let mut copies = view.database.iterate(Cf::Streams, prefix.clone(), Tier::Any)?;
+        copies.seek_to_first();
+        let mut decoder = LogDecoder::default();
+        while let Some((key, value)) = item(&copies, Cf::Streams)? {
+            let revision = key::decode_in_stream(key, &prefix).map_err(|error| bad_key(Cf::Streams, key, &error))?;
+            if revision >= first {
+                break;
+            }
+            let event = view.copied_event(stream, revision, value, &mut decoder)?;
+            batch.add(Cf::Streams, stream.as_str(), key.to_vec());
+            if !event.is_removed() {
+                let position = event.position;
+                let names = [(Cf::Categories, stream.category_str()), (Cf::Types, event.data.event_type.as_str())];
+                let tags = event.data.tags.iter().map(|tag| (Cf::Tags, tag.as_str()));
+                for (cf, name) in names.into_iter().chain(tags) {
+                    batch.add(cf, name, key::posting(name, position));
+                }
+                batch.segments.extend(view.log.place_of(position).map(|place| place.segment));
+                batch.events += 1;
+                self.removed.events += 1;
+                self.removed.bytes += value.len() as u64;
+            }
+            batch.firsts.insert(stream.clone(), first);
+            copies.next();
+        }
+        Ok(())
+    }
+
+    /// Removes the events of a batch.
+    fn remove(&self, batch: RemovalBatch) -> Result<(), StoreError> {
+        let RemovalBatch { firsts, segments, entries, prefixes, .. } = batch;
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.inner.with(|core| {
+            let database = &core.publisher.database;
+            let mut raised = WriteBatch::new();
+            for (stream, first) in &firsts {
+                raised.put_cf(database.family(Cf::Meta)?, first_key(stream), key::revision(*first));
+            }
+            // ORDER: first, so that a read that misses a removed event knows why.
+            layout::write(database, raised)?;
+            if segments.last() > Some(&core.log.sealed_segments()) {
+                seal_segment(&core.log)?;
+            }
+            Ok(())
+        })?;
+        for segment in segments {
+            self.inner.with(|core| self.rewrite(core, segment, &firsts))?;
+            // Pauses without the open files, so that the store can be closed meanwhile.
+            if !self.scavenge.pause.is_zero() {
+                std::thread::sleep(self.scavenge.pause);
+            }
+        }
+        self.inner.with(|core| {
+            let database = &core.publisher.database;
+            let mut deleted = WriteBatch::new();
+            for (cf, key) in entries {
+                deleted.delete_cf(database.family(cf)?, key);
+            }
+            layout::write(database, deleted)?;
+            layout::flush(database)
+        })?;
+        // The tables still have the copies of the events, and the tags.
+        for (cf, prefix) in prefixes {
+            self.inner.with(|core| core.publisher.database.compact_prefix(cf, &prefix))?;
+        }
+        Ok(())
+    }
+
+    /// Rewrites a segment without the events before the first revisions, and without rows and keys that the index has.
+    fn rewrite(&self, core: &Core, segment: u32, firsts: &BTreeMap<StreamId, Revision>) -> Result<(), StoreError> {
+        let is_unwanted = |record: &Record<'_>| match record.body {
+            Body::Event(event) => firsts.get(event.stream).is_some_and(|first| event.revision < *first),
+            Body::Row(_) | Body::Key(_) => Some(record.position) <= self.applied,
+            Body::Tombstone(_) | Body::Opaque(_) => false,
+        };
+        core.log.rewrite(segment, is_unwanted).map(drop).map_err(|error| match error {
+            RewriteError::Read(error) => of_log(error),
+            error => StoreError::io("rewrite the log", error),
+        })
+    }
+}
+
+fn seal_segment(log: &Log) -> Result<(), StoreError> {
+    log.seal().map_err(|error| match error {
+        AppendError::NotWritten { .. } => StoreError::io("seal a segment of the log", error),
+        error => not_appended(error),
+    })
+}

@@ -1,0 +1,183 @@
+//! Writes full runs to tables of RocksDB, in the background.
+//!
+//! A run becomes one table for each column family, which RocksDB takes over as it is: no memtable, no write-ahead log,
+//! and no write that is not in order. The key `applied` is written last: after a crash before that, the log is read
+//! from the last `applied` on, and gives the same keys and values again.
+
+use std::path::{Path, PathBuf};
+use std::sync::Weak;
+
+use es_core::model::ErrorChain;
+use es_core::{Position, StoreError, StreamId};
+use es_log::Log;
+use rocksdb::{IngestExternalFileOptions, SstFileWriter, WriteBatch};
+
+use crate::database::Database;
+use crate::error::of_rocksdb;
+use crate::key;
+use crate::schema::Cf;
+use crate::segmented::index::{Copied, encode_head, of_log};
+use crate::segmented::layout::{self, META_APPLIED};
+use crate::segmented::publish::Publisher;
+use crate::segmented::run::{Entries, Run, StreamEntries};
+
+/// Writes full runs to tables until the store is closed: the work of a thread.
+pub(crate) fn run(publisher: &Publisher, log: &Weak<Log>, tables: &Path) {
+    while publisher.handles.signal.wait() {
+        while let Some(oldest) = publisher.index.oldest_full(publisher.handles.visible.head()) {
+            let Some(log) = log.upgrade() else { return };
+            match seal(&publisher.database, &log, &oldest, tables) {
+                Ok(()) => {
+                    publisher.index.remove_oldest();
+                    publisher.handles.signal.sealed.notify_waiters();
+                }
+                Err(error) => {
+                    let (directory, error) = (publisher.database.directory().display(), ErrorChain(&error));
+                    tracing::error!(%directory, %error, "could not write index tables; the events stay in memory");
+                    drop(log);
+                    if !publisher.handles.signal.pause() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Writes a full run to tables, and makes them part of RocksDB.
+pub(crate) fn seal(database: &Database, log: &Log, run: &Run, directory: &Path) -> Result<(), StoreError> {
+    let Some(last) = run.last() else { return Ok(()) };
+    let io = |error| StoreError::io("write index tables", error);
+    std::fs::create_dir_all(directory).map_err(io)?;
+    let entries = run.entries();
+    let mut streams: Vec<_> = entries.streams.iter().collect();
+    streams.sort_unstable_by_key(|(stream, _)| *stream);
+
+    let tables = Tables { database, directory };
+    tables.add(Cf::Heads, |table| {
+        for (stream, found) in &streams {
+            if let Some((revision, position)) = found.last_up_to(last) {
+                table.put(stream.as_str(), encode_head(revision, position))?;
+            }
+        }
+        Ok(())
+    })?;
+    let copies = Copies::read(log, run.first(), last)?;
+    tables.add(Cf::Streams, |table| copies.write(&streams, table))?;
+    drop(copies);
+    tables.add(Cf::Ids, |table| {
+        let mut ids: Vec<_> = entries.ids.iter().collect();
+        ids.sort_unstable();
+        ids.into_iter().try_for_each(|(id, position)| table.put(key::id(*id), key::position(*position)))
+    })?;
+    add_postings(&tables, &entries)?;
+
+    let mut applied = WriteBatch::new();
+    applied.put_cf(database.family(Cf::Meta)?, META_APPLIED, key::position(last));
+    layout::write(database, applied)?;
+    // ORDER: after the tables are part of RocksDB. The flush is atomic, so that `applied` is on disk only together with
+    // the rows and keys of all commits up to there.
+    layout::flush(database)
+}
+
+fn add_postings(tables: &Tables<'_>, entries: &Entries) -> Result<(), StoreError> {
+    type Lists<'a> = Vec<(&'a str, &'a Vec<Position>)>;
+    let categories: Lists<'_> = entries.categories.iter().map(|(name, list)| (&**name, list)).collect();
+    let types: Lists<'_> = entries.types.iter().map(|(name, list)| (name.as_str(), list)).collect();
+    let tags: Lists<'_> = entries.tags.iter().map(|(name, list)| (name.as_str(), list)).collect();
+    for (cf, mut lists) in [(Cf::Categories, categories), (Cf::Types, types), (Cf::Tags, tags)] {
+        lists.sort_unstable_by_key(|(name, _)| *name);
+        tables.add(cf, |table| {
+            let mut keys =
+                lists.iter().flat_map(|(name, list)| list.iter().map(|position| key::posting(name, *position)));
+            keys.try_for_each(|key| table.put(key, []))
+        })?;
+    }
+    Ok(())
+}
+
+/// Creates tables in a directory and makes them part of RocksDB.
+struct Tables<'a> {
+    database: &'a Database,
+    directory: &'a Path,
+}
+
+/// A table that is being written, in the order of its keys.
+struct Table<'a> {
+    writer: SstFileWriter<'a>,
+    is_empty: bool,
+    path: PathBuf,
+}
+
+impl Table<'_> {
+    fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<(), StoreError> {
+        self.is_empty = false;
+        self.writer.put(key, value).map_err(|error| of_rocksdb("write", self.path.display().to_string(), error))
+    }
+}
+
+impl Tables<'_> {
+    fn add(&self, cf: Cf, fill: impl FnOnce(&mut Table<'_>) -> Result<(), StoreError>) -> Result<(), StoreError> {
+        let path = self.directory.join(format!("{}.sst", cf.name()));
+        let place = path.display().to_string();
+        let failed = |error| of_rocksdb("write", place.clone(), error);
+        let options = layout::table_options(cf);
+        // A process that ended after RocksDB had taken over a table, and before it removed this name of it, leaves a
+        // second name of a file of the index. Writing to it would damage the index.
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(StoreError::io("remove a table of an earlier process", error));
+            }
+            _ => {}
+        }
+        let mut table = Table { writer: SstFileWriter::create(&options), is_empty: true, path: path.clone() };
+        table.writer.open(&path).map_err(failed)?;
+        fill(&mut table)?;
+        if table.is_empty {
+            // A table without keys is an error of RocksDB.
+            drop(table);
+            return std::fs::remove_file(&path).map_err(|error| StoreError::io("remove an empty table", error));
+        }
+        table.writer.finish().map_err(failed)?;
+        drop(table);
+        let mut ingestion = IngestExternalFileOptions::default();
+        ingestion.set_move_files(true);
+        let family = self.database.family(cf)?;
+        self.database.raw().ingest_external_file_cf_opts(family, &ingestion, vec![&path]).map_err(failed)
+    }
+}
+
+/// The records of a run, by position.
+struct Copies {
+    first: Position,
+    records: Vec<(u32, bytes::Bytes)>,
+}
+
+impl Copies {
+    fn read(log: &Log, first: Position, last: Position) -> Result<Self, StoreError> {
+        let mut records = Vec::new();
+        let mut reader = log.read(first);
+        'run: while let Some(batch) = reader.next_batch().map_err(of_log)? {
+            for (position, bytes) in batch.event_bytes() {
+                if position > last {
+                    break 'run;
+                }
+                records.push((batch.place().segment, batch.bytes().slice_ref(bytes)));
+            }
+        }
+        Ok(Self { first, records })
+    }
+
+    fn write(&self, streams: &[(&StreamId, &StreamEntries)], table: &mut Table<'_>) -> Result<(), StoreError> {
+        for (stream, found) in streams {
+            for (revision, position) in (found.first.get()..).zip(&found.positions) {
+                let index = usize::try_from(position.get() - self.first.get()).unwrap_or(usize::MAX);
+                let (segment, record) =
+                    self.records.get(index).ok_or_else(|| crate::database::missing_event(*position))?;
+                let copy = Copied { position: *position, segment: *segment, record };
+                table.put(key::in_stream(stream, es_core::Revision::new(revision)), copy.encode())?;
+            }
+        }
+        Ok(())
+    }
+}
