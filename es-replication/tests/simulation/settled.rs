@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use es_core::EventId;
+use es_core::{EventId, RecordedEvent};
 use es_core::model::CanonicalKey;
 use es_core::prelude::*;
 use es_core::projection::view::{View, Views};
@@ -59,7 +59,8 @@ pub(crate) async fn run(node: &Node, batch: u32, coverage: &mut Coverage) -> Run
     let rows = views.view(&APPLIED).scan().limit(10_000).read().await.expect("read").rows;
     let found: Vec<String> = rows.into_iter().map(|(_, id)| id).collect();
     let mut events: BTreeMap<CanonicalKey, EventId> = BTreeMap::new();
-    for event in node.events(None).await {
+    let is_trace = |event: &RecordedEvent| event.stream.category_str() == Trace::CATEGORY;
+    for event in node.events(None).await.into_iter().filter(is_trace) {
         assert!(events.insert(event.canonical_key(), event.data.id).is_none(), "two events have one key");
     }
     let expected: Vec<String> = events.values().map(ToString::to_string).collect();

@@ -324,6 +324,9 @@ impl World {
             self.exchange().await;
         }
         for number in 0..self.nodes.len() {
+            if self.nodes[number].is_none() {
+                continue;
+            }
             let run = self.settle(number).await;
             // An event that was lost on all nodes that had it stays withheld, and holds back what follows it.
             let is_complete = run.waiting == 0 || self.oracle.has_lost;
