@@ -7,6 +7,7 @@ use std::time::Duration;
 use es_core::aggregate::InfrastructureError;
 use es_core::model::{Dot, OriginId, VectorClock};
 use es_core::prelude::*;
+use es_core::store::implement::SettledTime;
 use es_core::store::memory::MemoryStore;
 use es_core::{Commit, CommitError, ExecuteError, LogRead, NewEvent, retention};
 use es_replication::{
@@ -113,6 +114,11 @@ impl Node {
 
     async fn status(&self) -> ReplicationStatus {
         Monitor::new(&self.replica, []).status().await.expect("a status")
+    }
+
+    async fn settled(&self) -> SettledTime {
+        let replication = self.store.replication().expect("a replica");
+        replication.settled(&self.store).await.expect("read")
     }
 
     async fn knowledge(&self) -> VectorClock {
@@ -238,6 +244,44 @@ async fn concurrent_changes_of_one_member_have_one_result_on_every_node() {
         a.replica.membership().join("c").await.expect("joined");
         b.try_pull(&a).await.expect("pulled");
         assert_eq!((a.state("c").await, b.state("c").await), (Some(Joined), Some(Joined)));
+    }
+}
+
+/// A retired member does not hold the settled time back, and one that joins counts for it from then on.
+#[tokio::test]
+async fn the_settled_time_waits_for_the_present_members() {
+    let [a, b, c] = group().await;
+    c.note(1).await.expect("executed");
+    exchange(&[&a, &b, &c]).await;
+    assert_eq!(a.settled().await.held_back_by, None);
+
+    // The node c is lost.
+    b.note(2).await.expect("executed");
+    exchange(&[&a, &b]).await;
+    let held = a.settled().await;
+    assert_eq!(held.held_back_by.as_deref(), Some("c"));
+    a.retire("c").await;
+    assert_eq!(a.settled().await.held_back_by.as_deref(), Some("c"), "no other member has acknowledged that");
+    exchange(&[&a, &b]).await;
+    assert_eq!(a.state("c").await, Some(Retired));
+    // A promise that is later than the events of the membership.
+    exchange(&[&a, &b]).await;
+    for node in [&a, &b] {
+        let settled = node.settled().await;
+        assert!(settled.held_back_by.is_none() && settled.time > held.time, "{}: {settled:?}", node.name);
+    }
+
+    a.replica.membership().join("d").await.expect("joined");
+    exchange(&[&a, &b]).await;
+    let held = b.settled().await;
+    assert_eq!(held.held_back_by.as_deref(), Some("d"));
+    let d = open("d", &["a", "b"], MemoryStore::new()).await;
+    d.note(3).await.expect("executed");
+    exchange(&[&a, &b, &d]).await;
+    exchange(&[&a, &b, &d]).await;
+    for node in [&a, &b, &d] {
+        let settled = node.settled().await;
+        assert!(settled.held_back_by.is_none() && settled.time > held.time, "{}: {settled:?}", node.name);
     }
 }
 

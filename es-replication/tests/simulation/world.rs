@@ -63,6 +63,8 @@ pub(crate) struct World {
     restored: BTreeSet<usize>,
     /// Whether the members change.
     has_membership: bool,
+    /// Whether a member was retired. It may have events that others receive after they have settled without it.
+    has_retired: bool,
     in_flight: Vec<(usize, InFlight)>,
     /// Whether the links have filters.
     has_filters: bool,
@@ -95,6 +97,7 @@ impl World {
             down: BTreeMap::new(),
             restored: BTreeSet::new(),
             has_membership,
+            has_retired: false,
             in_flight: Vec::new(),
             has_filters,
             filters: BTreeMap::new(),
@@ -312,7 +315,7 @@ impl World {
         let batch = 1 + (self.random() % 5) as u32;
         let node = self.nodes[number].as_ref().expect("the node runs");
         let run = settled::run(node, batch, &mut self.coverage).await;
-        let may_be_late = self.coverage.rollbacks > 0 || self.has_filters;
+        let may_be_late = self.coverage.rollbacks > 0 || self.has_filters || self.has_retired;
         assert!(run.settled.late_events == 0 || may_be_late, "node {number}: events arrived late: {:?}", run.settled);
         run
     }

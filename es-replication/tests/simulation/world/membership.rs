@@ -75,6 +75,7 @@ impl World {
         self.check_order(on).await;
         if retires {
             membership.retire(&name).await.expect("a member");
+            self.has_retired = true;
             self.coverage.retired_down += u64::from(self.down.contains_key(&chosen));
         } else {
             membership.leave(&name).await.expect("a member");
