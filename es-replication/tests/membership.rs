@@ -367,6 +367,28 @@ async fn a_retired_node_is_refused_and_joins_again_as_a_new_incarnation() {
     }
 }
 
+/// A node that leaves has an event that the filters of all other members exclude.
+#[tokio::test]
+async fn a_member_does_not_leave_with_the_only_copy_of_an_event() {
+    let [a, b, c] = group().await;
+    b.note(1).await.expect("executed");
+    let filtered = a.replica.clone().with_filter(StreamFilter::none());
+    let pull_filtered = async || while !filtered.pull(&*b.as_peer(), Duration::ZERO).await.expect("pulled").is_last {};
+    pull_filtered().await;
+    a.replica.membership().leave("b").await.expect("a member");
+    exchange(&[&a, &c]).await;
+    b.pull(&a).await;
+    pull_filtered().await;
+    exchange(&[&a, &c]).await;
+    assert_eq!(a.state("b").await, Some(Leaving));
+    let waiting = a.status().await.running.expect("it runs").unacknowledged;
+    assert_eq!(waiting["b"].iter().collect::<Vec<_>>(), ["a", "c"]);
+    // One copy is enough.
+    a.pull(&b).await;
+    assert_eq!(a.state("b").await, Some(Left));
+    assert_eq!(a.lists.load(&1).await.expect("loaded").state.0, [(1, false)]);
+}
+
 #[tokio::test]
 async fn a_member_leaves_after_every_other_member_has_its_events() {
     let [a, b, c] = group().await;

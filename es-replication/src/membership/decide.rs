@@ -7,6 +7,7 @@ use es_core::model::{Dot, OriginId, VectorClock};
 use crate::frontiers::Frontier;
 use crate::membership::change::Change;
 use crate::membership::group::{Group, MemberState};
+use crate::ranges::RangeSet;
 
 /// Returns the events that `node` must write now: completed departures, and retired origins. `reports` are those of
 /// all members, this one included.
@@ -26,6 +27,7 @@ pub(crate) fn follow_ups(group: &Group, node: &str, reports: &BTreeMap<String, F
 }
 
 /// Returns the members that have not acknowledged the departure of a node, which delay it; none if it does not depart.
+/// If a node that leaves has events that every other member withholds, all of them delay it.
 pub(crate) fn waiting<'a>(group: &'a Group, member: &str, reports: &BTreeMap<String, Frontier>) -> BTreeSet<&'a str> {
     if !matches!(group.state(member), Some(MemberState::Leaving | MemberState::Retiring)) {
         return BTreeSet::new();
@@ -34,7 +36,24 @@ pub(crate) fn waiting<'a>(group: &'a Group, member: &str, reports: &BTreeMap<Str
     // Events of the membership are never withheld.
     let has = |report: &Frontier| needed.iter().all(|dot| report.knowledge.clock().includes(dot));
     let has_acknowledged = |name: &&str| reports.get(*name).is_some_and(has);
-    group.remaining().into_iter().filter(|name| !has_acknowledged(name)).collect()
+    let withholds = |name: &&str| *name != member && has_only_copies(group, member, reports);
+    group.remaining().into_iter().filter(|name| !has_acknowledged(name) || withholds(name)).collect()
+}
+
+/// Returns `true` if a node that leaves has events that every other member withholds: they would be lost.
+fn has_only_copies(group: &Group, member: &str, reports: &BTreeMap<String, Frontier>) -> bool {
+    let is_leaving = group.state(member) == Some(MemberState::Leaving);
+    let Some(own) = reports.get(member).filter(|_| is_leaving).map(|report| &report.knowledge) else { return false };
+    let others: Vec<_> = others(group, member).into_iter().filter_map(|name| reports.get(name)).collect();
+    own.clock().iter().any(|Dot { origin, sequence }| {
+        let withheld = |report: &&Frontier| report.knowledge.ranges(origin).cloned().unwrap_or_default();
+        let Some(mut only) = others.iter().map(withheld).reduce(|all, ranges| all.intersection(&ranges)) else {
+            return false;
+        };
+        only = only.intersection(&RangeSet::of(1, sequence.get()));
+        own.ranges(origin).into_iter().for_each(|ranges| only.remove_all(ranges));
+        !only.is_empty()
+    })
 }
 
 /// Returns the last events that every remaining member must have before a departure is completed: its declaration, and

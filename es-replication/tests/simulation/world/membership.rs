@@ -179,7 +179,7 @@ impl World {
                 Some(on) => on,
                 None => self.any_member().await,
             };
-            let outdated = self.outdated(on).await;
+            let outdated = self.outdated().await;
             if !outdated.is_empty() {
                 for number in outdated {
                     self.take_down_for_good(number).await;
@@ -236,14 +236,18 @@ impl World {
         true
     }
 
-    /// Returns the members whose present origin has departed, for a node. They are refused until they are reopened.
-    async fn outdated(&self, on: usize) -> Vec<usize> {
-        let members = self.members(on).await;
-        let departed = self.nodes[on].as_ref().expect("it runs").departed_origins().await;
-        let joined = members.iter().filter(|(_, state)| **state == MemberState::Joined).map(number);
-        let uses_departed =
-            |number: &usize| self.nodes[*number].as_ref().is_some_and(|node| departed.contains(&node.origin));
-        joined.filter(uses_departed).collect()
+    /// Returns the members that another node refuses until they are reopened, because their present origin has departed.
+    /// They may not know that themselves.
+    async fn outdated(&self) -> BTreeSet<usize> {
+        let mut outdated = BTreeSet::new();
+        for node in self.nodes.iter().flatten() {
+            let (members, departed) = (members(node).await, node.departed_origins().await);
+            let joined = members.iter().filter(|(_, state)| **state == MemberState::Joined).map(number);
+            let uses_departed =
+                |number: &usize| self.nodes[*number].as_ref().is_some_and(|node| departed.contains(&node.origin));
+            outdated.extend(joined.filter(uses_departed));
+        }
+        outdated
     }
 
     /// Returns the nodes that have departed or depart, for a node.
