@@ -450,8 +450,8 @@ impl Replication for ReplicaHook {
             true => None,
             false => Some(self.promise(store).await?),
         };
-        // ORDER: the members and the promises before the events that this node has. Only a node that has the events of a
-        // departed member may stop to wait for its promises.
+        // ORDER: the members and the promises before the events that this node has. A node must not stop to wait for
+        // the promises of a departed member before it has the events of that member.
         let (group, snapshot) = (self.group.read(store).await?, self.promises.snapshot());
         let has = Accounted::read(store, &self.table).await?;
         let settling = self.promises.settle(&group, snapshot, own, |clock| has.includes(clock));

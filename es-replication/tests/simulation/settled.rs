@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use es_core::{EventId, RecordedEvent};
 use es_core::model::CanonicalKey;
 use es_core::prelude::*;
 use es_core::projection::view::{View, Views};
 use es_core::projection::{HandlesLateEvents, ProjectionOptions, Settled, SettledStatus, Supervisor};
+use es_core::{EventId, RecordedEvent};
 
 use crate::coverage::Coverage;
 use crate::domain::{Trace, TraceEvent};
