@@ -458,7 +458,7 @@ impl Replication for ReplicaHook {
         let is_held_back = settling.time.is_none_or(|time| has.last_time() > Some(time));
         Ok(SettledTime {
             time: settling.time,
-            held_back_by: is_held_back.then(|| settling.oldest),
+            held_back_by: is_held_back.then_some(settling.oldest),
             known: rows::clock(&has.origins),
             position: rows::head(store, &self.table).await?.and_then(|head| head.position),
             late: has.origins.values().filter_map(|known| known.late).max(),

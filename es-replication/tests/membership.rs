@@ -189,6 +189,24 @@ async fn without_a_change_the_members_are_the_declared_ones_and_a_join_adds_one(
     assert!(matches!(membership.join("").await, Err(MembershipError::InvalidName(_))));
 }
 
+/// A node that has restarted beside a lost member is the home of its former streams again once the member is retired.
+#[tokio::test]
+async fn the_members_that_have_not_departed_confirm_homes() {
+    let [a, b, c] = group().await;
+    b.note(1).await.expect("executed");
+    exchange(&[&a, &b, &c]).await;
+    let b = b.restart(&["a", "c"]).await;
+    let lost: Arc<dyn Peer> = Arc::new(LocalPeer::new("c", ReplicaOptions::new("c").source()));
+    let confirm = async || b.replica.confirm_homes(&[a.as_peer(), Arc::clone(&lost)]).await.expect("answered");
+    let is_answered = tokio::time::timeout(Duration::from_millis(50), confirm()).await.is_ok();
+    assert!(!is_answered, "the member c does not answer");
+    a.retire("c").await;
+    exchange(&[&a, &b]).await;
+    assert!(!b.replica.confirm_homes(&[]).await.expect("read"), "the member a is not asked");
+    assert!(confirm().await);
+    assert_eq!(b.replica.home_origins().await.expect("read").len(), 2);
+}
+
 #[tokio::test]
 async fn only_valid_events_are_written_to_the_stream_of_the_membership() {
     let [a, b, _] = group().await;

@@ -167,14 +167,10 @@ async fn is_confirmed(
         tracing::info!(%origin, "the origin was retired; this node takes a new one");
         return Ok(false);
     }
-    let is_asked = |name: &str| name == options.name || options.members.iter().any(|member| member.name() == name);
-    if let Some(member) = group.counted().into_iter().find(|name| !is_asked(name)) {
-        tracing::warn!(member, "a member is not declared, so it cannot be asked; this node takes a new origin");
+    let Some(members) = asked(group, &options.name, &options.members) else {
+        tracing::info!("a member cannot be asked; this node takes a new origin");
         return Ok(false);
-    }
-    // A member that has departed confirms nothing.
-    let members = options.members.iter().filter(|member| group.check_node(member.name(), None).is_ok());
-    let members: Vec<_> = members.collect();
+    };
     let claim = Claim { node: options.name.clone(), origin };
     let questions = members.iter().map(|member| tokio::time::timeout(options.confirm_timeout, ask(&***member, &claim)));
     for (member, answer) in members.iter().zip(join_all(questions).await) {
@@ -192,6 +188,17 @@ async fn is_confirmed(
         }
     }
     Ok(true)
+}
+
+/// Returns the members that must confirm what a node has: those that it declares and that have not departed. Returns
+/// `None` if the group has a member that the node does not declare.
+pub(crate) fn asked<'a>(group: &Group, node: &str, declared: &'a [Arc<dyn Peer>]) -> Option<Vec<&'a Arc<dyn Peer>>> {
+    let is_declared = |name: &str| name == node || declared.iter().any(|member| member.name() == name);
+    if let Some(member) = group.counted().into_iter().find(|name| !is_declared(name)) {
+        tracing::warn!(member, "a member is not declared, so it cannot be asked");
+        return None;
+    }
+    Some(declared.iter().filter(|member| group.check_node(member.name(), None).is_ok()).collect())
 }
 
 /// Asks a member until it answers. A member that opens at the same time may listen later than this node.
