@@ -3,7 +3,7 @@
 use es_core::model::{Dot, VectorClock};
 use es_core::{CommitError, EventId, Position, StoreError, StreamId, Timestamp};
 
-use crate::membership::Departed;
+use crate::group::Departed;
 
 /// A replica rejected a commit. The hook returns it as [`CommitError::Rejected`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -7,8 +7,8 @@ use es_core::model::OriginId;
 use es_core::{EventReader, StoreError, Timestamp};
 use tokio::sync::watch;
 
+use crate::group::{Group, GroupCache};
 use crate::knowledge::Knowledge;
-use crate::membership::{Group, GroupCache};
 use crate::page::{MemberReport, Sender};
 
 /// What a member knew when it reported last. A member that has lost its disk knows less than before.

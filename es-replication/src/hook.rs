@@ -25,10 +25,9 @@ use es_core::{
 use tokio::sync::watch;
 
 use crate::error::Refusal;
-use crate::membership::{Change, GroupCache, MemberState, RecordedChange};
+use crate::group::{Change, GroupCache, MemberState, RecordedChange};
 use crate::owner::{self, Owners};
 use crate::promise::{Promise, Promises};
-use crate::replica::ReplicaOptions;
 use crate::rows::{self, Gap, Head, Identity, Known, StoredDots};
 use crate::state::{Admission, State};
 
@@ -45,8 +44,6 @@ pub(crate) struct ReplicaHook {
     max_clock_ahead: Duration,
     /// The present and former origins of the node.
     own_origins: BTreeSet<OriginId>,
-    /// The name of the node.
-    node: String,
     owners: Owners,
     memory: Mutex<Memory>,
     promises: Promises,
@@ -124,8 +121,10 @@ impl Memory {
 impl ReplicaHook {
     pub(crate) fn new(
         table: Table,
-        options: &ReplicaOptions,
+        clock: Arc<dyn Clock>,
+        max_clock_ahead: Duration,
         own_origins: BTreeSet<OriginId>,
+        owners: Owners,
         state: State,
         (promises, ceiling): (Promises, HybridTime),
     ) -> Self {
@@ -134,18 +133,8 @@ impl ReplicaHook {
         let (decided, stored, is_stamping) = (None, Vec::new(), false);
         // A promise up to the ceiling may have been made before a crash.
         let memory = Memory { current: state, decided, stored, promised: ceiling, is_stamping, retired };
-        Self {
-            table,
-            clock: Arc::clone(&options.clock),
-            max_clock_ahead: options.max_clock_ahead,
-            own_origins,
-            node: options.name.clone(),
-            owners: options.owners.clone(),
-            memory: Mutex::new(memory),
-            promises,
-            group: GroupCache::default(),
-            ceiling: tokio::sync::Mutex::new(ceiling),
-        }
+        let (memory, group, ceiling) = (Mutex::new(memory), GroupCache::default(), tokio::sync::Mutex::new(ceiling));
+        Self { table, clock, max_clock_ahead, own_origins, owners, memory, promises, group, ceiling }
     }
 
     /// Returns the hook of a replica, if this is one.
@@ -230,13 +219,13 @@ impl ReplicaHook {
         }
         owner::hook::check(&self.owners, state.own, commit, view)?;
         let mut replicated = commit.events().iter().filter(|(stream, _)| state.replicates(stream));
-        let departs = state.group.state(&self.node).is_some_and(|state| state != MemberState::Joined);
+        let departs = state.group.state(self.promises.node()).is_some_and(|state| state != MemberState::Joined);
         // An event that a node writes after its departure was acknowledged would be lost. If nobody else can cancel the
         // departure, the node may.
         let has_members = state.group.members().any(|(_, state)| state == MemberState::Joined);
         let is_refused = |(stream, _): &(StreamId, NewEvent)| has_members || !is_membership_stream(stream);
         if (departs || state.group.has_departed(state.own)) && replicated.clone().any(is_refused) {
-            return Err(rejected(Refusal::Departed { node: self.node.clone() }));
+            return Err(rejected(Refusal::Departed { node: self.promises.node().to_owned() }));
         }
         if let Some((_, event)) = replicated.find(|(_, event)| !event.data.keys.is_empty()) {
             return Err(rejected(Refusal::UniqueKey { id: event.data.id }));

@@ -13,8 +13,8 @@ use tokio::task::JoinHandle;
 
 use crate::error::{PullError, Refusal};
 use crate::frontiers::Frontier;
+use crate::group::MemberState;
 use crate::knowledge::Knowledge;
-use crate::membership::MemberState;
 use crate::peer::Peer;
 use crate::replica::{Pulled, Replica};
 

@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use es_core::model::{HybridTime, VectorClock};
 use tokio::sync::watch;
 
-use crate::membership::Group;
+use crate::group::Group;
 
 /// What a member promises about its later events.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +63,11 @@ impl Promises {
     pub(crate) fn new(own: &str, declared: impl IntoIterator<Item = String>) -> Self {
         let declared = declared.into_iter().filter(|member| member != own).collect();
         Self { own: own.to_owned(), declared, known: Mutex::default(), changed: watch::Sender::new(()) }
+    }
+
+    /// Returns the name of this node.
+    pub(crate) fn node(&self) -> &str {
+        &self.own
     }
 
     fn known(&self) -> MutexGuard<'_, KnownPromises> {

@@ -15,9 +15,9 @@ use es_core::{Commit, CommitError, EventId, EventStore, Position, RecordedEvent,
 use crate::error::AnswerError;
 use crate::filter::StreamFilter;
 use crate::frontiers::Frontiers;
+use crate::group::{self, Group};
 use crate::hook::ReplicaHook;
 use crate::knowledge::Knowledge;
-use crate::membership::{self, Group};
 use crate::owner;
 use crate::page::{Claim, Confirmation, ForeignEvent, GapReason, Item, Page, Pull, Sender};
 use crate::promise::Promise;
@@ -345,7 +345,7 @@ async fn promises(store: &dyn EventStore) -> Vec<Promise> {
 /// has requested but not yet stored are discarded: they may have an event that the member has lost, and that the answer
 /// does not name.
 pub(crate) async fn confirm(store: &dyn EventStore, table: &Table, claim: Claim) -> Result<Confirmation, AnswerError> {
-    let group = membership::read(store).await?;
+    let group = group::read(store).await?;
     group.check_node(&claim.node, None)?;
     let is_retired = group.is_retired(claim.origin);
     // ORDER: the count before the last event of the origin. A page that is stored before the count is part of the

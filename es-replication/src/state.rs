@@ -10,8 +10,8 @@ use es_core::store::implement::is_membership_stream;
 use es_core::{EventId, Position, StreamId, Timestamp};
 
 use crate::error::Refusal;
+use crate::group::Group;
 use crate::knowledge::Knowledge;
-use crate::membership::Group;
 use crate::page::GapReason;
 use crate::rows::{self, Gap, Head, Known};
 

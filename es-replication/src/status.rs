@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::frontiers::Frontier;
+use crate::group::{self, MemberState};
 use crate::knowledge::Knowledge;
 use crate::link::{Link, LinkStatus};
-use crate::membership::{self, MemberState};
+use crate::membership;
 use crate::replica::Replica;
 use crate::rows;
 
@@ -114,7 +115,7 @@ impl ReplicationStatus {
     pub async fn read(store: &dyn EventReader) -> Result<Option<Self>, StoreError> {
         let table = rows::table()?;
         let Some(identity) = rows::identity(store, &table).await? else { return Ok(None) };
-        let group = membership::read(store).await?;
+        let group = group::read(store).await?;
         let members = match group.is_founded() {
             true => group.members().map(|(name, state)| (name.to_owned(), state)).collect(),
             false => {

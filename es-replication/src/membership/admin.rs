@@ -6,9 +6,8 @@ use es_core::model::ExpectedRevision;
 use es_core::{Commit, CommitError, StoreError};
 
 use crate::frontiers::Frontier;
-use crate::membership::change::{Change, MAX_MEMBER_BYTES, is_valid_name};
+use crate::group::{self, Change, Group, MAX_MEMBER_BYTES, MemberState, is_valid_name};
 use crate::membership::decide::follow_ups;
-use crate::membership::group::{Group, MemberState};
 use crate::replica::Replica;
 use crate::rows;
 use crate::source::sender;
@@ -167,7 +166,7 @@ impl Membership {
     /// Returns the last revision of the stream of the membership, and the group that includes it.
     async fn read(&self) -> Result<(ExpectedRevision, std::sync::Arc<Group>), StoreError> {
         // ORDER: the revision before the group. A later event makes the commit fail, and the change is decided again.
-        let revision = self.replica.store.revision(&super::stream()?).await?;
+        let revision = self.replica.store.revision(&group::stream()?).await?;
         let expected = revision.map_or(ExpectedRevision::NoStream, ExpectedRevision::Exact);
         Ok((expected, self.replica.group().await?))
     }
@@ -175,7 +174,7 @@ impl Membership {
     /// Writes changes. Returns `false` if another event of the membership was written in the meantime.
     async fn write(&self, expected: ExpectedRevision, changes: &[Change]) -> Result<bool, MembershipError> {
         let events = changes.iter().map(Change::encode).collect::<Result<Vec<_>, _>>()?;
-        match self.replica.store.commit(Commit::to(&super::stream()?, expected, events)).await {
+        match self.replica.store.commit(Commit::to(&group::stream()?, expected, events)).await {
             Ok(_) => {
                 tracing::info!(?changes, "changed the membership");
                 Ok(true)

@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use es_core::model::{Dot, OriginId, VectorClock};
 
 use crate::frontiers::Frontier;
-use crate::membership::change::Change;
-use crate::membership::group::{Group, MemberState};
+use crate::group::{Change, Group, MemberState};
 use crate::ranges::RangeSet;
 
 /// Returns the events that `node` must write now: completed departures, and retired origins. `reports` are those of

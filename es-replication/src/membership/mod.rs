@@ -1,4 +1,4 @@
-//! The members of a replicated log, as events in a stream that is replicated itself.
+//! The operations on the members of a replicated log, and what follows from the reports of the members.
 //!
 //! ```text
 //!   operator: join, leave, retire --> events in the stream es.membership --> Group, the same on every node
@@ -6,60 +6,14 @@
 //!   reports: what each member has, and its origin --> advance: completes departures, retires dead origins
 //! ```
 //!
-//! - `change`: the events. `group`: their fold. `decide`: what follows from the reports of the members.
-//! - `admin`: the calls of an operator. `stable`: the events that every member has.
+//! - `admin`: the calls of an operator. `decide`: what follows from the reports of the members.
+//! - `stable`: the events that every member has.
 
 pub(crate) mod admin;
-mod change;
 mod decide;
-mod group;
 pub(crate) mod stable;
 
 pub use admin::{Membership, MembershipError};
-pub use group::{Departed, MemberState};
 pub use stable::{StabilityError, StableEvents};
 
-pub(crate) use change::Change;
 pub(crate) use decide::waiting;
-pub(crate) use group::{Group, RecordedChange};
-
-use std::sync::{Arc, Mutex, PoisonError};
-
-use es_core::model::StreamId;
-use es_core::{EventReader, Revision, StoreError, StreamRead};
-
-/// Returns the stream of the membership.
-pub(crate) fn stream() -> Result<StreamId, StoreError> {
-    StreamId::new(es_core::__private::MEMBERSHIP_STREAM).map_err(|error| StoreError::io("name a stream", error))
-}
-
-/// Reads the group from a store.
-pub(crate) async fn read(store: &dyn EventReader) -> Result<Arc<Group>, StoreError> {
-    let mut events = store.read_stream(StreamRead::new(stream()?)).await?;
-    let mut changes = Vec::new();
-    while let Some(event) = events.next().await? {
-        let change = RecordedChange::read(&event);
-        let position = event.position;
-        changes.push(change.map_err(|detail| StoreError::damaged(format!("position {position}"), detail))?);
-    }
-    Ok(Arc::new(Group::default().with(changes)))
-}
-
-/// The members of the group, as of the last revision of the stream that was read.
-#[derive(Debug, Default)]
-pub(crate) struct GroupCache(Mutex<Option<(Option<Revision>, Arc<Group>)>>);
-
-impl GroupCache {
-    /// Returns the members of the group. Reads the stream only if it has changed.
-    pub(crate) async fn read(&self, store: &dyn EventReader) -> Result<Arc<Group>, StoreError> {
-        let revision = store.revision(&stream()?).await?;
-        let cached = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((_, group)) = cached.filter(|(read, _)| *read == revision) {
-            return Ok(group);
-        }
-        // A later read can only have more events, and the next call reads them again.
-        let group = read(store).await?;
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((revision, Arc::clone(&group)));
-        Ok(group)
-    }
-}

@@ -103,9 +103,9 @@ impl Replica {
     /// streams again. Returns `true` if this node then decides for all of its former origins. If it returns `false`, a
     /// member has events that this node has not received yet: pull, and call it again.
     ///
-    /// `members` must be all other members; if the [membership](Self::membership) has another one, this returns `false`.
-    /// Members that have departed are not asked. A node that was restored from a backup is not the home of its former
-    /// streams: events may be lost that no member has. Use [`take_over`](Self::take_over).
+    /// `members` must be all other members; if the [membership](Self::membership) has another one, this returns
+    /// `false`. Members that have departed are not asked. A node that was restored from a backup is not the home of its
+    /// former streams: events may be lost that no member has. Use [`take_over`](Self::take_over).
     ///
     /// # Errors
     /// - [`HandOverError::Peer`] if a member does not answer.

@@ -16,8 +16,8 @@ use futures_util::future::join_all;
 
 use crate::error::StartError;
 
+use crate::group::{self, Group};
 use crate::hook::{NAME, ReplicaHook, changed_scope};
-use crate::membership::{self, Group};
 use crate::owner;
 use crate::page::{Claim, Confirmation};
 use crate::peer::Peer;
@@ -75,7 +75,7 @@ async fn start(
     options: &ReplicaOptions,
     identity: Option<&Identity>,
 ) -> Result<ReplicaHook, StartError> {
-    let group = membership::read(store).await?;
+    let group = group::read(store).await?;
     let origin = match identity {
         // A restored backup has another log id. No answer of a member is enough then: a lost event may return with a
         // backup of another node.
@@ -95,7 +95,8 @@ async fn start(
     owner::start::prepare(store, &options.owners).await?;
     let members = options.members.iter().map(|member| member.name().to_owned());
     let promises = (Promises::new(&options.name, members), ceiling);
-    Ok(ReplicaHook::new(table.clone(), options, own_origins, state, promises))
+    let (clock, owners) = (Arc::clone(&options.clock), options.owners.clone());
+    Ok(ReplicaHook::new(table.clone(), clock, options.max_clock_ahead, own_origins, owners, state, promises))
 }
 
 /// Writes the origin of the node and the members that it declares, unless they are written. Returns the present and

@@ -236,8 +236,8 @@ impl World {
         true
     }
 
-    /// Returns the members that another node refuses until they are reopened, because their present origin has departed.
-    /// They may not know that themselves.
+    /// Returns the members that another node refuses until they are reopened, because their present origin has
+    /// departed. They may not know that themselves.
     async fn outdated(&self) -> BTreeSet<usize> {
         let mut outdated = BTreeSet::new();
         for node in self.nodes.iter().flatten() {

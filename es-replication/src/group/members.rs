@@ -6,7 +6,7 @@ use es_core::RecordedEvent;
 use es_core::model::{CanonicalKey, Dot, OriginId, RetiredOrigins, VectorClock};
 use serde::{Deserialize, Serialize};
 
-use crate::membership::change::Change;
+use crate::group::change::Change;
 
 /// The state of a node in the membership. In JSON, its name in kebab case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
