@@ -2,6 +2,7 @@
 
 mod of_command;
 mod of_projections;
+mod of_replication;
 mod of_retention;
 
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ pub use of_command::{
     StreamsArgs,
 };
 pub use of_projections::{ProjectionsCommand, ReasonArgs};
+pub use of_replication::{MemberArgs, ReplicationCommand};
 pub use of_retention::{
     DeleteArgs, LimitArgs, NoteArgs, RetainClearArgs, RetainSetArgs, ScavengeArgs, ScopeArgs, format_age,
 };
@@ -329,13 +331,14 @@ Examples:
   es --url http://127.0.0.1:9000 projections rebuild sales --reason 'new tax rate'"
     )]
     Projections(ProjectionsCommand),
-    /// Show the replication of a store or of a running service
+    /// Show the replication of a store or of a running service, and change the members of its group
     #[command(
         subcommand,
         after_help = "\
 Examples:
   es --store data replication status
-  es --url unix:/run/orders/operations.sock replication status --json"
+  es --url unix:/run/orders/operations.sock replication status --json
+  es --url unix:/run/orders/operations.sock replication retire n3"
     )]
     Replication(ReplicationCommand),
     /// Print a shell completion script
@@ -413,24 +416,6 @@ Examples:
   es --store data retain scavenge
   es --store data retain scavenge --pause 50 --by ada --reason 'monthly'")]
     Scavenge(ScavengeArgs),
-}
-
-/// A command of `replication`.
-#[derive(Debug, Clone, Copy, Subcommand)]
-pub enum ReplicationCommand {
-    /// Show the node, its origins and what it has of each; of a service also links, lags and members
-    ///
-    /// A store has the events up to the number of each origin. `pulled from` lists the peers from which the store has
-    /// events; the members that a node was given are not stored. Exits with code 1 if the store is no replica.
-    ///
-    /// A running service also knows its links, what each member has, the stable events, which every member has, and
-    /// the member that blocks more of them. The lag in bytes is an estimate from the mean size of received events.
-    /// `was current` is the time since the node last had every event of the peer, and so the greatest possible age of
-    /// an event that it lacks; up to 2 seconds on an idle link.
-    #[command(
-        after_help = "Examples:\n  es --store data replication status\n  es --store data replication status --json"
-    )]
-    Status,
 }
 
 /// A command of `snapshots`.

@@ -7,7 +7,7 @@ pub use crate::aggregate::repository::foreign_results;
 pub use crate::model::entropy::event_id_at;
 pub use crate::model::event::to_stored_precision;
 pub use crate::model::panic::panic_message;
-pub use crate::model::reserved::{PROCESSES, REPLICA, TRANSACTION_STREAM_PREFIX, TRANSACTIONS};
+pub use crate::model::reserved::{MEMBERSHIP_STREAM, PROCESSES, REPLICA, TRANSACTION_STREAM_PREFIX, TRANSACTIONS};
 pub use crate::projection::inspect::{StoredGeneration, StoredProjection, partition_of};
 pub use crate::schema::SampleError;
 pub use crate::schema::sample::{sample, sample_variant};

@@ -37,6 +37,8 @@
 mod builder;
 mod error;
 mod node;
+#[cfg(feature = "operations")]
+mod operations;
 
 pub use builder::NodeBuilder;
 pub use error::{NodeError, UndeclaredAggregate};

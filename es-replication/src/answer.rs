@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use es_core::model::{OriginId, Table};
-use es_core::{CommitError, EventStore, StoreError};
+use es_core::{EventStore, StoreError};
 use tokio::sync::{Mutex, SetOnce, mpsc, oneshot};
 
 use crate::command::{CommandAnswer, CommandOutcome, ForwardedCommand};
+use crate::error::AnswerError;
 use crate::frontiers::Frontiers;
-use crate::knowledge::Knowledge;
 use crate::owner::Handlers;
 use crate::page::{Claim, Confirmation, Page, Pull};
 use crate::source::{self, LogSource};
@@ -38,7 +38,7 @@ pub struct Source {
 #[derive(Debug)]
 struct Question {
     claim: Claim,
-    answer: oneshot::Sender<Result<Confirmation, CommitError>>,
+    answer: oneshot::Sender<Result<Confirmation, AnswerError>>,
 }
 
 /// The claims that arrive while a node opens its store.
@@ -65,20 +65,22 @@ impl Source {
         &self.frontiers
     }
 
-    /// Stores what a member knows, as its pull says.
-    pub(crate) fn report(&self, member: &str, knowledge: &Knowledge) {
-        self.frontiers.report(member, knowledge);
-    }
-
     /// Returns the page that answers a pull. If there is no new event, waits for one, for at most the time that the
     /// pull names. Waits as long for the store of the node to be opened.
     ///
+    /// The pull and the page also report what the members know.
+    ///
     /// # Errors
-    /// [`StoreError`] if the store fails, or is not opened in time.
-    pub async fn page(&self, pull: &Pull) -> Result<Page, StoreError> {
+    /// - [`AnswerError::Departed`] if the node that pulls is no longer a member.
+    /// - [`AnswerError::Store`] if the store fails, or is not opened in time.
+    pub async fn page(&self, pull: &Pull) -> Result<Page, AnswerError> {
         let opened = tokio::time::timeout(pull.wait, self.log.wait()).await;
         let log = opened.map_err(|_| StoreError::io("answer a pull", std::io::Error::other(NOT_OPEN)))?;
-        log.page(pull).await
+        let group = log.group(&self.frontiers).await?;
+        group.check_node(&pull.sender.node, Some(pull.sender.origin))?;
+        self.frontiers.report(&pull.sender.node, &pull.sender, &pull.knowledge);
+        let page = log.page(pull).await?;
+        Ok(Page { reports: self.frontiers.reports_for(&pull.sender.node), ..page })
     }
 
     /// Returns the last event of an origin that this node has, for the member that wants to continue it. Pages that
@@ -89,12 +91,13 @@ impl Source {
     /// of the origin of another node, and no pull runs yet. So nodes that open at the same time confirm each other.
     ///
     /// # Errors
-    /// [`CommitError`] if the store fails.
-    pub async fn confirm(&self, claim: Claim) -> Result<Confirmation, CommitError> {
+    /// - [`AnswerError::Departed`] if the node that asks is no longer a member.
+    /// - [`AnswerError::Commit`] and [`AnswerError::Store`] if the store fails.
+    pub async fn confirm(&self, claim: Claim) -> Result<Confirmation, AnswerError> {
         tokio::select! {
             biased;
             log = self.log.wait() => log.confirm(claim).await,
-            answer = self.ask(claim) => match answer {
+            answer = self.ask(claim.clone()) => match answer {
                 Some(answer) => answer,
                 // The store has opened in the meantime.
                 None => self.log.wait().await.confirm(claim).await,
@@ -136,7 +139,7 @@ impl Source {
     }
 
     /// Asks the node that opens its store. Returns `None` if it no longer does.
-    async fn ask(&self, claim: Claim) -> Option<Result<Confirmation, CommitError>> {
+    async fn ask(&self, claim: Claim) -> Option<Result<Confirmation, AnswerError>> {
         let (answer, answered) = oneshot::channel();
         self.opening.as_ref()?.send(Question { claim, answer }).await.ok()?;
         answered.await.ok()

@@ -3,6 +3,8 @@
 use es_core::model::{Dot, VectorClock};
 use es_core::{CommitError, EventId, Position, StoreError, StreamId, Timestamp};
 
+use crate::group::Departed;
+
 /// A replica rejected a commit. The hook returns it as [`CommitError::Rejected`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -79,6 +81,22 @@ pub enum Refusal {
         /// The stream or the category.
         scope: String,
     },
+    /// An event of the membership is not valid. Use [`Replica::membership`](crate::Replica::membership); if a peer has
+    /// sent the event, update this node to the version of the peer.
+    #[error("event {id} of the membership is not valid: {found}; update this node to the version of its peers")]
+    Membership {
+        /// The id of the event.
+        id: EventId,
+        /// What is not valid.
+        found: String,
+    },
+    /// This node departs or has departed, and no longer decides on replicated events. Join it again on another member;
+    /// if its departure was completed, reopen its store, too.
+    #[error("the node {node:?} leaves the group or has left it; join it again, and reopen its store")]
+    Departed {
+        /// The name of this node.
+        node: String,
+    },
     /// A local event hands a stream over that has no owner or no event, a second time, or for another node.
     #[error(
         "stream {stream:?} cannot be handed over so: its aggregate does not declare `owner`, it has no events, or it \
@@ -110,6 +128,9 @@ pub enum PullError {
     /// The peer did not answer. The link tries again.
     #[error("could not pull from the peer")]
     Peer(#[from] PeerError),
+    /// The peer has departed. Join it again, and reopen its store; or stop the link.
+    #[error("could not pull from the peer")]
+    Departed(#[from] Departed),
     /// After the request, a member reopened its store and asked for its last event, so the page may have an event that
     /// the member has lost; or another pull from the same peer has stored the page. Pull again.
     #[error(
@@ -140,6 +161,21 @@ impl From<CommitError> for PullError {
             error => Self::Commit(error),
         }
     }
+}
+
+/// A request of another node was not answered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AnswerError {
+    /// The other node has departed.
+    #[error(transparent)]
+    Departed(#[from] Departed),
+    /// The store rejected the row that counts the confirmations.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// The store failed, or is not open yet.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// A peer did not answer a request.
@@ -258,7 +294,7 @@ pub struct StaleReplica {
 }
 
 /// Formats dots, separated by commas.
-struct Dots<'a>(&'a [Dot]);
+pub(crate) struct Dots<'a>(pub(crate) &'a [Dot]);
 
 impl std::fmt::Display for Dots<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -13,17 +13,19 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use es_core::model::{Category, Clock, Dot, HybridTime, OriginId, Stamp, Table, VectorClock};
+use es_core::model::{Category, Clock, Dot, HybridTime, OriginId, RetiredOrigins, Stamp, Table, VectorClock};
 use es_core::retention::{OperatorEvent, Scope};
 use es_core::store::implement::{
-    DecisionHook, LogView, Replication, RowChange, SettledTime, ValidCommit, is_retention_stream,
+    DecisionHook, LogView, Replication, RowChange, SettledTime, ValidCommit, is_membership_stream, is_retention_stream,
 };
 use es_core::{
-    Commit, CommitError, EventData, EventId, EventStore, Position, RecordedEvent, StoreError, StreamId, Timestamp,
+    Commit, CommitError, EventData, EventId, EventStore, NewEvent, Position, RecordedEvent, StoreError, StreamId,
+    Timestamp,
 };
 use tokio::sync::watch;
 
 use crate::error::Refusal;
+use crate::group::{Change, GroupCache, MemberState, RecordedChange};
 use crate::owner::{self, Owners};
 use crate::promise::{Promise, Promises};
 use crate::rows::{self, Gap, Head, Identity, Known, StoredDots};
@@ -45,6 +47,7 @@ pub(crate) struct ReplicaHook {
     owners: Owners,
     memory: Mutex<Memory>,
     promises: Promises,
+    group: GroupCache,
     /// The ceiling in row `s`.
     ceiling: tokio::sync::Mutex<HybridTime>,
 }
@@ -62,6 +65,8 @@ struct Memory {
     promised: HybridTime,
     /// Whether a commit may be between its stamps and `decided`.
     is_stamping: bool,
+    /// The origins that were removed from vector clocks, for readers of events.
+    retired: RetiredOrigins,
 }
 
 impl Memory {
@@ -69,6 +74,10 @@ impl Memory {
     fn finish_decision(&mut self, head: Head) {
         self.is_stamping = false;
         if let Some(decided) = self.decided.take_if(|decided| decided.head == head) {
+            // ORDER: before the next event is stored, whose clock may omit these origins.
+            if !Arc::ptr_eq(&decided.group, &self.current.group) {
+                self.retired.set(decided.group.retirements().iter().cloned());
+            }
             self.current = decided;
         }
         // A later hook has rejected any other one.
@@ -119,11 +128,13 @@ impl ReplicaHook {
         state: State,
         (promises, ceiling): (Promises, HybridTime),
     ) -> Self {
+        let retired = RetiredOrigins::default();
+        retired.set(state.group.retirements().iter().cloned());
         let (decided, stored, is_stamping) = (None, Vec::new(), false);
         // A promise up to the ceiling may have been made before a crash.
-        let memory = Mutex::new(Memory { current: state, decided, stored, promised: ceiling, is_stamping });
-        let ceiling = tokio::sync::Mutex::new(ceiling);
-        Self { table, clock, max_clock_ahead, own_origins, owners, memory, promises, ceiling }
+        let memory = Memory { current: state, decided, stored, promised: ceiling, is_stamping, retired };
+        let (memory, group, ceiling) = (Mutex::new(memory), GroupCache::default(), tokio::sync::Mutex::new(ceiling));
+        Self { table, clock, max_clock_ahead, own_origins, owners, memory, promises, group, ceiling }
     }
 
     /// Returns the hook of a replica, if this is one.
@@ -167,8 +178,9 @@ impl ReplicaHook {
 
     /// Adds the promises in a page, after its events were stored.
     pub(crate) async fn receive(&self, store: &dyn EventStore, promises: Vec<Promise>) -> Result<(), StoreError> {
+        let group = self.group.read(store).await?;
         let has = Accounted::read(store, &self.table).await?;
-        self.promises.receive(promises, |clock| has.includes(clock));
+        self.promises.receive(&group, promises, |clock| has.includes(clock));
         Ok(())
     }
 
@@ -196,6 +208,7 @@ impl ReplicaHook {
             if event.data.stamp.is_some() {
                 return Err(rejected(Refusal::Stamped { id: event.data.id }));
             }
+            check_membership(stream, &event.data)?;
         }
         let Some((_, first)) = commit.events().iter().find(|(stream, _)| state.replicates(stream)) else {
             return Ok(());
@@ -206,6 +219,14 @@ impl ReplicaHook {
         }
         owner::hook::check(&self.owners, state.own, commit, view)?;
         let mut replicated = commit.events().iter().filter(|(stream, _)| state.replicates(stream));
+        let departs = state.group.state(self.promises.node()).is_some_and(|state| state != MemberState::Joined);
+        // An event that a node writes after its departure was acknowledged would be lost. If nobody else can cancel the
+        // departure, the node may.
+        let has_members = state.group.members().any(|(_, state)| state == MemberState::Joined);
+        let is_refused = |(stream, _): &(StreamId, NewEvent)| has_members || !is_membership_stream(stream);
+        if (departs || state.group.has_departed(state.own)) && replicated.clone().any(is_refused) {
+            return Err(rejected(Refusal::Departed { node: self.promises.node().to_owned() }));
+        }
         if let Some((_, event)) = replicated.find(|(_, event)| !event.data.keys.is_empty()) {
             return Err(rejected(Refusal::UniqueKey { id: event.data.id }));
         }
@@ -230,7 +251,8 @@ impl ReplicaHook {
         }
         let now = self.clock.now();
         let mut times = BTreeMap::new();
-        for (_, event) in commit.events() {
+        for (stream, event) in commit.events() {
+            check_membership(stream, &event.data)?;
             // A foreign commit without stamps is invalid.
             let Some(stamp) = &event.data.stamp else { continue };
             let is_stored =
@@ -378,6 +400,11 @@ impl DecisionHook for ReplicaHook {
                 next.categories.insert(event.stream.category());
             }
         }
+        let membership = events.iter().filter(|event| is_membership_stream(&event.stream));
+        let membership: Vec<_> = membership.filter_map(|event| RecordedChange::read(event).ok()).collect();
+        if !membership.is_empty() {
+            next.group = Arc::new(next.group.with(membership));
+        }
         next.head.generation += 1;
         changes.extend(self.changed_rows(before, &next));
         if commit.is_foreign() {
@@ -401,6 +428,10 @@ impl Replication for ReplicaHook {
         self.memory().current.categories.contains(category)
     }
 
+    fn retired_origins(&self) -> RetiredOrigins {
+        self.memory().retired.clone()
+    }
+
     async fn settled(&self, store: &dyn EventStore) -> Result<SettledTime, StoreError> {
         // A promise costs a write each second, so a node whose events are settled makes none for itself.
         let last = rows::head(store, &self.table).await?.map(|head| head.time);
@@ -408,14 +439,15 @@ impl Replication for ReplicaHook {
             true => None,
             false => Some(self.promise(store).await?),
         };
-        // ORDER: the promises before the events that this node has.
-        let snapshot = self.promises.snapshot();
+        // ORDER: the members and the promises before the events that this node has. A node must not stop to wait for
+        // the promises of a departed member before it has the events of that member.
+        let (group, snapshot) = (self.group.read(store).await?, self.promises.snapshot());
         let has = Accounted::read(store, &self.table).await?;
-        let settling = self.promises.settle(snapshot, own, |clock| has.includes(clock));
+        let settling = self.promises.settle(&group, snapshot, own, |clock| has.includes(clock));
         let is_held_back = settling.time.is_none_or(|time| has.last_time() > Some(time));
         Ok(SettledTime {
             time: settling.time,
-            held_back_by: is_held_back.then(|| settling.oldest.to_owned()),
+            held_back_by: is_held_back.then_some(settling.oldest),
             known: rows::clock(&has.origins),
             position: rows::head(store, &self.table).await?.and_then(|head| head.position),
             late: has.origins.values().filter_map(|known| known.late).max(),
@@ -472,6 +504,15 @@ impl Accounted {
     fn last_time(&self) -> Option<HybridTime> {
         self.origins.values().map(|known| known.time).max()
     }
+}
+
+/// Checks the content of an event if it is one of the membership.
+fn check_membership(stream: &StreamId, event: &EventData) -> Result<(), CommitError> {
+    if !is_membership_stream(stream) {
+        return Ok(());
+    }
+    let change = Change::decode(&event.event_type, &event.payload);
+    change.map(drop).map_err(|found| rejected(Refusal::Membership { id: event.id, found }))
 }
 
 /// Checks that a gap begins at the latest after the last event that is accounted for.

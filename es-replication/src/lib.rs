@@ -59,6 +59,8 @@
 //!   it, once.
 //! - **Sessions**: see [`Session`].
 //! - **Identity**: a node that lost events takes a new origin; see [`ReplicaOptions::member`].
+//! - **Membership**: members join, leave and are retired by events that replicate; see [`Replica::membership`].
+//! - **Stability**: a node knows which events every member has; see [`Replica::stable`].
 //!
 //! Optimistic concurrency is per node: two nodes can accept the next event of one stream at the same time. The
 //! declaration of the aggregate states the answer to such a conflict: `conflict = "canonical"`, or `conflict =
@@ -74,9 +76,11 @@ mod command;
 mod error;
 mod filter;
 mod frontiers;
+mod group;
 mod hook;
 mod knowledge;
 mod link;
+mod membership;
 #[cfg(any(feature = "tls", feature = "test-ca"))]
 mod node_files;
 mod owner;
@@ -100,14 +104,16 @@ mod wire;
 
 pub use answer::Source;
 pub use command::{CommandAnswer, CommandOutcome, ForwardedCommand};
-pub use error::{PeerError, PullError, Refusal, SendError, StaleReplica, StartError};
+pub use error::{AnswerError, PeerError, PullError, Refusal, SendError, StaleReplica, StartError};
 pub use filter::StreamFilter;
+pub use group::{Departed, MemberState};
 pub use knowledge::Knowledge;
 pub use link::{Link, LinkState, LinkStatus};
+pub use membership::{Membership, MembershipError, StabilityError, StableEvents};
 #[cfg(any(feature = "tls", feature = "test-ca"))]
 pub use node_files::NodeFiles;
 pub use owner::{ForwardError, HandOverError};
-pub use page::{Claim, Confirmation, ForeignEvent, GapReason, Item, Page, Pull};
+pub use page::{Claim, Confirmation, ForeignEvent, GapReason, Item, MemberReport, Page, Pull, Sender};
 pub use peer::{LocalPeer, Peer};
 pub use promise::Promise;
 pub use replica::{

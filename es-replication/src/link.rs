@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::error::{PullError, Refusal};
 use crate::frontiers::Frontier;
+use crate::group::MemberState;
 use crate::knowledge::Knowledge;
 use crate::peer::Peer;
 use crate::replica::{Pulled, Replica};
@@ -23,6 +24,8 @@ const LAG: &str = "es_replication_lag_events";
 const CURRENT: &str = "es_replication_current_timestamp_seconds";
 const FAILURES: &str = "es_replication_failures_total";
 const MISSING: &str = "es_replication_member_missing_events";
+const MEMBERS: &str = "es_replication_members";
+const ORIGINS: &str = "es_replication_clock_origins";
 const SETTLED: &str = "es_replication_settled_timestamp_seconds";
 
 /// The time for which a peer without a new event waits for one before it answers.
@@ -47,6 +50,8 @@ pub enum LinkState {
     /// Two nodes use one origin, or a peer has events that this node has lost. An operator must act; the message of the
     /// status says what to do.
     Forked,
+    /// The peer has left the group or was retired; the message of the status says what to do.
+    Departed,
     /// This node could not store a page: its store failed, or the page is invalid. The message of the status says
     /// which.
     Failed,
@@ -217,6 +222,21 @@ async fn succeeded(replica: &Replica, pulled: Pulled, requested_at: Timestamp, s
         metrics::gauge!(SETTLED).set(settled.physical().timestamp_micros() as f64 / 1e6);
     }
     set_gauges(&replica.source().frontiers().all(), &own, &status.borrow());
+    advance(replica, &own).await;
+}
+
+/// Completes departures and retires origins, and sets the gauges of the membership.
+async fn advance(replica: &Replica, own: &Knowledge) {
+    if let Err(error) = replica.membership().advance().await {
+        tracing::warn!(error = %ErrorChain(&error), "could not advance the membership");
+    }
+    let Ok(group) = replica.group().await else { return };
+    for counted in MemberState::ALL {
+        let members = group.members().filter(|(_, state)| *state == counted).count();
+        metrics::gauge!(MEMBERS, "state" => counted.name()).set(members as f64);
+    }
+    let in_clocks = own.clock().iter().filter(|dot| !group.implies(*dot)).count();
+    metrics::gauge!(ORIGINS).set(in_clocks as f64);
 }
 
 /// Sets the gauges that change while the peer does not answer, too: this node decides on events meanwhile.
@@ -232,6 +252,7 @@ fn set_gauges(frontiers: &BTreeMap<String, Frontier>, own: &Knowledge, status: &
 async fn failed(replica: &Replica, error: &PullError, status: &watch::Sender<LinkStatus>) {
     let state = match error {
         PullError::Peer(_) => LinkState::Disconnected,
+        PullError::Departed(_) => LinkState::Departed,
         PullError::Refused(Refusal::ClockAhead { .. }) => LinkState::ClockAhead,
         PullError::Refused(Refusal::Forked { .. } | Refusal::OwnOrigin { .. }) => LinkState::Forked,
         PullError::Commit(es_core::CommitError::IdConflict(_)) => LinkState::Forked,

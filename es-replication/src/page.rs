@@ -3,16 +3,47 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use es_core::model::{Dot, LogPosition, OriginId};
+use es_core::__private::to_stored_precision;
+use es_core::model::{Clock, Dot, LogPosition, OriginId, SystemClock};
 use es_core::{EventData, EventId, StreamId, Timestamp};
 
 use crate::filter::StreamFilter;
 use crate::knowledge::Knowledge;
 use crate::promise::Promise;
 
+/// The node that sends a message, and its present origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sender {
+    /// The name of the node.
+    pub node: String,
+    /// The origin of the events that the node decides.
+    pub origin: OriginId,
+    /// When the node sent the message, by its own clock.
+    pub time: Timestamp,
+}
+
+impl Sender {
+    /// Returns the sender of a message that is sent now.
+    #[must_use]
+    pub fn now(node: impl Into<String>, origin: OriginId) -> Self {
+        Self { node: node.into(), origin, time: to_stored_precision(SystemClock::new().now()) }
+    }
+}
+
+/// What a member knew when it sent its last message, as another node passes it on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberReport {
+    /// The member.
+    pub sender: Sender,
+    /// What the member knew.
+    pub knowledge: Knowledge,
+}
+
 /// A request for the next page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pull {
+    /// The target.
+    pub sender: Sender,
     /// What the target knows. The source omits events that the target has.
     pub knowledge: Knowledge,
     /// The streams that the target wants. The source declares the other events as withheld.
@@ -29,6 +60,10 @@ pub struct Pull {
 /// The answer to a pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
+    /// The source.
+    pub sender: Sender,
+    /// What the other members knew.
+    pub reports: Vec<MemberReport>,
     /// Commits and gaps in the order of the source's log.
     pub items: Vec<Item>,
     /// The cursor of the next pull.
@@ -121,8 +156,10 @@ impl ForeignEvent {
 }
 
 /// A question to a member: the last event that it has of an origin that a node wants to continue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
+    /// The name of the node.
+    pub node: String,
     /// The origin.
     pub origin: OriginId,
 }
@@ -133,4 +170,6 @@ pub struct Confirmation {
     /// The last event of the origin that the member has, with its id; `None` if it has none. The id is `None` if the
     /// event was removed.
     pub last: Option<(Dot, Option<EventId>)>,
+    /// Whether the origin was retired, so that the node must take a new one.
+    pub is_retired: bool,
 }

@@ -1,15 +1,21 @@
 //! [`Promise`] and [`Promises`]: up to which time a node has the events of all members.
 //!
+//! The members are those of the [`Group`] whose departure is not completed: a node that has the event of a completed
+//! departure has every event of the member that any other one has. Without an event of the membership, they are the
+//! members that this node declares.
+//!
 //! ```text
 //!   member: last events of its origins, time  -- with each page, also of relays -->  pending
 //!   pending -- this node has these events --> counted -- the least of all members --> settled time
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use es_core::model::{HybridTime, VectorClock};
 use tokio::sync::watch;
+
+use crate::group::Group;
 
 /// What a member promises about its later events.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,8 +33,8 @@ pub struct Promise {
 pub(crate) struct Promises {
     /// The name of this node.
     own: String,
-    /// The names of the other members.
-    members: Vec<String>,
+    /// The names of the other members that this node declares.
+    declared: Vec<String>,
     known: Mutex<KnownPromises>,
     /// Changes when another promise counts.
     changed: watch::Sender<()>,
@@ -47,16 +53,21 @@ struct KnownPromises {
 }
 
 /// The settled time, and the member that holds it back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Settling<'a> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Settling {
     pub(crate) time: Option<HybridTime>,
-    pub(crate) oldest: &'a str,
+    pub(crate) oldest: String,
 }
 
 impl Promises {
-    pub(crate) fn new(own: &str, members: impl IntoIterator<Item = String>) -> Self {
-        let members = members.into_iter().filter(|member| member != own).collect();
-        Self { own: own.to_owned(), members, known: Mutex::default(), changed: watch::Sender::new(()) }
+    pub(crate) fn new(own: &str, declared: impl IntoIterator<Item = String>) -> Self {
+        let declared = declared.into_iter().filter(|member| member != own).collect();
+        Self { own: own.to_owned(), declared, known: Mutex::default(), changed: watch::Sender::new(()) }
+    }
+
+    /// Returns the name of this node.
+    pub(crate) fn node(&self) -> &str {
+        &self.own
     }
 
     fn known(&self) -> MutexGuard<'_, KnownPromises> {
@@ -67,12 +78,25 @@ impl Promises {
         self.changed.subscribe()
     }
 
-    /// Adds promises that another node sent. `has` returns whether this node has the events of a clock. Promises of
-    /// nodes that are no members, and of this one, are ignored.
-    pub(crate) fn receive(&self, promises: Vec<Promise>, has: impl Fn(&VectorClock) -> bool) {
+    /// Returns the members whose promises count, this node included.
+    fn members<'a>(&'a self, group: &'a Group) -> BTreeSet<&'a str> {
+        let mut members = match group.is_founded() {
+            true => group.counted(),
+            false => self.declared.iter().map(String::as_str).collect(),
+        };
+        members.insert(&self.own);
+        members
+    }
+
+    /// Adds promises that another node sent, and removes those of departed members. `has` returns whether this node has
+    /// the events of a clock. Promises of nodes that are no members, and of this one, are ignored.
+    pub(crate) fn receive(&self, group: &Group, promises: Vec<Promise>, has: impl Fn(&VectorClock) -> bool) {
+        let members = self.members(group);
         let is_changed = {
             let mut known = self.known();
-            let of_members = promises.into_iter().filter(|promise| self.members.contains(&promise.member));
+            known.retain(&members);
+            let is_other = |name: &str| name != self.own && members.contains(name);
+            let of_members = promises.into_iter().filter(|promise| is_other(&promise.member));
             // No short circuit: every promise is added.
             let is_added = of_members.fold(false, |changed, promise| changed | known.add(promise, &has));
             is_added | known.count_pending(&has)
@@ -103,17 +127,19 @@ impl Promises {
     /// Returns the settled time of a node with these promises, a promise of its own, and the events that `has` names.
     pub(crate) fn settle(
         &self,
+        group: &Group,
         Snapshot(mut known): Snapshot,
         own: Option<Promise>,
         has: impl Fn(&VectorClock) -> bool,
-    ) -> Settling<'_> {
+    ) -> Settling {
         known.count_pending(&has);
         if let Some(own) = own {
             known.add(own, &has);
         }
-        let members = self.members.iter().chain([&self.own]);
-        let times = members.map(|member| (known.counted.get(member).map(|promise| promise.time), member.as_str()));
+        let time_of = |member: &str| known.counted.get(member).map(|promise| promise.time);
+        let times = self.members(group).into_iter().map(|member| (time_of(member), member));
         let (time, oldest) = times.min_by_key(|(time, _)| *time).unwrap_or((None, &self.own));
+        let oldest = oldest.to_owned();
         let mut current = self.known();
         if let Some(own) = known.counted.remove(&self.own) {
             current.add(own, &|_| true);
@@ -134,6 +160,12 @@ impl Promises {
 pub(crate) struct Snapshot(KnownPromises);
 
 impl KnownPromises {
+    /// Removes the promises of other nodes than these.
+    fn retain(&mut self, members: &BTreeSet<&str>) {
+        self.counted.retain(|name, _| members.contains(name.as_str()));
+        self.pending.retain(|name, _| members.contains(name.as_str()));
+    }
+
     /// Adds a promise. Returns whether it counts and is later than the one before.
     fn add(&mut self, promise: Promise, has: &impl Fn(&VectorClock) -> bool) -> bool {
         if self.counted.get(&promise.member).is_some_and(|counted| counted.time >= promise.time) {
@@ -174,19 +206,23 @@ mod tests {
 
     /// Returns the settled time of a node that has the events up to `through`, and the member with the oldest promise.
     fn settle(promises: &Promises, through: u64) -> (Option<u64>, String) {
-        let Settling { time, oldest } = promises.settle(promises.snapshot(), None, has(through));
-        (time.map(HybridTime::to_bits), oldest.to_owned())
+        let Settling { time, oldest } = promises.settle(&Group::default(), promises.snapshot(), None, has(through));
+        (time.map(HybridTime::to_bits), oldest)
     }
 
     #[test]
     fn the_settled_time_is_the_least_of_all_members_and_does_not_go_back() {
         let promises = Promises::new("a", ["b", "c"].map(str::to_owned));
         promises.make(HybridTime::from_bits(90), VectorClock::new());
-        promises.receive(vec![promise("b", 1, 70)], has(1));
+        promises.receive(&Group::default(), vec![promise("b", 1, 70)], has(1));
         assert_eq!(settle(&promises, 1), (None, "c".to_owned()));
-        promises.receive(vec![promise("c", 1, 50), promise("b", 1, 60), promise("stranger", 1, 10)], has(1));
+        promises.receive(
+            &Group::default(),
+            vec![promise("c", 1, 50), promise("b", 1, 60), promise("stranger", 1, 10)],
+            has(1),
+        );
         assert_eq!(settle(&promises, 1), (Some(50), "c".to_owned()));
-        promises.receive(vec![promise("c", 1, 80)], has(1));
+        promises.receive(&Group::default(), vec![promise("c", 1, 80)], has(1));
         assert_eq!(settle(&promises, 1), (Some(70), "b".to_owned()));
         assert_eq!(promises.of_others().iter().map(|of| of.time.to_bits()).collect::<Vec<_>>(), [70, 80]);
     }
@@ -197,10 +233,10 @@ mod tests {
         promises.make(HybridTime::from_bits(90), VectorClock::new());
         assert_eq!(settle(&promises, 1), (None, "b".to_owned()));
         let changes = promises.watch();
-        promises.receive(vec![promise("b", 2, 50)], has(1));
+        promises.receive(&Group::default(), vec![promise("b", 2, 50)], has(1));
         assert_eq!((settle(&promises, 1).0, changes.has_changed().expect("open")), (None, false));
         assert_eq!(promises.of_others(), [], "it is not forwarded either");
-        promises.receive(Vec::new(), has(2));
+        promises.receive(&Group::default(), Vec::new(), has(2));
         assert_eq!((settle(&promises, 2).0, changes.has_changed().expect("open")), (Some(50), true));
     }
 
@@ -210,12 +246,12 @@ mod tests {
         let promises = Promises::new("a", ["b".to_owned()]);
         promises.make(HybridTime::from_bits(900), VectorClock::new());
         for round in 1..10 {
-            promises.receive(vec![promise("b", round + 2, 10 * round)], has(round));
+            promises.receive(&Group::default(), vec![promise("b", round + 2, 10 * round)], has(round));
         }
         assert!(settle(&promises, 9).0 >= Some(40), "{promises:?}");
         // A promise that counts replaces one that waits for events which were lost.
-        promises.receive(vec![promise("b", 99, 200)], has(9));
-        promises.receive(vec![promise("b", 9, 300)], has(9));
+        promises.receive(&Group::default(), vec![promise("b", 99, 200)], has(9));
+        promises.receive(&Group::default(), vec![promise("b", 9, 300)], has(9));
         assert_eq!(settle(&promises, 9).0, Some(300));
     }
 }

@@ -3,6 +3,7 @@
 //! | key | value |
 //! |---|---|
 //! | `s` | identity: name, origin and log of the node, and the latest time that it may promise, as JSON |
+//! | `m` | the names of the members that this node declares, as JSON |
 //! | `p` origin 8 | nothing; a present or former origin of this node |
 //! | `h` | generation of the state 8, greatest hybrid time 8, position of the last replicated event 8 |
 //! | `o` origin 8 | [`Known`]: last sequence that is accounted for 8, greatest hybrid time 8, id of the last event 16 |
@@ -86,6 +87,7 @@ pub(crate) struct Known {
 
 pub(crate) const IDENTITY: &[u8] = b"s";
 pub(crate) const HEAD: &[u8] = b"h";
+pub(crate) const MEMBERS: &[u8] = b"m";
 pub(crate) const CONFIRMATIONS: &[u8] = b"e";
 pub(crate) const OWN_ORIGINS: u8 = b'p';
 pub(crate) const ORIGINS: u8 = b'o';
@@ -304,6 +306,12 @@ fn two_numbers(value: &[u8]) -> Option<(u64, u64)> {
 pub(crate) async fn identity(store: &dyn EventReader, table: &Table) -> Result<Option<Identity>, StoreError> {
     let Some(value) = store.row(table, IDENTITY).await? else { return Ok(None) };
     serde_json::from_slice(&value).map(Some).map_err(|_| damaged("s", &value))
+}
+
+/// Returns the names of the members that the node of a store declared when it opened last.
+pub(crate) async fn declared_members(store: &dyn EventReader, table: &Table) -> Result<BTreeSet<String>, StoreError> {
+    let Some(value) = store.row(table, MEMBERS).await? else { return Ok(BTreeSet::new()) };
+    serde_json::from_slice(&value).map_err(|_| damaged("m", &value))
 }
 
 /// Returns the head of the state; `None` before the replica was started.

@@ -8,15 +8,18 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use es_core::model::{Dot, ErrorChain, HybridTime, Keys, LogPosition, OriginId, Stamp, Table, VectorClock};
+use es_core::model::{Category, Dot, ErrorChain, HybridTime, Keys, LogPosition, OriginId, Stamp, Table, VectorClock};
 use es_core::store::{LogRead, Query, QueryItem};
 use es_core::{Commit, CommitError, EventId, EventStore, Position, RecordedEvent, StoreError};
 
+use crate::error::AnswerError;
 use crate::filter::StreamFilter;
+use crate::frontiers::Frontiers;
+use crate::group::{self, Group};
 use crate::hook::ReplicaHook;
 use crate::knowledge::Knowledge;
 use crate::owner;
-use crate::page::{Claim, Confirmation, ForeignEvent, GapReason, Item, Page, Pull};
+use crate::page::{Claim, Confirmation, ForeignEvent, GapReason, Item, Page, Pull, Sender};
 use crate::promise::Promise;
 use crate::ranges::RangeSet;
 use crate::rows::{self, Known, StoredDots};
@@ -58,6 +61,11 @@ struct PageBuilder<'a> {
 impl LogSource {
     pub(crate) const fn new(store: Arc<dyn EventStore>, table: Table) -> Self {
         Self { store, table }
+    }
+
+    /// Returns the members of the group.
+    pub(crate) async fn group(&self, frontiers: &Frontiers) -> Result<Arc<Group>, StoreError> {
+        frontiers.group(&*self.store).await
     }
 
     /// Returns the token of everything that this node has now.
@@ -190,16 +198,17 @@ impl LogSource {
             knowledge.insert(dot, withheld.intersection(&RangeSet::of(1, dot.sequence.get())));
         }
         let cursor = LogPosition::in_log(self.store.log_id(), cursor);
-        let (items, ids, promises) = (page.items, Vec::new(), Vec::new());
-        Ok(Some(Page { items, cursor, knowledge, is_last, ids, promises }))
+        let sender = sender(&*self.store, &self.table).await?;
+        let (reports, items, ids, promises) = (Vec::new(), page.items, Vec::new(), Vec::new());
+        Ok(Some(Page { sender, reports, items, cursor, knowledge, is_last, ids, promises }))
     }
 
     /// Returns the query of all replicated events.
     async fn query(&self) -> Result<Query, StoreError> {
-        let categories = rows::categories(&*self.store, &self.table).await?;
-        // An item without categories would select every event.
-        let items = (!categories.is_empty()).then(|| QueryItem { categories, ..QueryItem::new() });
-        Ok(Query::any_of(items))
+        let mut categories = rows::categories(&*self.store, &self.table).await?;
+        let membership = Category::new(es_core::__private::MEMBERSHIP_STREAM);
+        categories.insert(membership.map_err(|error| StoreError::io("name a category", error))?);
+        Ok(QueryItem { categories, ..QueryItem::new() }.into())
     }
 
     /// Returns the stamp of a replicated event. An event that was recorded before the replication gets one here, unless
@@ -313,7 +322,7 @@ impl LogSource {
     }
 
     /// Returns the answer to a claim; see [`confirm`].
-    pub(crate) async fn confirm(&self, claim: Claim) -> Result<Confirmation, CommitError> {
+    pub(crate) async fn confirm(&self, claim: Claim) -> Result<Confirmation, AnswerError> {
         confirm(&*self.store, &self.table, claim).await
     }
 }
@@ -335,19 +344,28 @@ async fn promises(store: &dyn EventStore) -> Vec<Promise> {
 /// Returns the last event of an origin that a store has, for the member that wants to continue it. Pages that the node
 /// has requested but not yet stored are discarded: they may have an event that the member has lost, and that the answer
 /// does not name.
-pub(crate) async fn confirm(store: &dyn EventStore, table: &Table, claim: Claim) -> Result<Confirmation, CommitError> {
+pub(crate) async fn confirm(store: &dyn EventStore, table: &Table, claim: Claim) -> Result<Confirmation, AnswerError> {
+    let group = group::read(store).await?;
+    group.check_node(&claim.node, None)?;
+    let is_retired = group.is_retired(claim.origin);
     // ORDER: the count before the last event of the origin. A page that is stored before the count is part of the
     // answer; one that is stored after it fails on its expectation of the count.
     while let Err(error) = count_confirmation(store, table).await {
         // Another member asked at the same time. A count that returned to a former value would not discard its pages.
         if !matches!(error, CommitError::Conflict(_)) {
-            return Err(error);
+            return Err(error.into());
         }
     }
     let known = store.row(table, &rows::origin_key(claim.origin)).await?;
-    let Some(known) = known else { return Ok(Confirmation { last: None }) };
+    let Some(known) = known else { return Ok(Confirmation { last: None, is_retired }) };
     let dot = Dot { origin: claim.origin, sequence: Known::decode(&known)?.through };
-    Ok(Confirmation { last: Some((dot, event_id(store, table, dot).await?)) })
+    Ok(Confirmation { last: Some((dot, event_id(store, table, dot).await?)), is_retired })
+}
+
+/// Returns the node of a store as the sender of a message.
+pub(crate) async fn sender(store: &dyn EventStore, table: &Table) -> Result<Sender, StoreError> {
+    let identity = rows::identity(store, table).await?.ok_or_else(|| rows::damaged("s", &[]))?;
+    Ok(Sender::now(identity.name, identity.origin))
 }
 
 /// Adds one to the row that counts the confirmations.

@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::time::Duration;
 
 use es_core::model::{Category, CommandDigest, CommandId, Dot, HybridTime, OriginId, Stamp, VectorClock};
+use es_core::store::implement::is_membership_stream;
 use es_core::{EventId, Position, StreamId, Timestamp};
 
 use crate::error::Refusal;
+use crate::group::Group;
 use crate::knowledge::Knowledge;
 use crate::page::GapReason;
 use crate::rows::{self, Gap, Head, Known};
@@ -21,6 +24,8 @@ pub(crate) struct State {
     pub(crate) origins: BTreeMap<OriginId, Known>,
     /// The replicated categories.
     pub(crate) categories: BTreeSet<Category>,
+    /// The members.
+    pub(crate) group: Arc<Group>,
 }
 
 /// The answer to a foreign event.
@@ -36,7 +41,7 @@ pub(crate) enum Admission {
 
 impl State {
     pub(crate) fn replicates(&self, stream: &StreamId) -> bool {
-        self.categories.contains(stream.category_str())
+        self.categories.contains(stream.category_str()) || is_membership_stream(stream)
     }
 
     /// Returns the stamps of the events of a local commit, in order; `None` for an event that is not replicated. The
@@ -51,6 +56,7 @@ impl State {
         let mut sequence = self.origins.get(&self.own).map(|known| known.through);
         let mut time = self.head.time.max(promised);
         let seen: VectorClock = rows::clock(&self.origins).iter().filter(|dot| dot.origin != self.own).collect();
+        let seen = self.group.compress(&seen);
         let mut clocked = BTreeSet::new();
         let mut stamp = |stream: &StreamId| {
             if !self.replicates(stream) {
@@ -115,7 +121,8 @@ impl State {
     }
 
     /// Checks that everything that the node of an event had seen is accounted for. Withheld causes may arrive later, or
-    /// never, so an event does not wait for them.
+    /// never, so an event does not wait for them. A retired origin that the clock omits is a cause of its retirement,
+    /// which the clock includes.
     fn check_causes(&self, stamp: &Stamp) -> Result<(), Refusal> {
         let is_missing =
             |cause: &Dot| self.origins.get(&cause.origin).is_none_or(|known| known.through < cause.sequence);
@@ -217,7 +224,8 @@ mod tests {
 
     fn empty() -> State {
         let head = Head { generation: 0, time: HybridTime::from_bits(0), position: None };
-        State { own: OriginId::new(1), head, origins: BTreeMap::new(), categories: BTreeSet::new() }
+        let (origins, categories, group) = (BTreeMap::new(), BTreeSet::new(), Arc::default());
+        State { own: OriginId::new(1), head, origins, categories, group }
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! [`ReplicationStatus`]: what a store says about its replica. [`Monitor`]: adds what the running node knows of its
 //! links and of the other members.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use es_core::model::{Category, Clock, Dot, HybridTime, OriginId, SystemClock, VectorClock};
 use es_core::{EventReader, StoreError, Timestamp};
@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::frontiers::Frontier;
+use crate::group::{self, MemberState};
 use crate::knowledge::Knowledge;
 use crate::link::{Link, LinkStatus};
+use crate::membership;
 use crate::replica::Replica;
 use crate::rows;
 
@@ -28,8 +30,11 @@ pub struct ReplicationStatus {
     pub categories: Vec<Category>,
     /// What the node has of each origin.
     pub origins: Vec<OriginStatus>,
-    /// The peers from which the store has stored a page. The store has no list of the members that were declared.
+    /// The peers from which the store has stored a page.
     pub peers: Vec<String>,
+    /// The nodes of the group with their states. Without events of the membership, those that the node has declared.
+    #[serde(default)]
+    pub members: BTreeMap<String, MemberState>,
     /// What only the running node knows. `None` if the status was read from a store.
     pub running: Option<RunningStatus>,
 }
@@ -49,6 +54,10 @@ pub struct OriginStatus {
     pub withheld: u64,
     /// The physical part of the hybrid time of the last event.
     pub time: Timestamp,
+    /// Whether the origin was removed from the vector clocks of new events. The origins that no member uses remain
+    /// until every member has all of their events.
+    #[serde(default)]
+    pub is_retired: bool,
 }
 
 /// What a running node knows of its links and of the other members.
@@ -66,6 +75,9 @@ pub struct RunningStatus {
     /// The member without which more events would be stable: one that has not reported yet, otherwise the one that
     /// lacks the most events, or else withholds the most. `None` if every member has every event.
     pub blocked_by: Option<String>,
+    /// For each member that leaves or is being retired, the members that have not acknowledged that.
+    #[serde(default)]
+    pub unacknowledged: BTreeMap<String, BTreeSet<String>>,
     /// The settled time: the node has every event of all members up to this time. Views with the mode
     /// [`Settled`](es_core::projection::Settled) end there. `None` until every member that was declared with
     /// [`ReplicaOptions::member`](crate::ReplicaOptions::member) has made a promise since the start of this node.
@@ -103,6 +115,14 @@ impl ReplicationStatus {
     pub async fn read(store: &dyn EventReader) -> Result<Option<Self>, StoreError> {
         let table = rows::table()?;
         let Some(identity) = rows::identity(store, &table).await? else { return Ok(None) };
+        let group = group::read(store).await?;
+        let members = match group.is_founded() {
+            true => group.members().map(|(name, state)| (name.to_owned(), state)).collect(),
+            false => {
+                let declared = rows::declared_members(store, &table).await?.into_iter();
+                declared.chain([identity.name.clone()]).map(|name| (name, MemberState::Joined)).collect()
+            }
+        };
         let origins = rows::origins(store, &table).await?.into_iter();
         let origins = origins.map(|(origin, known)| OriginStatus {
             origin,
@@ -110,6 +130,7 @@ impl ReplicationStatus {
             sequence: known.through.get(),
             withheld: known.withheld.count(),
             time: known.time.physical(),
+            is_retired: group.implies(Dot { origin, sequence: known.through }),
         });
         Ok(Some(Self {
             node: identity.name,
@@ -118,6 +139,7 @@ impl ReplicationStatus {
             categories: rows::categories(store, &table).await?.into_iter().collect(),
             origins: origins.collect(),
             peers: rows::peers(store, &table).await?,
+            members,
             running: None,
         }))
     }
@@ -134,17 +156,19 @@ impl ReplicationStatus {
 #[derive(Debug, Clone)]
 pub struct Monitor {
     replica: Replica,
-    members: BTreeSet<String>,
+    /// The peers of the links.
+    peers: BTreeSet<String>,
     links: Vec<watch::Receiver<LinkStatus>>,
 }
 
 impl Monitor {
-    /// Returns the monitor of a replica with these links. The members are this node and the peers of the links.
+    /// Returns the monitor of a replica with these links. Without events of the membership, the members are this node,
+    /// those that it declares, and the peers of the links.
     #[must_use]
     pub fn new<'a>(replica: &Replica, links: impl IntoIterator<Item = &'a Link>) -> Self {
         let links: Vec<_> = links.into_iter().map(Link::watch).collect();
-        let members = links.iter().map(|link| link.borrow().peer.clone()).collect();
-        Self { replica: replica.clone(), members, links }
+        let peers = links.iter().map(|link| link.borrow().peer.clone()).collect();
+        Self { replica: replica.clone(), peers, links }
     }
 
     /// Returns the status. Reads the rows of the replica.
@@ -156,11 +180,9 @@ impl Monitor {
         let mut status = status.ok_or_else(|| rows::damaged("s", &[]))?;
         let time = SystemClock::new().now();
         let links = self.links.iter().map(|link| link.borrow().clone()).collect();
-        let own = Frontier { knowledge: self.replica.knowledge().await?, reported_at: time };
-        let mut frontiers = self.replica.source().frontiers().all();
-        let others = self.members.iter().map(|name| (name.clone(), frontiers.remove(name)));
-        let members: Vec<_> = [(status.node.clone(), Some(own))].into_iter().chain(others).collect();
+        let members = self.replica.counted_reports(&self.peers).await?;
         let mut running = RunningStatus::new(time, links, members);
+        running.unacknowledged = membership::stable::pending(&self.replica).await?;
         if let Some(replication) = self.replica.store().replication() {
             let settled = replication.settled(&**self.replica.store()).await?;
             running.settled = settled.time.map(HybridTime::physical);
@@ -176,12 +198,7 @@ impl RunningStatus {
         let reported = || members.iter().filter_map(|(_, frontier)| Some(&frontier.as_ref()?.knowledge));
         let mut all = Knowledge::new();
         reported().for_each(|knowledge| all.merge(knowledge));
-        let is_complete = members.iter().all(|(_, frontier)| frontier.is_some());
-        let stable = is_complete.then(|| {
-            let prefixes: Vec<VectorClock> = reported().map(Knowledge::prefix).collect();
-            let least = |dot: Dot| prefixes.iter().map(|knowledge| knowledge.get(dot.origin)).min().flatten();
-            all.clock().iter().filter_map(|dot| Some(Dot { sequence: least(dot)?, ..dot })).collect()
-        });
+        let stable = membership::stable::stable(&members);
         let members = members.into_iter().map(|(name, frontier)| MemberStatus {
             name,
             missing_events: frontier.as_ref().map(|frontier| frontier.knowledge.missing_events(&all)),
@@ -196,6 +213,7 @@ impl RunningStatus {
         };
         let blocking = members.iter().max_by_key(|member| missing(member)).filter(|member| missing(member) > (0, 0));
         let blocked_by = blocking.map(|member| member.name.clone());
-        Self { time, links, members, stable, blocked_by, settled: None, settled_held_back_by: None }
+        let (unacknowledged, settled, settled_held_back_by) = (BTreeMap::new(), None, None);
+        Self { time, links, members, stable, blocked_by, unacknowledged, settled, settled_held_back_by }
     }
 }

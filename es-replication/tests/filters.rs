@@ -13,7 +13,7 @@ use es_core::store::memory::MemoryStore;
 use es_core::{Commit, LogRead, NewEvent, StreamId};
 use es_replication::{
     GapReason, Item, Knowledge, Link, LinkState, LocalPeer, Monitor, Page, Peer, Pull, PullError, Pulled, RecoverError,
-    Refusal, Replica, ReplicaOptions, StreamFilter, WaitError,
+    Refusal, Replica, ReplicaOptions, Sender, StreamFilter, WaitError,
 };
 use one_page::OnePage;
 
@@ -260,6 +260,7 @@ async fn a_gap_of_a_relay_does_not_override_what_a_node_has() {
     assert_eq!((c.knowledge().await, before.withheld_events()), (before, 0));
     // The page was requested before the events arrived on another link.
     let pull = Pull {
+        sender: Sender::now("x", OriginId::new(1)),
         knowledge: Knowledge::new(),
         filter: StreamFilter::none(),
         cursor: None,
@@ -459,6 +460,7 @@ async fn hostile_gaps_and_late_events_are_refused_or_harmless() {
     let origin = a.origin().await;
     b.pull(&a, orders()).await;
     let everything = Pull {
+        sender: Sender::now("x", OriginId::new(1)),
         knowledge: Knowledge::new(),
         filter: StreamFilter::all(),
         cursor: None,

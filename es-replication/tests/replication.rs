@@ -17,7 +17,7 @@ use es_core::{
 };
 use es_replication::{
     Claim, Confirmation, GapReason, Knowledge, Link, LinkState, LocalPeer, Page, Peer, PeerError, Pull, PullError,
-    Pulled, Refusal, Replica, ReplicaOptions, StreamFilter, Token, WaitError,
+    Pulled, Refusal, Replica, ReplicaOptions, Sender, StreamFilter, Token, WaitError,
 };
 use one_page::OnePage;
 use serde::{Deserialize, Serialize};
@@ -628,29 +628,17 @@ async fn two_nodes_with_one_origin_are_detected() {
     let c = a.restart(options("a")).await;
     copy.add(1, 4).await;
     let page = Page { ids: Vec::new(), ..copy.replica.source().page(&everything).await.expect("a page") };
-    let items = page.items.into_iter().skip(2).collect();
-    let error = c
-        .replica
-        .pull(
-            &OnePage(Page {
-                items,
-                cursor: page.cursor,
-                knowledge: page.knowledge,
-                is_last: true,
-                ids: Vec::new(),
-                promises: Vec::new(),
-            }),
-            Duration::ZERO,
-        )
-        .await
-        .expect_err("own origin");
+    let items = page.items.iter().skip(2).cloned().collect();
+    let error =
+        c.replica.pull(&OnePage(Page { items, is_last: true, ..page }), Duration::ZERO).await.expect_err("own origin");
     assert!(matches!(error, PullError::Refused(Refusal::OwnOrigin { .. })), "{error:?}");
 }
 
 /// Returns the request of everything that a peer has.
 fn everything() -> Pull {
     let (knowledge, filter) = (Knowledge::new(), StreamFilter::all());
-    Pull { knowledge, filter, cursor: None, max_bytes: 1 << 20, wait: Duration::ZERO }
+    let sender = Sender::now("x", OriginId::new(1));
+    Pull { sender, knowledge, filter, cursor: None, max_bytes: 1 << 20, wait: Duration::ZERO }
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 
-use crate::args::{Cli, Command, ReplicationCommand, RetainCommand, SnapshotsCommand};
+use crate::args::{Cli, Command, RetainCommand, SnapshotsCommand};
 use crate::failure::Failure;
 use crate::service::Target;
 
@@ -97,7 +97,7 @@ async fn dispatch(cli: &Cli, command: &Command) -> Result<ExitCode, Failure> {
                 return Err(Failure::Usage(message.to_owned()));
             }
         },
-        Command::Replication(ReplicationCommand::Status) => replication::status(&cli.target()?, json).await?,
+        Command::Replication(command) => replication::run(&cli.target()?, command, json).await?,
         Command::Completions { shell } => completions(*shell)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -1,20 +1,50 @@
-//! The command `replication status`.
+//! The commands `replication status`, `join`, `leave` and `retire`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use es_core::Timestamp;
 use es_core::model::VectorClock;
-use es_replication::{LinkState, LinkStatus, MemberStatus, OriginStatus, ReplicationStatus, RunningStatus};
+use es_replication::{
+    LinkState, LinkStatus, MemberState, MemberStatus, OriginStatus, ReplicationStatus, RunningStatus,
+};
 use es_rocksdb::ReadOnlyStore;
 use es_tool::text::table;
+use serde_json::json;
+use ureq::http::Method;
 
 use crate::answer::print;
+use crate::args::{MemberArgs, ReplicationCommand};
 use crate::failure::Failure;
-use crate::service::Target;
+use crate::service::{Target, encoded};
 use crate::text::{excerpt, format_bytes, format_time, quoted};
 
-pub(super) async fn status(target: &Target, json: bool) -> Result<(), Failure> {
+/// The states of the nodes of a group.
+type Members = BTreeMap<String, MemberState>;
+
+pub(super) async fn run(target: &Target, command: &ReplicationCommand, json: bool) -> Result<(), Failure> {
+    match command {
+        ReplicationCommand::Status => status(target, json).await,
+        ReplicationCommand::Join(member) => change(target, "join", member, json).await,
+        ReplicationCommand::Leave(member) => change(target, "leave", member, json).await,
+        ReplicationCommand::Retire(member) => change(target, "retire", member, json).await,
+    }
+}
+
+/// Changes a member, and prints the members.
+async fn change(target: &Target, verb: &str, MemberArgs { name }: &MemberArgs, json: bool) -> Result<(), Failure> {
+    let Target::Service(service) = target else {
+        let message =
+            format!("`es replication {verb}` needs the service of a member: give --url URL in place of --store");
+        return Err(Failure::Usage(message));
+    };
+    let path = format!("/replication/members/{}", encoded(name));
+    let members: Members = service.send_json(Method::POST, &path, &json!({ "verb": verb })).await?;
+    print(json, || states(&members), &members)
+}
+
+async fn status(target: &Target, json: bool) -> Result<(), Failure> {
     let status = match target {
         Target::Directory(directory) => {
             let store = ReadOnlyStore::open(directory).await?;
@@ -56,32 +86,65 @@ fn to_text(status: &ReplicationStatus) -> String {
     if !status.origins.is_empty() {
         text += &format!("\n\n{}", origins(&status.origins));
     }
-    if let Some(RunningStatus { links, members, time, .. }) = &status.running {
-        text += &format!("\n\n{}", member_table(members));
-        if !links.is_empty() {
-            text += &format!("\n\n{}", link_table(links, *time));
-        }
-        for (peer, failure) in links.iter().filter_map(|link| Some((&link.peer, link.failure.as_ref()?))) {
-            text += &format!("\n{peer}: {}", excerpt(failure));
-        }
+    let Some(RunningStatus { links, members, time, unacknowledged, .. }) = &status.running else {
+        return text + &format!("\n\n{}", states(&status.members));
+    };
+    text += &format!("\n\n{}", member_table(&status.members, members));
+    for (member, waiting) in unacknowledged {
+        let waiting = waiting.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        text += &format!("\n{member}: not acknowledged by {waiting}");
+    }
+    if !links.is_empty() {
+        text += &format!("\n\n{}", link_table(links, *time));
+    }
+    for (peer, failure) in links.iter().filter_map(|link| Some((&link.peer, link.failure.as_ref()?))) {
+        text += &format!("\n{peer}: {}", excerpt(failure));
     }
     text
 }
 
 fn origins(origins: &[OriginStatus]) -> String {
     let rows = origins.iter().map(|known| {
-        let own = if known.is_own { "this node" } else { "" };
+        let own = match (known.is_own, known.is_retired) {
+            (true, _) => "this node",
+            (false, true) => "no node: retired",
+            (false, false) => "",
+        };
         [known.origin.to_string(), known.sequence.to_string(), format_time(known.time), own.to_owned()]
     });
     table(["origin", "events", "last event", "decided by"], 3, rows).to_string()
 }
 
-fn member_table(members: &[MemberStatus]) -> String {
-    let rows = members.iter().map(|member| {
+fn states(members: &Members) -> String {
+    let rows = members.iter().map(|(name, state)| [name.clone(), member_state(*state).to_owned()]);
+    table(["member", "state"], 2, rows).to_string()
+}
+
+/// Returns the members that count, each with what it has, and those that have departed.
+fn member_table(states: &Members, members: &[MemberStatus]) -> String {
+    let counted = members.iter().map(|member| {
+        let state = states.get(&member.name).map_or("peer", |state| member_state(*state));
         let missing = member.missing_events.map_or_else(|| "unknown".to_owned(), |missing| missing.to_string());
-        [member.name.clone(), missing, optional_time(member.reported_at)]
+        [member.name.clone(), state.to_owned(), missing, optional_time(member.reported_at)]
     });
-    table(["member", "missing events", "reported"], 2, rows).to_string()
+    let is_counted = |name: &String| members.iter().any(|member| member.name == *name);
+    let departed = states.iter().filter(|(name, _)| !is_counted(name));
+    let departed = departed.map(|(name, state)| {
+        let nothing = || "-".to_owned();
+        [name.clone(), member_state(*state).to_owned(), nothing(), nothing()]
+    });
+    table(["member", "state", "missing events", "reported"], 3, counted.chain(departed)).to_string()
+}
+
+const fn member_state(state: MemberState) -> &'static str {
+    match state {
+        MemberState::Joined => "joined",
+        MemberState::Leaving => "leaving",
+        MemberState::Left => "left",
+        MemberState::Retiring => "retiring",
+        MemberState::Retired => "retired",
+        _ => "other",
+    }
 }
 
 fn link_table(links: &[LinkStatus], now: Timestamp) -> String {
@@ -109,6 +172,7 @@ const fn state(state: LinkState) -> &'static str {
         LinkState::Current => "current",
         LinkState::ClockAhead => "clock ahead",
         LinkState::Forked => "forked",
+        LinkState::Departed => "departed",
         LinkState::Failed => "failed",
         _ => "other",
     }

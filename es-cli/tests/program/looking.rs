@@ -140,6 +140,9 @@ fn each_command_has_help_with_an_example() {
         "delete",
         "replication",
         "replication status",
+        "replication join",
+        "replication leave",
+        "replication retire",
         "completions",
         "",
     ];

@@ -1,11 +1,12 @@
-//! `es replication status`, on a directory and on a running service.
+//! `es replication status`, on a directory and on a running service, and the commands that change the members.
 
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use es_core::prelude::*;
 use es_http::ServeOptions;
-use es_http::operations::{Operations, OperationsAddress, OperationsListener};
+use es_http::operations::{OperationsAddress, OperationsListener};
 use es_node::{LocalPeer, Node};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -61,7 +62,7 @@ fn names(value: &Value) -> Vec<&str> {
 }
 
 /// The fields that the book documents.
-const FIELDS: [&str; 7] = ["categories", "is_restored", "node", "origin", "origins", "peers", "running"];
+const FIELDS: [&str; 8] = ["categories", "is_restored", "members", "node", "origin", "origins", "peers", "running"];
 
 #[test]
 fn a_directory_shows_the_node_and_what_it_has() {
@@ -76,12 +77,13 @@ fn a_directory_shows_the_node_and_what_it_has() {
     fields.sort_unstable();
     assert_eq!(fields, FIELDS);
     assert_eq!((&status["node"], &status["peers"], &status["running"]), (&json!("n1"), &json!(["n2"]), &json!(null)));
+    assert_eq!(status["members"], json!({ "n1": "joined", "n2": "joined" }));
     let origins = status["origins"].as_array().unwrap();
     let own: Vec<_> = origins.iter().filter(|origin| origin["is_own"] == true).collect();
     assert_eq!((origins.len(), own.len(), &own[0]["origin"]), (2, 1, &status["origin"]));
     assert!(origins.iter().all(|origin| origin["sequence"] == 1 && origin["time"].is_string()), "{status}");
     let text = dir.done(&["replication", "status"]);
-    for part in ["n1", "pulled from", "n2", "counter", "this node"] {
+    for part in ["n1", "pulled from", "n2", "counter", "this node", "joined"] {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(!text.contains("next start"), "{text}");
@@ -100,46 +102,117 @@ fn a_store_that_is_no_replica_is_refused() {
     dir.refused(&["replication", "status"], 1, expected);
 }
 
+/// A node whose operations are served at a Unix socket, and another one.
+struct Served {
+    dir: TestDir,
+    url: String,
+    stop: oneshot::Sender<()>,
+    service: JoinHandle<()>,
+}
+
+impl Served {
+    fn start() -> Self {
+        let (dir, nodes) = (TestDir::new(), TestDir::new());
+        let (url, socket) = (format!("unix:{}", dir.path("s").display()), dir.path("s"));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (started, is_started) = mpsc::channel();
+        let service = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            runtime.block_on(async {
+                let (n1, n2) = open(&nodes).await;
+                let listener = OperationsListener::local(&OperationsAddress::Unix(socket)).await.unwrap();
+                started.send(()).unwrap();
+                n1.operations().serve(listener, ServeOptions::new(), async { drop(stopped.await) }).await;
+                n1.stop().await.unwrap();
+                n2.stop().await.unwrap();
+            });
+        });
+        is_started.recv().unwrap();
+        Self { dir, url, stop, service }
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        self.dir.json(&[&["--url", &self.url, "replication"], args].concat())
+    }
+
+    fn text(&self, args: &[&str]) -> String {
+        self.dir.done(&[&["--url", &self.url, "replication"], args].concat())
+    }
+
+    fn refused(&self, args: &[&str], code: i32, error: &str) {
+        let ran = self.dir.run(&[&["--url", &self.url, "replication"], args].concat());
+        assert_eq!((ran.code, ran.out.as_str()), (Some(code), ""), "{args:?}: {}", ran.err);
+        assert!(ran.err.contains(error), "{args:?}: {}", ran.err);
+    }
+
+    /// Shows the status until the state of a member is the expected one.
+    fn wait_for(&self, member: &str, state: &str) -> Value {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let status = self.json(&["status"]);
+            if status["members"][member] == state {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "{member} is not {state}: {status}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn stop(self) {
+        self.stop.send(()).unwrap();
+        self.service.join().unwrap();
+    }
+}
+
 #[test]
 fn a_service_shows_its_links_and_the_other_members() {
-    let dir = TestDir::new();
-    let (url, socket) = (format!("unix:{}", dir.path("s").display()), dir.path("s"));
-    let (stop, stopped) = oneshot::channel::<()>();
-    let (started, is_started) = mpsc::channel();
-    let nodes = TestDir::new();
-    let service = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        runtime.block_on(async {
-            let (n1, n2) = open(&nodes).await;
-            let monitor = n1.monitor();
-            let status = move || {
-                let monitor = monitor.clone();
-                async move { monitor.status().await }
-            };
-            let operations = Operations::new(Arc::clone(n1.store())).replication(status);
-            let listener = OperationsListener::local(&OperationsAddress::Unix(socket)).await.unwrap();
-            started.send(()).unwrap();
-            operations.serve(listener, ServeOptions::new(), async { drop(stopped.await) }).await;
-            n1.stop().await.unwrap();
-            n2.stop().await.unwrap();
-        });
-    });
-    is_started.recv().unwrap();
-    let status = dir.json(&["--url", &url, "replication", "status"]);
+    let served = Served::start();
+    let status = served.json(&["status"]);
     let mut fields = names(&status);
     fields.sort_unstable();
     assert_eq!(fields, FIELDS);
     let running = &status["running"];
-    let fields = ["blocked_by", "links", "members", "settled", "settled_held_back_by", "stable", "time"];
-    assert_eq!(names(running), fields);
+    let mut fields = names(running);
+    fields.sort_unstable();
+    let expected =
+        ["blocked_by", "links", "members", "settled", "settled_held_back_by", "stable", "time", "unacknowledged"];
+    assert_eq!(fields, expected);
     let link = &running["links"][0];
     assert_eq!((&link["peer"], &link["events"], &link["failure"]), (&json!("n2"), &json!(1), &json!(null)));
     assert_eq!(running["members"][0]["name"], "n1");
     assert_eq!(running["members"][1]["name"], "n2");
-    let text = dir.done(&["--url", &url, "replication", "status"]);
+    let text = served.text(&["status"]);
     for part in ["stable events", "blocked by", "link to", "missing events", "s ago"] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    stop.send(()).unwrap();
-    service.join().unwrap();
+    served.stop();
+}
+
+#[test]
+fn an_operator_joins_and_retires_members_and_lets_them_leave() {
+    let served = Served::start();
+    assert_eq!(served.json(&["join", "n3"]), json!({ "n1": "joined", "n2": "joined", "n3": "joined" }));
+    // The node n3 was never started, so it blocks stability.
+    let text = served.text(&["status"]);
+    assert!(text.contains("n3") && text.contains("unknown"), "{text}");
+    assert_eq!(served.json(&["status"])["running"]["blocked_by"], "n3");
+
+    let text = served.text(&["retire", "n3"]);
+    assert!(text.contains("n3") && text.contains("retiring"), "{text}");
+    let status = served.wait_for("n3", "retired");
+    assert_eq!(status["running"]["unacknowledged"], json!({}));
+    let text = served.text(&["status"]);
+    assert!(text.lines().any(|line| line.contains("n3") && line.contains("retired")), "{text}");
+
+    assert_eq!(served.json(&["leave", "n2"])["n2"], "leaving");
+    served.wait_for("n2", "left");
+    assert_eq!(served.json(&["join", "n2"])["n2"], "joined");
+
+    served.refused(&["leave", "n9"], 1, "the group has no member \"n9\"; use a name that the status shows");
+    let own = "the node \"n1\" cannot retire itself; let it leave, or retire it on another node";
+    served.refused(&["retire", "n1"], 3, own);
+    let message = "error: `es replication leave` needs the service of a member: give --url URL in place of --store";
+    let dir = TestDir::with([]);
+    dir.refused(&["replication", "leave", "n2"], 2, message);
+    served.stop();
 }

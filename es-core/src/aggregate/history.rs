@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 
 use uuid::Uuid;
 
-use crate::model::{CommandDigest, CommandId, Dot, EventView, OriginId, Stamp, VectorClock, Version};
+use crate::model::{CommandDigest, CommandId, Dot, EventView, OriginId, RetiredOrigins, Stamp, VectorClock, Version};
 
 /// The origins and the commands of the events that a fold of a replicated stream has applied so far.
 ///
@@ -52,12 +52,12 @@ impl History {
 
     /// Returns the last event of each origin that precedes `event` in canonical order, and that the node of `event` had
     /// not recorded when it decided. Events from before the replication are concurrent with none.
-    pub(crate) fn concurrent_with(&self, event: EventView<'_>) -> Vec<Dot> {
+    pub(crate) fn concurrent_with(&self, event: EventView<'_>, retired: &RetiredOrigins) -> Vec<Dot> {
         let Some(stamp) = event.replicated_stamp() else { return Vec::new() };
-        let seen = self.seen_by(stamp);
+        let seen = self.seen_by(stamp).map(|seen| retired.expand(stamp.dot, seen));
         let is_concurrent = |dot: &Dot| {
             let is_foreign = dot.origin != stamp.dot.origin && dot.origin != OriginId::GENESIS;
-            is_foreign && !seen.is_some_and(|seen| seen.includes(*dot))
+            is_foreign && !seen.as_ref().is_some_and(|seen| seen.includes(*dot))
         };
         self.origins.iter().filter(is_concurrent).collect()
     }
@@ -67,7 +67,8 @@ impl History {
         self.origins.get(OriginId::GENESIS).map_or(0, NonZeroU64::get)
     }
 
-    /// Returns what the node of an event had recorded: the clock of the event, or of the first event of its commit.
+    /// Returns what the node of an event had recorded, without retired origins: the clock of the event, or of the first
+    /// event of its commit.
     pub(crate) fn seen_by<'a>(&'a self, stamp: &'a Stamp) -> Option<&'a VectorClock> {
         stamp.seen.as_ref().or_else(|| self.clocks.get(&stamp.dot.origin))
     }

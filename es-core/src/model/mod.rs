@@ -24,6 +24,7 @@ mod metadata;
 mod name;
 pub(crate) mod panic;
 pub(crate) mod reserved;
+mod retired;
 mod revision;
 mod stamp;
 mod tags;
@@ -51,6 +52,7 @@ pub use log_position::{AheadOfLog, LogPosition, ParseLogPositionError, PositionE
 pub(crate) use metadata::MAX_METADATA_DEPTH;
 pub use metadata::{Metadata, MetadataError, MetadataValue};
 pub use name::{Category, CommandId, EventType, MAX_NAME_BYTES, NameError, StreamId, SubjectId, Table, Tag, UniqueKey};
+pub use retired::RetiredOrigins;
 pub(crate) use revision::found;
 pub use revision::{ExpectedRevision, Position, Revision};
 pub use stamp::{CanonicalKey, CommandDigest, Dot, HybridTime, OriginId, ParseStampError, Stamp};

@@ -135,6 +135,27 @@ const AUDIT_EVENTS: [&str; 9] = [
     "projection-resumed",
 ];
 
+/// The stream of the membership of a replicated log. No other reserved stream is replicated.
+pub const MEMBERSHIP_STREAM: &str = "es.membership";
+
+/// The event types of the membership. A store rejects all others; see [`check_membership`].
+const MEMBERSHIP_EVENTS: [&str; 6] =
+    ["departure-completed", "group-founded", "member-joined", "member-leaving", "member-retiring", "origins-retired"];
+
+/// Returns `true` if a stream is the one of the membership of a replicated log.
+#[must_use]
+pub fn is_membership_stream(stream: &StreamId) -> bool {
+    stream.as_str() == MEMBERSHIP_STREAM
+}
+
+/// Checks the type of an event of the membership; the replica checks its content. Returns `None` if the stream is
+/// another one.
+pub(crate) fn check_membership(stream: &StreamId, event: &NewEvent) -> Option<Result<(), String>> {
+    let event_type = event.data.event_type.as_str();
+    let is_known = || MEMBERSHIP_EVENTS.contains(&event_type);
+    is_membership_stream(stream).then(|| is_known().then_some(()).ok_or(format!("the event type {event_type:?}")))
+}
+
 /// The prefix of the streams that are the log of a coordinator of transactions. The id of the transaction follows.
 pub const TRANSACTION_STREAM_PREFIX: &str = "es.tx-";
 

@@ -197,8 +197,9 @@ pub struct Stamp {
     /// The hybrid time at which its node decided it.
     pub time: HybridTime,
     /// The events of other origins that the node had recorded when it decided. The origin of the node itself is
-    /// omitted, because its entry is always one less than the sequence of the dot. `None` for an event that shares the
-    /// clock of the first event of its commit.
+    /// omitted, because its entry is always one less than the sequence of the dot. Retired origins are omitted, too:
+    /// see [`RetiredOrigins`](crate::model::RetiredOrigins). `None` for an event that shares the clock of the first
+    /// event of its commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<VectorClock>,
     /// The id of the command and a digest of it, so that every node can reject another command with the same id.

@@ -6,9 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::Revision;
-use crate::model::reserved::{
-    RETENTION_CATEGORY as CATEGORY, STREAM_DELETED, SUBJECT_ERASED, is_retention_stream as is_reserved,
-};
+use crate::model::reserved::{MEMBERSHIP_STREAM, RETENTION_CATEGORY as CATEGORY, STREAM_DELETED, SUBJECT_ERASED};
 use crate::model::{Category, EventType, StreamId, SubjectId};
 use crate::model::{NewEvent, Timestamp};
 
@@ -243,15 +241,18 @@ impl OperatorEvent {
     }
 
     fn check(&self) -> Result<(), String> {
+        let is_kept = |category: &str| [CATEGORY, MEMBERSHIP_STREAM].contains(&category);
         let is_for_reserved = match self {
             Self::RuleSet { scope: Scope::Stream(stream), .. } | Self::StreamDeleted { stream, .. } => {
-                is_reserved(stream)
+                is_kept(stream.category_str())
             }
-            Self::RuleSet { scope: Scope::Category(category), .. } => *category == CATEGORY,
+            Self::RuleSet { scope: Scope::Category(category), .. } => is_kept(category.as_str()),
             Self::RuleCleared { .. } | Self::SubjectErased { .. } | Self::ScavengePoint { .. } => false,
         };
         match self {
-            _ if is_for_reserved => Err("a rule or a deletion for a reserved retention stream".into()),
+            _ if is_for_reserved => {
+                Err("a rule or a deletion for a stream of the retention or of the membership".into())
+            }
             Self::RuleSet { rule, .. } if rule.is_empty() => {
                 Err("a rule without a limit; clear the rule instead".into())
             }
@@ -306,6 +307,7 @@ mod tests {
         assert!(set(Scope::Stream(stream("a-1")), Rule { max_count: Some(0), ..one }).is_err());
         assert!(set(Scope::Stream(stream(RULES)), one).is_err());
         assert!(set(Scope::Category(Category::new(CATEGORY).expect("valid")), one).is_err());
+        assert!(set(Scope::Category(Category::new(MEMBERSHIP_STREAM).expect("valid")), one).is_err());
         let soft = |name, through| {
             read_back(&OperatorEvent::StreamDeleted {
                 stream: stream(name),

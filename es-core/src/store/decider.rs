@@ -14,7 +14,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use crate::model::{Category, Dot, HybridTime, OriginId, Position, RecordedEvent, Timestamp, VectorClock};
+use crate::model::{
+    Category, Dot, HybridTime, OriginId, Position, RecordedEvent, RetiredOrigins, Timestamp, VectorClock,
+};
 use crate::store::decide::{CommitDecision, decide};
 use crate::store::locks::{Locks, decided_records};
 use crate::store::metrics::StoreMetrics;
@@ -96,6 +98,10 @@ pub trait Replication: Any + fmt::Debug + Send + Sync {
 
     /// Returns `true` if streams of the category are replicated, or were received from another node.
     fn replicates(&self, category: &Category) -> bool;
+
+    /// Returns the origins that were removed from vector clocks. The result is a handle, which also has those that are
+    /// removed later: once an event is written whose node knew of a retirement, the handle has the retirement.
+    fn retired_origins(&self) -> RetiredOrigins;
 
     /// Returns up to which time the store has the events of all members.
     ///

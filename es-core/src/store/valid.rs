@@ -3,7 +3,9 @@
 use bytes::Bytes;
 
 use crate::model::ContentType;
-use crate::model::reserved::{AUDIT_STREAM_PREFIX, check_audit, check_transaction_log, is_reserved};
+use crate::model::reserved::{
+    AUDIT_STREAM_PREFIX, check_audit, check_membership, check_transaction_log, is_membership_stream, is_reserved,
+};
 use crate::model::weight::beside_payload;
 use crate::model::{NewEvent, Stamp, StreamId};
 use crate::retention;
@@ -68,7 +70,7 @@ impl Commit {
     }
 
     /// Checks that a foreign commit has no conditions, that its events have stamps, and that none of its streams is
-    /// reserved.
+    /// reserved, except the one of the membership.
     fn validate_foreign(&self) -> Result<(), InvalidCommit> {
         if !self.is_foreign {
             return Ok(());
@@ -90,7 +92,7 @@ impl Commit {
                 let found = "a foreign event of a transaction".to_owned();
                 return Err(InvalidCommit::Reserved { id, stream: stream.clone(), found });
             }
-            if is_reserved(stream.category_str()) {
+            if is_reserved(stream.category_str()) && !is_membership_stream(stream) {
                 let found = "a foreign event for a reserved stream".to_owned();
                 return Err(InvalidCommit::Reserved { id, stream: stream.clone(), found });
             }
@@ -301,7 +303,7 @@ fn validate_reserved(stream: &StreamId, event: &NewEvent, may_be_removed: bool) 
     if stream.as_str().starts_with(AUDIT_STREAM_PREFIX) {
         return check_audit(stream, event).or_else(rejected);
     }
-    if let Some(checked) = check_transaction_log(stream, event) {
+    if let Some(checked) = check_transaction_log(stream, event).or_else(|| check_membership(stream, event)) {
         return checked.or_else(rejected);
     }
     if is_reserved(stream.category_str()) {

@@ -14,7 +14,7 @@ use crate::owner::start::{put_node, read_node};
 use crate::page::Claim;
 use crate::peer::Peer;
 use crate::replica::Replica;
-use crate::replica::start::confirms;
+use crate::replica::start::{asked, confirms};
 
 impl Replica {
     /// Hands a stream over to another node. From now on this node refuses commands to it; the other node decides on
@@ -103,17 +103,22 @@ impl Replica {
     /// streams again. Returns `true` if this node then decides for all of its former origins. If it returns `false`, a
     /// member has events that this node has not received yet: pull, and call it again.
     ///
-    /// `members` must be all other members. A node that was restored from a backup is not the home of its former
-    /// streams: events may be lost that no member has. Use [`take_over`](Self::take_over).
+    /// `members` must be all other members; if the [membership](Self::membership) has another one, this returns
+    /// `false`. Members that have departed are not asked. A node that was restored from a backup is not the home of its
+    /// former streams: events may be lost that no member has. Use [`take_over`](Self::take_over).
     ///
     /// # Errors
     /// - [`HandOverError::Peer`] if a member does not answer.
     /// - [`HandOverError::Store`] if the store fails.
     pub async fn confirm_homes(&self, members: &[Arc<dyn Peer>]) -> Result<bool, HandOverError> {
         let before = self.node_homes().await?;
+        let group = self.group().await?;
+        let Some(members) = asked(&group, &before.node, members) else { return Ok(false) };
         for member in members {
             for origin in &before.unconfirmed {
-                let confirmation = member.confirm(Claim { origin: *origin }).await?;
+                let claim = Claim { node: before.node.clone(), origin: *origin };
+                let confirmation = member.confirm(claim).await?;
+                // A retired origin counts, too: it has no events that a member lacks.
                 if !confirms(&**self.store(), self.table(), confirmation).await? {
                     return Ok(false);
                 }

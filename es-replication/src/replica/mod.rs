@@ -28,24 +28,25 @@ pub use wait::WaitError;
 use crate::answer::Source;
 use crate::error::{PeerError, PullError, Refusal, StartError};
 use crate::filter::StreamFilter;
+use crate::group::Group;
 use crate::hook::{self, ReplicaHook};
 use crate::knowledge::Knowledge;
 use crate::page::{Item, Page, Pull};
 use crate::peer::Peer;
 use crate::promise::Promise;
 use crate::rows::{self, Progress};
-use crate::source::{LogSource, confirmations, event_id};
+use crate::source::{LogSource, confirmations, event_id, sender};
 use crate::target::{Before, Start};
 
 /// A store that replicates the streams of some aggregates. Handles are cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Replica {
-    store: Arc<dyn EventStore>,
-    table: Table,
+    pub(crate) store: Arc<dyn EventStore>,
+    pub(crate) table: Table,
     /// The approximate size of a page, in bytes.
     max_page_bytes: u32,
     filter: StreamFilter,
-    source: Source,
+    pub(crate) source: Source,
 }
 
 /// The result of a pull.
@@ -157,6 +158,7 @@ impl Replica {
     ///
     /// # Errors
     /// - [`PullError::Peer`] if the peer does not answer.
+    /// - [`PullError::Departed`] if the peer is no longer a member.
     /// - [`PullError::Outdated`] if a member reopened its store in the meantime. Pull again.
     /// - [`PullError::Refused`] if an event must not be stored; see [`Refusal`](crate::Refusal).
     /// - [`PullError::Commit`] and [`PullError::Store`] if the store fails.
@@ -167,10 +169,11 @@ impl Replica {
             confirmations: confirmations(&*self.store, &self.table).await?,
         };
         let cursor = self.cursor(before.progress.as_deref())?;
+        self.group().await?.check_node(peer.name(), None)?;
         let (knowledge, filter) = (self.knowledge().await?, self.filter.clone());
-        let pull = Pull { knowledge, filter, cursor, max_bytes: self.max_page_bytes, wait };
-        let page = peer.pull(pull).await?;
-        self.source.report(peer.name(), &page.knowledge);
+        let sender = sender(&*self.store, &self.table).await?;
+        let pull = Pull { sender, knowledge, filter, cursor, max_bytes: self.max_page_bytes, wait };
+        let page = self.request(peer, pull).await?;
         check_gaps(&page)?;
         self.check_ids(&page).await?;
         let promises = page.promises.clone();
@@ -190,6 +193,27 @@ impl Replica {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Sends a pull, and stores what the page reports of the members.
+    pub(crate) async fn request(&self, peer: &dyn Peer, pull: Pull) -> Result<Page, PullError> {
+        let node = pull.sender.node.clone();
+        let page = peer.pull(pull).await?;
+        self.group().await?.check_node(peer.name(), Some(page.sender.origin))?;
+        let frontiers = self.source.frontiers();
+        frontiers.report(peer.name(), &page.sender, &page.knowledge);
+        // A peer could pass on reports of any number of invented names.
+        let members = self.membership().members().await?;
+        let is_other = |name: &String| *name != node && members.contains_key(name);
+        for report in page.reports.iter().filter(|report| is_other(&report.sender.node)) {
+            frontiers.report(&report.sender.node, &report.sender, &report.knowledge);
+        }
+        Ok(page)
+    }
+
+    /// Returns the members of the group.
+    pub(crate) async fn group(&self) -> Result<Arc<Group>, StoreError> {
+        LogSource::new(Arc::clone(&self.store), self.table.clone()).group(self.source.frontiers()).await
     }
 
     /// Adds the promises of a page whose events are stored.

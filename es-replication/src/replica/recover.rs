@@ -14,6 +14,7 @@ use crate::peer::Peer;
 use crate::replica::Replica;
 use crate::replica::wait::WaitError;
 use crate::rows;
+use crate::source::sender;
 
 /// The longest time for which a peer is asked what it has.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -97,9 +98,8 @@ impl Replica {
         let progress = self.store.row(&self.table, &rows::link_key(peer.name())).await?;
         let cursor = self.cursor(progress.as_deref())?;
         let (knowledge, filter) = (self.knowledge().await?, self.filter.clone());
-        let pull = Pull { knowledge, filter, cursor, max_bytes: 1, wait: Duration::ZERO };
-        let page = peer.pull(pull).await?;
-        self.source.report(peer.name(), &page.knowledge);
-        Ok(page.knowledge)
+        let sender = sender(&*self.store, &self.table).await?;
+        let pull = Pull { sender, knowledge, filter, cursor, max_bytes: 1, wait: Duration::ZERO };
+        Ok(self.request(peer, pull).await?.knowledge)
     }
 }

@@ -15,6 +15,8 @@ use es_core::{Commit, EventReader, EventStore, Position, RecordedEvent, StoreErr
 use futures_util::future::join_all;
 
 use crate::error::StartError;
+
+use crate::group::{self, Group};
 use crate::hook::{NAME, ReplicaHook, changed_scope};
 use crate::owner;
 use crate::page::{Claim, Confirmation};
@@ -73,11 +75,13 @@ async fn start(
     options: &ReplicaOptions,
     identity: Option<&Identity>,
 ) -> Result<ReplicaHook, StartError> {
+    let group = group::read(store).await?;
     let origin = match identity {
         // A restored backup has another log id. No answer of a member is enough then: a lost event may return with a
         // backup of another node.
         Some(identity)
-            if identity.log_id == store.log_id() && is_confirmed(store, table, identity.origin, options).await? =>
+            if identity.log_id == store.log_id()
+                && is_confirmed(store, table, identity.origin, options, &group).await? =>
         {
             identity.origin
         }
@@ -86,7 +90,7 @@ async fn start(
     // A node that takes a new origin keeps the promises that it made before.
     let ceiling = identity.map_or(HybridTime::from_bits(0), |identity| identity.ceiling);
     let own_origins = write_origin(store, table, options, identity, origin, ceiling).await?;
-    let mut state = read_state(store, table, origin).await?;
+    let mut state = read_state(store, table, origin, group).await?;
     adopt(store, table, &mut state, &options.categories).await?;
     owner::start::prepare(store, &options.owners).await?;
     let members = options.members.iter().map(|member| member.name().to_owned());
@@ -95,7 +99,8 @@ async fn start(
     Ok(ReplicaHook::new(table.clone(), clock, options.max_clock_ahead, own_origins, owners, state, promises))
 }
 
-/// Writes the origin of the node, unless it is written. Returns the present and former origins of the node.
+/// Writes the origin of the node and the members that it declares, unless they are written. Returns the present and
+/// former origins of the node.
 async fn write_origin(
     store: &dyn EventStore,
     table: &Table,
@@ -123,6 +128,11 @@ async fn write_origin(
         if own_origins.insert(own) {
             commit = commit.put_row(table.clone(), rows::own_origin_key(own), "");
         }
+    }
+    let declared: BTreeSet<&str> = options.members.iter().map(|member| member.name()).collect();
+    let members = serde_json::to_vec(&declared).map_err(|error| StoreError::io("write the members", error))?;
+    if store.row(table, rows::MEMBERS).await?.is_none_or(|before| before != members) {
+        commit = commit.put_row(table.clone(), rows::MEMBERS, members);
     }
     if !commit.rows().is_empty() {
         store.commit(commit).await?;
@@ -152,19 +162,28 @@ async fn is_confirmed(
     table: &Table,
     origin: OriginId,
     options: &ReplicaOptions,
+    group: &Group,
 ) -> Result<bool, StoreError> {
-    let timeout = options.confirm_timeout;
-    let questions =
-        options.members.iter().map(|member| tokio::time::timeout(timeout, ask(&**member, Claim { origin })));
-    for (member, answer) in options.members.iter().zip(join_all(questions).await) {
+    if group.is_retired(origin) {
+        tracing::info!(%origin, "the origin was retired; this node takes a new one");
+        return Ok(false);
+    }
+    let Some(members) = asked(group, &options.name, &options.members) else {
+        tracing::info!("a member cannot be asked; this node takes a new origin");
+        return Ok(false);
+    };
+    let claim = Claim { node: options.name.clone(), origin };
+    let questions = members.iter().map(|member| tokio::time::timeout(options.confirm_timeout, ask(&***member, &claim)));
+    for (member, answer) in members.iter().zip(join_all(questions).await) {
         let Ok(confirmation) = answer else {
             tracing::info!(member = member.name(), "a member did not answer; this node takes a new origin");
             return Ok(false);
         };
-        if !confirms(store, table, confirmation).await? {
+        if confirmation.is_retired || !confirms(store, table, confirmation).await? {
             tracing::warn!(
                 member = member.name(),
-                "a member has an event of this node that is not stored here; this node takes a new origin"
+                "a member has an event of this node that is not stored here, or its origin was retired; this node \
+                 takes a new origin"
             );
             return Ok(false);
         }
@@ -172,10 +191,21 @@ async fn is_confirmed(
     Ok(true)
 }
 
+/// Returns the members that must confirm what a node has: those that it declares and that have not departed. Returns
+/// `None` if the group has a member that the node does not declare.
+pub(crate) fn asked<'a>(group: &Group, node: &str, declared: &'a [Arc<dyn Peer>]) -> Option<Vec<&'a Arc<dyn Peer>>> {
+    let is_declared = |name: &str| name == node || declared.iter().any(|member| member.name() == name);
+    if let Some(member) = group.counted().into_iter().find(|name| !is_declared(name)) {
+        tracing::warn!(member, "a member is not declared, so it cannot be asked");
+        return None;
+    }
+    Some(declared.iter().filter(|member| group.check_node(member.name(), None).is_ok()).collect())
+}
+
 /// Asks a member until it answers. A member that opens at the same time may listen later than this node.
-async fn ask(member: &dyn Peer, claim: Claim) -> Confirmation {
+async fn ask(member: &dyn Peer, claim: &Claim) -> Confirmation {
     loop {
-        match member.confirm(claim).await {
+        match member.confirm(claim.clone()).await {
             Ok(confirmation) => return confirmation,
             Err(error) => {
                 tracing::debug!(member = member.name(), error = %ErrorChain(&error), "a member did not answer yet");
@@ -202,7 +232,12 @@ pub(crate) async fn confirms(
     Ok(own.is_none() || id.is_none() || own == id)
 }
 
-async fn read_state(store: &dyn EventReader, table: &Table, own: OriginId) -> Result<State, StoreError> {
+async fn read_state(
+    store: &dyn EventReader,
+    table: &Table,
+    own: OriginId,
+    group: Arc<Group>,
+) -> Result<State, StoreError> {
     let head = store.row(table, rows::HEAD).await?.map(|value| Head::decode(&value)).transpose()?;
     let head = head.unwrap_or(Head { generation: 0, time: HybridTime::from_bits(0), position: None });
     Ok(State {
@@ -210,6 +245,7 @@ async fn read_state(store: &dyn EventReader, table: &Table, own: OriginId) -> Re
         head,
         origins: rows::origins(store, table).await?,
         categories: rows::categories(store, table).await?,
+        group,
     })
 }
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use es_core::model::ErrorChain;
-use es_core::{CommitError, StoreError};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -15,7 +14,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::answer::Source;
+
 use crate::command::ForwardedCommand;
+use crate::error::AnswerError;
 use crate::page::Pull;
 use crate::transport::connection::{Connection, ConnectionError};
 use crate::transport::options::ServerOptions;
@@ -43,14 +44,12 @@ pub(super) struct Answerer {
 /// A request that was not answered.
 #[derive(Debug, thiserror::Error)]
 enum RequestError {
-    #[error("the store failed")]
-    Store(#[from] StoreError),
+    #[error(transparent)]
+    Answer(#[from] AnswerError),
     #[error("could not encode the answer")]
     Encode(#[from] EncodeError),
     #[error("the encoding of the answer failed")]
     Task(#[from] tokio::task::JoinError),
-    #[error("could not write the answer")]
-    Commit(#[from] CommitError),
 }
 
 impl Answerer {
@@ -122,8 +121,13 @@ impl Answerer {
                 request = self.next_request(connection) => request?,
             };
             let Some(request) = request else { return Ok(()) };
-            if let Message::Pull(pull) = &request {
-                self.source.report(client, &pull.knowledge);
+            let sender = match &request {
+                Message::Pull(pull) => Some(&pull.sender.node),
+                Message::Confirm(claim) => Some(&claim.node),
+                _ => None,
+            };
+            if let Some(found) = sender.filter(|sender| *sender != client) {
+                return Err(ConnectionError::OtherNode { expected: client.to_owned(), found: found.clone() });
             }
             let frame = self.work(connection, request, &mut stopped).await?;
             connection.send(&frame).await?;
@@ -174,7 +178,7 @@ impl Answerer {
             },
             Message::AskHomes => match self.source.homes().await {
                 Ok(origins) => Ok(Message::Homes(origins).encode(MAX_REQUEST_BYTES)?),
-                Err(error) => Err(error.into()),
+                Err(error) => Err(AnswerError::from(error).into()),
             },
             Message::Command(command) => {
                 let command = ForwardedCommand { wait: command.wait.min(self.options.max_wait), ..command };
@@ -184,7 +188,7 @@ impl Answerer {
         };
         answer.or_else(|error| {
             let error = ErrorChain(&error).to_string();
-            tracing::error!(error, "could not answer the request of a peer");
+            tracing::error!(error, "did not answer the request of a peer");
             Ok(Message::Error(error).encode(MAX_REQUEST_BYTES)?)
         })
     }

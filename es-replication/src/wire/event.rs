@@ -9,7 +9,7 @@ use es_core::model::{
     NameError, OriginId, Stamp, Tag, VectorClock,
 };
 use es_core::store::{MAX_METADATA_BYTES, MAX_TAGS};
-use es_core::{EventData, EventId, EventType, Position, StreamId};
+use es_core::{EventData, EventId, EventType, Position, StreamId, Timestamp};
 use uuid::Uuid;
 
 use crate::page::{ForeignEvent, GapReason, Item};
@@ -69,8 +69,7 @@ impl TryFrom<proto::WireEvent> for ForeignEvent {
         }
         let tags = event.tags.iter().map(|tag| name("a tag", Tag::new(tag))).collect::<Result<_, _>>()?;
         let stamp = event.stamp.ok_or_else(|| DecodeError::field("the stamp of an event", "a stamp", "none"))?;
-        let occurred_at = DateTime::from_timestamp_micros(event.occurred_at)
-            .ok_or_else(|| DecodeError::field("the time of an event", "microseconds since 1970", event.occurred_at))?;
+        let occurred_at = decode_time("the time of an event", event.occurred_at)?;
         let correlation_id = event.correlation_id.map(|id| decode_uuid("a correlation id", &id)).transpose()?;
         let causation_id = event.causation_id.map(|id| decode_uuid("a causation id", &id)).transpose()?;
         let data = EventData {
@@ -88,6 +87,10 @@ impl TryFrom<proto::WireEvent> for ForeignEvent {
         };
         Ok(Self { stream: name("a stream", StreamId::new(&event.stream))?, data, occurred_at })
     }
+}
+
+pub(super) fn decode_time(field: &'static str, micros: i64) -> Result<Timestamp, DecodeError> {
+    DateTime::from_timestamp_micros(micros).ok_or_else(|| DecodeError::field(field, "microseconds since 1970", micros))
 }
 
 fn decode_metadata(text: &str) -> Result<Metadata, DecodeError> {

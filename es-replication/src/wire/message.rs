@@ -8,11 +8,12 @@ use es_core::model::{Dot, HybridTime, OriginId};
 use prost::Message as _;
 
 use crate::command::{CommandAnswer, ForwardedCommand};
-use crate::page::{Claim, Confirmation, GapReason, Item, Page, Pull};
+use crate::knowledge::Knowledge;
+use crate::page::{Claim, Confirmation, GapReason, Item, MemberReport, Page, Pull, Sender};
 use crate::promise::Promise;
 use crate::wire::command::encode_answer;
 use crate::wire::error::{DecodeError, EncodeError};
-use crate::wire::event::{decode_uuid, encode_event, encode_uuid};
+use crate::wire::event::{decode_time, decode_uuid, encode_event, encode_uuid};
 use crate::wire::frame::{FrameBuilder, Header, Kind};
 use crate::wire::knowledge::encode_filter;
 use crate::wire::proto;
@@ -69,7 +70,7 @@ impl Message {
             Self::Hello { node } | Self::HelloAnswer { node } => frame.push(&proto::WireHello { node }),
             Self::Pull(pull) => frame.push(&proto::WirePull::from(pull)),
             Self::Page(page) => encode_page(page, &mut frame),
-            Self::Confirm(Claim { origin }) => frame.push(&proto::WireClaim { origin: origin.get() }),
+            Self::Confirm(Claim { node, origin }) => frame.push(&proto::WireClaim { origin: origin.get(), node }),
             Self::Confirmation(confirmation) => frame.push(&proto::WireConfirmation::from(confirmation)),
             Self::Error(message) => frame.push(&proto::WireFailure { message }),
             Self::Heartbeat | Self::AskHomes => frame.push(&proto::WireHeartbeat {}),
@@ -90,7 +91,10 @@ impl Message {
             Kind::HelloAnswer => Self::HelloAnswer { node: proto::WireHello::decode(payload)?.node },
             Kind::Pull => Self::Pull(proto::WirePull::decode(payload)?.try_into()?),
             Kind::Page => Self::Page(decode_page(payload)?),
-            Kind::Confirm => Self::Confirm(Claim { origin: OriginId::new(proto::WireClaim::decode(payload)?.origin) }),
+            Kind::Confirm => {
+                let proto::WireClaim { origin, node } = proto::WireClaim::decode(payload)?;
+                Self::Confirm(Claim { node, origin: OriginId::new(origin) })
+            }
             Kind::Confirmation => Self::Confirmation(proto::WireConfirmation::decode(payload)?.try_into()?),
             Kind::Error => Self::Error(proto::WireFailure::decode(payload)?.message),
             Kind::Heartbeat => {
@@ -113,7 +117,7 @@ impl Message {
 
 impl From<Pull> for proto::WirePull {
     fn from(pull: Pull) -> Self {
-        let Pull { knowledge, filter, cursor, max_bytes, wait } = pull;
+        let Pull { sender, knowledge, filter, cursor, max_bytes, wait } = pull;
         Self {
             knowledge: Some((&knowledge).into()),
             cursor: cursor.map(Into::into),
@@ -121,6 +125,7 @@ impl From<Pull> for proto::WirePull {
             wait_seconds: wait.as_secs(),
             wait_nanos: wait.subsec_nanos(),
             filter: encode_filter(&filter),
+            sender: Some(sender.into()),
         }
     }
 }
@@ -133,6 +138,7 @@ impl TryFrom<proto::WirePull> for Pull {
             return Err(DecodeError::field("the wait of a pull", "less than a second in nanoseconds", pull.wait_nanos));
         }
         Ok(Self {
+            sender: decode_sender(pull.sender)?,
             knowledge: pull.knowledge.unwrap_or_default().try_into()?,
             filter: pull.filter.map(TryInto::try_into).transpose()?.unwrap_or_default(),
             cursor: pull.cursor.map(TryInto::try_into).transpose()?,
@@ -144,9 +150,9 @@ impl TryFrom<proto::WirePull> for Pull {
 
 impl From<Confirmation> for proto::WireConfirmation {
     fn from(confirmation: Confirmation) -> Self {
-        let Confirmation { last } = confirmation;
+        let Confirmation { last, is_retired } = confirmation;
         let id = last.and_then(|(_, id)| id).map(|id| encode_uuid(id.as_uuid()));
-        Self { last: last.map(|(dot, _)| dot.into()), id }
+        Self { last: last.map(|(dot, _)| dot.into()), id, is_retired }
     }
 }
 
@@ -155,21 +161,25 @@ impl TryFrom<proto::WireConfirmation> for Confirmation {
 
     fn try_from(confirmation: proto::WireConfirmation) -> Result<Self, DecodeError> {
         let id = confirmation.id.map(|id| decode_uuid("an event id", &id)).transpose()?.map(EventId::from_uuid);
+        let is_retired = confirmation.is_retired;
         match confirmation.last {
-            Some(last) => Ok(Self { last: Some((last.try_into()?, id)) }),
+            Some(last) => Ok(Self { last: Some((last.try_into()?, id)), is_retired }),
             None if id.is_some() => Err(DecodeError::field("a confirmation", "an id with its dot", "an id only")),
-            None => Ok(Self { last: None }),
+            None => Ok(Self { last: None, is_retired }),
         }
     }
 }
 
 fn encode_page(page: Page, frame: &mut FrameBuilder) -> Result<(), EncodeError> {
-    let Page { items, cursor, knowledge, is_last, ids, promises } = page;
+    let Page { sender, reports, items, cursor, knowledge, is_last, ids, promises } = page;
+    let reports = reports.into_iter().map(|report| encode_report(report, &knowledge)).collect();
+    let sender = Some(sender.into());
     let (cursor, knowledge) = (Some(cursor.into()), Some((&knowledge).into()));
     let id = |(dot, id): (Dot, EventId)| proto::WireEventId { dot: Some(dot.into()), id: encode_uuid(id.as_uuid()) };
     let ids = ids.into_iter().map(id).collect();
     let promises = promises.into_iter().map(Into::into).collect();
-    frame.push_delimited(&proto::WirePageStart { cursor, knowledge, is_last, ids, promises })?;
+    let start = proto::WirePageStart { cursor, knowledge, is_last, ids, promises, sender, reports };
+    frame.push_delimited(&start)?;
     for item in items {
         match item {
             Item::Commit(events) if events.is_empty() => return Err(EncodeError::EmptyCommit),
@@ -209,14 +219,43 @@ fn decode_page(mut payload: Bytes) -> Result<Page, DecodeError> {
             None => return Err(DecodeError::field("an entry of a page", "an event or a gap", "another entry")),
         }
     }
+    let knowledge = Knowledge::try_from(start.knowledge.unwrap_or_default())?;
+    let reports =
+        start.reports.into_iter().map(|report| decode_report(report, &knowledge)).collect::<Result<_, _>>()?;
     Ok(Page {
+        sender: decode_sender(start.sender)?,
+        reports,
         items,
         cursor: cursor.try_into()?,
-        knowledge: start.knowledge.unwrap_or_default().try_into()?,
+        knowledge,
         is_last: start.is_last,
         ids: start.ids.into_iter().map(decode_event_id).collect::<Result<_, _>>()?,
         promises: start.promises.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
     })
+}
+
+impl From<Sender> for proto::WireSender {
+    fn from(Sender { node, origin, time }: Sender) -> Self {
+        Self { node, origin: origin.get(), time: time.timestamp_micros() }
+    }
+}
+
+fn decode_sender(sender: Option<proto::WireSender>) -> Result<Sender, DecodeError> {
+    let sender = sender.ok_or_else(|| DecodeError::field("the sender of a message", "a node", "none"))?;
+    let time = decode_time("the time of a message", sender.time)?;
+    Ok(Sender { node: sender.node, origin: OriginId::new(sender.origin), time })
+}
+
+/// Converts a report for sending. Most members know what the source knows, so that is not repeated.
+fn encode_report(MemberReport { sender, knowledge }: MemberReport, of_page: &Knowledge) -> proto::WireReport {
+    let knowledge = (knowledge != *of_page).then(|| (&knowledge).into());
+    proto::WireReport { sender: Some(sender.into()), knowledge }
+}
+
+fn decode_report(report: proto::WireReport, of_page: &Knowledge) -> Result<MemberReport, DecodeError> {
+    let knowledge = report.knowledge.map(TryInto::try_into).transpose()?;
+    let sender = decode_sender(report.sender)?;
+    Ok(MemberReport { sender, knowledge: knowledge.unwrap_or_else(|| of_page.clone()) })
 }
 
 impl From<Promise> for proto::WirePromise {

@@ -71,6 +71,28 @@ pub(super) struct WireLogPosition {
     pub(super) position: u64,
 }
 
+/// The node that sends a message.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct WireSender {
+    #[prost(string, tag = "1")]
+    pub(super) node: String,
+    #[prost(fixed64, tag = "2")]
+    pub(super) origin: u64,
+    /// In microseconds since 1970.
+    #[prost(sint64, tag = "3")]
+    pub(super) time: i64,
+}
+
+/// What another member knew.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct WireReport {
+    #[prost(message, optional, tag = "1")]
+    pub(super) sender: Option<WireSender>,
+    /// Nothing if it is the knowledge of the page.
+    #[prost(message, optional, tag = "2")]
+    pub(super) knowledge: Option<WireKnowledge>,
+}
+
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(super) struct WirePull {
     #[prost(message, optional, tag = "1")]
@@ -86,6 +108,8 @@ pub(super) struct WirePull {
     /// Nothing selects every stream.
     #[prost(message, optional, tag = "6")]
     pub(super) filter: Option<WireFilter>,
+    #[prost(message, optional, tag = "7")]
+    pub(super) sender: Option<WireSender>,
 }
 
 /// The first message of a page. The entries follow it.
@@ -101,6 +125,10 @@ pub(super) struct WirePageStart {
     pub(super) ids: Vec<WireEventId>,
     #[prost(message, repeated, tag = "5")]
     pub(super) promises: Vec<WirePromise>,
+    #[prost(message, optional, tag = "6")]
+    pub(super) sender: Option<WireSender>,
+    #[prost(message, repeated, tag = "7")]
+    pub(super) reports: Vec<WireReport>,
 }
 
 /// A promise of a member: its later events are later than the time.
@@ -204,10 +232,12 @@ pub(super) struct WireCommand {
     pub(super) digest: u64,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+#[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(super) struct WireClaim {
     #[prost(fixed64, tag = "1")]
     pub(super) origin: u64,
+    #[prost(string, tag = "2")]
+    pub(super) node: String,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -216,6 +246,8 @@ pub(super) struct WireConfirmation {
     pub(super) last: Option<WireDot>,
     #[prost(bytes = "bytes", optional, tag = "2")]
     pub(super) id: Option<Bytes>,
+    #[prost(bool, tag = "3")]
+    pub(super) is_retired: bool,
 }
 
 /// A command that a node forwards.

@@ -21,7 +21,7 @@ use super::{DecodeError, EncodeError, HEADER_BYTES, Header, Message};
 use crate::command::{CommandAnswer, CommandOutcome, ForwardedCommand};
 use crate::filter::StreamFilter;
 use crate::knowledge::Knowledge;
-use crate::page::{Claim, Confirmation, ForeignEvent, GapReason, Item, Page, Pull};
+use crate::page::{Claim, Confirmation, ForeignEvent, GapReason, Item, MemberReport, Page, Pull, Sender};
 use crate::promise::Promise;
 use crate::wire::proto;
 
@@ -148,25 +148,35 @@ fn item() -> impl Strategy<Value = Item> {
     prop_oneof![4 => vec(event(), 1..5).prop_map(Item::Commit), 1 => gap]
 }
 
+fn sender() -> impl Strategy<Value = Sender> {
+    (".{0,20}", any::<u64>(), -1_000_000_000_000_000_i64..4_000_000_000_000_000).prop_map(|(node, origin, micros)| {
+        let time = DateTime::from_timestamp_micros(micros).expect("a time");
+        Sender { node, origin: OriginId::new(origin), time }
+    })
+}
+
 fn page() -> impl Strategy<Value = Page> {
     let ids = vec((dot(), uuid().prop_map(EventId::from_uuid)), 0..4);
     let promise = (".{0,8}", clock(), any::<u64>());
     let promise =
         promise.prop_map(|(member, clock, time)| Promise { member, clock, time: HybridTime::from_bits(time) });
     let parts = (vec(item(), 0..8), position(), knowledge(), any::<bool>(), ids, vec(promise, 0..4));
-    parts.prop_map(|(items, cursor, knowledge, is_last, ids, promises)| Page {
-        items,
-        cursor,
-        knowledge,
-        is_last,
-        ids,
-        promises,
+    // Most members know what the source knows.
+    let reports = vec((sender(), option::of(knowledge())), 0..4);
+    (parts, sender(), reports).prop_map(|((items, cursor, knowledge, is_last, ids, promises), sender, reports)| {
+        let report = |(sender, other): (Sender, Option<Knowledge>)| {
+            let knowledge = other.unwrap_or_else(|| knowledge.clone());
+            MemberReport { sender, knowledge }
+        };
+        let reports = reports.into_iter().map(report).collect();
+        Page { sender, reports, items, cursor, knowledge, is_last, ids, promises }
     })
 }
 
 fn message() -> impl Strategy<Value = Message> {
-    let pull = (knowledge(), filter(), option::of(position()), any::<u32>(), any::<Duration>());
-    let pull = pull.prop_map(|(knowledge, filter, cursor, max_bytes, wait)| Pull {
+    let pull = (sender(), knowledge(), filter(), option::of(position()), any::<u32>(), any::<Duration>());
+    let pull = pull.prop_map(|(sender, knowledge, filter, cursor, max_bytes, wait)| Pull {
+        sender,
         knowledge,
         filter,
         cursor,
@@ -179,8 +189,12 @@ fn message() -> impl Strategy<Value = Message> {
         1 => ".*".prop_map(|node| Message::HelloAnswer { node }),
         3 => pull.prop_map(Message::Pull),
         6 => page().prop_map(Message::Page),
-        1 => any::<u64>().prop_map(|origin| Message::Confirm(Claim { origin: OriginId::new(origin) })),
-        1 => last.prop_map(|last| Message::Confirmation(Confirmation { last })),
+        1 => (".*", any::<u64>()).prop_map(|(node, origin)| {
+            Message::Confirm(Claim { node, origin: OriginId::new(origin) })
+        }),
+        1 => (last, any::<bool>()).prop_map(|(last, is_retired)| {
+            Message::Confirmation(Confirmation { last, is_retired })
+        }),
         1 => ".*".prop_map(Message::Error),
         1 => Just(Message::Heartbeat),
         2 => command().prop_map(Message::Command),
@@ -315,7 +329,9 @@ fn page_of(payload: Vec<u8>) -> Page {
     let event = ForeignEvent { stream, data, occurred_at: DateTime::UNIX_EPOCH };
     let cursor = LogPosition { log_id: None, position: None };
     let items = vec![Item::Commit(vec![event])];
-    Page { items, cursor, knowledge: Knowledge::new(), is_last: true, ids: Vec::new(), promises: Vec::new() }
+    let sender = Sender::now("a", OriginId::new(1));
+    let (reports, ids, promises) = (Vec::new(), Vec::new(), Vec::new());
+    Page { sender, reports, items, cursor, knowledge: Knowledge::new(), is_last: true, ids, promises }
 }
 
 /// Returns the event of a page with one event.

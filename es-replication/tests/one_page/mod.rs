@@ -15,6 +15,6 @@ impl Peer for OnePage {
         Ok(self.0.clone())
     }
     async fn confirm(&self, _: Claim) -> Result<Confirmation, PeerError> {
-        Ok(Confirmation { last: None })
+        Ok(Confirmation { last: None, is_retired: false })
     }
 }

@@ -73,6 +73,27 @@ counters! {
     settled_late_events,
     sessions_waited,
     sessions_stale,
+    nodes_taken_down,
+    /// Retirements of nodes that were down.
+    retired_down,
+    joined,
+    departures_completed,
+    origins_retired,
+    /// Events whose clock omits a retired origin, each time a node receives one.
+    clocks_compressed,
+    /// Pulls from a node that has departed.
+    departed_refused,
+    /// Pulls of a node that has departed.
+    departed_answered,
+    /// Commands that were not given to a node because it departs.
+    writes_omitted,
+    stable_checked,
+    /// Departed nodes that joined again at the end.
+    joined_again,
+    /// Departed nodes at the end.
+    left_out,
+    /// Nodes among them that have left, and that lost no event before.
+    left,
     refused_order,
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use es_core::model::{Category, LogId, OriginId};
 use es_core::prelude::*;
 use es_core::store::memory::MemoryStore;
+use es_core::store::{Query, QueryItem};
 use es_core::testing::{ManualClock, SeededEntropy};
 use es_core::{EventId, LogRead, Resolver};
 use es_replication::{Replica, ReplicaOptions};
@@ -92,7 +93,10 @@ impl Node {
     /// Runs the resolver until it has examined every event of the log, and stops it.
     pub(crate) async fn resolve(&self) {
         let resolver = Resolver::new(Arc::clone(&self.traces)).start().await.expect("started");
-        let head = self.store.head().await.expect("read");
+        // The resolver does not examine the events of the membership.
+        let events = self.events(None).await;
+        let last = events.iter().rfind(|event| event.stream.category_str() == "trace");
+        let head = last.map(|event| event.position);
         resolver.wait_for(head, Duration::from_secs(60)).await.expect("every event is examined");
         assert!(resolver.parked().is_empty(), "node {}: {:?}", self.number, resolver.parked());
         resolver.shutdown(Duration::from_secs(60)).await.expect("stopped");
@@ -102,9 +106,24 @@ impl Node {
         peer(setup, self.number, to)
     }
 
-    /// Returns the events of the log after a position.
+    /// Returns the origins that no node may use any more, as far as this node knows.
+    pub(crate) async fn departed_origins(&self) -> BTreeSet<OriginId> {
+        let mut departed = BTreeSet::new();
+        for event in self.events(None).await {
+            if event.data.event_type.as_str() == "departure-completed" {
+                let content: serde_json::Value = serde_json::from_slice(&event.data.payload).expect("JSON");
+                let origins: Vec<OriginId> = serde_json::from_value(content["origins"].clone()).expect("origins");
+                departed.extend(origins);
+            }
+        }
+        departed
+    }
+
+    /// Returns the replicated events of the log after a position.
     pub(crate) async fn events(&self, after: Option<Position>) -> Vec<es_core::RecordedEvent> {
-        let read = LogRead::category(Category::new("trace").expect("a category")).after(after);
+        let category = |name: &str| QueryItem::new().category(Category::new(name).expect("a category"));
+        let query = Query::any_of(["trace", "es.membership"].map(category));
+        let read = LogRead::matching(query).after(after);
         self.store.read_log(read).await.expect("read").collect().await.expect("read")
     }
 }

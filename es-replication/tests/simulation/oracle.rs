@@ -3,13 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use es_core::model::Dot;
+use es_core::model::{Dot, VectorClock};
 use es_core::prelude::*;
 use es_core::{EventId, LogRead, RecordedEvent, StreamId};
+use es_replication::MemberState;
+use serde_json::Value;
 
 use crate::coverage::Coverage;
 use crate::domain::{Trace, TraceEvent, is_resolved};
 use crate::node::Node;
+use crate::world::members;
 
 /// The history of all clients.
 #[derive(Debug, Default)]
@@ -26,16 +29,27 @@ pub(crate) struct Oracle {
     sizes: BTreeMap<EventId, u32>,
     /// Whether events were lost on all nodes.
     pub(crate) has_lost: bool,
+    /// Whether nodes can withhold events.
+    has_filters: bool,
     /// The numbers of the acknowledged commands, each with the aggregate.
     pub(crate) commands: BTreeMap<u64, (u64, BTreeSet<EventId>)>,
+    /// The node that wrote each event.
+    writers: BTreeMap<EventId, usize>,
+    /// The events that each node has or had.
+    had: BTreeMap<usize, BTreeSet<EventId>>,
 }
 
 impl Oracle {
+    pub(crate) fn new(has_filters: bool) -> Self {
+        Self { has_filters, ..Self::default() }
+    }
+
     /// Adds the events that a node has written since `after`.
     pub(crate) async fn record_write(&mut self, node: &mut Node) {
         for event in node.events(node.checked_to).await {
             self.causes.insert(event.data.id, node.checked.clone());
             self.sizes.insert(event.data.id, event.part.size);
+            self.writers.insert(event.data.id, node.number);
             self.check_event(node, &event, &mut Coverage::default());
         }
     }
@@ -71,6 +85,64 @@ impl Oracle {
         !self.dots.iter().any(lacks)
     }
 
+    /// Adds the events of the membership that a node has written. When a departure is completed, every remaining member
+    /// must have known of it.
+    pub(crate) async fn record_membership(&mut self, node: &mut Node, coverage: &mut Coverage) {
+        let events = node.events(node.checked_to).await;
+        self.record_write(node).await;
+        for event in events {
+            let content: Value = serde_json::from_slice(&event.data.payload).expect("JSON");
+            match event.data.event_type.as_str() {
+                "origins-retired" => coverage.origins_retired += 1,
+                "departure-completed" => {
+                    coverage.departures_completed += 1;
+                    let departure: Dot = serde_json::from_value(content["departure"].clone()).expect("a dot");
+                    let id = self.dots[&departure];
+                    for (name, state) in members(node).await {
+                        let number: usize = name[1..].parse().expect("a number");
+                        let is_up = matches!(state, MemberState::Joined | MemberState::Leaving);
+                        let had = self.had.get(&number).is_some_and(|had| had.contains(&id));
+                        assert!(had || !is_up, "{name} did not know of the departure of {}", content["member"]);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Checks that every member has or had the events that a node takes for stable.
+    pub(crate) fn check_stable(&self, node: usize, stable: &VectorClock, members: &[usize]) {
+        for (dot, id) in self.dots.iter().filter(|(dot, _)| stable.includes(**dot)) {
+            for member in members {
+                let had = self.had.get(member).is_some_and(|had| had.contains(id));
+                assert!(had, "node {node} takes {dot} for stable, which node {member} never had");
+            }
+        }
+    }
+
+    /// Checks that another node has all events that a node wrote before it left.
+    pub(crate) async fn check_left(&self, node: &Node, other: &Node) {
+        let is_own = |id: &&EventId| self.acknowledged.contains(*id) && self.writers.get(*id) == Some(&node.number);
+        let missing: Vec<_> = node.checked.difference(&other.checked).filter(is_own).collect();
+        assert!(missing.is_empty(), "node {} has left, and events are only there: {missing:?}", node.number);
+    }
+
+    /// Checks that readers of an event find out exactly what its node had, although its clock omits retired origins.
+    /// With filters, a clock includes withheld events, too.
+    fn check_clock(&self, node: &Node, event: &RecordedEvent, causes: &BTreeSet<EventId>, coverage: &mut Coverage) {
+        let stamp = event.data.stamp.as_deref().expect("a stamp");
+        let Some(seen) = &stamp.seen else { return };
+        let expanded = node.store.replication().expect("a replica").retired_origins().expand(stamp.dot, seen);
+        coverage.clocks_compressed += u64::from(*expanded != *seen);
+        let mut last = VectorClock::new();
+        last.extend(causes.iter().map(|cause| self.events[cause].0).filter(|dot| dot.origin != stamp.dot.origin));
+        for dot in last.iter() {
+            assert!(expanded.includes(dot), "node {}: event {} has seen {dot}: {expanded:?}", node.number, stamp.dot);
+        }
+        let is_exact = !self.has_lost && !self.has_filters;
+        assert!(!is_exact || *expanded == last, "node {}: event {} has seen {last:?}", node.number, stamp.dot);
+    }
+
     pub(crate) fn is_of(&self, event: EventId, stream: &StreamId) -> bool {
         self.events[&event].1 == *stream
     }
@@ -80,6 +152,7 @@ impl Oracle {
         let dot = event.data.stamp.as_ref().expect("a stamp").dot;
         self.events.entry(id).or_insert_with(|| (dot, event.stream.clone()));
         let causes = self.causes.get(&id).expect("every event was written through a node");
+        self.check_clock(node, event, causes, coverage);
         for cause in causes.difference(&node.checked) {
             let (_, stream) = &self.events[cause];
             assert_ne!(*stream, event.stream, "node {} has event {id} before its cause {cause}", node.number);
@@ -89,14 +162,15 @@ impl Oracle {
         coverage.commits_divided += u64::from(event.part.size < self.sizes[&id]);
         assert_eq!(*self.dots.entry(dot).or_insert(id), id, "two events have the dot {dot}");
         assert!(node.checked.insert(id), "node {} has event {id} twice", node.number);
+        self.had.entry(node.number).or_default().insert(id);
         node.checked_to = Some(event.position);
     }
 
     /// Forgets the acknowledged events that no node has, because the only one that had them was restored from an older
     /// backup.
-    pub(crate) async fn forget_lost(&mut self, nodes: &[Option<Node>]) {
+    pub(crate) async fn forget_lost(&mut self, nodes: impl Iterator<Item = &Node>) {
         let mut existing = BTreeSet::new();
-        for node in nodes.iter().flatten() {
+        for node in nodes {
             let events = node.store.read_log(LogRead::all()).await.expect("read").collect().await.expect("read");
             existing.extend(events.into_iter().map(|event| event.data.id));
         }
@@ -164,7 +238,7 @@ impl Oracle {
     async fn check_conflicts(&self, node: &Node, states: &[Trace], coverage: &mut Coverage) {
         let (mut events, mut stored) = (BTreeMap::<u64, Vec<(u64, EventId)>>::new(), 0);
         for event in node.events(None).await {
-            let id = Trace::id_of(&event.stream).expect("an id");
+            let Some(id) = Trace::id_of(&event.stream) else { continue };
             match TraceEvent::decode((&event).into()).expect("decoded").as_slice() {
                 [TraceEvent::Noted(number)] if is_resolved(*number) => {
                     events.entry(id).or_default().push((*number, event.data.id));

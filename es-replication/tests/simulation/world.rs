@@ -24,6 +24,10 @@ use crate::node::{Node, Setup};
 use crate::oracle::Oracle;
 use crate::settled;
 
+mod membership;
+
+pub(crate) use membership::members;
+
 /// The number of steps of a run.
 const STEPS: u64 = 120;
 /// The number of aggregates.
@@ -51,8 +55,16 @@ pub(crate) struct World {
     faults: Faults,
     /// The pairs of nodes with a link.
     links: Vec<(usize, usize)>,
-    /// `None` only while a node restarts.
+    /// `None` while a node restarts or is down.
     nodes: Vec<Option<Node>>,
+    /// The nodes that are down.
+    down: BTreeMap<usize, Node>,
+    /// The nodes that were restored from an older copy.
+    restored: BTreeSet<usize>,
+    /// Whether the members change.
+    has_membership: bool,
+    /// Whether a member was retired. It may have events that others receive after they have settled without it.
+    has_retired: bool,
     in_flight: Vec<(usize, InFlight)>,
     /// Whether the links have filters.
     has_filters: bool,
@@ -75,16 +87,21 @@ impl World {
         // A link with a filter relies on its cursor, which names other events in a copy of a directory.
         let copies_directories = random.next_u64().is_multiple_of(2) && !has_filters;
         let setup = Setup { network, random, nodes, copies_directories };
+        let has_membership = setup.random.next_u64().is_multiple_of(2) && !faults.sends_by_origin;
         let links = topology(&setup.random, nodes);
         let mut world = Self {
             setup,
             faults,
             links,
             nodes: Vec::new(),
+            down: BTreeMap::new(),
+            restored: BTreeSet::new(),
+            has_membership,
+            has_retired: false,
             in_flight: Vec::new(),
             has_filters,
             filters: BTreeMap::new(),
-            oracle: Oracle::default(),
+            oracle: Oracle::new(has_filters),
             sessions: Default::default(),
             commands: Vec::new(),
             next_number: 1,
@@ -110,7 +127,8 @@ impl World {
     }
 
     fn random_node(&self) -> usize {
-        self.random() as usize % self.nodes.len()
+        let running: Vec<usize> = (0..self.nodes.len()).filter(|number| self.nodes[*number].is_some()).collect();
+        running[self.random() as usize % running.len()]
     }
 
     fn node(&mut self, number: usize) -> &mut Node {
@@ -120,8 +138,9 @@ impl World {
     pub(crate) async fn run(&mut self) {
         for _ in 0..STEPS {
             self.step().await;
-            for number in 0..self.nodes.len() {
-                let node = self.nodes[number].as_mut().expect("the node runs");
+            let number = self.random_node();
+            self.advance(number).await;
+            for node in self.nodes.iter_mut().flatten() {
                 node.clock.advance(Duration::from_millis(7));
                 self.oracle.check_order(node, &mut self.coverage).await;
             }
@@ -129,6 +148,9 @@ impl World {
     }
 
     async fn step(&mut self) {
+        if self.has_membership && self.random().is_multiple_of(6) {
+            return self.change_membership().await;
+        }
         match self.random() % 121 {
             0..22 => self.write().await,
             22..25 => self.write_two().await,
@@ -208,6 +230,10 @@ impl World {
 
     /// Returns `true` if a node may write a stream, or any stream.
     async fn may_write(&mut self, node: usize, stream: Option<&StreamId>) -> bool {
+        if !self.is_member(node).await {
+            self.coverage.writes_omitted += 1;
+            return false;
+        }
         let node = self.nodes[node].as_mut().expect("the node runs");
         self.oracle.check_order(node, &mut self.coverage).await;
         self.oracle.has_all(node, stream).await
@@ -269,6 +295,9 @@ impl World {
 
     /// Answers the conflicts of a node.
     async fn resolve(&mut self, number: usize) {
+        if !self.is_member(number).await {
+            return;
+        }
         let Self { nodes, oracle, coverage, .. } = self;
         let node = nodes[number].as_mut().expect("the node runs");
         oracle.check_order(node, coverage).await;
@@ -286,7 +315,7 @@ impl World {
         let batch = 1 + (self.random() % 5) as u32;
         let node = self.nodes[number].as_ref().expect("the node runs");
         let run = settled::run(node, batch, &mut self.coverage).await;
-        let may_be_late = self.coverage.rollbacks > 0 || self.has_filters;
+        let may_be_late = self.coverage.rollbacks > 0 || self.has_filters || self.has_retired;
         assert!(run.settled.late_events == 0 || may_be_late, "node {number}: events arrived late: {:?}", run.settled);
         run
     }
@@ -298,6 +327,9 @@ impl World {
             self.exchange().await;
         }
         for number in 0..self.nodes.len() {
+            if self.nodes[number].is_none() {
+                continue;
+            }
             let run = self.settle(number).await;
             // An event that was lost on all nodes that had it stays withheld, and holds back what follows it.
             let is_complete = run.waiting == 0 || self.oracle.has_lost;
@@ -308,7 +340,7 @@ impl World {
     async fn pull(&mut self) {
         let (from, to) = self.links[self.random() as usize % self.links.len()];
         let (target, source) = if self.random().is_multiple_of(2) { (from, to) } else { (to, from) };
-        let node = self.nodes[target].as_ref().expect("the node runs");
+        let Some(node) = self.nodes[target].as_ref() else { return };
         let replica = node.replica.clone().with_filter(self.filter(target, source));
         let peer = node.peer(&self.setup, source);
         let mut pull: InFlight = Box::pin(async move { replica.pull(&peer, Duration::ZERO).await });
@@ -340,7 +372,8 @@ impl World {
                 self.coverage.held += pulled.held as u64;
             }
             Err(PullError::Outdated) => self.coverage.answers_outdated += 1,
-            Err(PullError::Peer(_)) => {}
+            Err(PullError::Departed(_)) => self.coverage.departed_refused += 1,
+            Err(error @ PullError::Peer(_)) => self.coverage.departed_answered += u64::from(is_departed(&error)),
             Err(PullError::Refused(Refusal::ClockAhead { .. })) => self.coverage.clock_ahead += 1,
             Err(PullError::Refused(Refusal::Dependency { .. })) if self.faults.sends_by_origin => {
                 self.coverage.refused_order += 1;
@@ -384,7 +417,8 @@ impl World {
         self.nodes[number] = Some(node);
         if from_backup {
             self.coverage.rollbacks += 1;
-            self.oracle.forget_lost(&self.nodes).await;
+            self.restored.insert(number);
+            self.oracle.forget_lost(self.nodes.iter().flatten().chain(self.down.values())).await;
             self.sessions = Default::default();
             let has: BTreeSet<EventId> =
                 self.node(number).events(None).await.iter().map(|event| event.data.id).collect();
@@ -451,12 +485,14 @@ impl World {
             let mut is_complete = true;
             for (one, other) in self.links.clone() {
                 for (target, source) in [(one, other), (other, one)] {
-                    let node = self.nodes[target].as_ref().expect("the node runs");
+                    let Some(node) = self.nodes[target].as_ref() else { continue };
                     let before = node.replica.knowledge().await.expect("read");
                     let result = node.replica.pull(&node.peer(&self.setup, source), Duration::ZERO).await;
-                    let is_unchanged = node.replica.knowledge().await.expect("read") == before;
-                    is_complete &= is_unchanged && result.as_ref().is_ok_and(|pulled| pulled.is_last);
+                    let is_last = result.as_ref().map_or_else(is_departed, |pulled| pulled.is_last);
                     self.pulled(target, result);
+                    self.advance(target).await;
+                    let after = self.node(target).replica.knowledge().await.expect("read");
+                    is_complete &= is_last && after == before;
                 }
             }
             if is_complete {
@@ -475,13 +511,16 @@ impl World {
             let result = pull.await;
             self.pulled(target, result);
         }
-        for node in self.nodes.iter().flatten() {
+        for node in self.nodes.iter().flatten().chain(self.down.values()) {
             node.clock.set("2026-01-31T14:00:00Z".parse().expect("a time"));
         }
-        let mut is_complete = self.exchange().await;
+        let mut is_complete = !self.has_membership || self.heal_membership().await;
+        is_complete &= self.exchange().await;
         if is_complete {
             for number in 0..self.nodes.len() {
-                self.resolve(number).await;
+                if self.nodes[number].is_some() {
+                    self.resolve(number).await;
+                }
             }
             is_complete = self.exchange().await;
         }
@@ -492,8 +531,18 @@ impl World {
             return;
         }
         assert!(is_complete, "the nodes do not become equal");
+        self.check_members().await;
         self.oracle.check_convergence(&self.nodes, AGGREGATES, &mut self.coverage).await;
         self.settle_all().await;
+    }
+}
+
+/// Returns `true` if the target or the source of a pull has departed.
+fn is_departed(error: &PullError) -> bool {
+    match error {
+        PullError::Departed(_) => true,
+        PullError::Peer(error) => error.to_string().contains("reopen its store"),
+        _ => false,
     }
 }
 

@@ -44,7 +44,7 @@ async fn two_nodes_replicate_in_both_directions() {
     assert_eq!(a.replica.knowledge().await.expect("knowledge"), b.replica.knowledge().await.expect("knowledge"));
 
     let origin = a.replica.origin().await.expect("an origin");
-    let confirmation = to_b.confirm(Claim { origin }).await.expect("a confirmation");
+    let confirmation = to_b.confirm(Claim { node: "a".to_owned(), origin }).await.expect("a confirmation");
     assert_eq!(confirmation.last.map(|(dot, _)| dot.sequence.get()), Some(2));
 }
 
@@ -123,7 +123,11 @@ async fn a_request_that_fails_is_answered_with_its_error() {
     // The only connection remains usable.
     let origin = a.replica.origin().await.expect("an origin");
     assert_eq!(
-        peer.confirm(Claim { origin }).await.expect("a confirmation").last.map(|(dot, _)| dot.sequence.get()),
+        peer.confirm(Claim { node: "b".to_owned(), origin })
+            .await
+            .expect("a confirmation")
+            .last
+            .map(|(dot, _)| dot.sequence.get()),
         Some(6)
     );
 }

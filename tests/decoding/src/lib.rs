@@ -34,7 +34,9 @@ mod knowledge {
 mod lines;
 mod page {
     //! What the included source `wire` imports from its crate.
-    pub(crate) use es_replication::{Claim, Confirmation, ForeignEvent, GapReason, Item, Page, Pull};
+    pub(crate) use es_replication::{
+        Claim, Confirmation, ForeignEvent, GapReason, Item, MemberReport, Page, Pull, Sender,
+    };
 }
 mod promise {
     //! What the included source `wire` imports from its crate.

@@ -48,7 +48,7 @@ fn crates_depend_on_each_other_as_the_map_draws() {
         ("es-log", vec!["es-core"]),
         ("es-rocksdb", vec!["es-core", "es-log"]),
         ("es-replication", vec!["es-core"]),
-        ("es-node", vec!["es-core", "es-replication", "es-rocksdb"]),
+        ("es-node", vec!["es-core", "es-http", "es-replication", "es-rocksdb"]),
         ("es-personal", vec!["es-core"]),
         ("es-crdt", vec!["es-core"]),
         ("es-saga", vec!["es-core", "es-macros"]),

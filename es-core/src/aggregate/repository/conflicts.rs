@@ -109,10 +109,11 @@ impl<A: Evolve> Loader<A> {
         Ok(events)
     }
 
-    /// Returns the vector clock of an event: its own, or that of the first event of its commit in the stream.
+    /// Returns everything that the node of an event had seen: its vector clock, or that of the first event of its
+    /// commit in the stream, with the retired origins.
     async fn seen_by(&self, record: &RecordedEvent, stamp: &Stamp) -> Result<VectorClock, LoadError> {
         if let Some(seen) = &stamp.seen {
-            return Ok(seen.clone());
+            return Ok(self.retired.expand(stamp.dot, seen).into_owned());
         }
         let mut found = VectorClock::new();
         let mut visitor = |event: EventView<'_>| {
@@ -127,6 +128,6 @@ impl<A: Evolve> Loader<A> {
         };
         let read = StreamRead::new(record.stream.clone()).from(record.revision).backward();
         self.store.visit_stream(read, &mut visitor).await?;
-        Ok(found)
+        Ok(self.retired.expand(stamp.dot, &found).into_owned())
     }
 }

@@ -15,7 +15,7 @@ use crate::aggregate::repository::loaded::{Loaded, check_follows, decode};
 use crate::aggregate::repository::metrics::LoadMetrics;
 use crate::aggregate::snapshot::{Snapshot, Snapshots};
 use crate::model::StreamId;
-use crate::model::{EventId, EventView, RecordedEvent};
+use crate::model::{EventId, EventView, RecordedEvent, RetiredOrigins};
 use crate::model::{ExpectedRevision, Revision};
 use crate::retention::Retained;
 use crate::store::{EventStore, StreamRead};
@@ -48,6 +48,8 @@ pub(crate) struct Loader<A> {
     pub(crate) snapshots: Option<Snapshots<A>>,
     pub(crate) cache: Option<Cache<A>>,
     pub(crate) metrics: LoadMetrics,
+    /// The origins that were removed from the vector clocks of events.
+    pub(crate) retired: RetiredOrigins,
 }
 
 impl<A: Evolve> Loader<A> {
@@ -129,7 +131,7 @@ impl<A: Evolve> Loader<A> {
             tracing::debug!(%stream, snapshot = ?loaded.snapshot, "snapshot not used: a late event precedes it");
             loaded = match loaded.snapshot.and_then(Revision::previous) {
                 Some(before) => self.newest_snapshot_or_empty(id, stream, begins, Some(before)).await?,
-                None => Loaded::empty(id, begins),
+                None => self.empty(id, begins),
             };
         }
     }
@@ -243,7 +245,7 @@ impl<A: Evolve> Loader<A> {
         begins: Revision,
         includes: impl Fn(EventView<'_>) -> bool + Send + Sync,
     ) -> Result<Loaded<A>, LoadError> {
-        let mut loaded = Loaded::empty(id, begins);
+        let mut loaded = self.empty(id, begins);
         let read = StreamRead::new(stream.clone()).from(begins);
         if !A::CONSISTENCY.has_one_order() {
             let events = self.collect(stream, &mut loaded, read, includes).await?;
@@ -275,12 +277,12 @@ impl<A: Evolve> Loader<A> {
         begins: Revision,
         at: Option<Revision>,
     ) -> Result<Loaded<A>, LoadError> {
-        let Some(snapshots) = &self.snapshots else { return Ok(Loaded::empty(id, begins)) };
+        let Some(snapshots) = &self.snapshots else { return Ok(self.empty(id, begins)) };
         let newest = snapshots.newest(&*self.store, stream, at).await?;
         // Without the greatest key of its events, a late event could not be detected.
         let has_key = |snapshot: &Snapshot<A>| A::CONSISTENCY.has_one_order() || snapshot.last.is_some();
         Ok(newest.filter(|snapshot| snapshot.revision >= begins && has_key(snapshot)).map_or_else(
-            || Loaded::empty(id, begins),
+            || self.empty(id, begins),
             |Snapshot { state, revision, position, last, history }| Loaded {
                 state,
                 revision: Some(revision),
@@ -291,8 +293,14 @@ impl<A: Evolve> Loader<A> {
                 last,
                 begins,
                 history,
+                retired: self.retired.clone(),
             },
         ))
+    }
+
+    /// Returns the initial state of an aggregate whose stream begins at this revision.
+    fn empty(&self, id: &A::Id, begins: Revision) -> Loaded<A> {
+        Loaded { retired: self.retired.clone(), ..Loaded::empty(id, begins) }
     }
 
     fn cached(&self, stream: &StreamId) -> Option<Loaded<A>> {

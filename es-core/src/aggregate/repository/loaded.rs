@@ -3,7 +3,9 @@
 use crate::aggregate::history::History;
 use crate::aggregate::repository::error::LoadError;
 use crate::aggregate::{EventContext, Evolve};
-use crate::model::{CanonicalKey, EventView, Position, RecordedEvent, Revision, TransactionId, Version};
+use crate::model::{
+    CanonicalKey, EventView, Position, RecordedEvent, RetiredOrigins, Revision, TransactionId, Version,
+};
 use crate::schema::Events;
 use crate::store::StoreError;
 use crate::store::home::is_hand_over;
@@ -30,12 +32,15 @@ pub struct Loaded<A> {
     /// The origins of the events in the state. `None` if the level of the aggregate has one order, or if no event was
     /// replicated.
     pub(crate) history: Option<Box<History>>,
+    /// The origins that were removed from the vector clocks of events.
+    pub(crate) retired: RetiredOrigins,
 }
 
 impl<A> Loaded<A> {
     /// Returns a state without events, of a stream that begins at this revision.
-    pub(super) const fn of_state(state: A, begins: Revision) -> Self {
-        Self { state, revision: None, position: None, lock: None, snapshot: None, last: None, begins, history: None }
+    pub(super) fn of_state(state: A, begins: Revision) -> Self {
+        let (history, retired) = (None, RetiredOrigins::default());
+        Self { state, revision: None, position: None, lock: None, snapshot: None, last: None, begins, history, retired }
     }
 
     /// Returns the version of the aggregate, or `None` if it has no events. It is the revision, unless the aggregate
@@ -140,13 +145,16 @@ impl<A: Evolve> Loaded<A> {
     /// not change the state.
     fn evolve_replicated(&mut self, view: EventView<'_>, events: &[A::Event]) {
         let folded = self.next().get().saturating_sub(self.begins.get());
-        let concurrent = self.history.as_ref().map(|history| history.concurrent_with(view)).unwrap_or_default();
+        let concurrent =
+            self.history.as_ref().map(|history| history.concurrent_with(view, &self.retired)).unwrap_or_default();
         let counts = self.history.as_ref().is_none_or(|history| history.counts(view));
         if counts {
             let seen = self.history.as_ref().and_then(|history| history.seen_by(view.stamp()?));
             let seen = seen.or_else(|| view.stamp()?.seen.as_ref());
+            let seen = seen.zip(view.stamp()).map(|(seen, stamp)| self.retired.expand(stamp.dot, seen));
             let genesis_events = self.history.as_ref().map_or(folded, |history| history.genesis_events());
-            let context = EventContext::in_fold(view, Revision::new(folded), genesis_events, &concurrent, seen);
+            let context =
+                EventContext::in_fold(view, Revision::new(folded), genesis_events, &concurrent, seen.as_deref());
             for event in events {
                 self.state.evolve(event, &context);
             }

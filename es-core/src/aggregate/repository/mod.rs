@@ -104,9 +104,10 @@ impl<A: Aggregate> Repository<A> {
         A: Evolve, // on this function instead of the `impl`, so that the compiler names the missing trait
     {
         let (snapshots, metrics) = (A::snapshots().map(Snapshots::new), LoadMetrics::new(A::CATEGORY));
+        let retired = store.replication().map(|replication| replication.retired_origins()).unwrap_or_default();
         Self {
             snapshotter: snapshots.map(|snapshots| Snapshotter::new(Arc::clone(&store), snapshots)),
-            loader: Loader { store, snapshots, cache: Some(Cache::new(Self::CACHED_AGGREGATES)), metrics },
+            loader: Loader { store, snapshots, cache: Some(Cache::new(Self::CACHED_AGGREGATES)), metrics, retired },
             turns: Turns::default(),
             checked_tags: CheckedTags::default(),
             retry: RetryPolicy::default(),

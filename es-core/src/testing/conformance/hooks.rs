@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::tools::*;
 use crate::Commit;
-use crate::model::{Category, Dot, HybridTime, OriginId, Position, RecordedEvent, Stamp};
+use crate::model::{Category, Dot, HybridTime, OriginId, Position, RecordedEvent, RetiredOrigins, Stamp};
 use crate::store::implement::RowChange;
 use crate::store::implement::{DecisionHook, LogView, Replication, SettledTime, ValidCommit};
 use crate::store::{CommitError, EventStore, InvalidCommit, LogRead, MAX_COMMIT_BYTES, StoreError, StreamRead};
@@ -92,6 +92,9 @@ impl Replication for Replicating {
     }
     fn replicates(&self, _: &Category) -> bool {
         false
+    }
+    fn retired_origins(&self) -> RetiredOrigins {
+        RetiredOrigins::default()
     }
     async fn settled(&self, _: &dyn EventStore) -> Result<SettledTime, StoreError> {
         Ok(SettledTime::default())

@@ -15,12 +15,12 @@ use es_core::store::memory::MemoryStore;
 use es_core::testing::{ManualClock, SeededEntropy};
 use es_core::{Commit, EventData, EventId, EventType, LogRead, NewEvent, RecordedEvent, StreamId};
 use es_replication::{
-    Claim, Confirmation, ForeignEvent, GapReason, Item, LocalPeer, Page, Peer, PeerError, Promise, Pull, PullError,
-    Replica, ReplicaOptions,
+    AnswerError, Claim, Confirmation, ForeignEvent, GapReason, Item, LocalPeer, Page, Peer, PeerError, Promise, Pull,
+    PullError, Replica, ReplicaOptions,
 };
 use uuid::Uuid;
 
-use super::wire::{decode, log_position, pull, transferred};
+use super::wire::{decode, log_position, pull, reports, sender, transferred};
 use crate::wire::Message;
 
 /// The largest number of steps of a session.
@@ -194,13 +194,22 @@ impl Peer for OnePage {
 /// Answers a request of the hostile peer.
 async fn answer(node: &Node, from: &mut Unstructured<'_>) -> Result<()> {
     if from.ratio(1, 3)? {
-        let claim = Claim { origin: OriginId::new(from.arbitrary()?) };
-        node.replica.source().confirm(claim).await.expect("a sound store");
+        let claim = Claim { node: "hostile".to_owned(), origin: OriginId::new(from.arbitrary()?) };
+        is_answered(node.replica.source().confirm(claim).await);
         return Ok(());
     }
     let pull = Pull { wait: Duration::ZERO, ..pull(from)? };
-    node.replica.source().page(&pull).await.expect("a sound store");
+    is_answered(node.replica.source().page(&pull).await);
     Ok(())
+}
+
+/// Checks that a request was answered, or that its node has departed by an event that the hostile peer invented.
+fn is_answered<T>(answer: Result<T, AnswerError>) {
+    if let Err(error) = answer
+        && !matches!(error, AnswerError::Departed(_))
+    {
+        panic!("a sound store: {error:?}")
+    }
 }
 
 /// What the hostile peer needs to invent a page.
@@ -262,7 +271,7 @@ impl Forgery {
     }
 
     fn event(&mut self, from: &mut Unstructured<'_>) -> Result<ForeignEvent> {
-        let reserved = ["es.retention", "es.replica", "es.tx-1"];
+        let reserved = ["es.retention", "es.replica", "es.tx-1", "es.membership"];
         let streams = ["counter-1", "counter-2", "other-1"];
         let stream = if from.ratio(1, 32)? { from.choose(&reserved)? } else { from.choose(&streams)? };
         let event_type = if from.ratio(1, 32)? { "es.removed" } else { "counted" };
@@ -297,6 +306,8 @@ impl Forgery {
         };
         let items = (0..from.int_in_range(0..=4)?).map(|_| self.item(from)).collect::<Result<_>>()?;
         Ok(Page {
+            sender: sender(from)?,
+            reports: reports(from)?,
             items,
             cursor: if from.ratio(1, 8)? { log_position(from)? } else { position(from)? },
             knowledge: self.clock(from)?.into(),

@@ -9,7 +9,7 @@ use es_core::store::Home;
 use es_core::{CommandId, EventId, Revision, StreamId};
 use es_replication::{
     Claim, CommandAnswer, CommandOutcome, Confirmation, ForeignEvent, ForwardedCommand, GapReason, Item, Knowledge,
-    Page, Promise, Pull, StreamFilter, Token,
+    MemberReport, Page, Promise, Pull, Sender, StreamFilter, Token,
 };
 use uuid::Uuid;
 
@@ -125,12 +125,26 @@ fn reason(from: &mut Unstructured<'_>) -> Result<GapReason> {
 
 pub(crate) fn pull(from: &mut Unstructured<'_>) -> Result<Pull> {
     Ok(Pull {
+        sender: sender(from)?,
         knowledge: knowledge(from)?,
         filter: filter(from)?,
         cursor: from.arbitrary::<bool>()?.then(|| log_position(from)).transpose()?,
         max_bytes: from.arbitrary()?,
         wait: Duration::new(from.arbitrary()?, from.int_in_range(0..=999_999_999)?),
     })
+}
+
+/// Returns a sender with one of a few names, so that members have several reports.
+pub(crate) fn sender(from: &mut Unstructured<'_>) -> Result<Sender> {
+    let node = from.choose(&["a", "b", "hostile"])?.to_string();
+    let time = chrono::DateTime::from_timestamp_micros(from.int_in_range(0..=4_000_000_000_000_000)?);
+    Ok(Sender { node, origin: OriginId::new(from.arbitrary()?), time: time.expect("a time") })
+}
+
+pub(crate) fn reports(from: &mut Unstructured<'_>) -> Result<Vec<MemberReport>> {
+    (0..from.int_in_range(0..=2)?)
+        .map(|_| Ok(MemberReport { sender: sender(from)?, knowledge: knowledge(from)? }))
+        .collect()
 }
 
 fn foreign_event(from: &mut Unstructured<'_>) -> Result<ForeignEvent> {
@@ -154,6 +168,8 @@ fn item(from: &mut Unstructured<'_>) -> Result<Item> {
 
 fn page(from: &mut Unstructured<'_>) -> Result<Page> {
     Ok(Page {
+        sender: sender(from)?,
+        reports: reports(from)?,
         items: (0..from.int_in_range(0..=3)?).map(|_| item(from)).collect::<Result<_>>()?,
         cursor: log_position(from)?,
         knowledge: knowledge(from)?,
@@ -204,11 +220,12 @@ fn message(from: &mut Unstructured<'_>) -> Result<Message> {
         0 => Message::Hello { node: from.arbitrary()? },
         1 => Message::HelloAnswer { node: from.arbitrary()? },
         2 => Message::Pull(pull(from)?),
-        3 => Message::Confirm(Claim { origin: OriginId::new(from.arbitrary()?) }),
+        3 => Message::Confirm(Claim { node: from.arbitrary()?, origin: OriginId::new(from.arbitrary()?) }),
         4 => {
             let last = from.arbitrary::<bool>()?.then(|| dot(from)).transpose()?;
             let id = from.arbitrary::<bool>()?.then(|| event_id(from)).transpose()?;
-            Message::Confirmation(Confirmation { last: last.map(|dot| (dot, id)) })
+            let last = last.map(|dot| (dot, id));
+            Message::Confirmation(Confirmation { last, is_retired: from.arbitrary()? })
         }
         5 => Message::Error(from.arbitrary()?),
         6 => Message::Heartbeat,
