@@ -80,8 +80,8 @@ impl Drop for Turn<'_> {
 /// Who writes the commits that were added during a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
-    /// The holder of the turn, a sync thread, which looks for them after it has answered. To wake the other thread would
-    /// take longer than most answers.
+    /// The holder of the turn, a sync thread, which looks for them after it has answered. To wake the other thread
+    /// would take longer than most answers.
     SameThread,
     /// A sync thread, which is woken.
     OtherThread,

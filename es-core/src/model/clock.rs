@@ -16,6 +16,11 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     fn elapsed(&self) -> Duration;
 }
 
+/// Returns the time of the operating system since 1970, or `None` before.
+pub(crate) fn since_1970() -> Option<Duration> {
+    SystemTime::now().duration_since(UNIX_EPOCH).ok()
+}
+
 /// The clock of the operating system.
 #[derive(Debug, Clone, Copy)]
 pub struct SystemClock {

@@ -1,21 +1,22 @@
 //! UUID-based ids: [`EventId`], [`LogId`] and [`CorrelationId`].
 
 use std::fmt;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use uuid::{ContextV7, Timestamp, Uuid};
+
+use crate::model::clock::since_1970;
 
 /// Returns a new UUIDv7.
 fn new_uuid() -> Uuid {
     // A context makes the ids of a thread ascend, also within a millisecond. One for all threads would be a lock.
     thread_local!(static CONTEXT: ContextV7 = const { ContextV7::new() });
-    match SystemTime::now().duration_since(UNIX_EPOCH) {
-        Ok(now) => {
+    match since_1970() {
+        Some(now) => {
             CONTEXT.with(|context| Uuid::new_v7(Timestamp::from_unix(context, now.as_secs(), now.subsec_nanos())))
         }
         // A store refuses to record events while the clock shows a time before 1970.
-        Err(_) => {
+        None => {
             let mut random = [0; 10];
             random.copy_from_slice(&Uuid::new_v4().as_bytes()[..10]);
             uuid::Builder::from_unix_timestamp_millis(0, &random).into_uuid()

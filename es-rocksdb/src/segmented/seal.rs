@@ -50,8 +50,8 @@ pub(crate) fn run(publisher: &Publisher, log: &Weak<Log>, tables: &Path) {
     }
 }
 
-/// Lets commits go first while the processors are busy. Commits wait if too many runs are full, so that this thread gets
-/// its time then.
+/// Lets commits go first while the processors are busy. Commits wait if too many runs are full, so that this thread
+/// gets its time then.
 fn lower_priority() {
     // On Linux, this is the priority of the calling thread; elsewhere it would be that of the process.
     #[cfg(all(target_os = "linux", not(shuttle)))]

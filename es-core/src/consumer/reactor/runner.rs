@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use crate::aggregate::Source;
 use crate::aggregate::repository::RetryPolicy;
@@ -192,13 +193,21 @@ impl<R: Reactor> Worker<R> {
         Ok(())
     }
 
+    /// Returns the span of a call. Its field `traceparent` is the trace context of the event.
+    fn span(context: &ReactorContext) -> tracing::Span {
+        let (event, key, attempt) = (&context.event, context.key, context.attempt);
+        let (event_type, stream) = (event.data.event_type.as_str(), &event.stream);
+        let traceparent = event.data.metadata.get_str("traceparent").unwrap_or_default();
+        tracing::info_span!("reaction", reactor = R::NAME, %stream, event_type, attempt, %key, traceparent)
+    }
+
     /// Runs a call of the reactor. Converts a panic or a timeout into an error.
     async fn call(
         &self,
         context: &ReactorContext,
         call: impl Future<Output = Result<(), ReactError>>,
     ) -> Result<(), ReactError> {
-        let call = context.caused_by_event().scope(call);
+        let call = context.caused_by_event().scope(call).instrument(Self::span(context));
         // The worker has no state that a panic could leave inconsistent. The state of the reactor is its own.
         let guarded = AssertUnwindSafe(call).catch_unwind();
         // ORDER: the call is dropped before another event of its key is delivered.
