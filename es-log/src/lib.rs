@@ -105,7 +105,7 @@ pub use frame::{Batch, EntryKind, Frame, FrameError, FrameHeader, Place};
 pub use group::{Follower, Turn};
 pub use log::{Log, LogOptions};
 pub use open_frame::CommitDraft;
-pub use reader::LogReader;
+pub use reader::{LogReader, PointReader};
 pub use record::{
     Body, ContentCode, EventFields, KeyFields, Record, RecordError, RowFields, TagTexts, TombstoneFields,
 };

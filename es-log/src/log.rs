@@ -17,7 +17,7 @@ use crate::frame::{Batch, Place};
 use crate::group::{Follower, Group, GroupSettings, Turn};
 use crate::layout::LOCK_FILE;
 use crate::open_frame::CommitDraft;
-use crate::reader::{LogReader, one_in_memory, read_one};
+use crate::reader::{LogReader, PointReader, one_in_memory};
 use crate::record::Record;
 use crate::recovery::{self, Creation};
 use crate::rewrite::{self, Rewritten};
@@ -298,7 +298,13 @@ impl Log {
     /// # Errors
     /// [`ReadError`].
     pub fn event(&self, position: Position) -> Result<Option<Batch>, ReadError> {
-        read_one(&self.catalog, &self.disk, &self.directory, position)
+        self.point_reader().event(position)
+    }
+
+    /// Returns a reader of events by position, for many of them.
+    #[must_use]
+    pub fn point_reader(&self) -> PointReader {
+        PointReader::new(Arc::clone(&self.catalog), Arc::clone(&self.disk), self.directory.clone())
     }
 
     /// Returns the number of sealed segments. Their numbers begin with 1.

@@ -1,7 +1,7 @@
 //! [`LogReader`]: reads the log in order, from memory or with large reads from the segments.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,11 +13,13 @@ use crate::error::{Damage, ReadError};
 use crate::frame::{Batch, FrameHeader, Place};
 use crate::layout::{BLOCK_EVENTS, FRAME_HEADER_LEN, FRAME_MAGIC, SEGMENT_HEADER_LEN};
 use crate::record;
-use crate::scan::{Chain, READ_LEN, Window, read_frame};
+use crate::scan::{Chain, READ_LEN, ReadLens, Window, read_frame};
 use crate::segment;
 
 /// The number of bytes that a look-up of one event reads.
 const LOOK_UP_LEN: usize = 4096;
+/// The numbers of bytes that look-ups of several events read.
+const POINT_READ: ReadLens = ReadLens { least: LOOK_UP_LEN, most: 64 * 1024 };
 
 /// Reads the records of a log in order, up to the end that the log had when the reader was created.
 #[derive(Debug)]
@@ -287,10 +289,15 @@ impl LogReader {
 
 impl Files {
     /// Opens the file of a segment.
-    fn open(&self, catalog: &Catalog, number: u32, read_len: usize) -> Result<(ReadSegment, Window), ReadError> {
+    fn open(
+        &self,
+        catalog: &Catalog,
+        number: u32,
+        read_lens: impl Into<ReadLens> + Copy,
+    ) -> Result<(ReadSegment, Window), ReadError> {
         loop {
             let segment = self.segment(catalog, number)?;
-            let window = self.window(number, read_len)?;
+            let window = self.window(number, read_lens)?;
             // A rewrite can replace the file meanwhile.
             if self.segment(catalog, number)?.rewrites == segment.rewrites {
                 return Ok((segment, window));
@@ -298,10 +305,10 @@ impl Files {
         }
     }
 
-    fn window(&self, number: u32, read_len: usize) -> Result<Window, ReadError> {
+    fn window(&self, number: u32, read_lens: impl Into<ReadLens>) -> Result<Window, ReadError> {
         let path = self.directory.join(segment::file_name(number));
         let file = self.disk.open_read_only(&path).map_err(|source| ReadError::Io { path, source })?;
-        Ok(Window::new(file, read_len))
+        Ok(Window::new(file, read_lens))
     }
 
     fn segment(&self, catalog: &Catalog, number: u32) -> Result<ReadSegment, ReadError> {
@@ -315,26 +322,54 @@ impl Files {
     }
 }
 
-/// Returns the record of one event as a batch; `None` after the end of the log.
-pub(crate) fn read_one(
-    catalog: &Catalog,
-    disk: &Arc<dyn Disk>,
-    directory: &Path,
-    position: Position,
-) -> Result<Option<Batch>, ReadError> {
-    let wanted = position.get();
-    if wanted > catalog.head().position {
-        return Ok(None);
+/// Reads events by position. It keeps the file and the bytes of its last read, so that many events of one segment, and
+/// neighbours in particular, cost less than a reader for each.
+#[derive(Debug)]
+pub struct PointReader {
+    catalog: Arc<Catalog>,
+    files: Files,
+    /// The segment of the last event, and its bytes.
+    last: Option<(ReadSegment, Window)>,
+}
+
+impl PointReader {
+    pub(crate) const fn new(catalog: Arc<Catalog>, disk: Arc<dyn Disk>, directory: PathBuf) -> Self {
+        Self { catalog, files: Files { disk, directory }, last: None }
     }
-    if let Some(found) = one_in_memory(catalog, position) {
-        return Ok(Some(found));
+
+    /// Returns the record of the event at this position as a batch; `None` after the end of the log.
+    ///
+    /// # Errors
+    /// [`ReadError`]. The next call tries again.
+    pub fn event(&mut self, position: Position) -> Result<Option<Batch>, ReadError> {
+        let wanted = position.get();
+        if wanted > self.catalog.head().position {
+            return Ok(None);
+        }
+        if let Some(found) = one_in_memory(&self.catalog, position) {
+            return Ok(Some(found));
+        }
+        let (segment, mut window) = self.open(self.catalog.segment_with(wanted))?;
+        let at = offset_of(&self.catalog, &self.files, &mut window, &segment, wanted)?;
+        let bytes = record_at(&self.files, &mut window, &segment, at, wanted)?;
+        let place = segment.header.place;
+        self.last = Some((segment, window));
+        Ok(Some(Batch::verified(bytes, wanted, place)))
     }
-    let files = Files { disk: Arc::clone(disk), directory: directory.to_owned() };
-    let number = catalog.segment_with(wanted);
-    let (segment, mut window) = files.open(catalog, number, LOOK_UP_LEN)?;
-    let at = offset_of(catalog, &files, &mut window, &segment, wanted)?;
-    let bytes = record_at(&files, &mut window, &segment, at, wanted)?;
-    Ok(Some(Batch::verified(bytes, wanted, segment.header.place)))
+
+    /// Opens a segment, unless it is the one of the last event.
+    fn open(&mut self, number: u32) -> Result<(ReadSegment, Window), ReadError> {
+        if let Some((last, window)) = self.last.take()
+            && last.header.place.segment == number
+        {
+            // The segment can have grown, been sealed or been rewritten meanwhile.
+            let segment = self.files.segment(&self.catalog, number)?;
+            if segment.rewrites == last.rewrites {
+                return Ok((segment, window));
+            }
+        }
+        self.files.open(&self.catalog, number, POINT_READ)
+    }
 }
 
 /// Returns the record of one event as a batch, if its frame is in memory.

@@ -11,6 +11,8 @@ use crate::layout::{FRAME_HEADER_LEN, FRAME_MAGIC};
 
 /// The number of bytes per read.
 pub(crate) const READ_LEN: usize = 256 * 1024;
+/// The distance in bytes up to which it is cheaper to read what is between two records than to read twice.
+const NEAR: u64 = 8 * 1024;
 /// The number of bytes that are compared with zeros at a time.
 const STEP: usize = 4096;
 static ZEROS: [u8; STEP] = [0; STEP];
@@ -21,13 +23,29 @@ pub(crate) struct Window {
     file: Arc<dyn DiskFile>,
     start: u64,
     bytes: Bytes,
-    /// The number of bytes per read.
+    /// The number of bytes of the next read.
     read_len: usize,
+    read_lens: ReadLens,
+}
+
+/// The smallest and the largest number of bytes per read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReadLens {
+    pub(crate) least: usize,
+    pub(crate) most: usize,
+}
+
+impl From<usize> for ReadLens {
+    fn from(length: usize) -> Self {
+        Self { least: length, most: length }
+    }
 }
 
 impl Window {
-    pub(crate) fn new(file: Arc<dyn DiskFile>, read_len: usize) -> Self {
-        Self { file, start: 0, bytes: Bytes::new(), read_len }
+    /// Creates an empty window. Each read that begins near the end of the one before is twice as long.
+    pub(crate) fn new(file: Arc<dyn DiskFile>, read_lens: impl Into<ReadLens>) -> Self {
+        let read_lens = read_lens.into();
+        Self { file, start: 0, bytes: Bytes::new(), read_len: read_lens.least, read_lens }
     }
 
     /// Returns a window of the same file.
@@ -41,6 +59,7 @@ impl Window {
         if let Some(held) = held.and_then(|skip| self.bytes.get(skip..)).filter(|held| held.len() >= length) {
             return Ok(self.bytes.slice_ref(held));
         }
+        self.adapt(offset);
         let available = usize::try_from(limit.saturating_sub(offset)).unwrap_or(usize::MAX);
         let mut buffer = BytesMut::zeroed(length.max(self.read_len).min(available));
         let mut filled = 0;
@@ -53,6 +72,14 @@ impl Window {
         buffer.truncate(filled);
         (self.start, self.bytes) = (offset, buffer.freeze());
         Ok(self.bytes.clone())
+    }
+
+    /// Sets the length of a read at `offset`.
+    fn adapt(&mut self, offset: u64) {
+        let end = self.start + self.bytes.len() as u64;
+        let is_near = !self.bytes.is_empty() && (self.start..end + NEAR).contains(&offset);
+        let ReadLens { least, most } = self.read_lens;
+        self.read_len = if is_near { self.read_len.saturating_mul(2).min(most) } else { least };
     }
 }
 

@@ -52,6 +52,32 @@ fn a_read_starts_at_any_position_and_an_event_is_found_by_its_position() {
     }
 }
 
+/// A point reader keeps the file and the bytes of its last read. They must not be taken for those of another event,
+/// whatever the order of positions, and also after the log has grown.
+#[test]
+fn a_point_reader_returns_each_event_in_any_order() {
+    for tail_bytes in [0, 1024] {
+        let disk = SimDisk::new(1);
+        let log = Log::open(Path::new(DIRECTORY), LogOptions { tail_bytes, ..options(&disk) }).expect("it opens");
+        let mut points = log.point_reader();
+        assert!(points.event(Position::FIRST).expect("it reads").is_none());
+        for number in 1..=60 {
+            commit(&log, number, 1 + (number % 20) as u32).expect("it commits");
+            let all = numbers_from(&log, 1);
+            let count = all.len() as u64;
+            let strided = (0..count).map(|index| index * 7 % count + 1);
+            let ordered = (1..=count).chain((1..=count).rev());
+            for at in ordered.chain(strided).filter(|at| number % 20 == 0 || *at == count || at % 50 == 1) {
+                let batch = points.event(position(at)).expect("it reads").expect("it exists");
+                let records: Vec<_> = batch.records().map(|record| record.expect("it decodes")).collect();
+                let [record] = records.as_slice() else { panic!("expected one record, found {records:?}") };
+                assert_eq!(record.position.get(), at);
+                assert!(matches!(record.body, Body::Event(event) if event.revision.get() == all[at as usize - 1]));
+            }
+        }
+    }
+}
+
 #[test]
 fn events_of_more_than_one_block_of_offsets_are_found() {
     let directory = tempfile::tempdir().expect("a directory");

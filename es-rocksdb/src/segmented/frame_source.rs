@@ -7,7 +7,7 @@ use es_core::model::EventView;
 use es_core::store::implement::BatchSource;
 use es_core::store::{Batch, Direction, Visitor};
 use es_core::{LogRead, Position, RecordedEvent, StoreError, Timestamp};
-use es_log::{Batch as Frame, LogReader};
+use es_log::{Batch as Frame, LogReader, PointReader};
 use tokio::task::JoinSet;
 
 use crate::database::{Tier, missing_event};
@@ -51,6 +51,8 @@ struct FrameScan {
     sizes: BatchSizes,
     /// The reader that has returned the frames before `next`.
     reader: Option<LogReader>,
+    /// The reader of single events.
+    points: Option<PointReader>,
 }
 
 /// A part of a read, and the first position of the next part; `None` if this is the last part.
@@ -71,7 +73,7 @@ impl FrameSource {
             return None;
         }
         let (remaining, now, sizes) = (read.limit, inner.clock.now(), BatchSizes::new(inner.read_batch));
-        let scan = FrameScan { read, head, next, remaining, now, sizes, reader: None };
+        let scan = FrameScan { read, head, next, remaining, now, sizes, reader: None, points: None };
         Some(Self {
             inner,
             scan: Some(Box::new(scan)),
@@ -325,13 +327,14 @@ impl FrameScan {
 
     /// Finds the positions of matching events in the index, and reads their records.
     fn matches(
-        &self,
+        &mut self,
         view: &IndexView<'_>,
         limits: ReadLimits,
         cursor: &mut Cursor<'_>,
         mut filter: RetentionFilter<'_>,
     ) -> Result<FramePart, StoreError> {
         let (direction, max_events) = (self.read.direction, self.max_events(limits));
+        let mut points = self.points.take().unwrap_or_else(|| view.log.point_reader());
         let mut decoder = LogDecoder::default();
         let (mut events, mut examined) = (Vec::new(), 0);
         let mut next = Some(self.next);
@@ -345,7 +348,7 @@ impl FrameScan {
                 SeekResult::Match(found) => {
                     examined += 1;
                     next = successor(direction, found);
-                    let event = view.event(found, Tier::Any, &mut decoder)?;
+                    let event = view.event_with(&mut points, found, &mut decoder)?;
                     if event.is_removed() {
                         continue;
                     }
@@ -356,6 +359,7 @@ impl FrameScan {
                 }
             }
         }
+        self.points = Some(points);
         Ok(FramePart::Events(events, next.filter(|next| *next <= self.head)))
     }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use es_core::retention::{CATEGORY, Retention};
 use es_core::store::Direction;
 use es_core::{EventId, Position, RecordedEvent, Revision, StoreError, StreamId, Timestamp};
-use es_log::{Batch, Log, Place, ReadError};
+use es_log::{Batch, Log, Place, PointReader, ReadError};
 
 use crate::database::{Database, Fault, Tier, bad_key, item, missing_event, place_in, place_of};
 use crate::key::{self, KeyError, NUMBER_LEN};
@@ -225,6 +225,17 @@ impl IndexView<'_> {
             (None, Tier::Any) => self.log.event(position).map_err(of_log)?.ok_or_else(|| missing_event(position))?,
         };
         Ok(decoder.only_event(position, &batch)?)
+    }
+
+    /// Returns the event at a position, which must be published, with a reader that is used for many of them.
+    pub(crate) fn event_with(
+        &self,
+        points: &mut PointReader,
+        position: Position,
+        decoder: &mut LogDecoder,
+    ) -> Result<RecordedEvent, StoreError> {
+        let batch = points.event(position).map_err(of_log)?.ok_or_else(|| missing_event(position))?;
+        decoder.only_event(position, &batch)
     }
 
     /// Returns the event at a revision of a stream; `None` if the stream ends before it.
