@@ -56,3 +56,35 @@ impl RunIds {
         &self.ids
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn id(number: u16, version: u8) -> EventId {
+        let mut bytes = [0; 16];
+        bytes[..2].copy_from_slice(&number.to_be_bytes());
+        bytes[6] = version << 4;
+        EventId::from_uuid(Uuid::from_bytes(bytes))
+    }
+
+    proptest! {
+        #[test]
+        fn each_id_is_found_at_its_index_and_no_other_is(
+            numbers in prop::collection::hash_set((0..500u16, prop::sample::select(vec![4, 7])), 1..200)
+        ) {
+            let ids: Vec<EventId> = numbers.iter().map(|(number, version)| id(*number, *version)).collect();
+            let mut found = RunIds::with_capacity(3);
+            found.extend(ids.iter().copied());
+            for number in 0..500 {
+                for id in [id(number, 4), id(number, 7)] {
+                    let expected = ids.iter().position(|other| *other == id);
+                    prop_assert_eq!(found.index_of(id).map(|index| index as usize), expected);
+                }
+            }
+        }
+    }
+}
