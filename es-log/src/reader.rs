@@ -1,4 +1,5 @@
-//! [`LogReader`]: reads the log in order, from memory or with large reads from the segments.
+//! [`LogReader`]: reads the log in order, from memory or with large reads from the segments. [`PointReader`]: reads
+//! single events.
 
 use std::io;
 use std::path::PathBuf;
@@ -151,7 +152,7 @@ impl LogReader {
     /// Opens the segment of the next position, at its event.
     fn open_at(&mut self) -> Result<SegmentCursor, ReadError> {
         let number = self.catalog.segment_with(self.next);
-        let (segment, mut window) = self.files.open(&self.catalog, number, READ_LEN)?;
+        let (segment, mut window) = self.files.open(&self.catalog, number, READ_LEN.into())?;
         if self.next == segment.header.first_position {
             let at = SEGMENT_HEADER_LEN as u64;
             self.next_frame = Some(segment.header.first_frame);
@@ -185,7 +186,7 @@ impl LogReader {
 
     fn next_segment(&mut self, cursor: &SegmentCursor) -> Result<(), ReadError> {
         let number = cursor.segment.header.place.segment;
-        let (segment, window) = self.files.open(&self.catalog, number + 1, READ_LEN)?;
+        let (segment, window) = self.files.open(&self.catalog, number + 1, READ_LEN.into())?;
         let header = segment.header;
         let frame = self.next_frame.unwrap_or(header.first_frame);
         if (header.first_position, header.first_frame) != (self.next, frame) {
@@ -289,12 +290,7 @@ impl LogReader {
 
 impl Files {
     /// Opens the file of a segment.
-    fn open(
-        &self,
-        catalog: &Catalog,
-        number: u32,
-        read_lens: impl Into<ReadLens> + Copy,
-    ) -> Result<(ReadSegment, Window), ReadError> {
+    fn open(&self, catalog: &Catalog, number: u32, read_lens: ReadLens) -> Result<(ReadSegment, Window), ReadError> {
         loop {
             let segment = self.segment(catalog, number)?;
             let window = self.window(number, read_lens)?;
@@ -305,7 +301,7 @@ impl Files {
         }
     }
 
-    fn window(&self, number: u32, read_lens: impl Into<ReadLens>) -> Result<Window, ReadError> {
+    fn window(&self, number: u32, read_lens: ReadLens) -> Result<Window, ReadError> {
         let path = self.directory.join(segment::file_name(number));
         let file = self.disk.open_read_only(&path).map_err(|source| ReadError::Io { path, source })?;
         Ok(Window::new(file, read_lens))

@@ -255,7 +255,7 @@ pub(crate) fn item<'a>(iterator: &'a DBRawIterator<'_>, cf: Cf) -> Result<Option
 }
 
 /// Returns the error for a key that does not have the format of its column family.
-pub(crate) fn bad_key(cf: Cf, key: &[u8], error: &KeyError) -> StoreError {
+pub(crate) fn bad_key(cf: Cf, key: &[u8], error: &dyn std::fmt::Display) -> StoreError {
     StoreError::damaged(format!("column family {}, key {}", cf.name(), key.escape_ascii()), error.to_string())
 }
 

@@ -108,6 +108,17 @@ pub(crate) trait PostingList {
     fn seek(&mut self, target: Position) -> Result<Option<Position>, StoreError>;
 }
 
+/// Returns the first of ascending positions at or after `target` in a direction.
+pub(crate) fn nearest(positions: &[Position], direction: Direction, target: Position) -> Option<Position> {
+    match direction {
+        Direction::Forward => positions.get(positions.partition_point(|position| *position < target)).copied(),
+        Direction::Backward => {
+            let after = positions.partition_point(|position| *position <= target);
+            positions.get(after.checked_sub(1)?).copied()
+        }
+    }
+}
+
 /// The lists of an index.
 pub(crate) trait PostingLists {
     /// Returns the positions of a name up to `head`.

@@ -63,15 +63,13 @@ impl RecentIds {
         Ok(Self::new(floor, CAPACITY))
     }
 
-    /// Returns the set after these ids were written, of events from a position on.
-    pub(crate) fn with(&self, first: Position, ids: &[EventId]) -> Self {
-        let numbered = (first.get()..).zip(ids).filter_map(|(position, id)| Some((*id, Position::new(position)?)));
-        let mut new: Vec<_> = numbered.filter(|(id, _)| *id > self.floor && is_ordered_by_time(*id)).collect();
-        new.sort();
+    /// Returns the set after these ids were written, which ascend.
+    pub(crate) fn with(&self, ids: &[(EventId, Position)]) -> Self {
+        let ordered = ids.iter().rev().filter(|(id, _)| is_ordered_by_time(*id));
         let mut recent = Self { above: self.above.clone(), ..*self };
         // One more than are kept, so that the floor is not below an id that is not kept.
-        for (id, position) in new.into_iter().rev().take(self.capacity + 1) {
-            recent.remember(id, position);
+        for (id, position) in ordered.take(self.capacity + 1) {
+            recent.remember(*id, *position);
         }
         recent
     }
@@ -104,14 +102,15 @@ pub(crate) fn is_ordered_by_time(id: EventId) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::HashMap;
 
     use proptest::prelude::*;
 
     use super::*;
 
-    fn id(number: u16, version: u8) -> EventId {
+    /// Returns an id that begins with a number, as a UUID of this version.
+    pub(crate) fn id(number: u16, version: u8) -> EventId {
         let mut bytes = [0; 16];
         bytes[..2].copy_from_slice(&number.to_be_bytes());
         bytes[6] = version << 4;
@@ -148,18 +147,18 @@ mod tests {
             let mut recent = RecentIds::new(id(50, 7), 16);
             let (mut written, mut next) = (HashMap::new(), Position::FIRST);
             for run in runs {
-                let first = next;
                 let mut ids = Vec::new();
                 for (number, is_ordered) in run {
                     let id = id(number, if is_ordered { 7 } else { 4 });
                     let is_written_before = number <= 50 || written.contains_key(&id);
                     if !is_written_before {
                         written.insert(id, next);
-                        ids.push(id);
+                        ids.push((id, next));
                         next = next.next();
                     }
                 }
-                recent = recent.with(first, &ids);
+                ids.sort();
+                recent = recent.with(&ids);
                 prop_assert!(recent.above.len() <= 16);
                 for number in 51..200 {
                     let id = id(number, 7);

@@ -31,6 +31,7 @@ pub(crate) use encode::{draft, encode_keys_and_stamp, encode_metadata, encode_to
 pub(crate) use error::RecordError;
 pub(crate) use fields::{decode_keys_and_stamp, decode_metadata};
 pub(crate) use names::Names;
+pub(crate) use primitive::{FieldReader, encode_varint};
 
 #[cfg(test)]
 mod tests;

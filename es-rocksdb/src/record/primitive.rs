@@ -34,9 +34,9 @@ pub(super) fn length(bytes: [u8; 4]) -> Result<usize, RecordError> {
 }
 
 /// Reads the variable part of a record, field by field. A field never reaches beyond the record.
-pub(super) struct FieldReader<'a> {
-    pub(super) record: &'a [u8],
-    pub(super) at: usize,
+pub(crate) struct FieldReader<'a> {
+    pub(crate) record: &'a [u8],
+    pub(crate) at: usize,
 }
 
 impl<'a> FieldReader<'a> {
@@ -84,7 +84,7 @@ impl<'a> FieldReader<'a> {
     }
 
     /// Reads a number in LEB128. Accepts only its shortest encoding, so that a value has one encoding.
-    pub(super) fn varint(&mut self, field: &'static str) -> Result<u64, RecordError> {
+    pub(crate) fn varint(&mut self, field: &'static str) -> Result<u64, RecordError> {
         let mut number = 0u64;
         for shift in (0..u64::BITS).step_by(7) {
             let byte = self.u8(field)?;
@@ -116,7 +116,7 @@ impl<'a> FieldReader<'a> {
 }
 
 /// Appends a number in LEB128 to `out`: seven bits per byte, the lowest first.
-pub(super) fn encode_varint(mut number: u64, out: &mut Vec<u8>) {
+pub(crate) fn encode_varint(mut number: u64, out: &mut Vec<u8>) {
     while number >= 0x80 {
         out.push((number & 0x7f) as u8 | 0x80);
         number >>= 7;

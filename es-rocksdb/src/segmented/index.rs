@@ -88,11 +88,14 @@ impl Index {
         (oldest.last() <= published).then(|| Arc::clone(oldest))
     }
 
-    /// Removes the oldest run, whose tables are part of RocksDB. Only one thread at a time may call this.
-    pub(crate) fn remove_oldest(&self) {
-        let InMemory { runs, recent } = self.in_memory().clone();
-        let Some(oldest) = runs.first().filter(|_| runs.len() > 1) else { return };
-        let recent = Arc::new(recent.with(oldest.first(), oldest.entries().ids.as_slice()));
+    /// Removes the oldest run, whose tables are part of RocksDB and have these ids, in ascending order. Only one thread
+    /// at a time may call this.
+    pub(crate) fn remove_oldest(&self, ids: &[(EventId, Position)]) {
+        if self.full_runs() == 0 {
+            return;
+        }
+        // Not while the index is locked, because it takes milliseconds.
+        let recent = Arc::new(Arc::clone(&self.in_memory().recent).with(ids));
         let mut in_memory = self.in_memory.write().unwrap_or_else(PoisonError::into_inner);
         in_memory.runs.remove(0);
         in_memory.recent = recent;
@@ -219,12 +222,11 @@ impl IndexView<'_> {
         tier: Tier,
         decoder: &mut LogDecoder,
     ) -> Result<RecordedEvent, Fault> {
-        let batch = match (self.log.event_in_memory(position), tier) {
-            (Some(batch), _) => batch,
-            (None, Tier::Cached) => return Err(Fault::NotCached),
-            (None, Tier::Any) => self.log.event(position).map_err(of_log)?.ok_or_else(|| missing_event(position))?,
-        };
-        Ok(decoder.only_event(position, &batch)?)
+        match (self.log.event_in_memory(position), tier) {
+            (Some(batch), _) => Ok(decoder.only_event(position, &batch)?),
+            (None, Tier::Cached) => Err(Fault::NotCached),
+            (None, Tier::Any) => Ok(self.event_with(&mut self.log.point_reader(), position, decoder)?),
+        }
     }
 
     /// Returns the event at a position, which must be published, with a reader that is used for many of them.

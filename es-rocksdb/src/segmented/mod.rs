@@ -6,7 +6,7 @@
 //!   events: log <- runs in memory -> tables in RocksDB      rows, keys: in the frame, then RocksDB's memtables
 //!
 //!   store --> reads --> frame_source, copy_source --> shared_store --> publish --> index --> run --> run_ids
-//!     |         ^                                        ^               |
+//!     |         ^                                        ^               |           +--> posting_blocks
 //!     +--> scavenge -------------------------------------+               +--> decide --> pending, codec
 //!     +--> open --> seal (tables of full runs) --> publish, layout, signal
 //! ```

@@ -245,8 +245,8 @@ impl Replay<'_> {
         self.index.extend(&events);
         // A long log is indexed run by run, so that it needs no more memory than a short one.
         while let Some(full) = self.index.oldest_full(self.end.head) {
-            seal::seal(self.database, self.log, &full, &self.database.directory().join(TABLES))?;
-            self.index.remove_oldest();
+            let ids = seal::seal(self.database, self.log, &full, &self.database.directory().join(TABLES))?;
+            self.index.remove_oldest(&ids);
         }
         Ok(())
     }

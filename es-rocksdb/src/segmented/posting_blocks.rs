@@ -10,8 +10,9 @@ use es_core::{Position, StoreError};
 use rocksdb::{DBRawIterator, WriteBatch};
 
 use crate::database::{Database, Tier, bad_key, item};
-use crate::key::{self, KeyError};
-use crate::postings::PostingList;
+use crate::key;
+use crate::postings::{PostingList, nearest};
+use crate::record::{FieldReader, RecordError, encode_varint};
 use crate::schema::Cf;
 
 /// The number of positions in a full block. A look-up decodes one block.
@@ -37,33 +38,19 @@ pub(crate) fn encode(
 fn encode_distances(block: &[Position], value: &mut Vec<u8>) {
     value.clear();
     for (before, position) in block.iter().zip(block.iter().skip(1)) {
-        let mut distance = position.get().saturating_sub(before.get());
-        while distance >= 0x80 {
-            value.push((distance & 0x7f) as u8 | 0x80);
-            distance >>= 7;
-        }
-        value.push(distance as u8);
+        encode_varint(position.get().saturating_sub(before.get()), value);
     }
 }
 
-/// Decodes a block into `positions`, which is cleared before.
-fn decode(key: &[u8], prefix: &[u8], value: &[u8], positions: &mut Vec<Position>) -> Result<(), KeyError> {
-    let mut last = key::decode_posting(key, prefix)?;
+/// Decodes a block with this first position into `positions`, which is cleared before.
+fn decode(first: Position, value: &[u8], positions: &mut Vec<Position>) -> Result<(), RecordError> {
+    let (mut last, mut reader) = (first, FieldReader { record: value, at: 0 });
     positions.clear();
-    positions.push(last);
-    let mut rest = value.iter();
-    while !rest.as_slice().is_empty() {
-        let mut distance = 0u64;
-        for index in 0.. {
-            let too_short = KeyError::Length { expected: value.len() + 1, found: value.len() };
-            let byte = *rest.next().ok_or(too_short)?;
-            distance |= u64::from(byte & 0x7f).checked_shl(7 * index).ok_or(KeyError::NoNext)?;
-            if byte & 0x80 == 0 {
-                break;
-            }
-        }
+    positions.push(first);
+    while reader.at < value.len() {
+        let distance = reader.varint("distance of a position")?;
         let next = last.get().checked_add(distance).filter(|next| *next < u64::MAX && *next > last.get());
-        last = next.and_then(Position::new).ok_or(KeyError::NoNext)?;
+        last = next.and_then(Position::new).ok_or(RecordError::NoNext { field: "position" })?;
         positions.push(last);
     }
     Ok(())
@@ -97,21 +84,15 @@ impl<'a> BlockList<'a> {
 
     /// Returns the first position at or after the target in the direction, within the block.
     fn in_block(&self, target: Position) -> Option<Position> {
-        match self.direction {
-            Direction::Forward => self.block.get(self.block.partition_point(|position| *position < target)),
-            Direction::Backward => {
-                let after = self.block.partition_point(|position| *position <= target);
-                after.checked_sub(1).and_then(|last| self.block.get(last))
-            }
-        }
-        .copied()
+        nearest(&self.block, self.direction, target)
     }
 
     /// Decodes the block at the iterator. Returns `false` after the last block.
     fn load(&mut self) -> Result<bool, StoreError> {
         self.block.clear();
         let Some((key, value)) = item(&self.keys, self.cf)? else { return Ok(false) };
-        decode(key, &self.prefix, value, &mut self.block).map_err(|error| bad_key(self.cf, key, &error))?;
+        let first = key::decode_posting(key, &self.prefix).map_err(|error| bad_key(self.cf, key, &error))?;
+        decode(first, value, &mut self.block).map_err(|error| bad_key(self.cf, key, &error))?;
         Ok(true)
     }
 
@@ -198,6 +179,10 @@ mod tests {
         Position::new(number).unwrap()
     }
 
+    fn first_of(key: &[u8]) -> Position {
+        key::decode_posting(key, &key::prefix("n")).unwrap()
+    }
+
     fn encoded(positions: &[Position]) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut blocks = Vec::new();
         let put = |key: &[u8], value: &[u8]| {
@@ -219,7 +204,7 @@ mod tests {
             let blocks = encoded(&all);
             prop_assert_eq!(blocks.len(), all.len().div_ceil(BLOCK));
             for (key, value) in blocks {
-                decode(&key, &key::prefix("n"), &value, &mut block).unwrap();
+                decode(first_of(&key), &value, &mut block).unwrap();
                 found.extend_from_slice(&block);
             }
             prop_assert_eq!(found, all);
@@ -228,7 +213,7 @@ mod tests {
         #[test]
         fn other_bytes_are_an_error_or_ascend(value in prop::collection::vec(any::<u8>(), 0..40)) {
             let mut block = Vec::new();
-            if decode(&key::posting("n", position(7)), &key::prefix("n"), &value, &mut block).is_ok() {
+            if decode(position(7), &value, &mut block).is_ok() {
                 prop_assert!(block.is_sorted_by(|before, after| before < after));
             }
         }
@@ -238,6 +223,6 @@ mod tests {
     fn a_block_that_ends_within_a_number_is_an_error() {
         let [(key, mut value)]: [_; 1] = encoded(&[position(1), position(300)]).try_into().unwrap();
         value.pop();
-        assert!(decode(&key, &key::prefix("n"), &value, &mut Vec::new()).is_err());
+        assert!(decode(first_of(&key), &value, &mut Vec::new()).is_err());
     }
 }

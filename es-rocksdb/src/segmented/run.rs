@@ -12,6 +12,7 @@ use es_core::{EventId, EventType, Position, RecordedEvent, Revision, StreamId};
 use hashbrown::HashMap;
 
 use crate::options::RunSize;
+use crate::postings::nearest;
 use crate::schema::Cf;
 use crate::segmented::run_ids::RunIds;
 use crate::sync::{PoisonError, RwLock, RwLockReadGuard};
@@ -144,13 +145,7 @@ impl Run {
             Cf::Tags => entries.tags.get(name),
             _ => None,
         }?;
-        match direction {
-            Direction::Forward => positions.get(positions.partition_point(|position| *position < target)).copied(),
-            Direction::Backward => {
-                let after = positions.partition_point(|position| *position <= target);
-                positions.get(after.checked_sub(1)?).copied()
-            }
-        }
+        nearest(positions, direction, target)
     }
 }
 

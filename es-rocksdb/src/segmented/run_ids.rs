@@ -2,7 +2,7 @@
 
 use std::hash::BuildHasher;
 
-use es_core::EventId;
+use es_core::{EventId, Position};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::recent::is_ordered_by_time;
@@ -51,25 +51,22 @@ impl RunIds {
         self.indexes.find(self.hasher.hash_one(id), is_same).copied()
     }
 
-    /// Returns the ids in the order of the log.
-    pub(crate) fn as_slice(&self) -> &[EventId] {
-        &self.ids
+    /// Returns the ids in ascending order, with the positions of their events. The first event has position `first`.
+    pub(crate) fn sorted(&self, first: Position) -> Vec<(EventId, Position)> {
+        let positions = std::iter::successors(Some(first), |position| Some(position.next()));
+        let mut ids: Vec<_> = self.ids.iter().copied().zip(positions).collect();
+        // Stable, because it is fast for ids that almost ascend.
+        ids.sort();
+        ids
     }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use uuid::Uuid;
 
     use super::*;
-
-    fn id(number: u16, version: u8) -> EventId {
-        let mut bytes = [0; 16];
-        bytes[..2].copy_from_slice(&number.to_be_bytes());
-        bytes[6] = version << 4;
-        EventId::from_uuid(Uuid::from_bytes(bytes))
-    }
+    use crate::recent::tests::id;
 
     proptest! {
         #[test]

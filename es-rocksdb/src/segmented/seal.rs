@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Weak;
 
 use es_core::model::ErrorChain;
-use es_core::{Position, StoreError, StreamId};
+use es_core::{EventId, Position, StoreError, StreamId};
 use es_log::Log;
 use rocksdb::{IngestExternalFileOptions, SstFileWriter, WriteBatch};
 
@@ -33,8 +33,8 @@ pub(crate) fn run(publisher: &Publisher, log: &Weak<Log>, tables: &Path) {
         while let Some(oldest) = publisher.index.oldest_full(publisher.handles.visible.head()) {
             let Some(log) = log.upgrade() else { return };
             match seal(&publisher.database, &log, &oldest, tables) {
-                Ok(()) => {
-                    publisher.index.remove_oldest();
+                Ok(ids) => {
+                    publisher.index.remove_oldest(&ids);
                     publisher.handles.signal.sealed.notify_waiters();
                 }
                 Err(error) => {
@@ -60,9 +60,14 @@ fn lower_priority() {
     }
 }
 
-/// Writes a full run to tables, and makes them part of RocksDB.
-pub(crate) fn seal(database: &Database, log: &Log, run: &Run, directory: &Path) -> Result<(), StoreError> {
-    let Some(last) = run.last() else { return Ok(()) };
+/// Writes a full run to tables, and makes them part of RocksDB. Returns its ids in ascending order.
+pub(crate) fn seal(
+    database: &Database,
+    log: &Log,
+    run: &Run,
+    directory: &Path,
+) -> Result<Vec<(EventId, Position)>, StoreError> {
+    let Some(last) = run.last() else { return Ok(Vec::new()) };
     let io = |error| StoreError::io("write index tables", error);
     std::fs::create_dir_all(directory).map_err(io)?;
     let entries = run.entries();
@@ -81,12 +86,9 @@ pub(crate) fn seal(database: &Database, log: &Log, run: &Run, directory: &Path) 
     let copies = Copies::read(log, run.first(), last)?;
     tables.add(Cf::Streams, |table| copies.write(&streams, table))?;
     drop(copies);
+    let ids = entries.ids.sorted(run.first());
     tables.add(Cf::Ids, |table| {
-        let mut ids: Vec<_> = (run.first().get()..).zip(entries.ids.as_slice()).map(|(at, id)| (*id, at)).collect();
-        // Stable, because it is fast for ids that almost ascend.
-        ids.sort();
-        let positions = ids.into_iter().filter_map(|(id, at)| Some((id, Position::new(at)?)));
-        positions.into_iter().try_for_each(|(id, position)| table.put(key::id(id), key::position(position)))
+        ids.iter().try_for_each(|(id, position)| table.put(key::id(*id), key::position(*position)))
     })?;
     add_postings(&tables, &entries)?;
 
@@ -95,7 +97,8 @@ pub(crate) fn seal(database: &Database, log: &Log, run: &Run, directory: &Path) 
     layout::write(database, applied)?;
     // ORDER: after the tables are part of RocksDB. The flush is atomic, so that `applied` is on disk only together with
     // the rows and keys of all commits up to there.
-    layout::flush(database)
+    layout::flush(database)?;
+    Ok(ids)
 }
 
 fn add_postings(tables: &Tables<'_>, entries: &Entries) -> Result<(), StoreError> {
