@@ -19,13 +19,13 @@
 //! let log = Log::open(directory.path().join("log"), options)?;
 //! let position = log.commit::<_, AppendError>(|commit| {
 //!     Ok(commit.push(&Body::Event(EventFields {
-//!         stream: "order-1",
+//!         stream: b"order-1",
 //!         revision: Revision::new(0),
 //!         id: EventId::new(),
 //!         recorded_at: 1,
 //!         occurred_at: 1,
 //!         part: CommitPart { index: 0, size: 1 },
-//!         event_type: "order-placed",
+//!         event_type: b"order-placed",
 //!         version: 1,
 //!         content_type: ContentCode::Json,
 //!         correlation_id: None,

@@ -75,18 +75,18 @@ fn push(commit: &mut CommitDraft<'_>, append: &Append) -> Result<u64, AppendErro
     let mut last = 0;
     for (index, event) in (0..).zip(&append.events) {
         let position = commit.push(&Body::Event(EventFields {
-            stream: &stream,
+            stream: stream.as_bytes(),
             revision: Revision::new(append.expected + u64::from(index)),
             id: EventId::new(),
             recorded_at: now,
             occurred_at: now,
             part: CommitPart { index, size },
-            event_type: event.event_type,
+            event_type: event.event_type.as_bytes(),
             version: 1,
             content_type: ContentCode::Json,
             correlation_id: None,
             causation_id: None,
-            tags: TagTexts::encode_into([event.tag.as_str()], &mut tags)?,
+            tags: TagTexts::encode_into([event.tag.as_bytes()], &mut tags)?,
             metadata: b"",
             payload: &event.payload,
             extensions: b"",

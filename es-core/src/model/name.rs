@@ -95,6 +95,10 @@ fn check_length_and_characters(kind: &'static str, text: &str) -> Result<(), Nam
     if text.len() > MAX_NAME_BYTES {
         return Err(NameError::TooLong { kind, found: text.len() });
     }
+    // Most names are ASCII, whose bytes are checked at once.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return Ok(());
+    }
     match text.char_indices().find(|(_, c)| c.is_control()) {
         Some((at, found)) => Err(NameError::Control { kind, text: text.to_owned(), found, at }),
         None => Ok(()),

@@ -36,6 +36,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Takes the next `length` bytes.
+    #[inline]
     pub(crate) fn take(&mut self, field: &'static str, length: usize) -> Result<&'a [u8], RecordError> {
         let Some((taken, rest)) = self.rest.split_at_checked(length) else {
             return Err(RecordError::Length { field, expected: length, found: self.rest.len() });
@@ -44,6 +45,7 @@ impl<'a> Cursor<'a> {
         Ok(taken)
     }
 
+    #[inline]
     pub(crate) fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], RecordError> {
         let Some((taken, rest)) = self.rest.split_first_chunk::<N>() else {
             return Err(RecordError::Length { field, expected: N, found: self.rest.len() });
@@ -52,12 +54,24 @@ impl<'a> Cursor<'a> {
         Ok(*taken)
     }
 
+    #[inline]
     pub(crate) fn byte(&mut self, field: &'static str) -> Result<u8, RecordError> {
         self.array::<1>(field).map(|[byte]| byte)
     }
 
     /// Reads a number. Only its shortest encoding is accepted, so that a value has one encoding.
+    #[inline]
     pub(crate) fn varint(&mut self, field: &'static str) -> Result<u64, RecordError> {
+        match self.rest {
+            [byte, rest @ ..] if *byte < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_varint(field),
+        }
+    }
+
+    fn long_varint(&mut self, field: &'static str) -> Result<u64, RecordError> {
         let mut number = 0u64;
         for index in 0..MAX_VARINT_LEN {
             let byte = self.byte(field)?;
@@ -74,15 +88,18 @@ impl<'a> Cursor<'a> {
         Err(RecordError::Number { field })
     }
 
+    #[inline]
     pub(crate) fn signed(&mut self, field: &'static str) -> Result<i64, RecordError> {
         let number = self.varint(field)?;
         Ok((number >> 1).cast_signed() ^ -(number & 1).cast_signed())
     }
 
+    #[inline]
     pub(crate) fn u32(&mut self, field: &'static str) -> Result<u32, RecordError> {
         u32::try_from(self.varint(field)?).map_err(|_| RecordError::Number { field })
     }
 
+    #[inline]
     pub(crate) fn length(&mut self, field: &'static str) -> Result<usize, RecordError> {
         usize::try_from(self.varint(field)?).map_err(|_| RecordError::Number { field })
     }

@@ -25,11 +25,12 @@ const WHOLE: CommitPart = CommitPart { index: 0, size: 1 };
 
 /// The fields of an event, borrowed from a record or from the event that is to be written.
 ///
-/// The log does not interpret metadata and extensions. Names are UTF-8; the store checks their other rules.
+/// The log does not interpret names, metadata and extensions. The store checks that names are UTF-8, and their other
+/// rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventFields<'a> {
-    /// The stream.
-    pub stream: &'a str,
+    /// The name of the stream.
+    pub stream: &'a [u8],
     /// The revision in the stream.
     pub revision: Revision,
     /// The event id.
@@ -41,7 +42,7 @@ pub struct EventFields<'a> {
     /// The index of the event in its commit.
     pub part: CommitPart,
     /// The wire name of the event type.
-    pub event_type: &'a str,
+    pub event_type: &'a [u8],
     /// The schema version of the payload.
     pub version: u32,
     /// The encoding of the payload.
@@ -94,17 +95,17 @@ impl<'a> TagTexts<'a> {
     /// # Errors
     /// [`RecordError::TagOrder`] if the tags are not in ascending order.
     pub fn encode_into<'t>(
-        tags: impl IntoIterator<Item = &'t str>,
+        tags: impl IntoIterator<Item = &'t [u8]>,
         buffer: &'a mut Vec<u8>,
     ) -> Result<Self, RecordError> {
         buffer.clear();
         let (mut count, mut last) = (0, None);
         for tag in tags {
             if last.replace(tag).is_some_and(|last| last >= tag) {
-                return Err(RecordError::TagOrder { found: tag.to_owned() });
+                return Err(tag_order(tag));
             }
             put_varint(buffer, tag.len() as u64);
-            buffer.extend_from_slice(tag.as_bytes());
+            buffer.extend_from_slice(tag);
             count += 1;
         }
         Ok(Self { count, encoded: buffer })
@@ -123,20 +124,21 @@ impl<'a> TagTexts<'a> {
     }
 
     /// Returns the tags in ascending order.
-    pub fn iter(self) -> impl Iterator<Item = &'a str> {
+    pub fn iter(self) -> impl Iterator<Item = &'a [u8]> {
         let mut cursor = Cursor::new(self.encoded);
         // The encoding was verified when it was decoded.
         (0..self.count).map_while(move |_| next_tag(&mut cursor).ok())
     }
 
     /// Takes `count` tags and verifies them.
+    #[inline]
     fn decode(cursor: &mut Cursor<'a>, count: usize) -> Result<Self, RecordError> {
         let all = cursor.rest();
         let mut last = None;
         for _ in 0..count {
             let tag = next_tag(cursor)?;
             if last.replace(tag).is_some_and(|last| last >= tag) {
-                return Err(RecordError::TagOrder { found: tag.to_owned() });
+                return Err(tag_order(tag));
             }
         }
         let length = all.len() - cursor.rest().len();
@@ -144,13 +146,38 @@ impl<'a> TagTexts<'a> {
     }
 }
 
-fn next_tag<'a>(cursor: &mut Cursor<'a>) -> Result<&'a str, RecordError> {
+#[inline]
+fn next_tag<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], RecordError> {
     let length = cursor.length("length of a tag")?;
-    cursor.text("tag", length)
+    cursor.take("tag", length)
+}
+
+fn tag_order(tag: &[u8]) -> RecordError {
+    RecordError::TagOrder { found: String::from_utf8_lossy(tag).into_owned() }
 }
 
 impl<'a> EventFields<'a> {
+    /// No event: to decode one over it.
+    pub(crate) const EMPTY: Self = Self {
+        stream: b"",
+        revision: Revision::FIRST,
+        id: EventId::from_uuid(Uuid::nil()),
+        recorded_at: 0,
+        occurred_at: 0,
+        part: WHOLE,
+        event_type: b"",
+        version: 1,
+        content_type: ContentCode::Json,
+        correlation_id: None,
+        causation_id: None,
+        tags: TagTexts { count: 0, encoded: b"" },
+        metadata: b"",
+        payload: b"",
+        extensions: b"",
+    };
+
     /// Returns the flags: one for each field that does not have its default value.
+    #[inline]
     pub(super) fn flags(&self) -> u8 {
         let flag = |is_set, flag| if is_set { flag } else { 0 };
         flag(self.occurred_at != self.recorded_at, FLAG_OCCURRED)
@@ -205,62 +232,48 @@ impl<'a> EventFields<'a> {
         if !self.extensions.is_empty() {
             put_varint(out, self.extensions.len() as u64);
         }
-        for part in [self.stream.as_bytes(), self.event_type.as_bytes(), self.tags.encoded] {
-            out.extend_from_slice(part);
-        }
-        for part in [self.metadata, self.payload, self.extensions] {
+        for part in [self.stream, self.event_type, self.tags.encoded, self.metadata, self.payload, self.extensions] {
             out.extend_from_slice(part);
         }
         Ok(())
     }
 
-    pub(super) fn decode(mut cursor: Cursor<'a>, flags: u8, base_time: i64) -> Result<Self, RecordError> {
+    /// Decodes an event over another one, because moving its fields would take as long as decoding them. After an
+    /// error, `self` has fields of both.
+    #[inline]
+    pub(super) fn decode_over(&mut self, mut cursor: Cursor<'a>, flags: u8, base_time: i64) -> Result<(), RecordError> {
         let has = |flag| flags & flag != 0;
-        let revision = revision(&mut cursor)?;
-        let recorded_at = time(&mut cursor, "recorded at", base_time)?;
-        let id = EventId::from_uuid(Uuid::from_bytes(cursor.array("event id")?));
-        let occurred_at = if has(FLAG_OCCURRED) { time(&mut cursor, "occurred at", recorded_at)? } else { recorded_at };
-        let part = if has(FLAG_PART) {
+        self.revision = revision(&mut cursor)?;
+        self.recorded_at = time(&mut cursor, "recorded at", base_time)?;
+        self.id = EventId::from_uuid(Uuid::from_bytes(cursor.array("event id")?));
+        self.occurred_at =
+            if has(FLAG_OCCURRED) { time(&mut cursor, "occurred at", self.recorded_at)? } else { self.recorded_at };
+        self.part = if has(FLAG_PART) {
             CommitPart { index: cursor.u32("index in the commit")?, size: cursor.u32("size of the commit")? }
         } else {
             WHOLE
         };
-        let version = if has(FLAG_VERSION) { cursor.u32("schema version")? } else { 1 };
+        self.version = if has(FLAG_VERSION) { cursor.u32("schema version")? } else { 1 };
         let correlation_id = has(FLAG_CORRELATION).then(|| cursor.array("correlation id")).transpose()?;
+        self.correlation_id = correlation_id.map(|id| CorrelationId::from_uuid(Uuid::from_bytes(id)));
         let causation_id = has(FLAG_CAUSATION).then(|| cursor.array("causation id")).transpose()?;
-        let content_type = if has(FLAG_CONTENT) { content_type(&mut cursor)? } else { ContentCode::Json };
+        self.causation_id = causation_id.map(|id| EventId::from_uuid(Uuid::from_bytes(id)));
+        self.content_type = if has(FLAG_CONTENT) { content_type(&mut cursor)? } else { ContentCode::Json };
         let (stream, event_type) = (cursor.length("length of stream")?, cursor.length("length of type")?);
         let tag_count = cursor.length("number of tags")?;
         let metadata = if has(FLAG_METADATA) { cursor.length("length of metadata")? } else { 0 };
         let extensions = if has(FLAG_EXTENSIONS) { cursor.length("length of extensions")? } else { 0 };
-        let stream = cursor.text("stream", stream)?;
-        let event_type = cursor.text("type", event_type)?;
-        let tags = TagTexts::decode(&mut cursor, tag_count)?;
-        let metadata = cursor.take("metadata", metadata)?;
+        self.stream = cursor.take("stream", stream)?;
+        self.event_type = cursor.take("type", event_type)?;
+        self.tags = TagTexts::decode(&mut cursor, tag_count)?;
+        self.metadata = cursor.take("metadata", metadata)?;
         let rest = cursor.rest();
         let Some(payload) = rest.len().checked_sub(extensions) else {
             return Err(RecordError::Length { field: "extensions", expected: extensions, found: rest.len() });
         };
-        let (payload, extensions) = rest.split_at(payload);
-        let event = Self {
-            stream,
-            revision,
-            id,
-            recorded_at,
-            occurred_at,
-            part,
-            event_type,
-            version,
-            content_type,
-            correlation_id: correlation_id.map(|id| CorrelationId::from_uuid(Uuid::from_bytes(id))),
-            causation_id: causation_id.map(|id| EventId::from_uuid(Uuid::from_bytes(id))),
-            tags,
-            metadata,
-            payload,
-            extensions,
-        };
+        (self.payload, self.extensions) = rest.split_at(payload);
         // A field with its default value has no flag, so that an event has one encoding.
-        if event.flags() == flags { Ok(event) } else { Err(RecordError::Redundant { field: "flagged field" }) }
+        if self.flags() == flags { Ok(()) } else { Err(RecordError::Redundant { field: "flagged field" }) }
     }
 }
 

@@ -64,8 +64,8 @@ impl Body<'_> {
 /// The fields of a tombstone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TombstoneFields<'a> {
-    /// The stream of the removed event.
-    pub stream: &'a str,
+    /// The name of the stream of the removed event.
+    pub stream: &'a [u8],
     /// The revision of the removed event.
     pub revision: Revision,
     /// The id of the removed event.
@@ -111,6 +111,7 @@ pub struct Record<'a> {
 ///
 /// # Errors
 /// [`RecordError::Length`] if the bytes end before the record does.
+#[inline]
 pub(crate) fn split_first(bytes: &[u8]) -> Result<(&[u8], &[u8]), RecordError> {
     let mut cursor = Cursor::new(bytes);
     let length = u32::from_be_bytes(cursor.array("length of the record")?) as usize;
@@ -205,19 +206,13 @@ const fn deleted_flag(value: Option<&[u8]>) -> u8 {
 /// [`RecordError`]: the bytes are not what the encoder writes.
 pub(crate) fn decode(record: &[u8], base_time: i64) -> Result<Body<'_>, RecordError> {
     let mut cursor = Cursor::new(record);
-    cursor.array::<8>("head of the record")?;
-    let (kind, flags) = (cursor.byte("kind")?, cursor.byte("flags")?);
-    let known = match kind {
-        KIND_EVENT => u8::MAX,
-        KIND_ROW | KIND_KEY => FLAG_DELETED,
-        KIND_TOMBSTONE | KIND_OPAQUE => 0,
-        found => return Err(RecordError::Kind { found }),
-    };
-    if flags & !known != 0 {
-        return Err(RecordError::Flags { found: flags });
-    }
+    let (kind, flags) = kind_and_flags(&mut cursor)?;
     match kind {
-        KIND_EVENT => EventFields::decode(cursor, flags, base_time).map(Body::Event),
+        KIND_EVENT => {
+            let mut fields = EventFields::EMPTY;
+            fields.decode_over(cursor, flags, base_time)?;
+            Ok(Body::Event(fields))
+        }
         KIND_TOMBSTONE => TombstoneFields::decode(cursor, base_time).map(Body::Tombstone),
         KIND_ROW => {
             let (table, key) = (cursor.length("length of table")?, cursor.length("length of key")?);
@@ -232,6 +227,38 @@ pub(crate) fn decode(record: &[u8], base_time: i64) -> Result<Body<'_>, RecordEr
         }
         _ => Ok(Body::Opaque(cursor.rest())),
     }
+}
+
+/// Decodes a record over `fields` if it is an event; otherwise returns `false`. Its checksum has been verified.
+///
+/// # Errors
+/// [`RecordError`]: the bytes are not what the encoder writes.
+#[inline]
+pub(crate) fn decode_event_over<'a>(
+    fields: &mut EventFields<'a>,
+    record: &'a [u8],
+    base_time: i64,
+) -> Result<bool, RecordError> {
+    let mut cursor = Cursor::new(record);
+    let (kind, flags) = kind_and_flags(&mut cursor)?;
+    if kind == KIND_EVENT {
+        fields.decode_over(cursor, flags, base_time)?;
+    }
+    Ok(kind == KIND_EVENT)
+}
+
+/// Takes the head of a record. Returns its kind and its flags, both of which are known.
+#[inline]
+fn kind_and_flags(cursor: &mut Cursor<'_>) -> Result<(u8, u8), RecordError> {
+    cursor.array::<8>("head of the record")?;
+    let (kind, flags) = (cursor.byte("kind")?, cursor.byte("flags")?);
+    let known = match kind {
+        KIND_EVENT => u8::MAX,
+        KIND_ROW | KIND_KEY => FLAG_DELETED,
+        KIND_TOMBSTONE | KIND_OPAQUE => 0,
+        found => return Err(RecordError::Kind { found }),
+    };
+    if flags & !known == 0 { Ok((kind, flags)) } else { Err(RecordError::Flags { found: flags }) }
 }
 
 fn value(flags: u8, cursor: Cursor<'_>) -> Result<Option<&[u8]>, RecordError> {
@@ -249,7 +276,7 @@ impl<'a> TombstoneFields<'a> {
         out.extend_from_slice(self.id.as_uuid().as_bytes());
         put_varint(out, self.part.index.into());
         put_varint(out, self.part.size.into());
-        out.extend_from_slice(self.stream.as_bytes());
+        out.extend_from_slice(self.stream);
         Ok(())
     }
 
@@ -258,11 +285,12 @@ impl<'a> TombstoneFields<'a> {
         let recorded_at = time(&mut cursor, "recorded at", base_time)?;
         let id = EventId::from_uuid(Uuid::from_bytes(cursor.array("event id")?));
         let part = CommitPart { index: cursor.u32("index in the commit")?, size: cursor.u32("size of the commit")? };
-        let stream = cursor.text("stream", cursor.rest().len())?;
+        let stream = cursor.rest();
         Ok(Self { stream, revision, id, recorded_at, part })
     }
 }
 
+#[inline]
 fn revision(cursor: &mut Cursor<'_>) -> Result<Revision, RecordError> {
     match cursor.varint("revision")? {
         u64::MAX => Err(RecordError::Number { field: "revision" }),
@@ -276,6 +304,7 @@ fn put_time(out: &mut Vec<u8>, field: &'static str, time: i64, base: i64) -> Res
     Ok(())
 }
 
+#[inline]
 fn time(cursor: &mut Cursor<'_>, field: &'static str, base: i64) -> Result<i64, RecordError> {
     cursor.signed(field)?.checked_add(base).ok_or(RecordError::Number { field })
 }

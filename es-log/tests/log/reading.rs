@@ -232,13 +232,13 @@ fn all_fields_of_an_event_are_read_back() {
         content_type: ContentCode::Other("text/plain"),
         correlation_id: Some(CorrelationId::new()),
         causation_id: Some(EventId::new()),
-        tags: TagTexts::encode_into(["customer:1", "vip"], &mut buffer).expect("in order"),
+        tags: TagTexts::encode_into([&b"customer:1"[..], b"vip"], &mut buffer).expect("in order"),
         metadata: br#"{"user":"ada"}"#,
         extensions: &[0, 1, 2],
         ..event(b"hello", 7, 1, 3)
     };
     let tombstone = TombstoneFields {
-        stream: "order-2",
+        stream: b"order-2",
         revision: Revision::new(9),
         id: EventId::new(),
         recorded_at: 5,
@@ -263,8 +263,15 @@ fn all_fields_of_an_event_are_read_back() {
     let batch = log.read(Position::FIRST).next_batch().expect("it reads").expect("a batch");
     let found: Vec<_> = batch.records().map(|record| record.expect("it decodes").body).collect();
     assert_eq!(found, bodies);
-    assert_eq!(full.tags.iter().collect::<Vec<_>>(), ["customer:1", "vip"]);
-    assert!(TagTexts::encode_into(["b", "a"], &mut Vec::new()).is_err());
+    let mut visited = Vec::new();
+    let broken = batch.visit_events(|position, fields| {
+        visited.push((position.get(), *fields));
+        if visited.len() < 2 { std::ops::ControlFlow::Continue(()) } else { std::ops::ControlFlow::Break(position) }
+    });
+    assert_eq!(broken.expect("it decodes"), Position::new(2));
+    assert_eq!(visited, [(1, full), (2, event(b"", 8, 0, 1))], "no field of the first is left in the second");
+    assert_eq!(full.tags.iter().collect::<Vec<_>>(), [&b"customer:1"[..], b"vip"]);
+    assert!(TagTexts::encode_into([&b"b"[..], b"a"], &mut Vec::new()).is_err());
 }
 
 #[test]

@@ -134,6 +134,9 @@ pub(crate) fn decode_metadata(json: &[u8]) -> Result<Metadata, RecordError> {
 /// # Errors
 /// [`RecordError`]: the bytes are not extensions.
 pub(crate) fn decode_keys_and_stamp(extensions: &[u8]) -> Result<(Keys, Option<Box<Stamp>>), RecordError> {
+    if extensions.is_empty() {
+        return Ok((Keys::default(), None));
+    }
     let extensions = Extensions::read(extensions)?;
     let keys = extensions.keys.map(keys::decode).transpose()?.unwrap_or_default();
     Ok((keys, stamp::decode(&extensions)?.map(Box::new)))

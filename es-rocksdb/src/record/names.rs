@@ -78,7 +78,8 @@ impl<N: Name> Names<N> {
 /// tenth of the time of a hash of the whole text. Texts with the same digest only replace each other.
 fn digest(text: &[u8]) -> u64 {
     let first = text.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-    let last = text.last_chunk().map_or_else(|| number_of(text), |bytes| u64::from_le_bytes(*bytes));
+    // The last byte is the lowest, so that the multiplication spreads it over the bits of the slot.
+    let last = text.last_chunk().map_or_else(|| number_of(text), |bytes| u64::from_be_bytes(*bytes));
     // The multiplier of Fibonacci hashing (Knuth, The Art of Computer Programming 3, 6.4).
     (first.rotate_left(20) ^ last ^ text.len() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
@@ -111,6 +112,20 @@ mod tests {
         let mut names = Names::<Tag>::default();
         let [first, second] = ["customer:VINET"; 2].map(|text| names.get("tag", text.as_bytes()).unwrap());
         assert_eq!(first.as_str().as_ptr(), second.as_str().as_ptr());
+    }
+
+    /// All of them had one slot, so that each look-up built a name.
+    #[test]
+    fn names_that_differ_in_their_last_characters_have_different_slots() {
+        let mut names = Names::<Tag>::default();
+        let mut all = || -> Vec<_> {
+            let texts = (0..100).map(|number| format!("customer:{number}"));
+            texts.map(|text| names.get("tag", text.as_bytes()).unwrap()).collect()
+        };
+        // The cache grows in the first rounds.
+        let [.., before, after] = [all(), all(), all(), all()];
+        let is_kept = |(before, after): &(&Tag, &Tag)| before.as_str().as_ptr() == after.as_str().as_ptr();
+        assert!(before.iter().zip(&after).filter(is_kept).count() >= 90);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Events as records of the log, and back.
 
+use std::ops::ControlFlow;
+
 use bytes::Bytes;
 use es_core::model::{ContentType, EventView, Tag, Tags};
 use es_core::store::Visitor;
@@ -17,6 +19,7 @@ use crate::record::{
     encode_metadata,
 };
 use crate::segmented::pending::CommitChanges;
+use crate::sync::{Mutex, PoisonError};
 
 /// A commit with its metadata encoded, so that less is left to do while the log is locked.
 #[derive(Debug)]
@@ -90,7 +93,7 @@ fn append_event(
         if data.stamp.is_some() {
             return Err(RecordError::StampedTombstone.into());
         }
-        let (stream, revision, id, part) = (stream.as_str(), *revision, data.id, *part);
+        let (stream, revision, id, part) = (stream.as_str().as_bytes(), *revision, data.id, *part);
         Body::Tombstone(TombstoneFields { stream, revision, id, recorded_at, part })
     } else {
         let EventData {
@@ -109,24 +112,32 @@ fn append_event(
         extensions.clear();
         encode_keys_and_stamp(keys, stamp.as_deref(), extensions)?;
         Body::Event(EventFields {
-            stream: stream.as_str(),
+            stream: stream.as_str().as_bytes(),
             revision: *revision,
             id: *id,
             recorded_at,
             occurred_at: occurred_at.timestamp_micros(),
             part: *part,
-            event_type: event_type.as_str(),
+            event_type: event_type.as_str().as_bytes(),
             version: *version,
             content_type: ContentCode::from(content_type),
             correlation_id: *correlation_id,
             causation_id: *causation_id,
-            tags: TagTexts::encode_into(names.iter().map(Tag::as_str), tags)?,
+            tags: TagTexts::encode_into(names.iter().map(|tag| tag.as_str().as_bytes()), tags)?,
             metadata,
             payload,
             extensions,
         })
     };
     log.push(&body).map(drop).map_err(|error| AppendError::from(error).into())
+}
+
+/// The fields of an event that [`LogDecoder::visit`] does not decode again if the next event has the same.
+#[derive(Clone, Copy)]
+struct Before<'a> {
+    tags: TagTexts<'a>,
+    metadata: &'a [u8],
+    extensions: &'a [u8],
 }
 
 /// Decodes records to events, and reuses names, times and memory of earlier records.
@@ -169,37 +180,36 @@ impl LogDecoder {
         last: &mut Option<RecordedEvent>,
         visitor: &mut Visitor<'_>,
     ) -> Result<Option<Position>, StoreError> {
-        let mut before: Option<EventFields<'_>> = None;
-        for record in batch.records() {
-            let record = record.map_err(|error| StoreError::damaged("the log", error.to_string()))?;
-            if record.position > head {
-                break;
+        let mut before: Option<Before<'_>> = None;
+        let visited = batch.visit_events(|position, fields| {
+            if position > head {
+                return ControlFlow::Break(Ok(None));
             }
-            let Body::Event(fields) = record.body else { continue };
             let decoded = match last {
-                Some(event) => self.decode_over(record.position, &fields, batch.bytes(), event, before.as_ref()),
-                None => self.decode(record.position, &fields, batch.bytes()).map(|event| *last = Some(event)),
+                Some(event) => self.decode_over(position, fields, batch.bytes(), event, before),
+                None => self.decode(position, fields, batch.bytes()).map(|event| *last = Some(event)),
             };
-            decoded.map_err(|error| StoreError::damaged(place_of(record.position), error.to_string()))?;
-            before = Some(fields);
-            if let Some(event) = last
-                && visitor(EventView::from(&*event)).is_break()
-            {
-                return Ok(Some(record.position));
+            if let Err(error) = decoded {
+                return ControlFlow::Break(Err(StoreError::damaged(place_of(position), error.to_string())));
             }
-        }
-        Ok(None)
+            before = Some(Before { tags: fields.tags, metadata: fields.metadata, extensions: fields.extensions });
+            match last {
+                Some(event) if visitor(EventView::from(&*event)).is_break() => ControlFlow::Break(Ok(Some(position))),
+                _ => ControlFlow::Continue(()),
+            }
+        });
+        visited.map_err(|error| StoreError::damaged("the log", error.to_string()))?.unwrap_or(Ok(None))
     }
 
     /// Decodes a record into `event`, which holds another event, and keeps the parts that both have in common. `before`
-    /// has the fields of the other one, if they are known.
+    /// has fields of the other one, if they are known.
     fn decode_over(
         &mut self,
         at: Position,
         fields: &EventFields<'_>,
         within: &Bytes,
         event: &mut RecordedEvent,
-        before: Option<&EventFields<'_>>,
+        before: Option<Before<'_>>,
     ) -> Result<(), RecordError> {
         let RecordedEvent { position, stream, revision, recorded_at, occurred_at, part, data } = event;
         (*position, *revision, *part) = (at, fields.revision, fields.part);
@@ -207,11 +217,11 @@ impl LogDecoder {
         (data.correlation_id, data.causation_id) = (fields.correlation_id, fields.causation_id);
         *recorded_at = self.time.get("recorded at", fields.recorded_at)?;
         *occurred_at = self.time.get("occurred at", fields.occurred_at)?;
-        if stream.as_str() != fields.stream {
-            *stream = self.streams.get("stream", fields.stream.as_bytes())?;
+        if stream.as_str().as_bytes() != fields.stream {
+            *stream = self.streams.get("stream", fields.stream)?;
         }
-        if data.event_type.as_str() != fields.event_type {
-            data.event_type = self.types.get("event type", fields.event_type.as_bytes())?;
+        if data.event_type.as_str().as_bytes() != fields.event_type {
+            data.event_type = self.types.get("event type", fields.event_type)?;
         }
         data.content_type = content_type(fields.content_type);
         // A view is borrowed for a short time, so that a large payload may share the allocation as well.
@@ -251,7 +261,7 @@ impl LogDecoder {
         let (keys, stamp) = decode_keys_and_stamp(fields.extensions)?;
         let data = EventData {
             id: fields.id,
-            event_type: self.types.get("event type", fields.event_type.as_bytes())?,
+            event_type: self.types.get("event type", fields.event_type)?,
             version: fields.version,
             content_type: content_type(fields.content_type),
             payload: self.payloads.take(fields.payload, Some(within)),
@@ -264,7 +274,7 @@ impl LogDecoder {
         };
         Ok(RecordedEvent {
             position,
-            stream: self.streams.get("stream", fields.stream.as_bytes())?,
+            stream: self.streams.get("stream", fields.stream)?,
             revision: fields.revision,
             recorded_at: self.time.get("recorded at", fields.recorded_at)?,
             occurred_at: self.time.get("occurred at", fields.occurred_at)?,
@@ -274,7 +284,7 @@ impl LogDecoder {
     }
 
     fn tombstone(&mut self, position: Position, fields: &TombstoneFields<'_>) -> Result<RecordedEvent, RecordError> {
-        let stream = self.streams.get("stream", fields.stream.as_bytes())?;
+        let stream = self.streams.get("stream", fields.stream)?;
         let recorded_at = self.time.get("recorded at", fields.recorded_at)?;
         Ok(RecordedEvent::removed(position, stream, fields.revision, fields.id, recorded_at, fields.part))
     }
@@ -282,9 +292,31 @@ impl LogDecoder {
     fn tags(&mut self, texts: TagTexts<'_>) -> Result<Tags, RecordError> {
         let mut tags = Tags::new();
         for text in texts.iter() {
-            tags.insert(self.tags.get("tag", text.as_bytes())?);
+            tags.insert(self.tags.get("tag", text)?);
         }
         Ok(tags)
+    }
+}
+
+/// The decoders of finished visits. They know the names of the events that they decoded, so that a short visit need not
+/// build them again.
+#[derive(Debug, Default)]
+pub(crate) struct IdleDecoders(Mutex<Vec<LogDecoder>>);
+
+impl IdleDecoders {
+    /// The largest number of decoders. Each has at most some 100 KiB.
+    const MAX: usize = 8;
+
+    pub(crate) fn take(&self) -> LogDecoder {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    /// Keeps a decoder whose events are not used any more.
+    pub(crate) fn put_back(&self, decoder: LogDecoder) {
+        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < Self::MAX {
+            idle.push(decoder);
+        }
     }
 }
 

@@ -1,21 +1,25 @@
 //! Reads of one stream: its copies in the tables, then its events in memory and in the log.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use es_core::model::EventView;
 use es_core::store::implement::BatchSource;
 use es_core::store::{Batch, Direction, Visitor};
-use es_core::{Position, RecordedEvent, Revision, StoreError, StreamRead, Timestamp};
+use es_core::{Position, Revision, StoreError, StreamRead, Timestamp};
+use es_log::{Batch as Record, PointReader};
 use tokio::task::JoinSet;
 
 use crate::database::{Fault, Tier, bad_key, item, place_in};
 use crate::key;
+use crate::record::Payloads;
 use crate::retention::StreamIndex;
 use crate::schema::Cf;
 use crate::segmented::codec::LogDecoder;
-use crate::segmented::index::IndexView;
+use crate::segmented::index::{IndexView, check_place};
 use crate::segmented::shared_store::{Core, SharedStore};
+use crate::shared::may_block_here;
 
 /// The number of events of a part that is read on the executor, if they are in memory.
 const INLINE_EVENTS: usize = 256;
@@ -51,9 +55,16 @@ struct CopyScan {
 
 /// A part of a read.
 struct CopyPart {
-    events: Vec<RecordedEvent>,
+    records: Vec<StreamRecord>,
     /// The revision at which the next part starts; `None` if this is the last part.
     next: Option<Revision>,
+}
+
+/// The record of an event of the stream, which is not a tombstone.
+struct StreamRecord {
+    revision: Revision,
+    position: Position,
+    record: Record,
 }
 
 impl CopySource {
@@ -73,25 +84,25 @@ impl CopySource {
         Self { inner, scan, reading: JoinSet::new(), decoder: LogDecoder::default(), is_ended }
     }
 
-    /// Returns the next events; `None` after the last part.
-    async fn next_part(&mut self) -> Result<Option<Vec<RecordedEvent>>, StoreError> {
+    /// Returns the next records; `None` after the last part.
+    async fn next_part(&mut self) -> Result<Option<Vec<StreamRecord>>, StoreError> {
         if self.is_ended {
             return Ok(None);
         }
         if self.inner.is_closed() {
             return Err(StoreError::Closed);
         }
-        let CopyPart { events, next } = self.read_part().await?;
-        self.scan.remaining = self.scan.remaining.map(|events_left| events_left.saturating_sub(events.len() as u64));
+        let CopyPart { records, next } = self.read_part().await?;
+        self.scan.remaining = self.scan.remaining.map(|events_left| events_left.saturating_sub(records.len() as u64));
         self.scan.next = next;
         self.is_ended = next.is_none() || self.scan.remaining == Some(0);
-        Ok(Some(events))
+        Ok(Some(records))
     }
 
     async fn read_part(&mut self) -> Result<CopyPart, StoreError> {
         if self.reading.is_empty() {
-            let Self { inner, scan, decoder, .. } = self;
-            let cached = inner.with(|core| match scan.fetch(core, INLINE_EVENTS, Tier::Cached, decoder) {
+            let Self { inner, scan, .. } = self;
+            let cached = inner.with(|core| match scan.fetch(core, INLINE_EVENTS, Tier::Cached) {
                 Ok(part) => Ok(Some(part)),
                 Err(Fault::NotCached) => Ok(None),
                 Err(Fault::Store(error)) => Err(error),
@@ -100,11 +111,10 @@ impl CopySource {
                 return Ok(part);
             }
             let (inner, scan) = (Arc::clone(inner), scan.clone());
-            let fetch = move || {
-                inner.with(|core| Ok(scan.fetch(core, scan.max_events, Tier::Any, &mut LogDecoder::default())?))
-            };
-            if tokio::runtime::Handle::try_current().is_err() {
-                return fetch();
+            let fetch = move || inner.with(|core| Ok(scan.fetch(core, scan.max_events, Tier::Any)?));
+            // Waking another thread would take longer than most reads.
+            if may_block_here() {
+                return tokio::task::block_in_place(fetch);
             }
             self.reading.spawn_blocking(fetch);
         }
@@ -115,9 +125,27 @@ impl CopySource {
 
     /// Visits the events of the read.
     pub(crate) async fn visit(mut self, visitor: &mut Visitor<'_>) -> Result<(), StoreError> {
-        while let Some(events) = self.next_part().await? {
-            if events.iter().any(|event| visitor(EventView::from(event)).is_break()) {
-                break;
+        self.decoder = self.inner.decoders.take();
+        self.visit_parts(visitor).await?;
+        self.inner.decoders.put_back(self.decoder);
+        Ok(())
+    }
+
+    async fn visit_parts(&mut self, visitor: &mut Visitor<'_>) -> Result<(), StoreError> {
+        let mut last = None;
+        while let Some(records) = self.next_part().await? {
+            for StreamRecord { revision, record, .. } in records {
+                let mut placed = Ok(());
+                let stream = &self.scan.read.stream;
+                let mut checked = |event: EventView<'_>| {
+                    placed = check_place(stream, revision, event);
+                    if placed.is_ok() { visitor(event) } else { ControlFlow::Break(()) }
+                };
+                let broke = self.decoder.visit(&record, self.scan.head, &mut last, &mut checked)?;
+                placed?;
+                if broke.is_some() {
+                    return Ok(());
+                }
             }
         }
         Ok(())
@@ -127,47 +155,72 @@ impl CopySource {
 #[async_trait]
 impl BatchSource for CopySource {
     async fn next_batch(&mut self) -> Result<Option<Batch>, StoreError> {
-        Ok(self.next_part().await?.map(|events| Batch { events, scanned: None }))
+        let Some(records) = self.next_part().await? else { return Ok(None) };
+        let mut events = Vec::with_capacity(records.len());
+        for StreamRecord { revision, position, record } in records {
+            let event = self.decoder.only_event(position, &record)?;
+            check_place(&self.scan.read.stream, revision, EventView::from(&event))?;
+            events.push(event);
+        }
+        Ok(Some(Batch { events, scanned: None }))
     }
 }
 
 /// A part that is being filled.
 struct Filling<'a> {
-    events: Vec<RecordedEvent>,
+    records: Vec<StreamRecord>,
     max_events: usize,
     bytes: usize,
-    max_bytes: usize,
     scan: &'a CopyScan,
-    /// The revision of the next event.
+    /// The revision of the next event of a forward read.
     next: Revision,
+    /// Reads records that have no copy yet.
+    points: PointReader,
+    /// Owns the bytes of copies.
+    copies: Payloads,
 }
 
-impl Filling<'_> {
+impl<'a> Filling<'a> {
+    fn new(scan: &'a CopyScan, view: &IndexView<'_>, max_events: usize, next: Revision) -> Self {
+        let (points, copies) = (view.log.point_reader(), Payloads::default());
+        Self { records: Vec::new(), max_events, bytes: 0, scan, next, points, copies }
+    }
+
     fn is_full(&self) -> bool {
-        self.events.len() >= self.max_events || self.bytes >= self.max_bytes
+        self.records.len() >= self.max_events || self.bytes >= self.scan.max_bytes
+    }
+
+    fn push(&mut self, revision: Revision, position: Position, record: Record) {
+        if !record.starts_with_tombstone() {
+            self.bytes += record.bytes().len();
+            self.records.push(StreamRecord { revision, position, record });
+        }
     }
 
     /// Adds the next event of a forward read. Returns `false` if it is after the head.
-    fn push(&mut self, event: RecordedEvent, view: &IndexView<'_>) -> Result<bool, StoreError> {
+    fn push_next(
+        &mut self,
+        view: &IndexView<'_>,
+        revision: Revision,
+        (position, record): (Position, Record),
+    ) -> Result<bool, StoreError> {
         let stream = &self.scan.read.stream;
-        if event.position > self.scan.head {
+        if position > self.scan.head {
             return Ok(false);
         }
         // A scavenge may have removed the events before this one since the read began.
-        if event.revision != self.next && view.first_left(stream, Tier::Any)? < event.revision {
-            let detail = format!("expected an event, found the next at revision {}", event.revision);
+        if revision != self.next && view.first_left(stream, Tier::Any)? < revision {
+            let detail = format!("expected an event, found the next at revision {revision}");
             return Err(StoreError::damaged(place_in(stream, self.next), detail));
         }
-        self.next = event.revision.next();
-        if !event.is_removed() {
-            self.bytes += event.data.payload.len().max(1);
-            self.events.push(event);
-        }
+        self.next = revision.next();
+        self.push(revision, position, record);
         Ok(true)
     }
 
     fn into_part(self, is_last: bool) -> CopyPart {
-        CopyPart { events: self.events, next: (!is_last).then_some(self.next) }
+        let next = (!is_last).then_some(self.next);
+        CopyPart { records: self.records, next }
     }
 }
 
@@ -176,34 +229,30 @@ impl CopyScan {
     ///
     /// # Errors
     /// [`Fault::NotCached`] if `tier` is [`Tier::Cached`] and the first event needs the disk.
-    fn fetch(&self, core: &Core, max_events: usize, tier: Tier, decoder: &mut LogDecoder) -> Result<CopyPart, Fault> {
+    fn fetch(&self, core: &Core, max_events: usize, tier: Tier) -> Result<CopyPart, Fault> {
         let view = core.view(self.head);
         let stream = &self.read.stream;
-        let retention = core.publisher.operators.of(stream);
-        let first = view.first_visible(stream, &retention, self.now, self.head, tier)?;
+        let operators = &core.publisher.operators;
+        let first = match operators.is_touched() {
+            true => view.first_visible(stream, &operators.of(stream), self.now, self.head, tier)?,
+            false => Revision::FIRST,
+        };
         let remaining = self.remaining.map_or(usize::MAX, |events| usize::try_from(events).unwrap_or(usize::MAX));
         let max_events = max_events.min(self.max_events).min(remaining);
         match self.read.direction {
             Direction::Forward => {
-                let (next, max_bytes) = (self.next.unwrap_or(Revision::FIRST).max(first), self.max_bytes);
-                let part = Filling { events: Vec::new(), max_events, bytes: 0, max_bytes, scan: self, next };
-                self.fetch_forward(&view, part, tier, decoder)
+                let next = self.next.unwrap_or(Revision::FIRST).max(first);
+                self.fetch_forward(&view, Filling::new(self, &view, max_events, next), tier)
             }
-            Direction::Backward => self.fetch_backward(&view, first, max_events, tier, decoder),
+            Direction::Backward => self.fetch_backward(&view, first, max_events, tier),
         }
     }
 
-    fn fetch_forward(
-        &self,
-        view: &IndexView<'_>,
-        mut part: Filling<'_>,
-        tier: Tier,
-        decoder: &mut LogDecoder,
-    ) -> Result<CopyPart, Fault> {
+    fn fetch_forward(&self, view: &IndexView<'_>, mut part: Filling<'_>, tier: Tier) -> Result<CopyPart, Fault> {
         let first_in_memory = view.first_in_memory(&self.read.stream);
         if first_in_memory.is_none_or(|first| part.next < first) {
-            match self.fetch_copies(view, first_in_memory, &mut part, tier, decoder) {
-                Err(Fault::NotCached) if !part.events.is_empty() => return Ok(part.into_part(false)),
+            match self.fetch_copies(view, first_in_memory, &mut part, tier) {
+                Err(Fault::NotCached) if !part.records.is_empty() => return Ok(part.into_part(false)),
                 Ok(true) if part.is_full() => return Ok(part.into_part(false)),
                 Ok(true) => {}
                 Ok(false) => return Ok(part.into_part(true)),
@@ -211,17 +260,18 @@ impl CopyScan {
             }
         }
         while !part.is_full() {
-            let Some((_, positions)) = view.positions_in_memory(&self.read.stream, part.next, POSITIONS) else {
-                return Ok(part.into_part(true));
-            };
+            let found = view.positions_in_memory(&self.read.stream, part.next, POSITIONS);
+            let Some((mut revision, positions)) = found else { return Ok(part.into_part(true)) };
             for position in positions {
                 if position > self.head {
                     return Ok(part.into_part(true));
                 }
-                match view.event(position, tier, decoder) {
-                    Err(Fault::NotCached) if !part.events.is_empty() => return Ok(part.into_part(false)),
-                    event => part.push(event?, view)?,
+                let record = match view.record_at(&mut part.points, position, tier) {
+                    Err(Fault::NotCached) if !part.records.is_empty() => return Ok(part.into_part(false)),
+                    record => record?,
                 };
+                part.push_next(view, revision, (position, record))?;
+                revision = revision.next();
                 if part.is_full() {
                     break;
                 }
@@ -237,7 +287,6 @@ impl CopyScan {
         end: Option<Revision>,
         part: &mut Filling<'_>,
         tier: Tier,
-        decoder: &mut LogDecoder,
     ) -> Result<bool, Fault> {
         let stream = &self.read.stream;
         let prefix = key::prefix(stream.as_str());
@@ -249,7 +298,8 @@ impl CopyScan {
             if end.is_some_and(|end| revision >= end) {
                 return Ok(true);
             }
-            if !part.push(view.copied_event(stream, revision, value, decoder)?, view)? {
+            let found = view.copied_record(stream, revision, value, &mut part.copies)?;
+            if !part.push_next(view, revision, found)? {
                 return Ok(false);
             }
             copies.next();
@@ -263,7 +313,6 @@ impl CopyScan {
         first: Revision,
         max_events: usize,
         tier: Tier,
-        decoder: &mut LogDecoder,
     ) -> Result<CopyPart, Fault> {
         let stream = &self.read.stream;
         let last = view.last_up_to(stream, self.head, tier)?;
@@ -272,28 +321,27 @@ impl CopyScan {
             (None, last) => last,
             (_, None) => None,
         };
-        let (mut events, mut bytes) = (Vec::new(), 0);
+        let mut part = Filling::new(self, view, max_events, first);
         while let Some(revision) = next.filter(|next| *next >= first) {
-            if events.len() >= max_events || bytes >= self.max_bytes {
-                return Ok(CopyPart { events, next });
+            if part.is_full() {
+                return Ok(CopyPart { records: part.records, next });
             }
-            let event = match view.event_in(stream, revision, tier, decoder) {
-                Err(Fault::NotCached) if !events.is_empty() => return Ok(CopyPart { events, next }),
-                event => event?,
+            let found = match view.record_in(&mut part.points, (stream, revision), tier, &mut part.copies) {
+                Err(Fault::NotCached) if !part.records.is_empty() => {
+                    return Ok(CopyPart { records: part.records, next });
+                }
+                found => found?,
             };
-            let Some(event) = event else {
+            let Some((position, record)) = found else {
                 // A scavenge may have removed it since the read began.
                 if view.first_left(stream, Tier::Any)? > revision {
                     break;
                 }
                 return Err(StoreError::damaged(place_in(stream, revision), "expected an event, found none").into());
             };
-            if !event.is_removed() {
-                bytes += event.data.payload.len().max(1);
-                events.push(event);
-            }
+            part.push(revision, position, record);
             next = revision.get().checked_sub(1).map(Revision::new);
         }
-        Ok(CopyPart { events, next: None })
+        Ok(CopyPart { records: part.records, next: None })
     }
 }

@@ -155,6 +155,13 @@ impl FrameSource {
     /// Visits the events of the read. Returns the last scanned position, or the position of the event at which the
     /// visitor broke.
     pub(crate) async fn visit(mut self, visitor: &mut Visitor<'_>) -> Result<Option<Position>, StoreError> {
+        self.decoder = self.inner.decoders.take();
+        let visited_to = self.visit_parts(visitor).await?;
+        self.inner.decoders.put_back(self.decoder);
+        Ok(visited_to)
+    }
+
+    async fn visit_parts(&mut self, visitor: &mut Visitor<'_>) -> Result<Option<Position>, StoreError> {
         let mut last = None;
         while !self.is_ended {
             for event in &self.refill().await? {
@@ -348,7 +355,8 @@ impl FrameScan {
                 SeekResult::Match(found) => {
                     examined += 1;
                     next = successor(direction, found);
-                    let event = view.event_with(&mut points, found, &mut decoder)?;
+                    let record = view.record_at(&mut points, found, Tier::Any)?;
+                    let event = decoder.only_event(found, &record)?;
                     if event.is_removed() {
                         continue;
                     }

@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use es_core::model::EventView;
 use es_core::retention::{CATEGORY, Retention};
 use es_core::store::Direction;
 use es_core::{EventId, Position, RecordedEvent, Revision, StoreError, StreamId, Timestamp};
@@ -20,6 +21,7 @@ use crate::key::{self, KeyError, NUMBER_LEN};
 use crate::options::RunSize;
 use crate::postings::{Cursor, PostingList, PostingLists, SeekResult};
 use crate::recent::{KnownId, RecentIds};
+use crate::record::Payloads;
 use crate::retention::StreamIndex;
 use crate::schema::Cf;
 use crate::segmented::codec::LogDecoder;
@@ -222,22 +224,17 @@ impl IndexView<'_> {
         tier: Tier,
         decoder: &mut LogDecoder,
     ) -> Result<RecordedEvent, Fault> {
-        match (self.log.event_in_memory(position), tier) {
-            (Some(batch), _) => Ok(decoder.only_event(position, &batch)?),
-            (None, Tier::Cached) => Err(Fault::NotCached),
-            (None, Tier::Any) => Ok(self.event_with(&mut self.log.point_reader(), position, decoder)?),
-        }
+        let record = self.record_at(&mut self.log.point_reader(), position, tier)?;
+        Ok(decoder.only_event(position, &record)?)
     }
 
-    /// Returns the event at a position, which must be published, with a reader that is used for many of them.
-    pub(crate) fn event_with(
-        &self,
-        points: &mut PointReader,
-        position: Position,
-        decoder: &mut LogDecoder,
-    ) -> Result<RecordedEvent, StoreError> {
-        let batch = points.event(position).map_err(of_log)?.ok_or_else(|| missing_event(position))?;
-        decoder.only_event(position, &batch)
+    /// Returns the record of the event at a position, which must be published. The reader is used for many of them.
+    pub(crate) fn record_at(&self, points: &mut PointReader, position: Position, tier: Tier) -> Result<Batch, Fault> {
+        match (self.log.event_in_memory(position), tier) {
+            (Some(record), _) => Ok(record),
+            (None, Tier::Cached) => Err(Fault::NotCached),
+            (None, Tier::Any) => Ok(points.event(position).map_err(of_log)?.ok_or_else(|| missing_event(position))?),
+        }
     }
 
     /// Returns the event at a revision of a stream; `None` if the stream ends before it.
@@ -248,17 +245,34 @@ impl IndexView<'_> {
         tier: Tier,
         decoder: &mut LogDecoder,
     ) -> Result<Option<RecordedEvent>, Fault> {
+        let mut points = self.log.point_reader();
+        let found = self.record_in(&mut points, (stream, revision), tier, &mut Payloads::default())?;
+        let Some((position, record)) = found else { return Ok(None) };
+        let event = decoder.only_event(position, &record)?;
+        check_place(stream, revision, EventView::from(&event))?;
+        Ok(Some(event))
+    }
+
+    /// Returns the record of the event at a revision of a stream, and its position; `None` if the stream ends before
+    /// it. `points` reads records that have no copy yet; `copies` owns the bytes of copies.
+    pub(crate) fn record_in(
+        &self,
+        points: &mut PointReader,
+        (stream, revision): (&StreamId, Revision),
+        tier: Tier,
+        copies: &mut Payloads,
+    ) -> Result<Option<(Position, Batch)>, Fault> {
         if let Some(position) = self.runs.iter().rev().find_map(|run| run.position_in(stream, revision)) {
             return match position <= self.head {
-                true => self.event(position, tier, decoder).map(Some),
+                true => Ok(Some((position, self.record_at(points, position, tier)?))),
                 false => Ok(None),
             };
         }
         let Some(value) = self.database.get(Cf::Streams, &key::in_stream(stream, revision), tier)? else {
             return Ok(None);
         };
-        let event = self.copied_event(stream, revision, &value, decoder)?;
-        Ok(Some(event).filter(|event| event.position <= self.head))
+        let found = self.copied_record(stream, revision, &value, copies)?;
+        Ok(Some(found).filter(|(position, _)| *position <= self.head))
     }
 
     /// Decodes the copy of an event in its stream.
@@ -269,16 +283,27 @@ impl IndexView<'_> {
         value: &[u8],
         decoder: &mut LogDecoder,
     ) -> Result<RecordedEvent, StoreError> {
+        let (position, record) = self.copied_record(stream, revision, value, &mut Payloads::default())?;
+        let event = decoder.only_event(position, &record)?;
+        check_place(stream, revision, EventView::from(&event))?;
+        Ok(event)
+    }
+
+    /// Returns the record of the copy of an event in its stream, and the position of the event. `copies` owns the
+    /// bytes.
+    pub(crate) fn copied_record(
+        &self,
+        stream: &StreamId,
+        revision: Revision,
+        value: &[u8],
+        copies: &mut Payloads,
+    ) -> Result<(Position, Batch), StoreError> {
         let damaged = |detail: String| StoreError::damaged(place_in(stream, revision), detail);
         let Copied { position, segment, record } = Copied::decode(value).map_err(|error| damaged(error.to_string()))?;
         let place = Place { segment, ..self.log.place() };
-        let batch = Batch::of_copy(record.to_vec().into(), position, place)
+        let record = Batch::of_copy(copies.take(record, None), position, place)
             .map_err(|error| damaged(format!("the copy of position {position}: {error}")))?;
-        let event = decoder.only_event(position, &batch)?;
-        if event.stream != *stream || event.revision != revision {
-            return Err(damaged(format!("found {}", place_in(&event.stream, event.revision))));
-        }
-        Ok(event)
+        Ok((position, record))
     }
 
     /// Returns the first revision of a stream that is in a run; `None` if no run has the stream.
@@ -331,6 +356,15 @@ impl StreamIndex for IndexView<'_> {
         let event = self.event_in(stream, revision, tier, &mut LogDecoder::default())?;
         Ok(event.filter(|event| !event.is_removed()).map(|event| event.recorded_at))
     }
+}
+
+/// Checks that an event is the one at a revision of a stream.
+pub(crate) fn check_place(stream: &StreamId, revision: Revision, event: EventView<'_>) -> Result<(), StoreError> {
+    if event.stream() == stream && event.revision() == revision {
+        return Ok(());
+    }
+    let found = format!("found {}", place_in(event.stream(), event.revision()));
+    Err(StoreError::damaged(place_in(stream, revision), found))
 }
 
 /// The value of [`Cf::Streams`]: a copy of the record of an event.

@@ -298,8 +298,9 @@ impl Maintenance {
 
     /// Rewrites a segment without the events before the first revisions, and without rows and keys that the index has.
     fn rewrite(&self, core: &Core, segment: u32, firsts: &BTreeMap<StreamId, Revision>) -> Result<(), StoreError> {
+        let first_left = |stream: &[u8]| firsts.get(std::str::from_utf8(stream).ok()?);
         let is_unwanted = |record: &Record<'_>| match record.body {
-            Body::Event(event) => firsts.get(event.stream).is_some_and(|first| event.revision < *first),
+            Body::Event(event) => first_left(event.stream).is_some_and(|first| event.revision < *first),
             Body::Row(_) | Body::Key(_) => Some(record.position) <= self.applied,
             Body::Tombstone(_) | Body::Opaque(_) => false,
         };

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::database::{Fault, Tier};
 use crate::options::ReadLimits;
+use crate::segmented::codec::IdleDecoders;
 use crate::segmented::index::IndexView;
 use crate::segmented::layout;
 use crate::segmented::publish::{Handles, Publisher};
@@ -32,6 +33,7 @@ pub(crate) struct SharedStore {
     /// Held by the running scavenge or compaction, also after its caller stopped waiting.
     pub(crate) maintaining: Arc<tokio::sync::Mutex<()>>,
     pub(crate) read_batch: ReadLimits,
+    pub(crate) decoders: IdleDecoders,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) directory: PathBuf,
     pub(crate) store_id: Uuid,

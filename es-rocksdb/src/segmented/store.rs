@@ -25,7 +25,7 @@ use crate::error::OpenError;
 use crate::listing::Described;
 use crate::open::Identity;
 use crate::options::Options;
-use crate::segmented::codec::EncodedCommit;
+use crate::segmented::codec::{EncodedCommit, IdleDecoders};
 use crate::segmented::decide::{Accepted, DecisionInputs, Refused, not_appended, prefetch};
 use crate::segmented::index::END;
 use crate::segmented::open::{self, OpenedLog};
@@ -133,6 +133,7 @@ impl SegmentedStore {
             is_closed: AtomicBool::new(false),
             maintaining: Arc::default(),
             read_batch: options.read_batch,
+            decoders: IdleDecoders::default(),
             clock: Arc::clone(&options.clock),
             directory,
             store_id,

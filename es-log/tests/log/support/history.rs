@@ -35,13 +35,13 @@ pub(crate) fn real_options() -> LogOptions {
 pub(crate) fn event<'a>(payload: &'a [u8], number: u64, index: u32, size: u32) -> EventFields<'a> {
     let id = Uuid::from_u128(u128::from(number) << 32 | u128::from(index));
     EventFields {
-        stream: "order-1",
+        stream: b"order-1",
         revision: Revision::new(number),
         id: EventId::from_uuid(id),
         recorded_at: 1_000_000,
         occurred_at: 1_000_000,
         part: CommitPart { index, size },
-        event_type: "order-placed",
+        event_type: b"order-placed",
         version: 1,
         content_type: ContentCode::Json,
         correlation_id: None,

@@ -145,7 +145,7 @@ fn body<'a>(from: &mut Unstructured<'a>, tags: &'a mut Vec<u8>) -> Result<Body<'
 
 fn event<'a>(from: &mut Unstructured<'a>, tags: &'a mut Vec<u8>) -> Result<EventFields<'a>> {
     let recorded_at: i64 = from.arbitrary()?;
-    let texts: std::collections::BTreeSet<&str> = from.arbitrary()?;
+    let texts: std::collections::BTreeSet<&[u8]> = from.arbitrary()?;
     Ok(EventFields {
         stream: from.arbitrary()?,
         revision: revision(from)?,
