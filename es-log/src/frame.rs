@@ -447,6 +447,12 @@ impl Batch {
             .filter(move |(position, _)| position.get() >= from)
     }
 
+    /// Returns the batch with a copy of its bytes, so that it does not keep those of its frame in memory.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self { bytes: Bytes::copy_from_slice(&self.bytes), ..*self }
+    }
+
     /// Returns whether the first record is a tombstone.
     #[must_use]
     pub fn starts_with_tombstone(&self) -> bool {

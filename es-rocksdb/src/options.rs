@@ -60,6 +60,7 @@ pub struct Options {
     pub(crate) tail_bytes: usize,
     pub(crate) index_run: RunSize,
     pub(crate) log_segment_bytes: u32,
+    pub(crate) stream_buffer_bytes: usize,
 }
 
 /// The size of a batch of a read.
@@ -107,6 +108,7 @@ impl Options {
             tail_bytes: 8 * MIB,
             index_run: RunSize { events: 131_072, bytes: 64 * MIB },
             log_segment_bytes: 64 << 20,
+            stream_buffer_bytes: 32 * MIB,
         }
     }
 
@@ -227,6 +229,14 @@ impl Options {
     #[must_use]
     pub fn log_segment_bytes(mut self, bytes: u32) -> Self {
         self.log_segment_bytes = bytes.max(8 << 10);
+        self
+    }
+
+    /// Sets how many bytes of the streams that were read last a [`SegmentedStore`](crate::SegmentedStore) keeps in
+    /// memory. A stream above an eighth of it is not kept. Default: 32 MiB.
+    #[must_use]
+    pub fn stream_buffer_bytes(mut self, bytes: usize) -> Self {
+        self.stream_buffer_bytes = bytes;
         self
     }
 }

@@ -19,6 +19,7 @@ use crate::schema::Cf;
 use crate::segmented::codec::LogDecoder;
 use crate::segmented::index::{IndexView, check_place};
 use crate::segmented::shared_store::{Core, SharedStore};
+use crate::segmented::stream_buffers::{StreamBuffer, StreamBuffers, StreamRecord};
 use crate::shared::may_block_here;
 
 /// The number of events of a part that is read on the executor, if they are in memory.
@@ -60,13 +61,6 @@ struct CopyPart {
     next: Option<Revision>,
 }
 
-/// The record of an event of the stream, which is not a tombstone.
-struct StreamRecord {
-    revision: Revision,
-    position: Position,
-    record: Record,
-}
-
 impl CopySource {
     /// Creates a read of a stream up to `head`.
     pub(crate) fn new(inner: Arc<SharedStore>, read: StreamRead, head: Position) -> Self {
@@ -102,7 +96,7 @@ impl CopySource {
     async fn read_part(&mut self) -> Result<CopyPart, StoreError> {
         if self.reading.is_empty() {
             let Self { inner, scan, .. } = self;
-            let cached = inner.with(|core| match scan.fetch(core, INLINE_EVENTS, Tier::Cached) {
+            let cached = inner.with(|core| match scan.fetch(core, &inner.buffers, INLINE_EVENTS, Tier::Cached) {
                 Ok(part) => Ok(Some(part)),
                 Err(Fault::NotCached) => Ok(None),
                 Err(Fault::Store(error)) => Err(error),
@@ -111,7 +105,7 @@ impl CopySource {
                 return Ok(part);
             }
             let (inner, scan) = (Arc::clone(inner), scan.clone());
-            let fetch = move || inner.with(|core| Ok(scan.fetch(core, scan.max_events, Tier::Any)?));
+            let fetch = move || inner.with(|core| Ok(scan.fetch(core, &inner.buffers, scan.max_events, Tier::Any)?));
             // Waking another thread would take longer than most reads.
             if may_block_here() {
                 return tokio::task::block_in_place(fetch);
@@ -166,6 +160,15 @@ impl BatchSource for CopySource {
     }
 }
 
+/// Why a part ends within a buffer.
+#[derive(PartialEq, Eq)]
+enum PartEnd {
+    /// The part is full.
+    Full,
+    /// The next event is after the head.
+    Head,
+}
+
 /// A part that is being filled.
 struct Filling<'a> {
     records: Vec<StreamRecord>,
@@ -188,6 +191,24 @@ impl<'a> Filling<'a> {
 
     fn is_full(&self) -> bool {
         self.records.len() >= self.max_events || self.bytes >= self.scan.max_bytes
+    }
+
+    /// Takes the records of a buffer from the next revision on. Returns why the part ends with them; `None` if it goes
+    /// on after the buffer.
+    fn take(&mut self, buffer: &StreamBuffer) -> Option<PartEnd> {
+        for record in buffer.from(self.next) {
+            if self.is_full() {
+                return Some(PartEnd::Full);
+            }
+            if record.position > self.scan.head {
+                return Some(PartEnd::Head);
+            }
+            self.bytes += record.record.bytes().len();
+            self.next = record.revision.next();
+            self.records.push(record.clone());
+        }
+        self.next = buffer.next;
+        self.is_full().then_some(PartEnd::Full)
     }
 
     fn push(&mut self, revision: Revision, position: Position, record: Record) {
@@ -229,7 +250,7 @@ impl CopyScan {
     ///
     /// # Errors
     /// [`Fault::NotCached`] if `tier` is [`Tier::Cached`] and the first event needs the disk.
-    fn fetch(&self, core: &Core, max_events: usize, tier: Tier) -> Result<CopyPart, Fault> {
+    fn fetch(&self, core: &Core, buffers: &StreamBuffers, max_events: usize, tier: Tier) -> Result<CopyPart, Fault> {
         let view = core.view(self.head);
         let stream = &self.read.stream;
         let operators = &core.publisher.operators;
@@ -242,15 +263,62 @@ impl CopyScan {
         match self.read.direction {
             Direction::Forward => {
                 let next = self.next.unwrap_or(Revision::FIRST).max(first);
-                self.fetch_forward(&view, Filling::new(self, &view, max_events, next), tier)
+                self.fetch_buffered(&view, buffers, Filling::new(self, &view, max_events, next), first, tier)
             }
             Direction::Backward => self.fetch_backward(&view, first, max_events, tier),
         }
     }
 
-    fn fetch_forward(&self, view: &IndexView<'_>, mut part: Filling<'_>, tier: Tier) -> Result<CopyPart, Fault> {
+    /// Reads the next part forward: from the buffer of the stream, then from the index. Keeps what it reads. `first` is
+    /// the first visible revision.
+    fn fetch_buffered(
+        &self,
+        view: &IndexView<'_>,
+        buffers: &StreamBuffers,
+        mut part: Filling<'_>,
+        first: Revision,
+        tier: Tier,
+    ) -> Result<CopyPart, Fault> {
+        let stream = &self.read.stream;
+        let (buffer, removals) = buffers.get(stream);
+        let start = part.next;
+        let buffer = buffer.filter(|buffer| (buffer.first..=buffer.next).contains(&start));
+        if let Some(part_end) = buffer.as_ref().and_then(|buffer| part.take(buffer)) {
+            return Ok(part.into_part(part_end == PartEnd::Head));
+        }
+        let taken = part.records.len();
+        // All later events of the stream are in memory.
+        let is_covered = buffer.as_ref().is_some_and(|buffer| view.is_in_memory_after(buffer.end));
+        let part = self.fetch_forward(view, part, is_covered, tier)?;
+        let (kept, read) = (buffer.as_ref().map_or(0, |buffer| buffer.records.len()), part.records.len() - taken);
+        let is_worth_it = !is_covered || read >= kept / 4;
+        if is_worth_it && (buffer.is_some() || start == first) {
+            let (buffered, buffer_first) = buffer.as_ref().map_or((&[][..], start), |kept| (&kept.records, kept.first));
+            let new = part.records.iter().skip(taken);
+            let new = new.map(|new| StreamRecord { record: new.record.detached(), ..new.clone() });
+            let records: Vec<_> = buffered.iter().cloned().chain(new).collect();
+            let end = match part.next {
+                None => Some(self.head),
+                Some(_) => records.last().map(|last| last.position),
+            };
+            let next = part.next.or_else(|| records.last().map(|last| last.revision.next())).unwrap_or(start);
+            if let Some(end) = end {
+                buffers.put(stream, StreamBuffer::new(buffer_first, records, next, end), removals);
+            }
+        }
+        Ok(part)
+    }
+
+    /// Reads the next part forward. The tables have none of its events if `is_in_memory`.
+    fn fetch_forward(
+        &self,
+        view: &IndexView<'_>,
+        mut part: Filling<'_>,
+        is_in_memory: bool,
+        tier: Tier,
+    ) -> Result<CopyPart, Fault> {
         let first_in_memory = view.first_in_memory(&self.read.stream);
-        if first_in_memory.is_none_or(|first| part.next < first) {
+        if !is_in_memory && first_in_memory.is_none_or(|first| part.next < first) {
             match self.fetch_copies(view, first_in_memory, &mut part, tier) {
                 Err(Fault::NotCached) if !part.records.is_empty() => return Ok(part.into_part(false)),
                 Ok(true) if part.is_full() => return Ok(part.into_part(false)),

@@ -306,6 +306,11 @@ impl IndexView<'_> {
         Ok((position, record))
     }
 
+    /// Returns whether all events after a position are in runs.
+    pub(crate) fn is_in_memory_after(&self, position: Position) -> bool {
+        self.runs.first().is_some_and(|oldest| oldest.first() <= position.next())
+    }
+
     /// Returns the first revision of a stream that is in a run; `None` if no run has the stream.
     pub(crate) fn first_in_memory(&self, stream: &StreamId) -> Option<Revision> {
         self.runs.iter().find_map(|run| run.first_revision(stream))

@@ -6,7 +6,8 @@
 //!   events: log <- runs in memory -> tables in RocksDB      rows, keys: in the frame, then RocksDB's memtables
 //!
 //!   store --> reads --> frame_source, copy_source --> shared_store --> publish --> index --> run --> run_ids
-//!     |         ^                                        ^               |           +--> posting_blocks
+//!     |         ^                                        ^    |          |           +--> posting_blocks
+//!     |         |                                        |    +--> stream_buffers
 //!     +--> scavenge -------------------------------------+               +--> decide --> pending, codec
 //!     +--> open --> seal (tables of full runs) --> publish, layout, signal
 //! ```
@@ -32,5 +33,6 @@ mod seal;
 mod shared_store;
 mod signal;
 mod store;
+mod stream_buffers;
 
 pub use store::SegmentedStore;

@@ -288,6 +288,8 @@ impl Maintenance {
             layout::write(database, deleted)?;
             layout::flush(database)
         })?;
+        // ORDER: after the removal, so that a buffer that is read from now on has no removed event.
+        self.inner.buffers.clear();
         // The tables still have the copies of the events, and the tags.
         let streams = firsts.keys().map(|stream| (Cf::Streams, stream.as_str()));
         for (cf, name) in streams.chain(postings.keys().map(|(cf, name)| (*cf, name.as_str()))) {

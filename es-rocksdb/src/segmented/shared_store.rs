@@ -17,6 +17,7 @@ use crate::segmented::codec::IdleDecoders;
 use crate::segmented::index::IndexView;
 use crate::segmented::layout;
 use crate::segmented::publish::{Handles, Publisher};
+use crate::segmented::stream_buffers::StreamBuffers;
 use crate::shared::off_executor;
 use crate::sync::thread::JoinHandle;
 use crate::sync::{AtomicBool, Mutex, PoisonError, RwLock};
@@ -34,6 +35,7 @@ pub(crate) struct SharedStore {
     pub(crate) maintaining: Arc<tokio::sync::Mutex<()>>,
     pub(crate) read_batch: ReadLimits,
     pub(crate) decoders: IdleDecoders,
+    pub(crate) buffers: StreamBuffers,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) directory: PathBuf,
     pub(crate) store_id: Uuid,

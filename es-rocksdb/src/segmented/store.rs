@@ -30,6 +30,7 @@ use crate::segmented::decide::{Accepted, DecisionInputs, Refused, not_appended, 
 use crate::segmented::index::END;
 use crate::segmented::open::{self, OpenedLog};
 use crate::segmented::shared_store::{Core, SharedStore};
+use crate::segmented::stream_buffers::StreamBuffers;
 use crate::segmented::{reads, scavenge, seal};
 use crate::shared::{may_block_here, off_executor};
 use crate::stats::Stats;
@@ -134,6 +135,7 @@ impl SegmentedStore {
             maintaining: Arc::default(),
             read_batch: options.read_batch,
             decoders: IdleDecoders::default(),
+            buffers: StreamBuffers::new(options.stream_buffer_bytes),
             clock: Arc::clone(&options.clock),
             directory,
             store_id,
