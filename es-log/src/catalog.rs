@@ -3,10 +3,11 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use es_core::Position;
 use lru::LruCache;
 
 use crate::active::SegmentInfo;
-use crate::frame::Frame;
+use crate::frame::{Batch, Frame};
 use crate::layout::{BLOCK_EVENTS, SEGMENT_HEADER_LEN};
 use crate::segment::SegmentHeader;
 use crate::sync::{Mutex, lock};
@@ -97,16 +98,16 @@ impl Catalog {
     }
 
     /// Makes a frame visible, which is on disk at `start` in the active segment. `offsets` are relative to it.
-    pub(crate) fn publish(&self, frame: Frame, start: u64, offsets: &[u32]) {
+    pub(crate) fn publish(&self, frame: Frame, start: u64, offsets: Vec<u32>) {
         let mut state = lock(&self.state);
         // A segment is smaller than 4 GiB.
         let first = u32::try_from(start).unwrap_or(u32::MAX);
-        for offset in offsets {
+        for offset in &offsets {
             state.active.push(first + offset);
         }
         state.active.end = start + frame.bytes().len() as u64;
         state.head = Head { frame: frame.header().number, position: frame.next_position() - 1 };
-        state.tail.push(frame);
+        state.tail.push(frame, offsets);
     }
 
     /// Replaces the active segment, which is sealed.
@@ -158,6 +159,11 @@ impl Catalog {
     /// Returns the frame with the event at this position, if it is in memory.
     pub(crate) fn frame_with(&self, position: u64) -> Option<Frame> {
         lock(&self.state).tail.with_position(position).cloned()
+    }
+
+    /// Returns the record of the event at this position as a batch, if its frame is in memory.
+    pub(crate) fn event(&self, position: Position) -> Option<Batch> {
+        lock(&self.state).tail.event(position)
     }
 
     /// Returns the segment with this number.

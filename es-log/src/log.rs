@@ -17,7 +17,7 @@ use crate::frame::{Batch, Place};
 use crate::group::{Follower, Group, GroupSettings, Turn};
 use crate::layout::LOCK_FILE;
 use crate::open_frame::CommitDraft;
-use crate::reader::{LogReader, PointReader, one_in_memory};
+use crate::reader::{LogReader, PointReader};
 use crate::record::Record;
 use crate::recovery::{self, Creation};
 use crate::rewrite::{self, Rewritten};
@@ -279,7 +279,7 @@ impl Log {
     /// Returns the record of the event at this position, if it is in the newest frames, which are in memory.
     #[must_use]
     pub fn event_in_memory(&self, position: Position) -> Option<Batch> {
-        one_in_memory(&self.catalog, position)
+        self.catalog.event(position)
     }
 
     /// Returns where the record of the event at this position is: its segment is part of the checksum. `None` after the

@@ -20,7 +20,7 @@ use crate::segment;
 /// The number of bytes that a look-up of one event reads.
 const LOOK_UP_LEN: usize = 4096;
 /// The numbers of bytes that look-ups of several events read.
-const POINT_READ: ReadLens = ReadLens { least: LOOK_UP_LEN, most: 64 * 1024 };
+const POINT_READ: ReadLens = ReadLens { least: LOOK_UP_LEN / 2, most: 64 * 1024 };
 
 /// Reads the records of a log in order, up to the end that the log had when the reader was created.
 #[derive(Debug)]
@@ -342,7 +342,7 @@ impl PointReader {
         if wanted > self.catalog.head().position {
             return Ok(None);
         }
-        if let Some(found) = one_in_memory(&self.catalog, position) {
+        if let Some(found) = self.catalog.event(position) {
             return Ok(Some(found));
         }
         let (segment, mut window) = self.open(self.catalog.segment_with(wanted))?;
@@ -366,23 +366,6 @@ impl PointReader {
         }
         self.files.open(&self.catalog, number, POINT_READ)
     }
-}
-
-/// Returns the record of one event as a batch, if its frame is in memory.
-pub(crate) fn one_in_memory(catalog: &Catalog, position: Position) -> Option<Batch> {
-    let wanted = position.get();
-    let frame = catalog.frame_with(wanted)?;
-    let mut index = wanted.checked_sub(frame.header().first_position.get())?;
-    let batch = frame.batch();
-    let mut at = 0;
-    while let Ok((record, _)) = record::split_first(batch.bytes().get(at..).unwrap_or_default()) {
-        let (end, is_event) = (at + record.len(), record::has_position(record) == Some(true));
-        if is_event && index == 0 {
-            return Some(Batch::verified(batch.bytes().slice(at..end), wanted, batch.place()));
-        }
-        (at, index) = (end, index.saturating_sub(u64::from(is_event)));
-    }
-    None
 }
 
 /// Reads the record of the event at this position, and verifies it.

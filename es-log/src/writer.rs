@@ -85,7 +85,7 @@ impl Writer {
         if self.durability == Durability::Sync {
             self.raise_mark();
         }
-        self.catalog.publish(frame, start, &offsets);
+        self.catalog.publish(frame, start, offsets);
         self.request_spare();
         Ok(header)
     }

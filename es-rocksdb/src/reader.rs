@@ -52,7 +52,7 @@ impl BatchSizes {
 }
 
 /// The remaining capacity of a batch.
-struct BatchBudget {
+pub(crate) struct BatchBudget {
     events: usize,
     bytes: usize,
     /// How many hidden events may still be skipped. It bounds the time of a batch that finds no visible event.
@@ -61,23 +61,23 @@ struct BatchBudget {
 
 impl BatchBudget {
     /// Creates the budget of a batch with these limits, in a read that may still return `remaining` events.
-    fn new(limits: ReadLimits, remaining: Option<u64>) -> Self {
+    pub(crate) fn new(limits: ReadLimits, remaining: Option<u64>) -> Self {
         let remaining = remaining.map_or(usize::MAX, |events| usize::try_from(events).unwrap_or(usize::MAX));
         let hidden = limits.events.saturating_mul(8).max(1024);
         Self { events: limits.events.min(remaining), bytes: limits.bytes, hidden }
     }
 
-    fn is_exhausted(&self) -> bool {
+    pub(crate) fn is_exhausted(&self) -> bool {
         self.events == 0 || self.bytes == 0 || self.hidden == 0
     }
 
     /// Counts a hidden event.
-    fn skip_hidden(&mut self) {
+    pub(crate) fn skip_hidden(&mut self) {
         self.hidden = self.hidden.saturating_sub(1);
     }
 
     /// Counts an event of the batch.
-    fn add(&mut self, bytes: usize) {
+    pub(crate) fn add(&mut self, bytes: usize) {
         self.events = self.events.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(bytes.max(1));
     }

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use es_core::model::{Metadata, Table, Tag, UniqueKey};
-use es_core::retention::{DeleteKind, Note, Scavenge};
+use es_core::model::{EventView, Metadata, Table, Tag, UniqueKey};
+use es_core::retention::{DeleteKind, Note, Rule, Scavenge, Scope};
 use es_core::{
     Commit, EventReader, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Revision, StreamId, StreamRead,
 };
@@ -70,6 +70,45 @@ async fn a_table_with_two_names_is_not_overwritten() {
     if first.exists() {
         assert_eq!(std::fs::read(first).unwrap(), content);
     }
+    store.close().await.unwrap();
+}
+
+/// Returns the revisions of the events of a stream, from a revision on.
+async fn revisions(store: &SegmentedStore, name: &str, from: u64) -> Vec<u64> {
+    let mut found = Vec::new();
+    let read = StreamRead::new(stream(name)).from(Revision::new(from));
+    let mut visitor = |event: EventView<'_>| {
+        found.push(event.revision().get());
+        std::ops::ControlFlow::Continue(())
+    };
+    store.visit_stream(read, &mut visitor).await.expect("reads");
+    found
+}
+
+/// A stream stays in memory after a read, while its later events go from memory to tables.
+#[tokio::test]
+async fn a_stream_that_was_read_before_is_read_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).await;
+    for round in 1..=6 {
+        append(&store, "order-1", 3).await;
+        append(&store, "order-2", 3).await;
+        if round % 2 == 0 {
+            settle(&store).await;
+        }
+        assert_eq!(revisions(&store, "order-1", 0).await, (0..3 * round).collect::<Vec<_>>());
+        assert_eq!(revisions(&store, "order-1", 2).await, (2..3 * round).collect::<Vec<_>>());
+    }
+    // This stream is read for the first time, from its middle.
+    assert_eq!(revisions(&store, "order-2", 5).await, (5..18).collect::<Vec<_>>());
+    assert_eq!(revisions(&store, "order-2", 0).await, (0..18).collect::<Vec<_>>());
+    let rule = Rule { max_count: Some(4), ..Rule::default() };
+    let rule = Commit::set_rule(Scope::Stream(stream("order-1")), rule, Note::default());
+    store.commit(rule).await.expect("commits");
+    assert_eq!(revisions(&store, "order-1", 0).await, [14, 15, 16, 17]);
+    store.scavenge(&Scavenge::default()).await.expect("scavenges");
+    append(&store, "order-1", 1).await;
+    assert_eq!(revisions(&store, "order-1", 0).await, [15, 16, 17, 18]);
     store.close().await.unwrap();
 }
 

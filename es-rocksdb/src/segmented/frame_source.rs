@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use es_core::model::EventView;
 use es_core::store::implement::BatchSource;
-use es_core::store::{Batch, Direction, Visitor};
+use es_core::store::{Batch, Direction, Query, Visitor};
 use es_core::{LogRead, Position, RecordedEvent, StoreError, Timestamp};
 use es_log::{Batch as Frame, LogReader, PointReader};
 use tokio::task::JoinSet;
@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::database::{Tier, missing_event};
 use crate::options::ReadLimits;
 use crate::postings::{Cursor, SeekResult, check_matches, predecessor, successor};
-use crate::reader::BatchSizes;
+use crate::reader::{BatchBudget, BatchSizes};
 use crate::retention::RetentionFilter;
 use crate::segmented::codec::LogDecoder;
 use crate::segmented::index::{IndexView, of_log};
@@ -59,6 +59,8 @@ struct FrameScan {
 enum FramePart {
     /// Frames with the next events, all of which are visible.
     Frames(Vec<Frame>, Option<Position>),
+    /// The records of the next matching events, all of which are visible.
+    Records(Vec<(Position, Frame)>, Option<Position>),
     Events(Vec<RecordedEvent>, Option<Position>),
 }
 
@@ -102,7 +104,7 @@ impl FrameSource {
         };
         let part = part?;
         let next = match &part {
-            FramePart::Frames(_, next) | FramePart::Events(_, next) => *next,
+            FramePart::Frames(_, next) | FramePart::Records(_, next) | FramePart::Events(_, next) => *next,
         };
         match next {
             Some(next) => {
@@ -119,6 +121,7 @@ impl FrameSource {
                 self.frames = frames.into_iter();
                 Vec::new()
             }
+            FramePart::Records(records, _) => self.decode_matches(&scan.read.query, &records)?,
             FramePart::Events(events, _) => events,
         };
         self.remaining = self.remaining.map(|left| left.saturating_sub(events.len() as u64));
@@ -130,6 +133,20 @@ impl FrameSource {
         // Read ahead, but not before the number of events in the frames is known.
         if !self.is_ended && self.remaining.is_none() {
             self.start();
+        }
+        Ok(events)
+    }
+
+    fn decode_matches(
+        &mut self,
+        query: &Query,
+        records: &[(Position, Frame)],
+    ) -> Result<Vec<RecordedEvent>, StoreError> {
+        let mut events = Vec::with_capacity(records.len());
+        for (position, record) in records {
+            let event = self.decoder.only_event(*position, record)?;
+            check_matches(query, &event)?;
+            events.push(event);
         }
         Ok(events)
     }
@@ -244,6 +261,7 @@ impl FrameScan {
         match (&cursor, self.read.direction) {
             (Cursor::All { .. }, Direction::Forward) if !filter.may_hide() => self.frames(core, limits),
             (Cursor::All { .. }, _) => self.all(&view, limits, filter),
+            _ if !filter.may_hide() => self.records(&view, limits, &mut cursor),
             _ => self.matches(&view, limits, &mut cursor, filter),
         }
     }
@@ -276,11 +294,11 @@ impl FrameScan {
         limits: ReadLimits,
         mut filter: RetentionFilter<'_>,
     ) -> Result<FramePart, StoreError> {
-        let (direction, max_events) = (self.read.direction, self.max_events(limits));
+        let direction = self.read.direction;
         let mut decoder = LogDecoder::default();
-        let (mut events, mut examined) = (Vec::new(), 0);
+        let (mut events, mut budget) = (Vec::new(), BatchBudget::new(limits, self.remaining));
         let mut next = Some(self.next);
-        while let Some(from) = next.filter(|_| events.len() < max_events && examined < limits.events.max(1024)) {
+        while let Some(from) = next.filter(|_| !budget.is_exhausted()) {
             let found = match direction {
                 Direction::Forward => self.decode_range(view, from, self.head, BACKWARD_EVENTS, &mut decoder)?,
                 Direction::Backward => {
@@ -295,13 +313,15 @@ impl FrameScan {
                 return Err(missing_event(from));
             }
             for event in found {
-                examined += 1;
                 next = successor(direction, event.position);
                 if filter.shows(view, &event, Tier::Any)? {
+                    budget.add(event.data.payload.len());
                     events.push(event);
-                    if events.len() >= max_events {
+                    if budget.is_exhausted() {
                         break;
                     }
+                } else {
+                    budget.skip_hidden();
                 }
             }
             next = next.filter(|next| *next <= self.head);
@@ -332,20 +352,19 @@ impl FrameScan {
         Ok(events)
     }
 
-    /// Finds the positions of matching events in the index, and reads their records.
-    fn matches(
+    /// Finds the positions of matching events in the index, and reads their records. The consumer decodes them, so that
+    /// two threads share the work.
+    fn records(
         &mut self,
         view: &IndexView<'_>,
         limits: ReadLimits,
         cursor: &mut Cursor<'_>,
-        mut filter: RetentionFilter<'_>,
     ) -> Result<FramePart, StoreError> {
-        let (direction, max_events) = (self.read.direction, self.max_events(limits));
+        let direction = self.read.direction;
         let mut points = self.points.take().unwrap_or_else(|| view.log.point_reader());
-        let mut decoder = LogDecoder::default();
-        let (mut events, mut examined) = (Vec::new(), 0);
+        let (mut records, mut budget) = (Vec::new(), BatchBudget::new(limits, self.remaining));
         let mut next = Some(self.next);
-        while let Some(from) = next.filter(|_| events.len() < max_events && examined < limits.events.max(1024)) {
+        while let Some(from) = next.filter(|_| !budget.is_exhausted()) {
             match cursor.seek(direction, from)? {
                 SeekResult::End => next = None,
                 SeekResult::Pause(at) => {
@@ -353,26 +372,60 @@ impl FrameScan {
                     break;
                 }
                 SeekResult::Match(found) => {
-                    examined += 1;
                     next = successor(direction, found);
                     let record = view.record_at(&mut points, found, Tier::Any)?;
-                    let event = decoder.only_event(found, &record)?;
-                    if event.is_removed() {
+                    if record.starts_with_tombstone() {
+                        budget.skip_hidden();
+                    } else {
+                        budget.add(record.bytes().len());
+                        records.push((found, record));
+                    }
+                }
+            }
+        }
+        self.points = Some(points);
+        Ok(FramePart::Records(records, next.filter(|next| *next <= self.head)))
+    }
+
+    /// Finds the matching events in the index, and returns those that no rule hides.
+    fn matches(
+        &mut self,
+        view: &IndexView<'_>,
+        limits: ReadLimits,
+        cursor: &mut Cursor<'_>,
+        mut filter: RetentionFilter<'_>,
+    ) -> Result<FramePart, StoreError> {
+        let direction = self.read.direction;
+        let mut points = self.points.take().unwrap_or_else(|| view.log.point_reader());
+        let mut decoder = LogDecoder::default();
+        let (mut events, mut budget) = (Vec::new(), BatchBudget::new(limits, self.remaining));
+        let mut next = Some(self.next);
+        while let Some(from) = next.filter(|_| !budget.is_exhausted()) {
+            match cursor.seek(direction, from)? {
+                SeekResult::End => next = None,
+                SeekResult::Pause(at) => {
+                    next = Some(at);
+                    break;
+                }
+                SeekResult::Match(found) => {
+                    next = successor(direction, found);
+                    let record = view.record_at(&mut points, found, Tier::Any)?;
+                    if record.starts_with_tombstone() {
+                        budget.skip_hidden();
                         continue;
                     }
+                    let event = decoder.only_event(found, &record)?;
                     check_matches(&self.read.query, &event)?;
                     if filter.shows(view, &event, Tier::Any)? {
+                        budget.add(record.bytes().len());
                         events.push(event);
+                    } else {
+                        budget.skip_hidden();
                     }
                 }
             }
         }
         self.points = Some(points);
         Ok(FramePart::Events(events, next.filter(|next| *next <= self.head)))
-    }
-
-    fn max_events(&self, limits: ReadLimits) -> usize {
-        let remaining = self.remaining.map_or(usize::MAX, |events| usize::try_from(events).unwrap_or(usize::MAX));
-        limits.events.min(remaining)
     }
 }
