@@ -41,8 +41,9 @@ pub(crate) fn run(arguments: &Arguments, peers: Vec<Box<dyn Contender>>) -> Resu
             Ok(())
         });
     }
-    let report = runtime.block_on(measure(&mut bench, &workloads))?;
-    drop(bench);
+    // On a worker thread, as the handlers of a service: there, a store may read without waking another thread.
+    let measured = runtime.block_on(runtime.spawn(async move { measure(&mut bench, &workloads).await }));
+    let report = measured.map_err(|error| Failure::caused_by("run the workloads", &error))??;
     publish(arguments, report)
 }
 

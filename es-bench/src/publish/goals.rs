@@ -2,7 +2,7 @@
 
 use crate::contender::Role;
 use crate::limits::{ROCKSDB_EACH, ROCKSDB_ONE};
-use crate::ours::ES_ROCKSDB;
+use crate::ours::{ES_ROCKSDB, ES_SEGMENTED};
 use crate::report::stats::Unit;
 use crate::report::{Figure, Report, Verdict};
 use crate::workload::{self, append, latency, load, read, replication, sagas, scale};
@@ -39,7 +39,7 @@ const FLAT_FROM: f64 = 0.8;
 const STEP: &str = "durable append, to a durable local step of a saga";
 const REPLICATED: &str = "append that another node has stored, too, to a local append, 16 writers";
 const READ: &str = "whole log, to a raw scan";
-const VISIT: &str = "visit of the whole log, to a read of owned events";
+const VISIT: &str = "visit of the whole log in segments, to a read of owned events from RocksDB";
 const LOAD: &str = "typed load of 1,000 events, to a raw scan and decode";
 
 /// A goal on the ratio of the durable store to a limit.
@@ -83,10 +83,12 @@ fn ratio(report: &Report, goal: &Ratio) -> Verdict {
     at_least(&goal.goal, goal.at_least, found)
 }
 
-/// The rate of a visit of the whole log to the rate of a read, both of the durable store.
+/// The rate of a visit of the whole log in segments to the rate of a read from RocksDB. A visit from RocksDB is not
+/// faster than a read: both wait for RocksDB, which scans no faster.
 fn visit(report: &Report) -> Verdict {
-    let rate = |case| report.median(read::READ, case, ES_ROCKSDB);
-    at_least(VISIT, 1.5, rate(read::VISITED).zip(rate(read::WHOLE)).map(|(visit, read)| visit / read))
+    let rate = |case, store| report.median(read::READ, case, store);
+    let rates = rate(read::VISITED, ES_SEGMENTED).zip(rate(read::WHOLE, ES_ROCKSDB));
+    at_least(VISIT, 1.5, rates.map(|(visit, read)| visit / read))
 }
 
 /// The time of a durable append to that of a durable local step of a saga: a step costs at most 1.3 appends.
@@ -222,9 +224,9 @@ mod tests {
     }
 
     #[test]
-    fn a_visit_is_compared_with_the_read_of_the_same_store() {
+    fn a_visit_of_segments_is_compared_with_a_read_from_rocksdb() {
         let rates = |visited| {
-            [("read", read::WHOLE, "es-rocksdb", &[10.0][..]), ("read", read::VISITED, "es-rocksdb", visited)]
+            [("read", read::WHOLE, "es-rocksdb", &[10.0][..]), ("read", read::VISITED, "es-segmented", visited)]
         };
         assert_eq!(verdict(&report(&rates(&[16.0])), "visit of").met, Some(true));
         let missed = verdict(&report(&rates(&[14.0])), "visit of");
