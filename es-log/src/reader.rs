@@ -347,7 +347,8 @@ impl PointReader {
         }
         let (segment, mut window) = self.open(self.catalog.segment_with(wanted))?;
         let at = offset_of(&self.catalog, &self.files, &mut window, &segment, wanted)?;
-        let bytes = record_at(&self.files, &mut window, &segment, at, wanted)?;
+        // A copy, so that the window can use its memory again: one record is a small part of it.
+        let bytes = Bytes::copy_from_slice(&record_at(&self.files, &mut window, &segment, at, wanted)?);
         let place = segment.header.place;
         self.last = Some((segment, window));
         Ok(Some(Batch::verified(bytes, wanted, place)))

@@ -61,7 +61,10 @@ impl Window {
         }
         self.adapt(offset);
         let available = usize::try_from(limit.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let mut buffer = BytesMut::zeroed(length.max(self.read_len).min(available));
+        // The memory is used again, unless a caller still has bytes of it.
+        let read_len = length.max(self.read_len).min(available);
+        let mut buffer = std::mem::take(&mut self.bytes).try_into_mut().unwrap_or_else(|_| BytesMut::zeroed(read_len));
+        buffer.resize(read_len, 0);
         let mut filled = 0;
         while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
             match self.file.read_at(rest, offset + filled as u64)? {
