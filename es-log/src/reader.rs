@@ -116,6 +116,17 @@ impl LogReader {
         }
     }
 
+    /// Returns the next records if their frame is in memory, as [`next_batch`](Self::next_batch) does. It does not block.
+    pub fn next_batch_in_memory(&mut self) -> Option<Batch> {
+        while self.next <= self.end.position {
+            let batch = self.next_from_memory()?;
+            if !batch.bytes().is_empty() {
+                return Some(batch.starting_at(self.from));
+            }
+        }
+        None
+    }
+
     fn next_from_memory(&mut self) -> Option<Batch> {
         let frame = match self.next_frame {
             Some(number) => self.catalog.frame(number)?,

@@ -22,7 +22,7 @@ use crate::options::ReadLimits;
 
 /// The limits of the first batch that a blocking thread fetches. A log read also decodes this number of events at a
 /// time. Such a batch takes some tenths of a millisecond, less than a consumer usually needs to process it.
-const FIRST_BATCH: ReadLimits = ReadLimits { events: 512, bytes: 256 * 1024 };
+pub(crate) const FIRST_BATCH: ReadLimits = ReadLimits { events: 512, bytes: 256 * 1024 };
 
 /// The capacity, in events, of the list of a new batch. A list that grows moves its events.
 const INITIAL_CAPACITY: usize = 128;

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::database::{Tier, missing_event};
 use crate::options::ReadLimits;
 use crate::postings::{Cursor, SeekResult, check_matches, predecessor, successor};
-use crate::reader::{BatchBudget, BatchSizes};
+use crate::reader::{BatchBudget, BatchSizes, FIRST_BATCH};
 use crate::retention::RetentionFilter;
 use crate::segmented::codec::LogDecoder;
 use crate::segmented::index::{IndexView, of_log};
@@ -94,15 +94,7 @@ impl FrameSource {
         if self.inner.is_closed() {
             return Err(StoreError::Closed);
         }
-        if self.reading.is_empty() {
-            self.start();
-        }
-        let failed = |error| StoreError::io("run on a blocking thread", error);
-        let (mut scan, part) = match self.reading.join_next().await {
-            Some(read) => read.map_err(|error| failed(Box::new(error)))?,
-            None => return Err(StoreError::Closed),
-        };
-        let part = part?;
+        let (mut scan, part) = self.read_part().await?;
         let next = match &part {
             FramePart::Frames(_, next) | FramePart::Records(_, next) | FramePart::Events(_, next) => *next,
         };
@@ -137,6 +129,25 @@ impl FrameSource {
         Ok(events)
     }
 
+    /// Reads the next part: on this thread if its frames are in memory, otherwise on a blocking thread.
+    async fn read_part(&mut self) -> Result<(Box<FrameScan>, FramePart), StoreError> {
+        if let Some(mut scan) = self.scan.take() {
+            match self.inner.with(|core| Ok(scan.frames_in_memory(core)))? {
+                Some(part) => return Ok((scan, part)),
+                None => self.scan = Some(scan),
+            }
+            self.start();
+        }
+        let failed = |error| StoreError::io("run on a blocking thread", error);
+        match self.reading.join_next().await {
+            Some(read) => {
+                let (scan, part) = read.map_err(|error| failed(Box::new(error)))?;
+                Ok((scan, part?))
+            }
+            None => Err(StoreError::Closed),
+        }
+    }
+
     fn decode_matches(
         &mut self,
         query: &Query,
@@ -158,7 +169,7 @@ impl FrameSource {
         self.scanned = last;
     }
 
-    /// Starts to read the next part: on this thread if it is in memory.
+    /// Starts to read the next part on a blocking thread.
     fn start(&mut self) {
         let Some(mut scan) = self.scan.take() else { return };
         let inner = Arc::clone(&self.inner);
@@ -264,6 +275,25 @@ impl FrameScan {
             _ if !filter.may_hide() => self.records(&view, limits, &mut cursor),
             _ => self.matches(&view, limits, &mut cursor, filter),
         }
+    }
+
+    /// Returns the next frames of a read of all events, if they are in memory and no event is hidden.
+    fn frames_in_memory(&mut self, core: &Core) -> Option<FramePart> {
+        let is_plain = self.read.direction == Direction::Forward && self.read.query.items().is_none();
+        if !is_plain || RetentionFilter::new(&core.publisher.operators, self.now, self.head).may_hide() {
+            return None;
+        }
+        let reader = self.reader.get_or_insert_with(|| core.log.read(self.next));
+        let (mut frames, mut bytes) = (Vec::new(), 0);
+        while bytes < FIRST_BATCH.bytes
+            && reader.position() <= self.head
+            && let Some(frame) = reader.next_batch_in_memory()
+        {
+            bytes += frame.bytes().len();
+            frames.push(frame);
+        }
+        let next = Some(reader.position()).filter(|next| *next <= self.head);
+        (!frames.is_empty()).then_some(FramePart::Frames(frames, next))
     }
 
     /// Returns the next frames. The consumer decodes them, so that two threads share the work.
