@@ -3,15 +3,16 @@
 use std::fmt;
 use std::str::FromStr;
 
-use axum::extract::{FromRequestParts, Request};
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use es_core::model::{CorrelationId, Metadata};
 use uuid::Uuid;
 
-use crate::header_value::{missing, single};
+use crate::header_value::{missing, several, single, text};
 use crate::problem::shortened;
+use crate::scope::RequestScope;
 use crate::{Authenticated, Problem, Tenant};
 
 /// The header of a request and of its response with the correlation id, a UUID.
@@ -101,16 +102,30 @@ impl RequestContext {
         metadata
     }
 
-    /// Returns the context of a request. The error is the response.
-    pub(crate) fn of_request(request: &Request, options: &ContextOptions) -> Result<Self, Problem> {
-        let (headers, client) = (request.headers(), Authenticated::of(request.extensions()));
-        // The specification demands that an invalid `traceparent` is ignored.
-        let trace = headers.get(&TRACEPARENT).and_then(|value| value.to_str().ok()?.parse::<TraceParent>().ok());
-        let correlation_id = match single(headers, &CORRELATION_ID)? {
-            Some(text) => text.parse().map_err(|_| Problem::invalid("X-Correlation-ID", "a UUID", text))?,
-            None => {
-                trace.map_or_else(CorrelationId::new, |trace| CorrelationId::from_uuid(Uuid::from_u128(trace.trace_id)))
+    /// Returns the context of a request with these headers and this client. The error is the response.
+    pub(crate) fn of_request(
+        headers: &HeaderMap,
+        client: Option<&Authenticated>,
+        options: &ContextOptions,
+    ) -> Result<Self, Problem> {
+        let (mut sent, mut trace) = (None, None);
+        // One pass costs less than a look-up of each name, which computes its hash.
+        for (name, value) in headers {
+            if *name == CORRELATION_ID && sent.replace(value).is_some() {
+                return Err(several(name));
             }
+            if *name == TRACEPARENT && trace.is_none() {
+                // The specification demands that an invalid `traceparent` is ignored.
+                trace = value.to_str().ok().and_then(|text| text.parse::<TraceParent>().ok());
+            }
+        }
+        let correlation_id = match (sent, trace) {
+            (Some(value), _) => {
+                let text = text(&CORRELATION_ID, value)?;
+                text.parse().map_err(|_| Problem::invalid("X-Correlation-ID", "a UUID", text))?
+            }
+            (None, Some(trace)) => CorrelationId::from_uuid(Uuid::from_u128(trace.trace_id)),
+            (None, None) => CorrelationId::new(),
         };
         let tenant = tenant(headers, options, client)?;
         Ok(Self { correlation_id, trace, tenant })
@@ -174,7 +189,7 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestContext {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        parts.extensions.get::<Self>().cloned().ok_or_else(|| {
+        RequestScope::of(&parts.extensions).and_then(|scope| scope.context.clone()).ok_or_else(|| {
             tracing::error!("a handler extracts RequestContext, but its router has no layer Edge");
             Problem::unexplained()
         })

@@ -8,12 +8,13 @@ use std::task::{Context, Poll};
 
 use axum::extract::Request;
 use axum::response::Response;
-use tower::util::Oneshot;
-use tower::{Layer, Service, ServiceExt};
+use es_core::model::CorrelationId;
+use tower::{Layer, Service};
 
 pub use self::future::EdgeFuture;
 use self::future::{Admission, RequestMeter};
 use crate::extract::check_body_has_type;
+use crate::scope::RequestScope;
 use crate::{AllowedOrigins, ContextOptions, Problem, RequestContext, Role, Tokens, auth};
 
 /// A layer with what each request of a service needs, in this order:
@@ -82,29 +83,32 @@ impl Edge {
     }
 
     /// Returns the response of the routes, or that of a refusal.
-    fn answer<S>(&self, routes: S, mut request: Request) -> Admission<Oneshot<S, Request>>
+    fn answer<S>(&self, routes: &mut S, mut request: Request) -> Admission<S::Future>
     where
         S: Service<Request, Response = Response, Error = Infallible>,
     {
         match self.admit(&mut request) {
-            Ok(context) => {
-                let correlation_id = context.correlation_id;
-                request.extensions_mut().insert(context);
-                Admission::Admitted { correlation_id, response: routes.oneshot(request) }
-            }
+            Ok(correlation_id) => Admission::Admitted { correlation_id, response: routes.call(request) },
             Err(problem) => Admission::Refused { problem: Some(problem) },
         }
     }
 
-    /// Checks a request, and returns its context. The error is the response.
-    fn admit(&self, request: &mut Request) -> Result<RequestContext, Problem> {
+    /// Checks a request, and adds its client and its context. The error is the response.
+    fn admit(&self, request: &mut Request) -> Result<CorrelationId, Problem> {
         self.origins.check(request.method(), request.headers())?;
-        if let Some(tokens) = &self.tokens {
-            auth::identify(tokens, request)?;
-            auth::check_role_of_method(Role::Write, request)?;
-        }
+        let client = match &self.tokens {
+            Some(tokens) => {
+                let client = auth::identify(tokens, request)?;
+                auth::check_role(auth::role_for(request.method(), Role::Write), &client)?;
+                Some(client)
+            }
+            None => RequestScope::of(request.extensions()).and_then(|scope| scope.client.clone()),
+        };
         check_body_has_type(request)?;
-        RequestContext::of_request(request, &self.context)
+        let context = RequestContext::of_request(request.headers(), client.as_deref(), &self.context)?;
+        let correlation_id = context.correlation_id;
+        request.extensions_mut().insert(RequestScope { client, context: Some(context) });
+        Ok(correlation_id)
     }
 }
 
@@ -112,24 +116,25 @@ impl<S> Layer<S> for Edge {
     type Service = EdgeService<S>;
 
     fn layer(&self, routes: S) -> EdgeService<S> {
-        EdgeService(Arc::new(Shared {
-            routes,
-            edge: self.clone(),
-            #[cfg(feature = "metrics")]
-            requests: Arc::default(),
-        }))
+        let edge = self.clone();
+        #[cfg(feature = "metrics")]
+        let shared = Shared { edge, requests: Arc::default() };
+        #[cfg(not(feature = "metrics"))]
+        let shared = Shared { edge };
+        EdgeService { routes, shared: Arc::new(shared) }
     }
 }
 
 /// A service inside an [`Edge`].
-///
-/// It is one `Arc`, because axum clones it at each request, and a clone of a route allocates memory.
 #[derive(Debug, Clone)]
-pub struct EdgeService<S>(Arc<Shared<S>>);
+pub struct EdgeService<S> {
+    routes: S,
+    /// One `Arc`, because axum clones a service at each request.
+    shared: Arc<Shared>,
+}
 
 #[derive(Debug)]
-struct Shared<S> {
-    routes: S,
+struct Shared {
     edge: Edge,
     #[cfg(feature = "metrics")]
     requests: Arc<crate::metrics::RecordedRequests>,
@@ -142,30 +147,31 @@ where
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = EdgeFuture<Oneshot<S, Request>>;
+    type Future = EdgeFuture<S::Future>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // Each call waits for the clone of the routes that it uses.
-        Poll::Ready(Ok(()))
+    fn poll_ready(&mut self, task: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.routes.poll_ready(task)
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let Shared { routes, edge, .. } = &*self.0;
+        let Self { routes, shared } = self;
         let meter = RequestMeter::start(
             &request,
             #[cfg(feature = "metrics")]
-            &self.0.requests,
+            &shared.requests,
         );
         #[cfg(feature = "otel")]
         let span = crate::spans::of_request(&request);
-        let routes = S::clone(routes);
-        let answer = match edge.tokens.as_ref().and_then(Tokens::check) {
-            None => edge.answer(routes, request),
+        let answer = match shared.edge.tokens.as_ref().and_then(Tokens::check) {
+            None => shared.edge.answer(routes, request),
             Some(check) => {
-                let edge = edge.clone();
+                let shared = Arc::clone(shared);
+                // The service that is ready is used, and not its clone.
+                let clone = routes.clone();
+                let mut routes = std::mem::replace(routes, clone);
                 let response = Box::pin(async move {
                     check.await;
-                    edge.answer(routes, request).await
+                    shared.edge.answer(&mut routes, request).await
                 });
                 Admission::Deferred { response }
             }

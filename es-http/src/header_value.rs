@@ -14,12 +14,20 @@ pub(crate) fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Op
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
-        (Some(value), None) => {
-            let found = || String::from_utf8_lossy(value.as_bytes());
-            Ok(Some(value.to_str().map_err(|_| Problem::invalid(name.as_str(), "visible ASCII characters", &found()))?))
-        }
-        (Some(_), Some(_)) => Err(Problem::invalid(name.as_str(), "one value", "several values")),
+        (Some(value), None) => text(name, value).map(Some),
+        (Some(_), Some(_)) => Err(several(name)),
     }
+}
+
+/// Returns the text of a value.
+pub(crate) fn text<'a>(name: &HeaderName, value: &'a HeaderValue) -> Result<&'a str, Problem> {
+    let found = || String::from_utf8_lossy(value.as_bytes());
+    value.to_str().map_err(|_| Problem::invalid(name.as_str(), "visible ASCII characters", &found()))
+}
+
+/// Returns the response to a request with several values of a header that must occur at most once.
+pub(crate) fn several(name: &HeaderName) -> Problem {
+    Problem::invalid(name.as_str(), "one value", "several values")
 }
 
 /// Returns the response to a request without a required header.

@@ -84,6 +84,7 @@ pub mod operations;
 mod origin;
 pub mod problem;
 mod reloaded;
+mod scope;
 mod server;
 #[cfg(feature = "otel")]
 mod spans;

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
-use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{Extensions, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 pub use tokens::{Tokens, TokensError};
 
+use crate::scope::RequestScope;
 use crate::{Problem, Tenant};
 
 /// The permissions of a client. Each role includes the roles before it.
@@ -51,7 +52,7 @@ pub struct Authenticated {
 impl Authenticated {
     /// Returns the client of a request with these extensions.
     pub(crate) fn of(extensions: &Extensions) -> Option<&Self> {
-        extensions.get().map(|client: &Arc<Self>| &**client)
+        RequestScope::of(extensions)?.client.as_deref()
     }
 }
 
@@ -71,36 +72,35 @@ pub struct ClientCertificate {
     pub sha256: [u8; 32],
 }
 
-/// Adds the client of a request to its extensions. The error is 401: the request has no bearer token or client
-/// certificate of `tokens`. If it has both, the token counts. Await [`Tokens::check`] before.
-pub(crate) fn identify(tokens: &Tokens, request: &mut Request) -> Result<(), Problem> {
-    let certificate = request.extensions().get::<ClientCertificate>().copied();
-    let headers = request.headers();
-    let client = match bearer(headers) {
-        Some(token) => tokens.owner(token),
-        None if headers.contains_key(header::AUTHORIZATION) => None,
-        None => certificate.and_then(|certificate| tokens.owner_of_certificate(&certificate)),
+/// Returns the client of a request. The error is 401: the request has no bearer token or client certificate of
+/// `tokens`. If it has both, the token counts. Await [`Tokens::check`] before.
+pub(crate) fn identify(tokens: &Tokens, request: &Request) -> Result<Arc<Authenticated>, Problem> {
+    let mut values = request.headers().get_all(header::AUTHORIZATION).iter();
+    let client = match (values.next(), values.next()) {
+        (Some(value), None) => bearer(value).and_then(|token| tokens.owner(token)),
+        (Some(_), Some(_)) => None,
+        (None, _) => request.extensions().get().and_then(|certificate| tokens.owner_of_certificate(certificate)),
     };
-    request.extensions_mut().insert(client.ok_or_else(unauthorized)?);
-    Ok(())
+    client.ok_or_else(unauthorized)
 }
 
-/// Checks the role of the client for the method of a request: [`Role::Read`] for GET and HEAD, `change` for others.
-pub(crate) fn check_role_of_method(change: Role, request: &Request) -> Result<(), Problem> {
-    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-    check_role(if is_read { Role::Read } else { change }, request)
+/// Returns the role that a method demands: [`Role::Read`] for GET and HEAD, `change` for others.
+pub(crate) fn role_for(method: &Method, change: Role) -> Role {
+    if matches!(*method, Method::GET | Method::HEAD) { Role::Read } else { change }
+}
+
+/// Checks the role of a client. The error is 403.
+pub(crate) fn check_role(role: Role, client: &Authenticated) -> Result<(), Problem> {
+    if client.role >= role {
+        return Ok(());
+    }
+    let detail = format!("expected the role {role}, found {} of {:?}", client.role, client.name);
+    Err(Problem::new(StatusCode::FORBIDDEN, detail))
 }
 
 /// Checks the role of the client of a request. The error is 401 without a client, and 403 for a lesser role.
-fn check_role(role: Role, request: &Request) -> Result<(), Problem> {
-    match Authenticated::of(request.extensions()) {
-        None => Err(unauthorized()),
-        Some(client) if client.role < role => {
-            let detail = format!("expected the role {role}, found {} of {:?}", client.role, client.name);
-            Err(Problem::new(StatusCode::FORBIDDEN, detail))
-        }
-        Some(_) => Ok(()),
-    }
+pub(crate) fn check_role_of_client(role: Role, request: &Request) -> Result<(), Problem> {
+    check_role(role, Authenticated::of(request.extensions()).ok_or_else(unauthorized)?)
 }
 
 /// Answers 401 to requests without a client of the tokens. Other requests have an [`Authenticated`] client.
@@ -108,8 +108,11 @@ pub(crate) async fn authenticate(State(tokens): State<Tokens>, mut request: Requ
     if let Some(check) = tokens.check() {
         check.await;
     }
-    match identify(&tokens, &mut request) {
-        Ok(()) => next.run(request).await,
+    match identify(&tokens, &request) {
+        Ok(client) => {
+            request.extensions_mut().get_or_insert_default::<RequestScope>().client = Some(client);
+            next.run(request).await
+        }
         Err(problem) => problem.into_response(),
     }
 }
@@ -129,7 +132,7 @@ pub(crate) async fn authenticate(State(tokens): State<Tokens>, mut request: Requ
 /// # Ok::<(), es_http::TokensError>(())
 /// ```
 pub async fn require_role(State(role): State<Role>, request: Request, next: Next) -> Response {
-    match check_role(role, &request) {
+    match check_role_of_client(role, &request) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }
@@ -138,10 +141,8 @@ pub async fn require_role(State(role): State<Role>, request: Request, next: Next
 /// The scheme of tokens, and the character after it.
 const BEARER: &str = "bearer ";
 
-/// Returns the token of a request with exactly one header `Authorization: Bearer TOKEN`.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let (Some(value), None) = (values.next(), values.next()) else { return None };
+/// Returns the token of a header `Authorization: Bearer TOKEN`.
+fn bearer(value: &HeaderValue) -> Option<&str> {
     let (scheme, token) = value.to_str().ok()?.split_at_checked(BEARER.len())?;
     scheme.eq_ignore_ascii_case(BEARER).then(|| token.trim())
 }

@@ -74,7 +74,7 @@ use listener::{Socket, check_host};
 pub use projections::{ParkedKeyReport, ProjectionAction, ProjectionReport, RebuildReport};
 use replication::Replication;
 
-use crate::auth::{authenticate, check_role_of_method};
+use crate::auth::{authenticate, check_role_of_client, role_for};
 use crate::origin::same_origin;
 use crate::{AllowedOrigins, Drained, Role, ServeOptions, Tokens, serve};
 
@@ -221,7 +221,7 @@ impl Operations {
 
 /// Demands the role for looking or for changing.
 async fn demand_role(request: Request, next: Next) -> Response {
-    match check_role_of_method(Role::Operate, &request) {
+    match check_role_of_client(role_for(request.method(), Role::Operate), &request) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }

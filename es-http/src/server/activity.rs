@@ -36,7 +36,9 @@ enum Wait {
     NextRequest,
     /// For the rest of the head of a request.
     Head,
-    /// For the response of the service. The deadlines of the body apply.
+    /// For the body of a request, which has deadlines of its own.
+    Body,
+    /// For the response of the service, which has the whole request.
     Response,
 }
 
@@ -54,9 +56,22 @@ impl Activity {
     }
 
     /// Records that the service has the head of a request.
-    pub(super) fn begin(&self) {
-        // The time of the clock is not needed: the service has no deadline.
-        self.state().wait = Wait::Response;
+    pub(super) fn begin(&self, has_body: bool) {
+        // The time of the clock is not needed: neither wait has a deadline here.
+        self.state().wait = if has_body { Wait::Body } else { Wait::Response };
+    }
+
+    /// Records that the service has the whole body of a request.
+    pub(super) fn end_body(&self) {
+        let mut state = self.state();
+        if state.wait == Wait::Body {
+            state.wait = Wait::Response;
+        }
+    }
+
+    /// Returns whether the service has a whole request and has not answered it yet.
+    pub(super) fn awaits_response(&self) -> bool {
+        self.state().wait == Wait::Response
     }
 
     /// Records that the response is complete.
@@ -83,7 +98,7 @@ impl Activity {
                 Wait::FirstRequest => (options.header_deadline, "the first request"),
                 Wait::NextRequest => (options.idle_deadline, "another request"),
                 Wait::Head => (options.header_deadline, "a complete request head"),
-                Wait::Response => (Duration::MAX, ""),
+                Wait::Body | Wait::Response => (Duration::MAX, ""),
             };
             let (now, end) = (Instant::now(), since.checked_add(deadline));
             // A client that still reads the last response is not idle: the deadline of writes applies to it.
@@ -114,7 +129,7 @@ impl Activity {
     /// Returns whether the connection has waited for a request at least this long.
     fn is_idle_for(&self, time: Duration) -> bool {
         let State { wait, since, is_blocked } = *self.state();
-        wait != Wait::Response && !is_blocked && since.elapsed() >= time
+        !matches!(wait, Wait::Body | Wait::Response) && !is_blocked && since.elapsed() >= time
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -142,11 +157,16 @@ mod tests {
         assert_eq!(activity.overdue(&options).await, "the first request");
         activity.received();
         assert_eq!(activity.overdue(&options).await, "a complete request head");
-        for _ in 0..2 {
-            activity.begin();
+        for has_body in [false, true] {
+            activity.begin(has_body);
             activity.received();
+            assert_eq!(activity.awaits_response(), !has_body);
+            activity.end_body();
+            assert!(activity.awaits_response());
             assert!(timeout(short * 4, activity.overdue(&options)).await.is_err(), "the service has no deadline");
             activity.end();
+            activity.end_body();
+            assert!(!activity.awaits_response());
             assert!(timeout(short * 4, activity.overdue(&options)).await.is_err(), "it may be idle for longer");
         }
         let options = options.idle_deadline(short);

@@ -20,7 +20,6 @@ use tower::Service;
 use super::Peer;
 use super::activity::Activity;
 use super::body::{BodyLimits, LimitedBody, Reservation};
-use super::draining::Draining;
 use super::listener::PeerAddress;
 use crate::Problem;
 use crate::problem::{AnsweredRequest, is_uniform, uniform};
@@ -33,7 +32,6 @@ use crate::problem::{AnsweredRequest, is_uniform, uniform};
 pub(super) struct Answerer {
     pub(super) routes: Router,
     pub(super) limits: Arc<BodyLimits>,
-    pub(super) draining: Draining,
     pub(super) peer: Peer,
     pub(super) activity: Arc<Activity>,
 }
@@ -45,7 +43,7 @@ impl hyper::service::Service<Request<Incoming>> for Answerer {
 
     /// Answers a request. The activity ends with the body of the response.
     fn call(&self, request: Request<Incoming>) -> Answer {
-        self.activity.begin();
+        self.activity.begin(!request.body().is_end_stream());
         let end = Some(EndOfResponse(Arc::clone(&self.activity)));
         let answered = AnsweredRequest::of(&request);
         let (state, reservation) = match self.limits.check_length(request.body()) {
@@ -70,7 +68,7 @@ impl Answerer {
         let (parts, body) = request.into_parts();
         let reservation = (!body.is_end_stream()).then(|| Reservation::new(Arc::clone(&self.limits)));
         let body = match &reservation {
-            Some(reservation) => Body::new(LimitedBody::new(body, Arc::clone(reservation))),
+            Some(reservation) => Body::new(LimitedBody::new(body, Arc::clone(reservation), Arc::clone(&self.activity))),
             None => Body::empty(),
         };
         let mut request = Request::from_parts(parts, body);
@@ -86,7 +84,6 @@ impl Answerer {
         if let Some(certificate) = self.peer.certificate {
             request.extensions_mut().insert(certificate);
         }
-        request.extensions_mut().insert(self.draining.clone());
         (request, reservation)
     }
 }

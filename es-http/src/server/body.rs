@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::activity::Activity;
 use super::options::ServeOptions;
 use crate::Problem;
 
@@ -122,21 +123,31 @@ pub(super) struct LimitedBody<B> {
     /// The body; `None` after it was refused, so that its connection reads no more of it.
     body: Option<B>,
     reservation: Arc<Reservation>,
+    activity: Arc<Activity>,
     /// The end of the present period, or of the whole deadline.
     timer: Option<Pin<Box<Sleep>>>,
     deadline: Instant,
     /// The number of bytes that arrived in the present period.
     received: u64,
+    /// Whether the body was polled, and had to wait.
+    has_waited: bool,
 }
 
 impl<B> LimitedBody<B> {
-    pub(super) fn new(body: B, reservation: Arc<Reservation>) -> Self {
+    pub(super) fn new(body: B, reservation: Arc<Reservation>, activity: Arc<Activity>) -> Self {
         let deadline = Instant::now() + reservation.limits.deadline;
-        Self { body: Some(body), reservation, timer: None, deadline, received: 0 }
+        Self { body: Some(body), reservation, activity, timer: None, deadline, received: 0, has_waited: false }
     }
 
     /// Fails if the client is too slow. Called while the body waits for the client.
     fn check_progress(&mut self, context: &mut Context<'_>) -> Result<(), BodyRefused> {
+        if !self.has_waited {
+            // Bytes that the connection has already received arrive before the second poll. Most bodies then need no
+            // timer, which is an allocation and a lock that all threads share.
+            self.has_waited = true;
+            context.waker().wake_by_ref();
+            return Ok(());
+        }
         let limits = &self.reservation.limits;
         let next = |now: Instant| self.deadline.min(now + limits.period);
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(next(Instant::now()))));
@@ -171,7 +182,11 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, axum::BoxError>>> {
         let this = &mut *self;
         let Some(body) = &mut this.body else { return Poll::Ready(None) };
-        let checked = match Pin::new(body).poll_frame(context) {
+        let polled = Pin::new(&mut *body).poll_frame(context);
+        if body.is_end_stream() || matches!(polled, Poll::Ready(None)) {
+            this.activity.end_body();
+        }
+        let checked = match polled {
             Poll::Pending => match this.check_progress(context) {
                 Ok(()) => return Poll::Pending,
                 Err(refused) => Err(refused),

@@ -7,6 +7,12 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use tokio::sync::watch;
 
+tokio::task_local! {
+    /// The signal of the connection whose requests the present task answers. An extension of each request would
+    /// allocate memory.
+    static OF_CONNECTION: Draining;
+}
+
 /// Tells a handler that the server stops, so that a response without an end, such as server-sent events, can end.
 ///
 /// It is an extractor. Under another server than [`serve`](crate::serve), [`requested`](Self::requested) never returns.
@@ -21,14 +27,18 @@ use tokio::sync::watch;
 /// }
 /// # let _: axum::Router = axum::Router::new().route("/events", axum::routing::get(events));
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Draining(Option<Arc<watch::Receiver<bool>>>);
 
 impl Draining {
-    /// Creates the signal of one connection. Its clones, one for each request, change no counter that other connections
-    /// change, too.
+    /// Creates the signal of one connection. Its clones change no counter that other connections change, too.
     pub(super) fn new(requested: watch::Receiver<bool>) -> Self {
         Self(Some(Arc::new(requested)))
+    }
+
+    /// Runs the task of the connection, whose handlers extract the signal.
+    pub(super) async fn scope(self, connection: impl Future<Output = ()>) {
+        OF_CONNECTION.scope(self, connection).await;
     }
 
     /// Waits until the server stops.
@@ -47,7 +57,7 @@ impl Draining {
 impl<S: Send + Sync> FromRequestParts<S> for Draining {
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(parts.extensions.get::<Self>().cloned().unwrap_or(Self(None)))
+    async fn from_request_parts(_: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(OF_CONNECTION.try_with(Self::clone).unwrap_or_default())
     }
 }

@@ -139,8 +139,8 @@ pub async fn serve(
                 let draining = Draining::new(requested.subscribe());
                 let (routes, limits, options) = (routes.clone(), Arc::clone(&limits), options.clone());
                 let failed = failed.clone();
-                let connection = Connection { routes, limits, options, peer, draining, failed, slot };
-                connections.spawn(connection.run(stream));
+                let connection = Connection { routes, limits, options, peer, draining: draining.clone(), failed, slot };
+                connections.spawn(draining.scope(connection.run(stream)));
             }
             Some(_) = connections.join_next() => {}
         }
@@ -258,10 +258,11 @@ impl Connection {
         let Self { routes, limits, options, peer, draining, failed, slot: _slot } = self;
         let activity = Arc::new(Activity::new());
         let io = TokioIo::new(TimedStream::new(stream, Arc::clone(&activity), &options));
-        let answerer = Answerer { routes, limits, draining: draining.clone(), peer, activity: Arc::clone(&activity) };
+        let answerer = Answerer { routes, limits, peer, activity: Arc::clone(&activity) };
         let mut http = http1::Builder::new();
-        // `Activity` has the deadline of the head; that of hyper would also close idle connections.
-        http.header_read_timeout(None).max_buf_size(MAX_HEAD_BYTES);
+        // `Activity` has the deadline of the head; that of hyper would also close idle connections. `TimedStream`
+        // notices clients that leave; hyper would allocate another read buffer for each request to do so.
+        http.header_read_timeout(None).half_close(true).max_buf_size(MAX_HEAD_BYTES);
         let mut connection = pin!(http.serve_connection(io, answerer));
         let mut overdue = pin!(activity.overdue(&options));
         let mut descriptor_needed = pin!(activity.idle_at_failure(failed));

@@ -1,4 +1,4 @@
-//! [`TimedStream`]: a connection that fails if the client reads too slowly.
+//! [`TimedStream`]: a connection that fails if the client reads too slowly, or leaves.
 
 use std::io;
 use std::pin::Pin;
@@ -12,8 +12,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::activity::Activity;
 use super::options::ServeOptions;
 
-/// A connection that fails if the client takes too few bytes of the data that waits for it. It records when bytes
-/// arrive.
+/// A connection that fails if the client takes too few bytes of the data that waits for it, or leaves before the
+/// response. It records when bytes arrive.
 #[derive(Debug)]
 pub(super) struct TimedStream<S> {
     stream: S,
@@ -24,12 +24,17 @@ pub(super) struct TimedStream<S> {
     timer: Pin<Box<Sleep>>,
     /// The number of bytes that the client took in the present period; `None` if no data waits for it.
     taken: Option<u64>,
+    /// Whether the reader waits for bytes, and so notices itself that the client leaves.
+    is_reading: bool,
+    /// A byte that arrived while nobody read.
+    read_ahead: Option<u8>,
 }
 
 impl<S> TimedStream<S> {
     pub(super) fn new(stream: S, activity: Arc<Activity>, options: &ServeOptions) -> Self {
         let (period, minimum) = (options.stall_deadline, options.minimum_progress());
-        Self { stream, activity, period, minimum, timer: Box::pin(sleep_until(Instant::now())), taken: None }
+        let timer = Box::pin(sleep_until(Instant::now()));
+        Self { stream, activity, period, minimum, timer, taken: None, is_reading: false, read_ahead: None }
     }
 
     /// Passes the result of a write on. Fails if the write waits for a client that took too few bytes.
@@ -57,14 +62,37 @@ impl<S> TimedStream<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> TimedStream<S> {
+    /// Fails if the client has left before the response. The task is woken when it leaves.
+    fn check_open(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if self.is_reading || self.read_ahead.is_some() || !self.activity.awaits_response() {
+            return Ok(());
+        }
+        let mut byte = [0];
+        let mut buffer = ReadBuf::new(&mut byte);
+        if Pin::new(&mut self.stream).poll_read(context, &mut buffer)?.is_ready() {
+            // The byte of a further request is for the next read.
+            self.read_ahead = Some(*buffer.filled().first().ok_or(io::ErrorKind::UnexpectedEof)?);
+        }
+        Ok(())
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Some(byte) = self.read_ahead.take() {
+            buffer.put_slice(&[byte]);
+            self.activity.received();
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
-        let result = ready!(Pin::new(&mut self.stream).poll_read(context, buffer));
+        let result = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.is_reading = result.is_pending();
+        let result = ready!(result);
         if buffer.filled().len() > before {
             self.activity.received();
         }
@@ -72,7 +100,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(context, bytes);
         let written = ready!(self.check(context, result))?;
@@ -100,7 +128,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
         if self.taken.take().is_some() {
             self.activity.set_blocked(false);
         }
-        Poll::Ready(Ok(()))
+        // hyper flushes whenever it waits for the service.
+        Poll::Ready(self.check_open(context))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -22,7 +22,7 @@ use super::wire::{
     AbortBody, CommitBody, ForgetBody, InDoubtAnswer, InDoubtBody, MAX_BODY_BYTES, MAX_VOTE_BYTES, ParticipantCall,
     PrepareBody,
 };
-use crate::auth::{authenticate, check_role_of_method};
+use crate::auth::{authenticate, check_role_of_client, role_for};
 use crate::operations::local_host;
 use crate::origin::same_origin;
 use crate::problem::shortened;
@@ -209,7 +209,7 @@ impl<S: Send + Sync> FromRequestParts<S> for CallingClient {
 
 /// Demands the role for reading or for changing.
 async fn demand_role(request: Request, next: Next) -> Response {
-    match check_role_of_method(Role::Write, &request) {
+    match check_role_of_client(role_for(request.method(), Role::Write), &request) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }

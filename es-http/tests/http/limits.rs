@@ -4,13 +4,15 @@
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Path, Request};
 use axum::response::sse::{Event, Sse};
 use axum::routing::{get, post};
 use es_http::{Draining, ServeOptions};
 use futures_util::{StreamExt, stream};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::{Answer, PATIENCE, Server, child, closed, printed};
@@ -175,6 +177,73 @@ async fn a_client_that_does_not_read_is_disconnected() {
         let read = tokio::io::AsyncReadExt::read(&mut reader, &mut buffer).await.unwrap();
         assert!(read > 0, "disconnected after {total} bytes");
         total += read;
+    }
+}
+
+#[tokio::test]
+async fn a_handler_ends_when_its_client_leaves() {
+    let (started, mut ends) = mpsc::unbounded_channel();
+    let handler = async move || {
+        let (running, ended) = oneshot::channel::<()>();
+        started.send(ended).unwrap();
+        sleep(LONG).await;
+        drop(running);
+    };
+    let router = Router::new().route("/", get(handler.clone()).post(async move |_: Bytes| handler().await));
+    let server = Server::start(router, patient()).await;
+    for request in ["GET / HTTP/1.1\r\nHost: a\r\n\r\n", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx"] {
+        let mut client = server.connect().await;
+        client.write_all(request.as_bytes()).await.unwrap();
+        let end_of_handler = timeout(PATIENCE, ends.recv()).await.unwrap().unwrap();
+        drop(client);
+        assert!(timeout(PATIENCE, end_of_handler).await.expect("the handler ends").is_err(), "it has no result");
+    }
+}
+
+#[tokio::test]
+async fn requests_that_are_sent_before_the_response_are_answered_in_turn() {
+    let slow = async |Path(number): Path<String>| {
+        sleep(SHORT / 4).await;
+        number
+    };
+    let server = Server::start(Router::new().route("/{number}", get(slow)), patient()).await;
+    let mut client = server.connect().await;
+    for burst in [1, 2, 3] {
+        for number in 0..burst {
+            // Each request arrives while the handler of the first one runs.
+            client.write_all(format!("GET /{number} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await.unwrap();
+            sleep(SHORT / 20).await;
+        }
+        for number in 0..burst {
+            assert_eq!(Answer::read(&mut client).await.body, number.to_string());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_arrives_before_it_is_read_is_complete() {
+    let late = async |request: Request| {
+        sleep(SHORT).await;
+        String::from_utf8(to_bytes(request.into_body(), 100).await.unwrap().to_vec()).unwrap()
+    };
+    let server = Server::start(Router::new().route("/echo", post(late)), patient()).await;
+    let mut client = server.connect().await;
+    for _ in 0..2 {
+        client.write_all(head(6).as_bytes()).await.unwrap();
+        sleep(SHORT / 4).await;
+        client.write_all(b"abcdef").await.unwrap();
+        assert_eq!(Answer::read(&mut client).await.body, "abcdef");
+    }
+}
+
+#[tokio::test]
+async fn a_long_body_is_received() {
+    let server = Server::start(router(), patient()).await;
+    let mut client = server.connect().await;
+    for _ in 0..3 {
+        client.write_all(head(1024 * 1024).as_bytes()).await.unwrap();
+        client.write_all(&vec![b'x'; 1024 * 1024]).await.unwrap();
+        assert_eq!(Answer::read(&mut client).await.body, "1048576");
     }
 }
 

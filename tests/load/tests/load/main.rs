@@ -1,5 +1,5 @@
 //! Many clients at once: requests per second with the edge and without it, and a crowd of listeners, idle connections,
-//! half-sent bodies and slow readers, with bounds of memory and descriptors.
+//! half-sent bodies and slow readers, with bounds of memory and descriptors; and `kill -9` under load.
 //!
 //! The server is a process of its own (`server`). `ES_LOAD=9000` sets the number of idle connections; the numbers of
 //! the other clients are fractions of it. The soak runs the long form in the release profile: it compares rates.
@@ -10,19 +10,26 @@
 mod client;
 mod crowd;
 mod domain;
+mod kill;
 mod rate;
 mod server;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
 use client::{Client, request};
 use crowd::Crowd;
 
+/// The variable with the directory of the stores of the server.
+const DIRECTORY: &str = "ES_LOAD_DIRECTORY";
+/// Held by the test that runs: each measures.
+static TURN: Mutex<()> = Mutex::const_new(());
 /// The descriptors of a process besides those of its clients.
 const OTHER_DESCRIPTORS: u64 = 300;
 /// The time in which everything that the test waits for must happen.
@@ -90,8 +97,10 @@ struct Service {
 }
 
 impl Service {
-    fn start() -> Self {
+    /// Starts the server with the stores in this directory, and waits until it listens.
+    fn start(directory: &Path) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
+        command.env(DIRECTORY, directory);
         command.args(["--ignored", "--exact", "--nocapture", "server::service"]);
         let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap()).lines().map(Result::unwrap);
@@ -102,6 +111,12 @@ impl Service {
         let mut addresses = addresses.split(' ').map(|address| address.parse().unwrap());
         let mut next = || addresses.next().unwrap();
         Self { edge: next(), same: next(), plain: next(), process, _output: lines }
+    }
+
+    /// Stops the server, and waits until it has ended without an error.
+    fn stop(mut self) {
+        drop(self.process.stdin.take());
+        assert!(self.process.wait().unwrap().success());
     }
 
     fn descriptors(&self) -> u64 {
@@ -146,8 +161,10 @@ impl Service {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_of_clients_is_served_in_bounded_memory_and_descriptors() {
     let size = Size::from_environment();
+    let _turn = TURN.lock().await;
     raise_limit_of_descriptors();
-    let mut service = Service::start();
+    let directory = tempfile::tempdir().unwrap();
+    let service = Service::start(directory.path());
     rate::compare(&service, size).await;
 
     let (memory, descriptors) = (service.memory(), service.descriptors());
@@ -167,8 +184,14 @@ async fn a_crowd_of_clients_is_served_in_bounded_memory_and_descriptors() {
     service.wait_until("the connections of clients that left are closed", is_closed).await;
     assert!(service.is_ready().await);
     println!("after the crowd: {} MiB, {} descriptors", service.memory() / 1024, service.descriptors());
-    drop(service.process.stdin.take());
-    assert!(service.process.wait().unwrap().success());
+    service.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acknowledged_writes_survive_kills_under_load() {
+    let _turn = TURN.lock().await;
+    let directory = tempfile::tempdir().unwrap();
+    kill::expect_acknowledged_writes(directory.path(), Size::from_environment()).await;
 }
 
 async fn expect_the_probe_to_follow_the_store(service: &Service) {

@@ -2,7 +2,7 @@
 //! same handlers with the edge, one everything that es-http has.
 
 use std::convert::Infallible;
-use std::path::Path as Directory;
+use std::path::{Path as Directory, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -28,8 +28,8 @@ use futures_util::{Stream, StreamExt, stream};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use crate::Size;
 use crate::domain::{Add, Counter};
+use crate::{DIRECTORY, Size};
 
 /// The token `writer`.
 const TOKENS: &str = "sha256:b93006774cbdd4b299389a03ac3d88c3a76b460d538795bc12718011a909fba5 write w";
@@ -165,9 +165,8 @@ async fn open(directory: &Directory) -> RocksDbStore {
 #[ignore = "runs in a process of its own"]
 async fn service() {
     let size = Size::from_environment();
-    let directory = tempfile::tempdir().unwrap();
-    let [followed, rated] =
-        [open(&directory.path().join("followed")).await, open(&directory.path().join("rated")).await];
+    let directory = PathBuf::from(std::env::var_os(DIRECTORY).unwrap());
+    let [followed, rated] = [open(&directory.join("followed")).await, open(&directory.join("rated")).await];
     let counters = Arc::new(Repository::new(Arc::new(rated.clone())));
     let refusing = Arc::new(Refusing { inner: followed.clone(), refuses: AtomicBool::new(false) });
     let [full, same, axum_alone] = [bind().await, bind().await, bind().await];
