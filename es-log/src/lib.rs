@@ -7,7 +7,7 @@
 //! - **In order.** Positions have no gaps. Readers see a commit after it is on disk.
 //!
 //! It is not an event store: it does not know the revisions of streams, conditions or indexes. A store decides on a
-//! commit inside [`Log::commit`], and keeps its own indexes. `es-rocksdb` does not use this crate yet.
+//! commit inside [`Log::commit`], and keeps its own indexes, as `SegmentedStore` of `es-rocksdb` does.
 //!
 //! ```
 //! use es_core::{EventId, Position, Revision, model::CommitPart};
@@ -68,9 +68,9 @@
 //! # Modules
 //!
 //! ```text
-//!   log --> group --> writer --> active, spare, mark        opening: recovery --> scan
-//!    |                  |                                   verify   --> scan
-//!    +--> reader --> catalog (segments, offsets, tail)      bytes: frame --> record
+//!   log --> group --> writer --> active, spare, mark              opening: recovery --> scan
+//!    |                  |                                         verify   --> scan
+//!    +--> readable --> reader --> catalog (segments, offsets, tail)  bytes: frame --> record
 //! ```
 
 mod active;
@@ -86,6 +86,7 @@ mod layout;
 mod log;
 mod mark;
 mod open_frame;
+mod readable;
 mod reader;
 mod record;
 mod recovery;
@@ -105,10 +106,11 @@ pub use frame::{Batch, EntryKind, Frame, FrameError, FrameHeader, Place};
 pub use group::{Follower, Turn};
 pub use log::{Log, LogOptions};
 pub use open_frame::CommitDraft;
+pub use readable::ReadableLog;
 pub use reader::{LogReader, PointReader};
 pub use record::{
     Body, ContentCode, EventFields, KeyFields, Record, RecordError, RowFields, TagTexts, TombstoneFields,
 };
 pub use rewrite::Rewritten;
-pub use verify::{VerifyReport, verify};
+pub use verify::{VerifyReport, verify, verify_and_visit};
 pub use writer::{Durability, OnWriteFailure};

@@ -28,7 +28,7 @@ use es_core::{CommitError, Position, StoreError};
 
 use crate::error::OpenError;
 use crate::open;
-use crate::read_only::ReadOnlyStore;
+use crate::read_only::RocksDbReader;
 use crate::verify::{Progress, Verification};
 
 /// An error of making or restoring a backup. Complete backups are unchanged.
@@ -159,7 +159,7 @@ impl From<CommitError> for BackupError {
 pub struct Backup {
     /// The number of the backup, from 1.
     pub number: u32,
-    /// The directory of the backup, which is a complete store; open it with [`ReadOnlyStore`] only. After a restore,
+    /// The directory of the backup, which is a complete store; open it with [`RocksDbReader`] only. After a restore,
     /// the directory of the restored store.
     pub directory: PathBuf,
     /// The position of the last event.
@@ -223,7 +223,7 @@ impl Backups {
     /// - [`BackupError::Write`], [`BackupError::Stopped`] or [`BackupError::Io`] if a write fails.
     /// - [`BackupError::Unsound`] if the verification of the backup fails.
     pub async fn create(&self, store: &Path, progress: Progress<'_>) -> Result<Backup, BackupError> {
-        let source = ReadOnlyStore::open(store).await?;
+        let source = RocksDbReader::open(store).await?;
         files::check_outside(&self.directory)?;
         let _lock = files::lock(&self.directory)?;
         let last = self.list()?.pop();
@@ -250,7 +250,7 @@ impl Backups {
     /// Makes a backup without a number, incremental or full. Removes an unsound one.
     async fn write(
         &self,
-        source: &ReadOnlyStore,
+        source: &RocksDbReader,
         last: Option<&Numbered>,
         progress: Progress<'_>,
     ) -> Result<IncompleteBackup, BackupError> {
@@ -268,7 +268,7 @@ impl Backups {
 
     async fn write_and_verify(
         &self,
-        source: &ReadOnlyStore,
+        source: &RocksDbReader,
         incomplete: &Path,
         is_first: bool,
         progress: Progress<'_>,
@@ -412,13 +412,13 @@ async fn find_damage(
 /// Verifies a store. Returns its last position and the number of its events.
 async fn verify_copy(directory: &Path, progress: Progress<'_>) -> Result<(Option<Position>, u64), BackupError> {
     let verification = verify(directory, progress).await?;
-    let head = es_core::EventReader::head(&ReadOnlyStore::open(directory).await?).await?;
+    let head = es_core::EventReader::head(&RocksDbReader::open(directory).await?).await?;
     Ok((head, verification.events))
 }
 
 /// Verifies a store. Damage is an error.
 async fn verify(directory: &Path, progress: Progress<'_>) -> Result<Verification, BackupError> {
-    let verification = ReadOnlyStore::open(directory).await?.verify(progress)?;
+    let verification = RocksDbReader::open(directory).await?.verify(progress)?;
     match verification.damage.first() {
         None => Ok(verification),
         Some(first) => {

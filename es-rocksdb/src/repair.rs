@@ -38,7 +38,7 @@ use crate::access;
 use crate::acknowledged;
 use crate::error::OpenError;
 use crate::open::{self, DirectoryState};
-use crate::read_only;
+use crate::read_only::ReadOnlyStore;
 use crate::verify::{Damage, Progress, Verification};
 use records::RecoverableEvents;
 use scratch::Scratch;
@@ -315,7 +315,7 @@ fn counted(events: u64) -> String {
 /// Opens and verifies the store, and reports its damage.
 fn diagnose(directory: &Path, report: &mut Report, progress: Progress<'_>) -> Result<(), RepairError> {
     let opened = open::examine(directory).and_then(|found| match found {
-        DirectoryState::Store => read_only::open_with_retries(directory),
+        DirectoryState::Store => ReadOnlyStore::open_blocking(directory),
         DirectoryState::Empty => Err(OpenError::NoSuchDirectory { directory: directory.to_owned() }),
     });
     let verified = match opened {
@@ -342,7 +342,7 @@ fn diagnose(directory: &Path, report: &mut Report, progress: Progress<'_>) -> Re
 
 /// Verifies a new store.
 fn verify_new_store(directory: &Path, progress: Progress<'_>) -> Result<Verification, RepairError> {
-    let store = read_only::open_with_retries(directory)?;
+    let store = ReadOnlyStore::open_blocking(directory)?;
     let found = store.verify(progress)?;
     match found.damage.first() {
         None => Ok(found),

@@ -9,7 +9,8 @@ use super::{BackupError, keys, rows};
 use crate::database::{Database, place_of};
 use crate::open;
 use crate::options::{self, Durability, Options};
-use crate::read_only::{HiddenEvents, ReadOnlyStore};
+use crate::read_only::RocksDbReader;
+use crate::retention::HiddenEvents;
 use crate::schema::{Cf, META_CREATED, META_KEY_SECRET, META_LOG_ID, META_STORE_ID};
 use crate::store::RocksDbStore;
 use crate::verify::Progress;
@@ -29,13 +30,13 @@ pub(super) struct Changes {
 
 /// Writes the events, claims and rows of the store that the backup lacks.
 pub(super) async fn update(
-    source: &ReadOnlyStore,
+    source: &RocksDbReader,
     backup: &Path,
     backups: &Path,
     progress: Progress<'_>,
 ) -> Result<Changes, BackupError> {
     // A snapshot of the last backup. Rows and keys are compared with it.
-    let before = ReadOnlyStore::open(backup).await?;
+    let before = RocksDbReader::open(backup).await?;
     let head = check_continues(source, &before, backups).await?;
     // The store may be a restored copy of the last backup, whose log has another id.
     if source.log_id() != before.log_id() {
@@ -59,7 +60,7 @@ pub(super) async fn update(
 }
 
 /// Creates a store with the identity of another.
-pub(super) fn create_with_identity(source: &ReadOnlyStore, directory: &Path) -> Result<(), BackupError> {
+pub(super) fn create_with_identity(source: &RocksDbReader, directory: &Path) -> Result<(), BackupError> {
     let opened = open::open(directory, &Options::new())?;
     let meta = opened.database.family(Cf::Meta)?;
     let mut batch = WriteBatch::new();
@@ -73,8 +74,8 @@ pub(super) fn create_with_identity(source: &ReadOnlyStore, directory: &Path) -> 
 
 /// Checks that the store continues the last backup. Returns the head of that backup.
 async fn check_continues(
-    source: &ReadOnlyStore,
-    before: &ReadOnlyStore,
+    source: &RocksDbReader,
+    before: &RocksDbReader,
     backups: &Path,
 ) -> Result<Option<Position>, BackupError> {
     let other = |found: String| BackupError::OtherStore { directory: backups.to_owned(), found };
@@ -101,12 +102,12 @@ async fn check_continues(
 ///
 /// This check is for a backup without a predecessor, so that the backups of two stores are never in one directory.
 pub(super) async fn check_continues_any(
-    source: &ReadOnlyStore,
+    source: &RocksDbReader,
     earlier: &[(u32, PathBuf)],
     backups: &Path,
 ) -> Result<(), BackupError> {
     for (_, directory) in earlier.iter().rev() {
-        let Ok(before) = ReadOnlyStore::open(directory).await else { continue };
+        let Ok(before) = RocksDbReader::open(directory).await else { continue };
         match check_continues(source, &before, backups).await {
             Err(error @ BackupError::OtherStore { .. }) => return Err(error),
             Ok(_) => return Ok(()),
@@ -117,7 +118,7 @@ pub(super) async fn check_continues_any(
 }
 
 async fn copy_events(
-    source: &ReadOnlyStore,
+    source: &RocksDbReader,
     after: Option<Position>,
     target: &RocksDbStore,
     progress: Progress<'_>,

@@ -8,7 +8,9 @@
 //!   store --> reads --> frame_source, copy_source --> shared_store --> publish --> index --> run --> run_ids
 //!     |         ^                                        ^               |           +--> posting_blocks
 //!     +--> scavenge -------------------------------------+               +--> decide --> pending, codec
-//!     +--> open --> seal (tables of full runs) --> publish, layout, signal
+//!     +--> open --> replay --> seal (tables of full runs) --> publish, layout, signal
+//!            ^        ^
+//!            +--------+---- snapshot (a store that is only read) --> store, pinned_disk, whole_log, verify
 //! ```
 //!
 //! RocksDB has no write-ahead log here: its content is a function of the log up to the position `applied`, which is
@@ -22,15 +24,22 @@ mod index;
 mod layout;
 mod open;
 mod pending;
+mod pinned_disk;
 mod posting_blocks;
 mod publish;
 mod reads;
+mod replay;
 mod run;
 mod run_ids;
 mod scavenge;
 mod seal;
 mod shared_store;
 mod signal;
+mod snapshot;
 mod store;
+mod verify;
+mod whole_log;
 
+pub(crate) use layout::is_segmented;
+pub(crate) use snapshot::SegmentedReader;
 pub use store::SegmentedStore;
