@@ -71,10 +71,12 @@
 //!   log --> group --> writer --> active, spare, mark              opening: recovery --> scan
 //!    |                  |                                         verify   --> scan
 //!    +--> readable --> reader --> catalog (segments, offsets, tail)  bytes: frame --> record
+//!            +-------> builder (copies and repaired logs)
 //! ```
 
 mod active;
 mod answer;
+mod builder;
 mod catalog;
 mod disk;
 mod error;
@@ -100,13 +102,14 @@ mod verify;
 mod writer;
 
 pub use answer::PendingCommit;
+pub use builder::{FrameDraft, LogBuilder};
 pub use disk::{DirectoryLock, Disk, DiskFile, SystemDisk};
 pub use error::{AppendError, Damage, OpenError, ReadError, RewriteError};
 pub use frame::{Batch, EntryKind, Frame, FrameError, FrameHeader, Place};
 pub use group::{Follower, Turn};
 pub use log::{Log, LogOptions};
 pub use open_frame::CommitDraft;
-pub use readable::ReadableLog;
+pub use readable::{ReadableLog, SegmentFile};
 pub use reader::{LogReader, PointReader};
 pub use record::{
     Body, ContentCode, EventFields, KeyFields, Record, RecordError, RowFields, TagTexts, TombstoneFields,

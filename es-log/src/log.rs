@@ -98,7 +98,6 @@ pub struct Log {
     group: Arc<Group>,
     readable: ReadableLog,
     spare: Arc<Spare>,
-    opens: u64,
     removed_bytes: u64,
     rewriting: Mutex<()>,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
@@ -149,9 +148,8 @@ impl Log {
         };
         let log = Self {
             group: Arc::new(Group::new(writer, settings)),
-            readable: ReadableLog::new(catalog, disk, directory.clone(), header.place),
+            readable: ReadableLog::new(catalog, disk, directory.clone(), header.place, opens),
             spare,
-            opens,
             removed_bytes: end.removed_bytes,
             rewriting: Mutex::new(()),
             threads: Mutex::new(Vec::new()),
@@ -171,12 +169,6 @@ impl Log {
         let spare = Arc::clone(&self.spare);
         threads.push(thread::Builder::new().name("es-log-fill".to_owned()).spawn(move || spare.run())?);
         Ok(())
-    }
-
-    /// Returns how many times the log was opened, this time included. No two openings have the same number.
-    #[must_use]
-    pub const fn opens(&self) -> u64 {
-        self.opens
     }
 
     /// Returns the number of bytes after the last frame that the opening removed: a torn frame.

@@ -67,6 +67,8 @@ pub(crate) struct ReadEnd {
     pub(crate) end: u64,
     pub(crate) offsets: Vec<u32>,
     pub(crate) head: Head,
+    /// How many times the log was opened.
+    pub(crate) opens: u64,
 }
 
 /// Finds the end of the log in a directory, which another process may write. Writes nothing.
@@ -311,7 +313,7 @@ impl Recovery<'_> {
         };
         check_mark(mark, chain)?;
         let head = Head { frame: chain.frame - 1, position: chain.position - 1 };
-        Ok(ReadEnd { sealed, header, end, offsets, head })
+        Ok(ReadEnd { sealed, header, end, offsets, head, opens: mark.opens })
     }
 
     fn read_error(&self, header: &SegmentHeader, error: io::Error) -> OpenError {

@@ -131,7 +131,7 @@ impl Database {
 
     pub(crate) fn get(&self, cf: Cf, key: &[u8], tier: Tier) -> Result<Option<Value<'_>>, Fault> {
         if let Some(changed) = self.changes.get(cf, key) {
-            return Ok(changed.map(|value| Value::Changed(value)));
+            return Ok(changed.map(Value::Changed));
         }
         let options = match tier {
             Tier::Cached => &self.cached,

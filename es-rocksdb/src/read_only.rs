@@ -213,6 +213,12 @@ impl ReadOnlyStore {
     }
 }
 
+impl From<RocksDbReader> for ReadOnlyStore {
+    fn from(reader: RocksDbReader) -> Self {
+        Self { snapshot: Snapshot::RocksDb(reader) }
+    }
+}
+
 impl fmt::Debug for ReadOnlyStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let head = self.watch_head().current();

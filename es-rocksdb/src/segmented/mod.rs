@@ -40,6 +40,8 @@ mod store;
 mod verify;
 mod whole_log;
 
-pub(crate) use layout::is_segmented;
-pub(crate) use snapshot::SegmentedReader;
+pub(crate) use index::of_log;
+pub(crate) use layout::{INDEX, LOG, is_segmented};
+pub(crate) use open::of_log_opening;
+pub(crate) use snapshot::{PinnedLog, SegmentedReader, manifests};
 pub use store::SegmentedStore;

@@ -103,11 +103,6 @@ impl SegmentedReader {
         &self.inner.log
     }
 
-    /// Returns the disk that keeps the segments open.
-    pub(crate) fn disk(&self) -> &Arc<PinnedDisk> {
-        &self.inner.disk
-    }
-
     pub(crate) fn shared(&self) -> &Arc<SharedStore> {
         &self.inner.store.inner
     }
@@ -175,27 +170,51 @@ impl SegmentedReader {
     }
 }
 
+/// The segments of a log, which are kept open while the index is read.
+pub(crate) struct PinnedLog {
+    directory: PathBuf,
+    disk: Arc<PinnedDisk>,
+    before: Vec<PathBuf>,
+}
+
+impl PinnedLog {
+    /// Opens the segments of the store in a directory.
+    pub(crate) fn begin(directory: &Path) -> Result<Self, OpenError> {
+        let disk = Arc::new(PinnedDisk::new(free_files(directory)));
+        let log_directory = directory.join(LOG);
+        match disk.pin_segments(&log_directory) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !log_directory.exists() => {
+                return Err(OpenError::damaged(directory, "expected the directory of the log, found none"));
+            }
+            pinned => pinned.map_err(|error| OpenError::io(directory, "open the log", error))?,
+        }
+        let before = disk.segments();
+        Ok(Self { directory: directory.to_owned(), disk, before })
+    }
+
+    /// Finds the end of the log, after the index was read; `None` if another process replaced a segment meanwhile.
+    pub(crate) fn finish(&self) -> Result<Option<ReadableLog>, OpenError> {
+        let Self { directory, disk, before } = self;
+        let log = ReadableLog::open(directory.join(LOG), Arc::clone(disk) as _);
+        let log = log.map_err(|error| of_log_opening(directory, error))?;
+        let is_new = |segment: &PathBuf| !before.contains(segment);
+        let has_new_sealed = disk.segments().iter().rev().skip(1).any(is_new);
+        let is_unreplaced = disk.is_unreplaced().map_err(|error| OpenError::io(directory, "inspect the log", error))?;
+        Ok((is_unreplaced && !has_new_sealed).then_some(log))
+    }
+
+    pub(crate) fn disk(&self) -> &Arc<PinnedDisk> {
+        &self.disk
+    }
+}
+
 /// Opens a snapshot; `None` if another process replaced a segment meanwhile.
 fn open_once(directory: &Path) -> Result<Option<SegmentedReader>, OpenError> {
-    let io = |action: &'static str| move |error| OpenError::io(directory, action, error);
-    let log_directory = directory.join(LOG);
-    let disk = Arc::new(PinnedDisk::new(free_files(directory)));
-    match disk.pin_segments(&log_directory) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !log_directory.exists() => {
-            return Err(OpenError::damaged(directory, "expected the directory of the log, found none"));
-        }
-        pinned => pinned.map_err(io("open the log"))?,
-    }
-    let before = disk.segments();
+    let pinned = PinnedLog::begin(directory)?;
     let options = Options::new().create_if_missing(false);
     let (database, counts) = open_index(directory, &options)?;
-    let log = ReadableLog::open(&log_directory, Arc::clone(&disk) as _);
-    let log = log.map_err(|error| of_log_opening(directory, error))?;
-    let is_new = |segment: &PathBuf| !before.contains(segment);
-    let has_new_sealed = disk.segments().iter().rev().skip(1).any(is_new);
-    if has_new_sealed || !disk.is_unreplaced().map_err(io("inspect the log"))? {
-        return Ok(None);
-    }
+    let Some(log) = pinned.finish()? else { return Ok(None) };
+    let PinnedLog { disk, .. } = pinned;
     let identity = identify(&database, log.log_id())?;
     let restored = restore(database, &log, &options, Access::Reading);
     let (publisher, decider) = restored.map_err(|error| OpenError::of_store(directory, "read the log", error))?;
@@ -231,7 +250,7 @@ fn free_files(directory: &Path) -> usize {
 }
 
 /// Returns the names and the lengths of the manifests. Every change of the tables changes them.
-fn manifests(directory: &Path) -> Vec<(std::ffi::OsString, u64)> {
+pub(crate) fn manifests(directory: &Path) -> Vec<(std::ffi::OsString, u64)> {
     let Ok(entries) = fs::read_dir(directory.join(INDEX)) else { return Vec::new() };
     let is_manifest = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with("MANIFEST");
     let length = |entry: fs::DirEntry| Some((entry.file_name(), entry.metadata().ok()?.len()));
