@@ -71,7 +71,7 @@
 //!   log --> group --> writer --> active, spare, mark              opening: recovery --> scan
 //!    |                  |                                         verify   --> scan
 //!    +--> readable --> reader --> catalog (segments, offsets, tail)  bytes: frame --> record
-//!            +-------> builder (copies and repaired logs)
+//!            +-------> builder (copies and repaired logs)            salvage --> scan
 //! ```
 
 mod active;
@@ -93,6 +93,7 @@ mod reader;
 mod record;
 mod recovery;
 mod rewrite;
+mod salvage;
 mod scan;
 mod segment;
 mod spare;
@@ -115,5 +116,6 @@ pub use record::{
     Body, ContentCode, EventFields, KeyFields, Record, RecordError, RowFields, TagTexts, TombstoneFields,
 };
 pub use rewrite::Rewritten;
+pub use salvage::{IntactRecord, LogGap, SalvagedLog, SalvagedPart, inspect, salvage};
 pub use verify::{VerifyReport, verify, verify_and_visit};
 pub use writer::{Durability, OnWriteFailure};

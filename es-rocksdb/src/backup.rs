@@ -17,8 +17,8 @@
 //! backups are on another disk, and is verified as a whole. It shares the files that it has in common with the last
 //! backup. Links share the blocks of the disk with the store: backups on another disk survive the loss of this one.
 //!
-//! The table files of the last backup of other stores are linked without a check. If they are damaged, the verification of the new
-//! backup fails, and it is made again as a full copy from the store.
+//! The table files of the last backup of other stores are linked without a check. If they are damaged, the
+//! verification of the new backup fails, and it is made again as a full copy from the store.
 
 mod files;
 mod history;

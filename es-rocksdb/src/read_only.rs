@@ -38,8 +38,8 @@ pub(crate) use rocksdb_reader::RocksDbReader;
 /// log that is not in table files into memory: up to four write buffers of the service, or up to five
 /// [runs](crate::Options::index_run) of a segmented store. An open snapshot keeps the disk space of files that the
 /// service has replaced since, and one descriptor for each table file and each segment (about 64 MiB each). If the
-/// process may not have as many files open (`ulimit -n`), the snapshot opens files when it needs them; a read then fails
-/// if the service has replaced a table since.
+/// process may not have as many files open (`ulimit -n`), the snapshot opens files when it needs them; a read then
+/// fails if the service has replaced a table since.
 #[derive(Clone)]
 pub struct ReadOnlyStore {
     snapshot: Snapshot,

@@ -10,6 +10,7 @@
 //!     +--> scavenge -------------------------------------+               +--> decide --> pending, codec
 //!     +--> open --> replay --> seal (tables of full runs) --> publish, layout, signal
 //!            ^        ^
+//!            |        +---- rebuild (the index of a repaired store)
 //!            +--------+---- snapshot (a store that is only read) --> store, pinned_disk, whole_log, verify
 //! ```
 //!
@@ -28,6 +29,7 @@ mod pinned_disk;
 mod posting_blocks;
 mod publish;
 mod reads;
+mod rebuild;
 mod replay;
 mod run;
 mod run_ids;
@@ -40,8 +42,11 @@ mod store;
 mod verify;
 mod whole_log;
 
-pub(crate) use index::of_log;
-pub(crate) use layout::{INDEX, LOG, is_segmented};
+pub(crate) use codec::LogDecoder;
+pub(crate) use index::{Copied, of_log};
+pub(crate) use layout::{INDEX, LOG, META_APPLIED, is_segmented};
 pub(crate) use open::of_log_opening;
+pub(crate) use rebuild::IndexBuilder;
+pub(crate) use replay::Change;
 pub(crate) use snapshot::{PinnedLog, SegmentedReader, manifests};
 pub use store::SegmentedStore;

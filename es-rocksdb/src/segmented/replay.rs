@@ -47,7 +47,8 @@ pub(crate) fn restore(
         return Err(StoreError::damaged("the log", detail));
     }
     let index = Index::new(Position::following(applied), RecentIds::of_database(&database)?, options.index_run);
-    let (mut end, changes) = Replay::new(&database, log, &index, access).run(applied, applied)?;
+    let is_new = |position, _: &Change| Some(position) > applied;
+    let (mut end, changes) = Replay::new(&database, log, &index, access).run(applied, &is_new)?;
     let database = Arc::new(database.with_changes(changes));
     let view = index.view(&database, log, END);
     if let (None, Some(head)) = (end.head, log.head()) {
@@ -112,30 +113,30 @@ impl<'a> Replay<'a> {
         Self { database, log, index, access, decoder, end, changes }
     }
 
-    /// Applies the log after a position, but only those changes of rows and unique keys that are after the position
-    /// `changed`. Returns the end of the log, unless no event was applied, and the changes that are kept in memory.
+    /// Applies the log after a position, with those changes of rows and unique keys that `accepts` returns `true` for,
+    /// given the position of the next event. Returns the end of the log, unless no event was applied, and the changes
+    /// that are kept in memory.
     pub(crate) fn run(
         mut self,
         after: Option<Position>,
-        changed: Option<Position>,
+        accepts: &dyn Fn(Position, &Change) -> bool,
     ) -> Result<(LogEnd, Changes), StoreError> {
         let mut reader = self.log.read_after(after);
         while let Some(batch) = reader.next_batch().map_err(of_log)? {
-            self.apply(&batch, changed)?;
+            self.apply(&batch, accepts)?;
         }
         Ok((self.end, self.changes))
     }
 
-    fn apply(&mut self, batch: &Batch, changed: Option<Position>) -> Result<(), StoreError> {
+    fn apply(&mut self, batch: &Batch, accepts: &dyn Fn(Position, &Change) -> bool) -> Result<(), StoreError> {
         let mut events: Vec<RecordedEvent> = Vec::new();
         let mut changes = Vec::new();
         for record in batch.records() {
             let record = record.map_err(|error| StoreError::damaged("the log", error.to_string()))?;
             let event = self.decoder.event(&record, batch.bytes())?;
             // The first revision of a stream is that of its tombstones, wherever they are.
-            if event.is_some() || Some(record.position) > changed {
-                changes.extend(change_of(&record));
-            }
+            let is_tombstone = event.is_some();
+            changes.extend(change_of(&record).filter(|change| is_tombstone || accepts(record.position, change)));
             events.extend(event);
         }
         self.write(changes)?;

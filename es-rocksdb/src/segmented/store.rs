@@ -47,8 +47,8 @@ const MAX_FULL_RUNS: usize = 4;
 /// An event store in a directory, with its events in a log of segments and RocksDB as the index of the log.
 ///
 /// It has the contract of [`RocksDbStore`](crate::RocksDbStore), which it will replace, and writes and syncs once for
-/// each group of commits. It is for trial: it has no backup, no verification of the index and no repair, and the tools
-/// do not open it.
+/// each group of commits. It is for trial: its format can still change.
+/// [`ReadOnlyStore`](crate::ReadOnlyStore), [`Backups`](crate::Backups) and [`Salvage`](crate::Salvage) work on it.
 ///
 /// A handle is cheap to clone, and all clones refer to one store. [`close`](EventStore::close) writes the waiting
 /// commits and unlocks the directory. Dropping the last handle does the same, but blocks the thread, and logs errors
