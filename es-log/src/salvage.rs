@@ -91,6 +91,9 @@ pub fn salvage<E: From<ReadError>>(
     Ok(())
 }
 
+/// The file of a segment, and its header.
+type OpenedSegment = (Arc<dyn DiskFile>, SegmentHeader);
+
 struct Salvage<'a> {
     disk: &'a Arc<dyn Disk>,
     directory: &'a Path,
@@ -128,7 +131,7 @@ impl<'a> Salvage<'a> {
     }
 
     /// Opens a segment; `None` if it has no readable header, and none can be derived.
-    fn open(&self, number: u32) -> Result<Option<(Arc<dyn DiskFile>, SegmentHeader)>, ReadError> {
+    fn open(&self, number: u32) -> Result<Option<OpenedSegment>, ReadError> {
         let path = self.directory.join(segment::file_name(number));
         let failed = |source| ReadError::Io { path: path.clone(), source };
         let file = match self.disk.open_read_only(&path) {
