@@ -1,4 +1,4 @@
-//! [`Changes`]: changes of keys that are not in RocksDB, over which the rest of a database is read.
+//! [`UnflushedChanges`]: changes of keys that are not in RocksDB, over which the rest of a database is read.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -10,12 +10,12 @@ use crate::schema::Cf;
 /// The changed keys of a database that is only read: the changes of the log after the last flush. The other keys are in
 /// RocksDB.
 #[derive(Debug, Default)]
-pub(crate) struct Changes(BTreeMap<Cf, BTreeMap<Vec<u8>, Option<Bytes>>>);
+pub(crate) struct UnflushedChanges(BTreeMap<Cf, BTreeMap<Vec<u8>, Option<Bytes>>>);
 
 /// A changed key: its new value, or `None` if it is deleted.
 pub(crate) type ChangedEntry<'a> = (&'a [u8], Option<&'a Bytes>);
 
-impl Changes {
+impl UnflushedChanges {
     pub(crate) fn set(&mut self, cf: Cf, key: Vec<u8>, value: Option<Bytes>) {
         self.0.entry(cf).or_default().insert(key, value);
     }

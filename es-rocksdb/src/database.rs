@@ -12,7 +12,7 @@ use es_core::store::implement::{KeyHash, KeyOwner};
 use es_core::{EventId, Position, RecordedEvent, Revision, StoreError, StreamId};
 use rocksdb::{ColumnFamily, DB, DBPinnableSlice, DBRawIterator, ErrorKind, ReadOptions, ReadTier};
 
-use crate::changes::{ChangedEntry, Changes};
+use crate::changes::{ChangedEntry, UnflushedChanges};
 use crate::error;
 use crate::key::{self, KeyError};
 use crate::record::{Decoder, RecordError};
@@ -21,8 +21,8 @@ use crate::schema::Cf;
 /// An open RocksDB database with the column families of a store.
 pub(crate) struct Database {
     db: DB,
-    /// Changes over the keys of RocksDB. A database that is written has none.
-    changes: Changes,
+    /// UnflushedChanges over the keys of RocksDB. A database that is written has none.
+    changes: UnflushedChanges,
     cached: ReadOptions,
     any: ReadOptions,
     directory: PathBuf,
@@ -101,12 +101,12 @@ pub(crate) fn place_in(stream: &StreamId, revision: Revision) -> String {
 
 impl Database {
     pub(crate) fn new(db: DB, directory: PathBuf) -> Self {
-        let changes = Changes::default();
+        let changes = UnflushedChanges::default();
         Self { db, changes, cached: read_options(Tier::Cached), any: read_options(Tier::Any), directory }
     }
 
     /// Reads these changes over the keys of RocksDB from now on.
-    pub(crate) fn with_changes(self, changes: Changes) -> Self {
+    pub(crate) fn with_changes(self, changes: UnflushedChanges) -> Self {
         Self { changes, ..self }
     }
 

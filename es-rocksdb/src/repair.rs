@@ -223,7 +223,7 @@ pub struct Salvage {
 /// The recoverable data of a damaged store, by its layout.
 #[derive(Debug)]
 enum Recoverable {
-    RocksDb(Sources, RecoverableEvents),
+    RocksDb(Box<(Sources, RecoverableEvents)>),
     Segmented(Box<segmented::Survey>),
 }
 
@@ -280,7 +280,7 @@ impl Salvage {
         Ok(Self {
             directory,
             report,
-            found: Some(Recoverable::RocksDb(sources, survey)),
+            found: Some(Recoverable::RocksDb(Box::new((sources, survey)))),
             _scratch: Some(scratch),
             _lock: lock,
         })
@@ -327,7 +327,8 @@ impl Salvage {
             return Err(RepairError::Loss { events, what: what.collect::<Vec<_>>().join(", "), named: accept });
         }
         match found {
-            Recoverable::RocksDb(sources, survey) => {
+            Recoverable::RocksDb(found) => {
+                let (sources, survey) = &**found;
                 rebuild::write(&self.directory, target.as_ref(), sources, survey, set_aside, progress)
             }
             Recoverable::Segmented(survey) => survey.write(&self.directory, target.as_ref(), set_aside, progress),

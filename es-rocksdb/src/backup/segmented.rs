@@ -33,7 +33,7 @@ const CHUNK: usize = 256 * 1024;
 
 /// What [`copy`] found.
 #[derive(Debug, Default)]
-pub(super) struct Copied {
+pub(super) struct CopyOutcome {
     /// Whether the last backup has another content in a file that should not have changed.
     pub(super) differs_from_last: bool,
 }
@@ -45,14 +45,14 @@ pub(super) fn copy(
     to: &Path,
     last: Option<&Path>,
     progress: Progress<'_>,
-) -> Result<Copied, BackupError> {
+) -> Result<CopyOutcome, BackupError> {
     for part in [LOG, INDEX] {
         access::create_directory(&to.join(part)).map_err(io_error("create the directory", to))?;
     }
     for _ in 0..ATTEMPTS {
         files::empty(&to.join(INDEX))?;
         let pinned = PinnedLog::begin(store)?;
-        let mut copied = Copied::default();
+        let mut copied = CopyOutcome::default();
         if copy_index(store, to, last, &mut copied)?
             && let Some(log) = pinned.finish()?
         {
@@ -68,7 +68,7 @@ pub(super) fn copy(
 
 /// Links the tables of the index, and copies its other files. Returns `false` if another process changed the index
 /// meanwhile.
-fn copy_index(store: &Path, to: &Path, last: Option<&Path>, copied: &mut Copied) -> Result<bool, BackupError> {
+fn copy_index(store: &Path, to: &Path, last: Option<&Path>, copied: &mut CopyOutcome) -> Result<bool, BackupError> {
     let before = manifests(store);
     let (from, to) = (store.join(INDEX), to.join(INDEX));
     for file in files::store_files(&from)? {
@@ -91,7 +91,7 @@ fn copy_index(store: &Path, to: &Path, last: Option<&Path>, copied: &mut Copied)
 
 /// Links a file that never changes: to the last backup if that has the same content, otherwise to the store. Copies it
 /// if it cannot be linked, for example because the backups are on another disk.
-fn link(file: &Path, last: Option<&Path>, to: &Path, copied: &mut Copied) -> io::Result<()> {
+fn link(file: &Path, last: Option<&Path>, to: &Path, copied: &mut CopyOutcome) -> io::Result<()> {
     if let Some(last) = last.filter(|last| last.exists()) {
         let length = |path: &Path| path.metadata().map(|metadata| metadata.len());
         if length(file)? == length(last)? {
@@ -163,7 +163,7 @@ struct LogFiles<'a> {
 }
 
 impl LogFiles<'_> {
-    fn copy(&self, copied: &mut Copied, progress: Progress<'_>) -> Result<(), BackupError> {
+    fn copy(&self, copied: &mut CopyOutcome, progress: Progress<'_>) -> Result<(), BackupError> {
         let to = self.to.join(LOG);
         let segments = self.log.segments();
         let total = segments.len() as u64;
@@ -178,7 +178,7 @@ impl LogFiles<'_> {
     }
 
     /// Links a sealed segment. Returns `false` if it must be copied.
-    fn link(&self, segment: &SegmentFile, to: &Path, copied: &mut Copied) -> io::Result<bool> {
+    fn link(&self, segment: &SegmentFile, to: &Path, copied: &mut CopyOutcome) -> io::Result<bool> {
         let file = self.store.join(LOG).join(&segment.name);
         if let Some(last) = self.last.map(|last| last.join(LOG).join(&segment.name)).filter(|last| last.exists()) {
             let mut other = File::open(&last)?;

@@ -33,14 +33,14 @@ use super::sources::Sources;
 use super::{RepairError, Repaired, Report, SetAside, complete_target, io_error, prepare_target, verify_new_store};
 use crate::key;
 use crate::schema::{Cf, META_CREATED, META_KEY_SECRET, META_STORE_ID};
-use crate::segmented::{Change, INDEX, IndexBuilder, LOG, LogDecoder, META_APPLIED, of_log, of_log_opening};
+use crate::segmented::{ChangedKey, INDEX, IndexBuilder, LOG, LogDecoder, META_APPLIED, of_log, of_log_opening};
 use crate::verify::{Progress, has_table};
-use log::{KeyRecords, Log, LogPart};
+use log::{DamagedLog, KeyRecords, LogPart};
 
 /// The recoverable data of a segmented store.
 #[derive(Debug)]
 pub(super) struct Survey {
-    log: Log,
+    log: DamagedLog,
     sources: Option<Sources>,
     secret: Option<KeySecret>,
     store_id: Option<Uuid>,
@@ -111,7 +111,7 @@ pub(super) fn survey(
     let is_manifest_whole = sources.as_ref().is_some_and(|(_, is_whole)| *is_whole);
     let sources = sources.map(|(sources, _)| sources);
 
-    let mut log = Log::read(disk, directory.join(LOG), place, opens)?;
+    let mut log = DamagedLog::read(disk, directory.join(LOG), place, opens)?;
     if let Some(sources) = &sources {
         log.add_copies(sources);
     }
@@ -280,7 +280,7 @@ impl Survey {
         carried?;
         progress("index", 0, None);
         let is_newer = |position| self.applied.is_some_and(|applied| position > applied);
-        index.fill(&|position, (cf, key, _): &Change| match self.rows {
+        index.fill(&|position, (cf, key, _): &ChangedKey| match self.rows {
             RowSource::Log => true,
             RowSource::Index => is_newer(position),
             // The old index is newer than the frames up to there, if it can be read.
@@ -364,7 +364,7 @@ impl From<es_log::ReadError> for RepairError {
 }
 
 /// Returns a part of a damaged log with the records that can be recovered.
-fn part_of<'a>(part: &'a SalvagedPart, log: &'a Log) -> LogPart<'a> {
+fn part_of<'a>(part: &'a SalvagedPart, log: &'a DamagedLog) -> LogPart<'a> {
     match part {
         SalvagedPart::Segment(_) => LogPart::Segment,
         SalvagedPart::Frame(frame) => LogPart::Frame(frame),

@@ -47,6 +47,6 @@ pub(crate) use index::{Copied, of_log};
 pub(crate) use layout::{INDEX, LOG, META_APPLIED, is_segmented};
 pub(crate) use open::of_log_opening;
 pub(crate) use rebuild::IndexBuilder;
-pub(crate) use replay::Change;
+pub(crate) use replay::ChangedKey;
 pub(crate) use snapshot::{PinnedLog, SegmentedReader, manifests};
 pub use store::SegmentedStore;

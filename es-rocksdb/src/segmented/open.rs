@@ -17,7 +17,7 @@ use crate::options::{self, Durability, Options};
 use crate::schema::{Cf, META_CREATED, META_FORMAT, META_KEY_SECRET, META_STORE_ID};
 use crate::segmented::layout::{self, FAMILIES, FORMAT_VERSION, INDEX, LOG, TABLES};
 use crate::segmented::publish::Publisher;
-use crate::segmented::replay::{Access, restore};
+use crate::segmented::replay::{ReplayAccess, restore};
 
 /// An open store without its handle.
 pub(crate) struct OpenedLog {
@@ -51,7 +51,7 @@ pub(crate) fn open(directory: &Path, options: &Options) -> Result<OpenedLog, Ope
             .map_err(|error| OpenError::of_store(&directory, "write the description of the store", error))?;
     }
     let identity = identify(&database, log.log_id())?;
-    let opened = restore(database, &log, options, Access::Writing);
+    let opened = restore(database, &log, options, ReplayAccess::Writing);
     let (publisher, decider) = opened.map_err(|error| OpenError::of_store(&directory, "read the log", error))?;
     let end = publisher.handles.visible.head();
     tracing::info!(directory = %directory.display(), id = %identity.log_id, head = ?end, "opened the store");

@@ -17,7 +17,7 @@ use crate::schema::{Cf, META_FORMAT};
 use crate::segmented::index::Index;
 use crate::segmented::layout::{self, FORMAT_VERSION, LOG, TABLES};
 use crate::segmented::open::{of_log_opening, open_index};
-use crate::segmented::replay::{Access, Change, Replay};
+use crate::segmented::replay::{ChangedKey, Replay, ReplayAccess};
 use crate::segmented::seal;
 
 /// The number of bytes after which a batch is written.
@@ -83,13 +83,13 @@ impl IndexBuilder {
 
     /// Indexes the log, and applies the changes of rows and unique keys that `accepts` returns `true` for, given the
     /// position of the next event.
-    pub(crate) fn fill(&mut self, accepts: &dyn Fn(Position, &Change) -> bool) -> Result<(), OpenError> {
+    pub(crate) fn fill(&mut self, accepts: &dyn Fn(Position, &ChangedKey) -> bool) -> Result<(), OpenError> {
         let directory = self.database.directory().to_owned();
         let log = ReadableLog::open(directory.join(LOG), Arc::new(SystemDisk));
         let log = log.map_err(|error| of_log_opening(&directory, error))?;
         let filled = self.write().and_then(|()| {
             let index = Index::new(Position::FIRST, RecentIds::of_database(&self.database)?, Options::new().index_run);
-            Replay::new(&self.database, &log, &index, Access::Writing).run(None, accepts)?;
+            Replay::new(&self.database, &log, &index, ReplayAccess::Writing).run(None, accepts)?;
             // All events are in tables afterwards, so that no opening applies the changes that were skipped.
             index.end_run();
             while let Some(full) = index.oldest_full(log.head()) {

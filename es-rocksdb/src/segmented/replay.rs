@@ -8,7 +8,7 @@ use es_core::{Position, RecordedEvent, StoreError};
 use es_log::{Batch, Body, ReadableLog, Record};
 use rocksdb::WriteBatch;
 
-use crate::changes::Changes;
+use crate::changes::UnflushedChanges;
 use crate::database::{Database, Tier};
 use crate::key;
 use crate::options::{Durability, Options};
@@ -27,10 +27,10 @@ use crate::segmented::seal;
 
 /// What a replay may write to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Access {
-    /// Changes go to RocksDB, and full runs to tables.
+pub(crate) enum ReplayAccess {
+    /// UnflushedChanges go to RocksDB, and full runs to tables.
     Writing,
-    /// Changes and runs stay in memory.
+    /// UnflushedChanges and runs stay in memory.
     Reading,
 }
 
@@ -39,7 +39,7 @@ pub(crate) fn restore(
     database: Database,
     log: &ReadableLog,
     options: &Options,
-    access: Access,
+    access: ReplayAccess,
 ) -> Result<(Arc<Publisher>, Arc<Decider>), StoreError> {
     let applied = layout::applied(&database)?;
     if applied > log.head() {
@@ -47,7 +47,7 @@ pub(crate) fn restore(
         return Err(StoreError::damaged("the log", detail));
     }
     let index = Index::new(Position::following(applied), RecentIds::of_database(&database)?, options.index_run);
-    let is_new = |position, _: &Change| Some(position) > applied;
+    let is_new = |position, _: &ChangedKey| Some(position) > applied;
     let (mut end, changes) = Replay::new(&database, log, &index, access).run(applied, &is_new)?;
     let database = Arc::new(database.with_changes(changes));
     let view = index.view(&database, log, END);
@@ -55,7 +55,9 @@ pub(crate) fn restore(
         let last = view.event(head, Tier::Any, &mut LogDecoder::default())?;
         end = LogEnd { head: Some(head), recorded_at: Some(last.recorded_at) };
     }
-    if let Some(ahead) = ahead_of_clock(end.recorded_at, options.clock.now()).filter(|_| access == Access::Writing) {
+    if let Some(ahead) =
+        ahead_of_clock(end.recorded_at, options.clock.now()).filter(|_| access == ReplayAccess::Writing)
+    {
         tracing::warn!(
             directory = %database.directory().display(), recorded_at = ?end.recorded_at, ?ahead,
             "the log is ahead of the clock; events get the time of the last event until the clock has caught up"
@@ -81,18 +83,18 @@ pub(crate) struct Replay<'a> {
     database: &'a Database,
     log: &'a ReadableLog,
     index: &'a Index,
-    access: Access,
+    access: ReplayAccess,
     decoder: LogDecoder,
     end: LogEnd,
-    changes: Changes,
+    changes: UnflushedChanges,
 }
 
 /// A changed key of RocksDB, with its new value; `None` if the change deletes it.
-pub(crate) type Change = (Cf, Vec<u8>, Option<Vec<u8>>);
+pub(crate) type ChangedKey = (Cf, Vec<u8>, Option<Vec<u8>>);
 
 /// Returns the key of RocksDB that a record changes: a row, a unique key, or for a tombstone the first revision of its
 /// stream.
-pub(crate) fn change_of(record: &Record<'_>) -> Option<Change> {
+pub(crate) fn change_of(record: &Record<'_>) -> Option<ChangedKey> {
     match &record.body {
         Body::Row(row) => {
             let key = [&key::prefix(row.table), row.key].concat();
@@ -108,8 +110,8 @@ pub(crate) fn change_of(record: &Record<'_>) -> Option<Change> {
 }
 
 impl<'a> Replay<'a> {
-    pub(crate) fn new(database: &'a Database, log: &'a ReadableLog, index: &'a Index, access: Access) -> Self {
-        let (decoder, end, changes) = (LogDecoder::default(), LogEnd::default(), Changes::default());
+    pub(crate) fn new(database: &'a Database, log: &'a ReadableLog, index: &'a Index, access: ReplayAccess) -> Self {
+        let (decoder, end, changes) = (LogDecoder::default(), LogEnd::default(), UnflushedChanges::default());
         Self { database, log, index, access, decoder, end, changes }
     }
 
@@ -119,8 +121,8 @@ impl<'a> Replay<'a> {
     pub(crate) fn run(
         mut self,
         after: Option<Position>,
-        accepts: &dyn Fn(Position, &Change) -> bool,
-    ) -> Result<(LogEnd, Changes), StoreError> {
+        accepts: &dyn Fn(Position, &ChangedKey) -> bool,
+    ) -> Result<(LogEnd, UnflushedChanges), StoreError> {
         let mut reader = self.log.read_after(after);
         while let Some(batch) = reader.next_batch().map_err(of_log)? {
             self.apply(&batch, accepts)?;
@@ -128,7 +130,7 @@ impl<'a> Replay<'a> {
         Ok((self.end, self.changes))
     }
 
-    fn apply(&mut self, batch: &Batch, accepts: &dyn Fn(Position, &Change) -> bool) -> Result<(), StoreError> {
+    fn apply(&mut self, batch: &Batch, accepts: &dyn Fn(Position, &ChangedKey) -> bool) -> Result<(), StoreError> {
         let mut events: Vec<RecordedEvent> = Vec::new();
         let mut changes = Vec::new();
         for record in batch.records() {
@@ -144,7 +146,7 @@ impl<'a> Replay<'a> {
             self.end = LogEnd { head: Some(last.position), recorded_at: Some(last.recorded_at) };
         }
         self.index.extend(&events);
-        if self.access == Access::Reading {
+        if self.access == ReplayAccess::Reading {
             return Ok(());
         }
         // A long log is indexed run by run, so that it needs no more memory than a short one.
@@ -155,11 +157,11 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    fn write(&mut self, changes: Vec<Change>) -> Result<(), StoreError> {
+    fn write(&mut self, changes: Vec<ChangedKey>) -> Result<(), StoreError> {
         if changes.is_empty() {
             return Ok(());
         }
-        if self.access == Access::Reading {
+        if self.access == ReplayAccess::Reading {
             for (cf, key, value) in changes {
                 self.changes.set(cf, key, value.map(Bytes::from));
             }

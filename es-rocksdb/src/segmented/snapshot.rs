@@ -36,7 +36,7 @@ use crate::schema::Cf;
 use crate::segmented::layout::{INDEX, LOG};
 use crate::segmented::open::{families, identify, inspect, of_log_opening};
 use crate::segmented::pinned_disk::PinnedDisk;
-use crate::segmented::replay::{Access, restore};
+use crate::segmented::replay::{ReplayAccess, restore};
 use crate::segmented::shared_store::{Core, SharedStore};
 use crate::segmented::store::SegmentedStore;
 use crate::segmented::verify::{self, Inputs};
@@ -216,7 +216,7 @@ fn open_once(directory: &Path) -> Result<Option<SegmentedReader>, OpenError> {
     let Some(log) = pinned.finish()? else { return Ok(None) };
     let PinnedLog { disk, .. } = pinned;
     let identity = identify(&database, log.log_id())?;
-    let restored = restore(database, &log, &options, Access::Reading);
+    let restored = restore(database, &log, &options, ReplayAccess::Reading);
     let (publisher, decider) = restored.map_err(|error| OpenError::of_store(directory, "read the log", error))?;
     let end = publisher.decisions().map(|decisions| decisions.end);
     let last_recorded = end.map_err(|error| OpenError::of_store(directory, "read the log", error))?.recorded_at;

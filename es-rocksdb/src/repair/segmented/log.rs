@@ -1,4 +1,4 @@
-//! [`Log`]: the readable parts of a damaged log, with the copies of damaged records.
+//! [`DamagedLog`]: the readable parts of a damaged log, with the copies of damaged records.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -17,7 +17,7 @@ use crate::schema::Cf;
 use crate::segmented::{Copied, LogDecoder};
 
 /// A damaged log.
-pub(super) struct Log {
+pub(super) struct DamagedLog {
     disk: Arc<dyn Disk>,
     directory: PathBuf,
     pub(super) place: Place,
@@ -37,9 +37,9 @@ pub(super) struct Log {
     pub(super) has_removed: bool,
 }
 
-impl fmt::Debug for Log {
+impl fmt::Debug for DamagedLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Log").field("last", &self.last).field("kept", &self.kept).finish_non_exhaustive()
+        f.debug_struct("DamagedLog").field("last", &self.last).field("kept", &self.kept).finish_non_exhaustive()
     }
 }
 
@@ -97,7 +97,7 @@ pub(super) fn without_keys(frame: &Frame) -> RecoveredFrame {
     RecoveredFrame { records, count, commits: header.commits, opens: header.opens }
 }
 
-impl Log {
+impl DamagedLog {
     /// Reads a log.
     pub(super) fn read(disk: Arc<dyn Disk>, directory: PathBuf, place: Place, opens: u64) -> Result<Self, RepairError> {
         let mut log = Self {

@@ -1,14 +1,14 @@
 //! [`Facts`]: what the frames of one segment say of the index, the unique keys and the rows.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use es_core::model::CommitPart;
-use es_core::store::implement::KeyHash;
 use es_core::{Position, RecordedEvent, StoreError, Timestamp};
 use es_log::{Frame, Place};
 
-use super::{Context, keys};
+use super::Context;
+use super::keys::KeyFacts;
 use crate::database::place_of;
 use crate::schema::Cf;
 use crate::segmented::codec::LogDecoder;
@@ -75,10 +75,7 @@ pub(super) struct Facts {
     rows: RowValues,
     /// Whether a frame was rewritten. Rows before it may be missing in the log.
     is_rewritten: bool,
-    /// The claims without an entry that no event of the segment has released later, with their positions.
-    pub(super) unindexed: HashMap<KeyHash, Position>,
-    /// The released keys without an entry.
-    pub(super) released: HashSet<KeyHash>,
+    keys: KeyFacts,
     decoder: LogDecoder,
 }
 
@@ -112,7 +109,7 @@ impl Facts {
     }
 
     /// Records damage, and keeps another error.
-    pub(super) fn note<T>(&mut self, result: Result<T, StoreError>) -> Option<T> {
+    fn note<T>(&mut self, result: Result<T, StoreError>) -> Option<T> {
         match self.found.note(result) {
             Ok(found) => found,
             Err(error) => {
@@ -157,7 +154,8 @@ impl Facts {
             }
         }
         if !event.is_removed() && !event.data.keys.is_empty() {
-            keys::of_event(self, context, event);
+            let checked = self.keys.event(context, event, &mut self.found);
+            self.note(checked);
         }
     }
 
@@ -182,7 +180,7 @@ impl Totals {
     /// Adds up the facts of the segments, in order.
     pub(super) fn of(segments: Vec<Facts>, found: &mut Verification) -> Result<Self, StoreError> {
         let mut totals = Self::default();
-        let (mut last_time, mut unindexed) = (None, HashMap::new());
+        let (mut last_time, mut keys) = (None, KeyFacts::default());
         for facts in segments {
             if let Some(error) = facts.error {
                 return Err(error);
@@ -204,12 +202,9 @@ impl Totals {
                 totals.rows.clear();
             }
             totals.rows.extend(facts.rows);
-            for hash in &facts.released {
-                unindexed.remove(hash);
-            }
-            unindexed.extend(facts.unindexed);
+            keys.merge(facts.keys);
         }
-        keys::add_unindexed(unindexed, found);
+        keys.add_to(found);
         Ok(totals)
     }
 

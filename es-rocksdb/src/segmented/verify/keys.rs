@@ -4,13 +4,12 @@
 //! a later claim, or a later release. A claim that was freed by a deletion needs no entry. An entry of a removed event
 //! cannot be verified.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use es_core::store::implement::{KeyHash, KeyOwner, key_entries};
 use es_core::{Position, RecordedEvent, StoreError};
 
 use super::Context;
-use super::facts::Facts;
 use crate::database::{Tier, bad_key, place_in, place_of};
 use crate::key;
 use crate::retention::StreamIndex;
@@ -18,40 +17,65 @@ use crate::schema::Cf;
 use crate::segmented::codec::LogDecoder;
 use crate::verify::Verification;
 
-/// Checks that the index agrees with the claims and releases of an event.
-pub(super) fn of_event(facts: &mut Facts, context: &Context<'_>, event: &RecordedEvent) {
-    for (key, claim) in key_entries(event) {
-        let hash = context.secret.hash(key);
-        let entry = context.database.owner(&hash, Tier::Any).map_err(StoreError::from);
-        let Some(entry) = facts.note(entry) else { continue };
-        let Some(entry) = entry else {
-            let Some(claim) = claim else {
-                facts.unindexed.remove(&hash);
-                facts.released.insert(hash);
-                continue;
-            };
-            let begins = context.operators.of(&claim.stream).begins();
-            if claim.holder(begins).is_some() {
-                facts.unindexed.insert(hash, event.position);
-            }
-            continue;
-        };
-        if facts.note(is_earlier(context, &entry, event)) == Some(true) {
-            let expected = if claim.is_some() { "its claim" } else { "no earlier claim" };
-            let found = place_in(&entry.stream, entry.revision);
-            let detail = format!("expected {expected} of unique key {hash} in the family keys, found that of {found}");
-            facts.found.add(place_of(event.position), detail);
-        }
-    }
+/// What the events of one segment say of the unique keys without an entry.
+#[derive(Default)]
+pub(super) struct KeyFacts {
+    /// The claims that no event of the segment has released later, with their positions.
+    unindexed: HashMap<KeyHash, Position>,
+    released: HashSet<KeyHash>,
 }
 
-/// Adds a finding for each claim without an entry or a release.
-pub(super) fn add_unindexed(unindexed: HashMap<KeyHash, Position>, found: &mut Verification) {
-    let mut unindexed: Vec<_> = unindexed.into_iter().collect();
-    unindexed.sort_unstable_by_key(|(hash, position)| (*position, *hash));
-    for (hash, position) in unindexed {
-        let detail = format!("expected its claim of unique key {hash} in the family keys, found none");
-        found.add(place_of(position), detail);
+impl KeyFacts {
+    /// Checks that the index agrees with the claims and releases of an event.
+    pub(super) fn event(
+        &mut self,
+        context: &Context<'_>,
+        event: &RecordedEvent,
+        found: &mut Verification,
+    ) -> Result<(), StoreError> {
+        for (key, claim) in key_entries(event) {
+            let hash = context.secret.hash(key);
+            let entry = context.database.owner(&hash, Tier::Any).map_err(StoreError::from);
+            let Some(entry) = found.note(entry)? else { continue };
+            let Some(entry) = entry else {
+                let Some(claim) = claim else {
+                    self.unindexed.remove(&hash);
+                    self.released.insert(hash);
+                    continue;
+                };
+                let begins = context.operators.of(&claim.stream).begins();
+                if claim.holder(begins).is_some() {
+                    self.unindexed.insert(hash, event.position);
+                }
+                continue;
+            };
+            if is_earlier(context, &entry, event)? {
+                let expected = if claim.is_some() { "its claim" } else { "no earlier claim" };
+                let place = place_in(&entry.stream, entry.revision);
+                let detail =
+                    format!("expected {expected} of unique key {hash} in the family keys, found that of {place}");
+                found.add(place_of(event.position), detail);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what the next segment says.
+    pub(super) fn merge(&mut self, later: Self) {
+        for hash in &later.released {
+            self.unindexed.remove(hash);
+        }
+        self.unindexed.extend(later.unindexed);
+    }
+
+    /// Adds a finding for each claim without an entry or a release.
+    pub(super) fn add_to(self, found: &mut Verification) {
+        let mut unindexed: Vec<_> = self.unindexed.into_iter().collect();
+        unindexed.sort_unstable_by_key(|(hash, position)| (*position, *hash));
+        for (hash, position) in unindexed {
+            let detail = format!("expected its claim of unique key {hash} in the family keys, found none");
+            found.add(place_of(position), detail);
+        }
     }
 }
 
