@@ -1,5 +1,7 @@
 //! Backups of segmented stores: complete, incremental, verified, and of stores that are written meanwhile.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
+
 mod common;
 
 use std::collections::BTreeSet;
@@ -30,7 +32,7 @@ async fn a_backup_has_the_content_of_the_store() {
     let expected = content(&writer).await;
     let backup = back_up(&backups, &store).await;
     fill(&writer, 60, 20).await;
-    assert_eq!((backup.number, backup.head.map(|head| head.get())), (1, Some(backup.new_events)));
+    assert_eq!((backup.number, backup.head.map(es_core::Position::get)), (1, Some(backup.new_events)));
     assert!(backup.new_rows > 0 && backup.damaged.is_none());
     let reader = ReadOnlyStore::open(&backup.directory).await.unwrap();
     assert_eq!(content(&reader).await, expected);

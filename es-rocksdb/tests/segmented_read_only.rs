@@ -1,5 +1,7 @@
 //! Reading of a segmented store without writing, beside a process that writes it and alone.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
+
 mod common;
 
 use std::time::SystemTime;

@@ -1,5 +1,7 @@
 //! Repair of segmented stores: what is lost, what is not, and that the report tells it.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
+
 mod common;
 
 use std::path::{Path, PathBuf};
@@ -93,9 +95,9 @@ async fn a_damaged_record_is_taken_from_its_stream() {
     for (name, is_scavenged) in [("filled", false), ("scavenged", true)] {
         let store = directory.path().join(name);
         if is_scavenged {
-            scavenged(&store, 40).await
+            scavenged(&store, 40).await;
         } else {
-            filled(&store, 40).await
+            filled(&store, 40).await;
         }
         let expected = content_of(&store).await;
         let log_id = ReadOnlyStore::open(&store).await.unwrap().log_id();
@@ -178,8 +180,8 @@ async fn the_log_ends_before_a_lost_event() {
     let outcome = repair(&whole).await;
     let loss = &outcome.report.loss;
     assert_eq!((loss.events, loss.set_aside, loss.unreadable.len()), (4, 3, 1), "{:?}", outcome.report);
-    assert_eq!(outcome.report.head.map(|head| head.get()), Some(82));
-    assert_eq!(outcome.report.last.map(|last| last.get()), Some(86));
+    assert_eq!(outcome.report.head.map(es_core::Position::get), Some(82));
+    assert_eq!(outcome.report.last.map(es_core::Position::get), Some(86));
     assert_eq!(outcome.content.log, expected.log[..82]);
     let positions: Vec<_> = outcome.set_aside.iter().map(|event| event.position.get()).collect();
     assert_eq!(positions, [84, 85, 86]);
@@ -222,9 +224,9 @@ async fn a_repair_loses_what_its_report_tells() {
     for (name, is_scavenged) in [("filled", false), ("scavenged", true)] {
         let whole = directory.path().join(name);
         if is_scavenged {
-            scavenged(&whole, 40).await
+            scavenged(&whole, 40).await;
         } else {
-            filled(&whole, 43).await
+            filled(&whole, 43).await;
         }
         let expected = content_of(&whole).await;
         let (mut random, mut repaired) = (common::Random::new(11), 0);

@@ -1,5 +1,7 @@
 //! Verification of segmented stores: sound ones, and each kind of damage.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
+
 mod common;
 
 use std::path::Path;
@@ -53,9 +55,9 @@ async fn sound_stores_are_sound() {
         for is_scavenged in [false, true] {
             let store = directory.path().join(format!("{name}-{is_scavenged}"));
             if is_scavenged {
-                scavenged(&store, count).await
+                scavenged(&store, count).await;
             } else {
-                filled(&store, count).await
+                filled(&store, count).await;
             }
             let found = verify(&store).await;
             assert!(found.is_sound(), "{name}, scavenged {is_scavenged}: {:?}", places(&found));
@@ -168,9 +170,9 @@ async fn flipped_bits_are_found_or_harmless() {
     for (name, is_scavenged) in [("filled", false), ("scavenged", true)] {
         let whole = directory.path().join(name);
         if is_scavenged {
-            scavenged(&whole, 40).await
+            scavenged(&whole, 40).await;
         } else {
-            filled(&whole, 40).await
+            filled(&whole, 40).await;
         }
         let expected = common::segmented::content(&ReadOnlyStore::open(&whole).await.unwrap()).await;
         let mut random = common::Random::new(7);
