@@ -4,6 +4,7 @@
 //! - [`command`]: one module for each command;
 //! - [`import`]: an idempotent import of such lines;
 //! - [`service`]: a client of a running service;
+//! - [`store`]: opens a store for writing, in the layout of its directory;
 //! - [`answer`], [`failure`], [`progress`]: output, errors with exit codes, progress bars.
 //!
 //! Read-only commands can run while a service has the store open. Commands that write the directory cannot; with
@@ -18,6 +19,7 @@ pub mod import;
 pub mod progress;
 pub mod service;
 pub mod service_error;
+pub mod store;
 pub mod text;
 
 use std::ffi::OsStr;

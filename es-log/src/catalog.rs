@@ -16,6 +16,12 @@ use crate::tail::Tail;
 /// One offset of so many events is kept in memory: half a byte per event.
 pub(crate) const OFFSET_STEP: usize = 8;
 
+/// The number of cached blocks of offsets, unless another one is set.
+pub(crate) const OFFSET_BLOCKS: NonZeroUsize = match NonZeroUsize::new(8192) {
+    Some(blocks) => blocks,
+    None => NonZeroUsize::MIN,
+};
+
 /// The end of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Head {

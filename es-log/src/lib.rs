@@ -7,7 +7,7 @@
 //! - **In order.** Positions have no gaps. Readers see a commit after it is on disk.
 //!
 //! It is not an event store: it does not know the revisions of streams, conditions or indexes. A store decides on a
-//! commit inside [`Log::commit`], and keeps its own indexes. `es-rocksdb` does not use this crate yet.
+//! commit inside [`Log::commit`], and keeps its own indexes, as `SegmentedStore` of `es-rocksdb` does.
 //!
 //! ```
 //! use es_core::{EventId, Position, Revision, model::CommitPart};
@@ -68,13 +68,15 @@
 //! # Modules
 //!
 //! ```text
-//!   log --> group --> writer --> active, spare, mark        opening: recovery --> scan
-//!    |                  |                                   verify   --> scan
-//!    +--> reader --> catalog (segments, offsets, tail)      bytes: frame --> record
+//!   log --> group --> writer --> active, spare, mark              opening: recovery --> scan
+//!    |                  |                                         verify   --> scan
+//!    +--> readable --> reader --> catalog (segments, offsets, tail)  bytes: frame --> record
+//!            +-------> builder (copies and repaired logs)            salvage --> scan
 //! ```
 
 mod active;
 mod answer;
+mod builder;
 mod catalog;
 mod disk;
 mod error;
@@ -86,10 +88,12 @@ mod layout;
 mod log;
 mod mark;
 mod open_frame;
+mod readable;
 mod reader;
 mod record;
 mod recovery;
 mod rewrite;
+mod salvage;
 mod scan;
 mod segment;
 mod spare;
@@ -99,16 +103,19 @@ mod verify;
 mod writer;
 
 pub use answer::PendingCommit;
+pub use builder::{FrameDraft, LogBuilder};
 pub use disk::{DirectoryLock, Disk, DiskFile, SystemDisk};
 pub use error::{AppendError, Damage, OpenError, ReadError, RewriteError};
 pub use frame::{Batch, EntryKind, Frame, FrameError, FrameHeader, Place};
 pub use group::{Follower, Turn};
 pub use log::{Log, LogOptions};
 pub use open_frame::CommitDraft;
+pub use readable::{ReadableLog, SegmentFile};
 pub use reader::{LogReader, PointReader};
 pub use record::{
     Body, ContentCode, EventFields, KeyFields, Record, RecordError, RowFields, TagTexts, TombstoneFields,
 };
 pub use rewrite::Rewritten;
-pub use verify::{VerifyReport, verify};
+pub use salvage::{IntactRecord, LogGap, SalvagedLog, SalvagedPart, inspect, salvage};
+pub use verify::{VerifyReport, verify, verify_and_visit};
 pub use writer::{Durability, OnWriteFailure};

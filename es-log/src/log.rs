@@ -2,25 +2,24 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::ops::Deref;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use es_core::Position;
 use es_core::model::LogId;
 
 use crate::answer::PendingCommit;
-use crate::catalog::{Catalog, Head};
+use crate::catalog::{Catalog, Head, OFFSET_BLOCKS};
 use crate::disk::{DirectoryLock, Disk, SystemDisk};
-use crate::error::{AppendError, OpenError, ReadError, RewriteError};
-use crate::frame::{Batch, Place};
+use crate::error::{AppendError, OpenError, RewriteError};
 use crate::group::{Follower, Group, GroupSettings, Turn};
 use crate::layout::LOCK_FILE;
 use crate::open_frame::CommitDraft;
-use crate::reader::{LogReader, PointReader};
+use crate::readable::ReadableLog;
 use crate::record::Record;
 use crate::recovery::{self, Creation};
-use crate::rewrite::{self, Rewritten};
+use crate::rewrite::Rewritten;
 use crate::spare::Spare;
 use crate::sync::{Mutex, lock, thread};
 use crate::writer::{Durability, OnWriteFailure, Writer};
@@ -68,7 +67,7 @@ impl Default for LogOptions {
             largest_segment: 64 << 20,
             frame_bytes: 8 << 20,
             tail_bytes: 8 << 20,
-            offset_blocks: NonZeroUsize::new(8192).unwrap_or(NonZeroUsize::MIN),
+            offset_blocks: OFFSET_BLOCKS,
             blank_after: Some(Duration::from_secs(1)),
             on_write_failure: OnWriteFailure::default(),
             has_threads: true,
@@ -93,17 +92,12 @@ fn lock_directory(disk: &dyn Disk, directory: &Path) -> Result<Box<dyn Directory
 
 /// An open log. One process has it open for writing at a time.
 ///
-/// Dropping it closes it; [`close`](Self::close) reports failures.
+/// All reads are those of [`ReadableLog`]. Dropping the log closes it; [`close`](Self::close) reports failures.
 #[derive(Debug)]
 pub struct Log {
     group: Arc<Group>,
-    catalog: Arc<Catalog>,
+    readable: ReadableLog,
     spare: Arc<Spare>,
-    disk: Arc<dyn Disk>,
-    directory: PathBuf,
-    log_id: LogId,
-    base_time: i64,
-    opens: u64,
     removed_bytes: u64,
     rewriting: Mutex<()>,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
@@ -154,13 +148,8 @@ impl Log {
         };
         let log = Self {
             group: Arc::new(Group::new(writer, settings)),
-            catalog,
+            readable: ReadableLog::new(catalog, disk, directory.clone(), header.place, opens),
             spare,
-            disk,
-            directory: directory.clone(),
-            log_id: header.place.log_id,
-            base_time: header.place.base_time,
-            opens,
             removed_bytes: end.removed_bytes,
             rewriting: Mutex::new(()),
             threads: Mutex::new(Vec::new()),
@@ -182,40 +171,10 @@ impl Log {
         Ok(())
     }
 
-    /// Returns the id of the log.
-    #[must_use]
-    pub const fn log_id(&self) -> LogId {
-        self.log_id
-    }
-
-    /// Returns the place of the records of the log, with the number of the first segment.
-    #[must_use]
-    pub const fn place(&self) -> Place {
-        Place { log_id: self.log_id, segment: 1, base_time: self.base_time }
-    }
-
-    /// Returns how many times the log was opened, this time included. No two openings have the same number.
-    #[must_use]
-    pub const fn opens(&self) -> u64 {
-        self.opens
-    }
-
     /// Returns the number of bytes after the last frame that the opening removed: a torn frame.
     #[must_use]
     pub const fn removed_bytes(&self) -> u64 {
         self.removed_bytes
-    }
-
-    /// Returns the position of the last event that is on disk.
-    #[must_use]
-    pub fn head(&self) -> Option<Position> {
-        Position::new(self.catalog.head().position)
-    }
-
-    /// Returns the number of the last frame that is on disk; 0 for none.
-    #[must_use]
-    pub fn last_frame(&self) -> u64 {
-        self.catalog.head().frame
     }
 
     /// Sets the follower of the frames that are written from now on. A log has one: further calls have no effect.
@@ -263,56 +222,6 @@ impl Log {
         self.group.begin(draft)
     }
 
-    /// Returns a reader of the records from the event at this position on, up to the end that the log has now.
-    #[must_use]
-    pub fn read(&self, from: Position) -> LogReader {
-        LogReader::new(Arc::clone(&self.catalog), Arc::clone(&self.disk), self.directory.clone(), from)
-    }
-
-    /// Returns a reader of all records after the event at this position, or of the whole log for `None`. Unlike
-    /// [`read`](Self::read) it also returns changes of rows and keys that no event follows.
-    #[must_use]
-    pub fn read_after(&self, event: Option<Position>) -> LogReader {
-        LogReader::after(Arc::clone(&self.catalog), Arc::clone(&self.disk), self.directory.clone(), event)
-    }
-
-    /// Returns the record of the event at this position, if it is in the newest frames, which are in memory.
-    #[must_use]
-    pub fn event_in_memory(&self, position: Position) -> Option<Batch> {
-        self.catalog.event(position)
-    }
-
-    /// Returns where the record of the event at this position is: its segment is part of the checksum. `None` after the
-    /// end.
-    #[must_use]
-    pub fn place_of(&self, position: Position) -> Option<Place> {
-        (position.get() <= self.catalog.head().position)
-            .then(|| self.catalog.segment_with(position.get()))
-            .and_then(|number| self.catalog.segment(number))
-            .map(|segment| segment.header.place)
-    }
-
-    /// Returns the record of the event at this position; `None` after the end. Costs one read of 4 KiB, or two if the
-    /// offset is not cached; none for an event of the newest frames.
-    ///
-    /// # Errors
-    /// [`ReadError`].
-    pub fn event(&self, position: Position) -> Result<Option<Batch>, ReadError> {
-        self.point_reader().event(position)
-    }
-
-    /// Returns a reader of events by position, for many of them.
-    #[must_use]
-    pub fn point_reader(&self) -> PointReader {
-        PointReader::new(Arc::clone(&self.catalog), Arc::clone(&self.disk), self.directory.clone())
-    }
-
-    /// Returns the number of sealed segments. Their numbers begin with 1.
-    #[must_use]
-    pub fn sealed_segments(&self) -> u32 {
-        self.catalog.sealed_count()
-    }
-
     /// Seals the active segment, so that it can be rewritten. The next frame begins a segment. A segment without a
     /// frame is not sealed.
     ///
@@ -334,7 +243,7 @@ impl Log {
         mut is_unwanted: impl FnMut(&Record<'_>) -> bool,
     ) -> Result<Rewritten, RewriteError> {
         let _one_at_a_time = lock(&self.rewriting);
-        rewrite::rewrite(&self.catalog, &*self.disk, &self.directory, segment, &mut is_unwanted)
+        self.readable.rewrite(segment, &mut is_unwanted)
     }
 
     /// Waits for the commits in flight, refuses further ones, syncs the high-water mark and ends the threads. Readers
@@ -352,6 +261,14 @@ impl Log {
             let _ = thread.join();
         }
         result
+    }
+}
+
+impl Deref for Log {
+    type Target = ReadableLog;
+
+    fn deref(&self) -> &ReadableLog {
+        &self.readable
     }
 }
 

@@ -11,13 +11,14 @@ use es_core::Position;
 use es_core::model::LogId;
 
 use crate::active::{Active, SegmentInfo, read_trailer};
+use crate::catalog::Head;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Damage, OpenError};
 use crate::frame::{Frame, FrameHeader, Place};
 use crate::layout::{FORMAT_VERSION, FRAME_HEADER_LEN, MARK_FILE, RECORD_HEAD_LEN, SEGMENT_HEADER_LEN};
-use crate::mark::{Mark, MarkFile};
+use crate::mark::{self, Mark, MarkFile};
 use crate::record::Body;
-use crate::scan::{Chain, READ_LEN, Window, read_frame, search};
+use crate::scan::{Chain, READ_LEN, Rest, Window, read_frame, search};
 use crate::segment::{self, HeaderError, SegmentHeader};
 use crate::spare;
 
@@ -54,17 +55,45 @@ pub(crate) struct Creation {
 
 /// Opens the log in a directory, or creates it. The caller has the lock.
 pub(crate) fn recover(disk: &dyn Disk, directory: &Path, creation: Creation) -> Result<Recovered, OpenError> {
-    Recovery { disk, directory, creation }.run()
+    Recovery { disk, directory, creation, use_of: Use::Writing }.run()
+}
+
+/// The end of a log that is only read.
+pub(crate) struct ReadEnd {
+    pub(crate) sealed: Vec<SegmentInfo>,
+    /// The header of the segment after the sealed ones, which may not exist.
+    pub(crate) header: SegmentHeader,
+    /// Where the frames of that segment end, and the offsets of its events.
+    pub(crate) end: u64,
+    pub(crate) offsets: Vec<u32>,
+    pub(crate) head: Head,
+    /// How many times the log was opened.
+    pub(crate) opens: u64,
+}
+
+/// Finds the end of the log in a directory, which another process may write. Writes nothing.
+pub(crate) fn read_end(disk: &dyn Disk, directory: &Path) -> Result<ReadEnd, OpenError> {
+    let creation = Creation { log_id: None, base_time: 0, sizes: (0, 0) };
+    Recovery { disk, directory, creation, use_of: Use::Reading }.read_end()
 }
 
 struct Recovery<'a> {
     disk: &'a dyn Disk,
     directory: &'a Path,
     creation: Creation,
+    use_of: Use,
+}
+
+/// What the files are opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Writing,
+    Reading,
 }
 
 impl Recovery<'_> {
     fn run(&self) -> Result<Recovered, OpenError> {
+        self.remove_spares()?;
         let numbers = self.segments()?;
         let (mut mark_file, mark) = self.mark(!numbers.is_empty())?;
         let end = match self.headers(&numbers)? {
@@ -97,12 +126,21 @@ impl Recovery<'_> {
         OpenError::Io { operation, path: self.path(name), source }
     }
 
-    /// Returns the numbers of the segments in order, and removes spare segments, which may not be filled.
-    fn segments(&self) -> Result<Vec<u32>, OpenError> {
-        let names = self.disk.names(self.directory).map_err(|error| self.io("list", "", error))?;
-        for spare in names.iter().filter(|name| segment::is_spare(name)) {
+    /// Removes spare segments, which may not be filled.
+    fn remove_spares(&self) -> Result<(), OpenError> {
+        for spare in self.names()?.iter().filter(|name| segment::is_spare(name)) {
             self.disk.remove(&self.path(spare)).map_err(|error| self.io("remove", spare, error))?;
         }
+        Ok(())
+    }
+
+    fn names(&self) -> Result<Vec<String>, OpenError> {
+        self.disk.names(self.directory).map_err(|error| self.io("list", "", error))
+    }
+
+    /// Returns the numbers of the segments in order.
+    fn segments(&self) -> Result<Vec<u32>, OpenError> {
+        let names = self.names()?;
         let mut numbers: Vec<u32> = names.iter().filter_map(|name| segment::number_of(name)).collect();
         numbers.sort_unstable();
         let missing = (1..).zip(&numbers).find(|(expected, found)| expected != *found);
@@ -156,7 +194,11 @@ impl Recovery<'_> {
     fn open_segment(&self, number: u32) -> Result<OpenSegment, OpenError> {
         let name = segment::file_name(number);
         let failed = |error| self.io("open", &name, error);
-        let file = self.disk.open(&self.path(&name)).map_err(failed)?;
+        let file = match self.use_of {
+            Use::Writing => self.disk.open(&self.path(&name)),
+            Use::Reading => self.disk.open_read_only(&self.path(&name)),
+        };
+        let file = file.map_err(failed)?;
         let mut bytes = [0; SEGMENT_HEADER_LEN];
         let read = file.read_at(&mut bytes, 0).map_err(|error| self.io("read", &name, error))?;
         let header = SegmentHeader::decode(bytes.get(..read).unwrap_or_default()).map_err(|error| match error {
@@ -197,11 +239,7 @@ impl Recovery<'_> {
         let header = last.info.header;
         if let Some(trailer) = last.info.trailer {
             // The process ended after it sealed the segment and before it created the next one.
-            let chain = Chain {
-                frame: header.first_frame + u64::from(trailer.frames),
-                position: trailer.first_position + u64::from(trailer.events),
-                previous: Some(trailer.last_checksum),
-            };
+            let chain = trailer.chain(&header);
             check_mark(mark, chain)?;
             self.rewrite(last, trailer.blocks.into(), u64::from(header.size - trailer.blocks))?;
             sealed.push(last.info);
@@ -209,19 +247,7 @@ impl Recovery<'_> {
             let active = self.create_segment(place, chain)?;
             return Ok(LogEnd { sealed, active, chain, opens: 0, removed_bytes: 0 });
         }
-        let mut active = Active::empty(Arc::clone(&last.file), header);
-        let previous = self.checksum_before(&sealed)?;
-        let mut chain = Chain { frame: header.first_frame, position: header.first_position, previous };
-        let last_frame = self.read_frames(&mut active, &mut chain)?;
-        let rest = search(&last.file, active.end, header.size.into(), header.place);
-        let rest = rest.map_err(|error| self.read_error(&header, error))?;
-        if let Some((offset, found)) = rest.frame {
-            let reason = format!(
-                "expected frame {}, found none that is valid, but the later frame {} at offset {offset}",
-                chain.frame, found.number
-            );
-            return Err(damaged(header.place.segment, active.end, chain.position, reason));
-        }
+        let FoundEnd { active, chain, last_frame, rest } = self.find_end(&sealed, last)?;
         check_mark(mark, chain)?;
         self.clean(last, active.end, rest.end)?;
         if let Some(frame) = last_frame {
@@ -231,6 +257,63 @@ impl Recovery<'_> {
         let opens = last_frame.map_or(0, |frame| frame.opens);
         let removed_bytes = rest.end - active.end;
         Ok(LogEnd { sealed, active, chain, opens, removed_bytes })
+    }
+
+    /// Reads the frames of the last segment, which is not sealed.
+    fn find_end(&self, sealed: &[SegmentInfo], last: &OpenSegment) -> Result<FoundEnd, OpenError> {
+        let header = last.info.header;
+        let mut active = Active::empty(Arc::clone(&last.file), header);
+        let previous = self.checksum_before(sealed)?;
+        let mut chain = Chain { frame: header.first_frame, position: header.first_position, previous };
+        let mut last_frame = None;
+        loop {
+            let before = active.end;
+            last_frame = self.read_frames(&mut active, &mut chain)?.or(last_frame);
+            let rest = search(&last.file, active.end, header.size.into(), header.place);
+            let rest = rest.map_err(|error| self.read_error(&header, error))?;
+            let Some((offset, found)) = rest.frame else { return Ok(FoundEnd { active, chain, last_frame, rest }) };
+            // Another process may have completed the frame after it was read.
+            if self.use_of == Use::Reading && active.end > before {
+                continue;
+            }
+            let reason = format!(
+                "expected frame {}, found none that is valid, but the later frame {} at offset {offset}",
+                chain.frame, found.number
+            );
+            return Err(damaged(header.place.segment, active.end, chain.position, reason));
+        }
+    }
+
+    /// Finds the end of a log that is only read.
+    fn read_end(&self) -> Result<ReadEnd, OpenError> {
+        // ORDER: the mark before the frames, so that another process cannot have raised it above them.
+        let failed = |error| self.io("open", MARK_FILE, error);
+        let mark = match self.disk.open_read_only(&self.path(MARK_FILE)) {
+            Ok(file) => mark::read(&*file).map_err(failed)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(failed(error)),
+        };
+        let missing = || failed(io::ErrorKind::NotFound.into());
+        let (mut sealed, last) = self.headers(&self.segments()?)?.ok_or_else(missing)?;
+        let mark = mark.ok_or_else(|| OpenError::MarkMissing { file: self.path(MARK_FILE).display().to_string() })?;
+        let header = last.info.header;
+        let (chain, header, end, offsets) = match last.info.trailer {
+            Some(trailer) => {
+                let chain = trailer.chain(&header);
+                sealed.push(last.info);
+                let place = Place { segment: header.place.segment + 1, ..header.place };
+                let (first_position, first_frame) = (chain.position, chain.frame);
+                let next = SegmentHeader { place, first_position, first_frame, ..header };
+                (chain, next, SEGMENT_HEADER_LEN as u64, Vec::new())
+            }
+            None => {
+                let FoundEnd { active, chain, .. } = self.find_end(&sealed, &last)?;
+                (chain, header, active.end, active.offsets)
+            }
+        };
+        check_mark(mark, chain)?;
+        let head = Head { frame: chain.frame - 1, position: chain.position - 1 };
+        Ok(ReadEnd { sealed, header, end, offsets, head, opens: mark.opens })
     }
 
     fn read_error(&self, header: &SegmentHeader, error: io::Error) -> OpenError {
@@ -324,6 +407,14 @@ fn check_mark(mark: Mark, chain: Chain) -> Result<(), OpenError> {
         return Ok(());
     }
     Err(OpenError::AcknowledgedMissing { expected: mark.frame, head: mark.head, found })
+}
+
+/// The end of the frames of the last segment.
+struct FoundEnd {
+    active: Active,
+    chain: Chain,
+    last_frame: Option<FrameHeader>,
+    rest: Rest,
 }
 
 /// A segment that exists.

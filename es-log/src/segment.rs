@@ -13,6 +13,7 @@ use crate::layout::{
     BLOCK_EVENTS, BLOCK_LEN, FORMAT_VERSION, FixedReader, SEGMENT_HEADER_LEN, SEGMENT_MAGIC, TRAILER_LEN,
     TRAILER_MAGIC, push_checksum, strip_checksum,
 };
+use crate::scan::Chain;
 
 /// The ending of the name of a segment.
 const SEGMENT_ENDING: &str = ".seg";
@@ -112,6 +113,15 @@ pub(crate) struct Trailer {
 }
 
 impl Trailer {
+    /// Returns what follows the segment.
+    pub(crate) fn chain(&self, header: &SegmentHeader) -> Chain {
+        Chain {
+            frame: header.first_frame + u64::from(self.frames),
+            position: self.first_position + u64::from(self.events),
+            previous: Some(self.last_checksum),
+        }
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(TRAILER_LEN);
         bytes.extend_from_slice(&TRAILER_MAGIC);

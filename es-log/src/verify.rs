@@ -1,8 +1,11 @@
 //! Verification of all bytes of a log.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use es_core::Position;
 use es_core::model::LogId;
@@ -47,8 +50,23 @@ impl VerifyReport {
 /// # Errors
 /// [`ReadError::Io`]. Damage is in the report.
 pub fn verify(disk: &Arc<dyn Disk>, directory: &Path) -> Result<VerifyReport, ReadError> {
+    let verified = verify_and_visit(disk, directory, NonZeroUsize::MIN, |(): &mut (), _| {});
+    Ok(verified?.0)
+}
+
+/// Verifies a log as [`verify`] does, with several threads, and calls `visit` with each valid frame and a value of its
+/// segment. Returns the values of the segments in order. The frames of one segment are visited in order, by one thread.
+/// After damage, the visits continue with the next valid frame.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_and_visit<V: Default + Send>(
+    disk: &Arc<dyn Disk>,
+    directory: &Path,
+    threads: NonZeroUsize,
+    visit: impl Fn(&mut V, &Frame) + Sync,
+) -> Result<(VerifyReport, Vec<V>), ReadError> {
     let failed = |name: &str, source: io::Error| ReadError::Io { path: directory.join(name), source };
-    let mut verification = Verification::default();
     // The mark is read first: frames that are written meanwhile are after it.
     let mark = match disk.open_read_only(&directory.join(MARK_FILE)) {
         Ok(file) => mark::read(&*file).map_err(|error| failed(MARK_FILE, error))?,
@@ -56,26 +74,62 @@ pub fn verify(disk: &Arc<dyn Disk>, directory: &Path) -> Result<VerifyReport, Re
         Err(error) => return Err(failed(MARK_FILE, error)),
     };
     let names = disk.names(directory).map_err(|source| ReadError::Io { path: directory.to_owned(), source })?;
-    let mut numbers: Vec<u32> = names.iter().filter_map(|name| segment::number_of(name)).collect();
-    numbers.sort_unstable();
-    let last = numbers.last().copied().unwrap_or_default();
-    for number in 1..=last {
-        let name = segment::file_name(number);
-        match disk.open_read_only(&directory.join(&name)) {
-            Ok(file) => verification.segment(&file, number, number == last).map_err(|error| failed(&name, error))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                verification.found(number, 0, "expected a segment, found no file".to_owned());
+    let last = names.iter().filter_map(|name| segment::number_of(name)).max().unwrap_or_default();
+    let next = AtomicU32::new(1);
+    let verified = Mutex::new(BTreeMap::new());
+    let verify_next = || {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number > last {
+                return;
             }
-            Err(error) => return Err(failed(&name, error)),
+            let name = segment::file_name(number);
+            let mut segment = SegmentVerification::new(number, &visit);
+            let result = match disk.open_read_only(&directory.join(&name)) {
+                Ok(file) => segment.verify(&file, number == last),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    segment.found(0, "expected a segment, found no file".to_owned());
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            };
+            let result = result.map(|()| segment.summary).map_err(|error| failed(&name, error));
+            verified.lock().unwrap_or_else(PoisonError::into_inner).insert(number, result);
         }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads.get().min(last as usize) {
+            scope.spawn(verify_next);
+        }
+        verify_next();
+    });
+    let mut joined = Joined::default();
+    let mut values = Vec::new();
+    for summary in verified.into_inner().unwrap_or_else(PoisonError::into_inner).into_values() {
+        values.push(joined.add(summary?));
     }
-    verification.mark(mark, last > 0);
-    Ok(verification.report)
+    joined.mark(mark, last > 0);
+    Ok((joined.report, values))
 }
 
-/// The state between two segments.
-#[derive(Debug, Default)]
-struct Verification {
+/// The result of one segment.
+struct SegmentSummary<V> {
+    number: u32,
+    /// The valid header.
+    header: Option<SegmentHeader>,
+    /// The link to the frame before the segment, if its first frame is valid.
+    first_link: Option<u32>,
+    /// What follows the segment; `None` after damage at its end.
+    end: Option<Chain>,
+    /// The number of the last valid frame; 0 for none.
+    last_frame: u64,
+    report: VerifyReport,
+    value: V,
+}
+
+/// The summaries of the segments so far.
+#[derive(Default)]
+struct Joined {
     report: VerifyReport,
     log_id: Option<LogId>,
     /// What the next segment must begin with; `None` after damage.
@@ -83,19 +137,46 @@ struct Verification {
     last_frame: u64,
 }
 
-/// What the frames of a segment add up to.
-struct SegmentTotals {
-    offsets: Vec<u32>,
-    frames: u32,
-    times: Option<(i64, i64)>,
-    end: u64,
-    is_sound: bool,
-}
+impl Joined {
+    fn add<V>(&mut self, summary: SegmentSummary<V>) -> V {
+        let SegmentSummary { number, header, first_link, end, last_frame, report, value } = summary;
+        if let Some(header) = header {
+            self.compare(number, &header, first_link);
+        }
+        self.chain = header.and(end);
+        let VerifyReport { segments, frames, events, torn_bytes, damages } = report;
+        self.report.segments += segments;
+        self.report.frames += frames;
+        self.report.events += events;
+        self.report.torn_bytes = torn_bytes;
+        self.report.damages.extend(damages);
+        self.last_frame = self.last_frame.max(last_frame);
+        value
+    }
 
-impl Verification {
-    fn found(&mut self, segment: u32, offset: u64, reason: String) {
-        let position = self.chain.and_then(|chain| Position::new(chain.position));
-        self.report.damages.push(Damage { file: segment::file_name(segment), offset, position, reason });
+    /// Compares a header with the segment before.
+    fn compare(&mut self, number: u32, header: &SegmentHeader, first_link: Option<u32>) {
+        let log_id = *self.log_id.get_or_insert(header.place.log_id);
+        let first = Chain { frame: 1, position: 1, previous: Some(0) };
+        let expected = if number == 1 { Some(first) } else { self.chain };
+        let found = (header.first_frame, header.first_position);
+        let fits = expected.is_none_or(|expected| (expected.frame, expected.position) == found);
+        if log_id != header.place.log_id || !fits {
+            let reason = format!("expected the segment after the one before, found frame {}", header.first_frame);
+            self.found(header, 0, reason);
+        }
+        let previous = expected.filter(|_| fits).and_then(|expected| expected.previous);
+        if previous.zip(first_link).is_some_and(|(expected, found)| expected != found) {
+            let frame = header.first_frame;
+            let reason = format!("expected frame {frame} after another frame {}", frame.saturating_sub(1));
+            self.found(header, SEGMENT_HEADER_LEN as u64, reason);
+        }
+    }
+
+    fn found(&mut self, header: &SegmentHeader, offset: u64, reason: String) {
+        let position = Position::new(header.first_position);
+        let file = segment::file_name(header.place.segment);
+        self.report.damages.push(Damage { file, offset, position, reason });
     }
 
     fn mark(&mut self, mark: Option<mark::Mark>, has_segments: bool) {
@@ -109,46 +190,72 @@ impl Verification {
         };
         self.report.damages.push(Damage { file: MARK_FILE.to_owned(), offset: 0, position: None, reason });
     }
+}
 
-    fn segment(&mut self, file: &Arc<dyn DiskFile>, number: u32, is_last: bool) -> io::Result<()> {
-        self.report.segments += 1;
+/// The verification of one segment.
+struct SegmentVerification<'a, V, F> {
+    summary: SegmentSummary<V>,
+    /// What the next frame must be.
+    chain: Option<Chain>,
+    visit: &'a F,
+}
+
+/// What the frames of a segment add up to.
+struct SegmentTotals {
+    offsets: Vec<u32>,
+    frames: u32,
+    times: Option<(i64, i64)>,
+    end: u64,
+    is_sound: bool,
+}
+
+impl<'a, V: Default, F: Fn(&mut V, &Frame)> SegmentVerification<'a, V, F> {
+    fn new(number: u32, visit: &'a F) -> Self {
+        let report = VerifyReport::default();
+        let summary = SegmentSummary {
+            number,
+            header: None,
+            first_link: None,
+            end: None,
+            last_frame: 0,
+            report,
+            value: V::default(),
+        };
+        Self { summary, chain: None, visit }
+    }
+
+    fn found(&mut self, offset: u64, reason: String) {
+        let position = self.chain.and_then(|chain| Position::new(chain.position));
+        let file = segment::file_name(self.summary.number);
+        self.summary.report.damages.push(Damage { file, offset, position, reason });
+    }
+
+    fn verify(&mut self, file: &Arc<dyn DiskFile>, is_last: bool) -> io::Result<()> {
+        self.summary.report.segments = 1;
+        let number = self.summary.number;
         let header = Window::new(Arc::clone(file), SEGMENT_HEADER_LEN).at(0, SEGMENT_HEADER_LEN, u64::MAX)?;
         let header = match SegmentHeader::decode(&header) {
             Ok(header) if header.place.segment == number => header,
             _ => {
-                self.found(number, 0, format!("expected the header of segment {number}, found other bytes"));
-                self.chain = None;
+                self.found(0, format!("expected the header of segment {number}, found other bytes"));
                 return Ok(());
             }
         };
-        self.begin(number, &header);
+        self.summary.header = Some(header);
+        self.chain = Some(Chain { frame: header.first_frame, position: header.first_position, previous: None });
         let trailer = read_trailer(&**file, &header)?;
         let limit = trailer.map_or(header.size, |trailer| trailer.blocks).into();
         let totals = self.frames(file, &header, limit, trailer.is_some() || !is_last)?;
+        self.summary.end = self.chain;
         match trailer {
             Some(trailer) => self.footer(file, &header, &trailer, &totals),
             None if is_last => Ok(()),
             None => {
                 let at = u64::from(header.size).saturating_sub(crate::layout::TRAILER_LEN as u64);
-                self.found(number, at, "expected a footer, found other bytes".to_owned());
+                self.found(at, "expected a footer, found other bytes".to_owned());
                 Ok(())
             }
         }
-    }
-
-    /// Compares a header with the segment before.
-    fn begin(&mut self, number: u32, header: &SegmentHeader) {
-        let log_id = *self.log_id.get_or_insert(header.place.log_id);
-        let first = Chain { frame: 1, position: 1, previous: Some(0) };
-        let expected = if number == 1 { Some(first) } else { self.chain };
-        let found = (header.first_frame, header.first_position);
-        let fits = expected.is_none_or(|expected| (expected.frame, expected.position) == found);
-        if log_id != header.place.log_id || !fits {
-            let reason = format!("expected the segment after the one before, found frame {}", header.first_frame);
-            self.found(number, 0, reason);
-        }
-        let previous = expected.filter(|_| fits).and_then(|expected| expected.previous);
-        self.chain = Some(Chain { frame: header.first_frame, position: header.first_position, previous });
     }
 
     /// Verifies all frames up to `limit`. After an invalid frame, continues with the next valid one.
@@ -159,22 +266,25 @@ impl Verification {
         limit: u64,
         is_sealed: bool,
     ) -> io::Result<SegmentTotals> {
-        let number = header.place.segment;
         let end = SEGMENT_HEADER_LEN as u64;
         let mut totals = SegmentTotals { offsets: Vec::new(), frames: 0, times: None, end, is_sound: true };
         let mut window = Window::new(Arc::clone(file), READ_LEN);
         loop {
             let error = match read_frame(&mut window, totals.end, limit, header.place)? {
                 Ok(frame) => {
-                    self.frame(number, &frame, &mut totals);
+                    self.frame(&frame, &mut totals);
                     continue;
                 }
                 Err(error) => error,
             };
             let rest = search(file, totals.end, limit, header.place)?;
             match rest.frame {
+                // The process that writes the log may have completed the frame after it was read.
+                Some(_) if !is_sealed && self.is_valid_now(file, totals.end, limit, header)? => {
+                    window = Window::new(Arc::clone(file), READ_LEN);
+                }
                 Some((offset, next)) => {
-                    self.found(number, totals.end, with_source(&error));
+                    self.found(totals.end, with_source(&error));
                     totals.is_sound = false;
                     totals.end = offset;
                     self.chain =
@@ -183,11 +293,11 @@ impl Verification {
                 None => {
                     let has_rest = rest.end > totals.end;
                     if has_rest && is_sealed {
-                        self.found(number, totals.end, with_source(&error));
+                        self.found(totals.end, with_source(&error));
                         totals.is_sound = false;
                         self.chain = None;
                     } else {
-                        self.report.torn_bytes = rest.end - totals.end;
+                        self.summary.report.torn_bytes = rest.end - totals.end;
                     }
                     return Ok(totals);
                 }
@@ -195,11 +305,16 @@ impl Verification {
         }
     }
 
-    fn frame(&mut self, number: u32, frame: &Frame, totals: &mut SegmentTotals) {
+    fn is_valid_now(&self, file: &Arc<dyn DiskFile>, at: u64, limit: u64, header: &SegmentHeader) -> io::Result<bool> {
+        let mut window = Window::new(Arc::clone(file), READ_LEN);
+        Ok(read_frame(&mut window, at, limit, header.place)?.is_ok())
+    }
+
+    fn frame(&mut self, frame: &Frame, totals: &mut SegmentTotals) {
         let at = totals.end;
         let followed = self.chain.as_mut().map_or(Ok(()), |chain| chain.follow(frame));
         if let Err(reason) = followed {
-            self.found(number, at, reason);
+            self.found(at, reason);
             totals.is_sound = false;
             let mut chain =
                 Chain { frame: frame.header().number, position: frame.header().first_position.get(), previous: None };
@@ -216,15 +331,19 @@ impl Verification {
                 }
             }
             Err(reason) => {
-                self.found(number, at, reason);
+                self.found(at, reason);
                 totals.is_sound = false;
             }
         }
         totals.frames += 1;
         totals.end += frame.bytes().len() as u64;
-        self.last_frame = frame.header().number;
-        self.report.frames += 1;
-        self.report.events += u64::from(frame.events());
+        if totals.frames == 1 && Some(frame.header().number) == self.summary.header.map(|header| header.first_frame) {
+            self.summary.first_link = Some(frame.header().previous);
+        }
+        self.summary.last_frame = frame.header().number;
+        (self.visit)(&mut self.summary.value, frame);
+        self.summary.report.frames += 1;
+        self.summary.report.events += u64::from(frame.events());
     }
 
     /// Compares the footer with the frames.
@@ -239,12 +358,11 @@ impl Verification {
         if !totals.is_sound {
             return Ok(());
         }
-        let number = header.place.segment;
         let expected = (totals.frames, totals.offsets.len(), totals.end, totals.times.unwrap_or_default());
         let found = (trailer.frames, trailer.events as usize, u64::from(trailer.end), trailer.times);
         if expected != found {
             let reason = format!("expected {expected:?} as frames, events, end and times, found {found:?}");
-            self.found(number, header.size.into(), reason);
+            self.found(header.size.into(), reason);
             return Ok(());
         }
         for (index, expected) in totals.offsets.chunks(BLOCK_EVENTS).enumerate() {
@@ -253,7 +371,7 @@ impl Verification {
             let end = start + range.len() as u64;
             let bytes = Window::new(Arc::clone(file), range.len()).at(start, range.len(), end)?;
             if segment::decode_block(&bytes).as_deref() != Some(expected) {
-                self.found(number, start, format!("expected the offsets of {} events, found others", expected.len()));
+                self.found(start, format!("expected the offsets of {} events, found others", expected.len()));
             }
         }
         Ok(())

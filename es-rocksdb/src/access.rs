@@ -51,8 +51,11 @@ pub(crate) fn restrict_files(directory: &Path) -> io::Result<()> {
 pub(crate) fn enclosing_store(directory: &Path) -> io::Result<Option<PathBuf>> {
     let full = resolve_links(directory)?;
     let has = |directory: &Path, name: &str| directory.join(name).is_file();
-    let is_store =
-        |directory: &Path| has(directory, "ACKNOWLEDGED") || (has(directory, "CURRENT") && has(directory, "IDENTITY"));
+    let is_store = |directory: &Path| {
+        has(directory, "ACKNOWLEDGED")
+            || has(directory, "log/ACKNOWLEDGED")
+            || (has(directory, "CURRENT") && has(directory, "IDENTITY"))
+    };
     Ok(full.ancestors().find(|directory| is_store(directory)).map(Path::to_owned))
 }
 

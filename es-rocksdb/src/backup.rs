@@ -13,22 +13,28 @@
 //! A backup is opened read-only. The file `BACKUP` marks it, and opening it for writing is refused, because the next
 //! backup continues it. [`Backups::restore`] makes a store of a backup.
 //!
-//! The table files of the last backup are linked without a check. If they are damaged, the verification of the new
-//! backup fails, and it is made again as a full copy from the store.
+//! A backup of a segmented store has links of its sealed segments and of the tables of its index, or copies if the
+//! backups are on another disk, and is verified as a whole. It shares the files that it has in common with the last
+//! backup. Links share the blocks of the disk with the store: backups on another disk survive the loss of this one.
+//!
+//! The table files of the last backup of other stores are linked without a check. If they are damaged, the
+//! verification of the new backup fails, and it is made again as a full copy from the store.
 
 mod files;
+mod history;
 mod keys;
 mod rows;
+mod segmented;
 mod write;
 
 use std::path::{Path, PathBuf};
 
 use es_core::model::LogId;
-use es_core::{CommitError, Position, StoreError};
+use es_core::{CommitError, EventReader, Position, StoreError};
 
 use crate::error::OpenError;
 use crate::open;
-use crate::read_only::ReadOnlyStore;
+use crate::read_only::{ReadOnlyStore, RocksDbReader, Snapshot};
 use crate::verify::{Progress, Verification};
 
 /// An error of making or restoring a backup. Complete backups are unchanged.
@@ -159,14 +165,15 @@ impl From<CommitError> for BackupError {
 pub struct Backup {
     /// The number of the backup, from 1.
     pub number: u32,
-    /// The directory of the backup, which is a complete store; open it with [`ReadOnlyStore`] only. After a restore,
+    /// The directory of the backup, which is a complete store; open it with [`RocksDbReader`] only. After a restore,
     /// the directory of the restored store.
     pub directory: PathBuf,
     /// The position of the last event.
     pub head: Option<Position>,
     /// The number of events after the previous backup; all events if that is [damaged](Self::damaged).
     pub new_events: u64,
-    /// The number of rows and claims of unique keys that changed since the previous backup.
+    /// The number of rows and claims of unique keys that changed since the previous backup; for a segmented store, the
+    /// number of their changes in the log.
     pub new_rows: u64,
     /// The number of events.
     pub events: u64,
@@ -211,7 +218,8 @@ impl Backups {
     /// Makes and verifies a backup of the store in the directory `store`, which may be open in a running service. The
     /// backup is a consistent snapshot from the start of the call.
     ///
-    /// It reads only data that is new since the last backup, and uses disk space only for that. If the last backup is
+    /// Of a store in one database, it reads only data that is new since the last backup. It uses disk space only for
+    /// new data; of a segmented store, it links files that the store and the last backup share. If the last backup is
     /// damaged, the new one is a full copy, and [`Backup::damaged`] names the damaged backup. An interrupted backup has
     /// no number; the next call removes it. To remove a backup, remove its directory.
     ///
@@ -226,38 +234,87 @@ impl Backups {
         let source = ReadOnlyStore::open(store).await?;
         files::check_outside(&self.directory)?;
         let _lock = files::lock(&self.directory)?;
-        let last = self.list()?.pop();
+        let backups = self.list()?;
+        let (written, damaged) = match source.snapshot() {
+            Snapshot::RocksDb(reader) => self.copy_content(reader, &backups, progress).await?,
+            Snapshot::Segmented(_) => self.copy_files(&source, &backups, progress).await?,
+        };
+        let IncompleteBackup { directory: incomplete, head, changes, verification } = written;
+        let number = backups.last().map_or(1, |(number, _)| number + 1);
+        let directory = files::complete(&self.directory, &incomplete, number)?;
+        let write::Changes { events: new_events, rows: new_rows } = changes;
+        Ok(Backup { number, directory, head, new_events, new_rows, events: verification.events, damaged })
+    }
+
+    /// Makes a backup of a segmented store without a number: links and copies of its files.
+    async fn copy_files(
+        &self,
+        source: &ReadOnlyStore,
+        backups: &[Numbered],
+        progress: Progress<'_>,
+    ) -> Result<(IncompleteBackup, Option<DamagedBackup>), BackupError> {
+        let before = history::check_continues_any(source, backups, &self.directory).await?;
+        let directory = files::begin(&self.directory, None)?;
+        let last = backups.last();
+        let copied = segmented::copy(source.directory(), &directory, last.map(|(_, last)| last.as_path()), progress);
+        let result = match copied {
+            Ok(copied) => match verify_reader(&directory, progress).await {
+                Ok((backup, verification)) => Ok((copied, backup, verification)),
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        };
+        let (copied, backup, verification) = result.inspect_err(|_| {
+            // The first error is returned. The next backup removes the remaining files.
+            let _ = std::fs::remove_dir_all(&directory);
+        })?;
         let mut damaged = None;
-        let mut written = self.write(&source, last.as_ref(), progress).await;
-        if let (Err(error), Some(last)) = (&written, &last)
+        if let Some(last) = last.filter(|_| copied.differs_from_last) {
+            damaged = find_damage(last, progress).await.map(|(damaged, _)| damaged);
+        }
+        let before = before.filter(|_| damaged.is_none());
+        let head = backup.head().await?;
+        let events = head.map_or(0, Position::get) - before.map_or(0, Position::get);
+        let rows = segmented::changes_after(&backup, before)?;
+        Ok((IncompleteBackup { directory, head, changes: write::Changes { events, rows }, verification }, damaged))
+    }
+
+    /// Makes a backup of a store in one database without a number: a store with the same content.
+    async fn copy_content(
+        &self,
+        source: &RocksDbReader,
+        backups: &[Numbered],
+        progress: Progress<'_>,
+    ) -> Result<(IncompleteBackup, Option<DamagedBackup>), BackupError> {
+        let last = backups.last();
+        let mut damaged = None;
+        let mut written = self.write(source, last, progress).await;
+        if let (Err(error), Some(last)) = (&written, last)
             && may_be_caused_by_damage(error)
         {
             damaged = find_damage(last, progress).await;
         }
         if damaged.is_some() {
-            write::check_continues_any(&source, &self.list()?, &self.directory).await?;
-            written = self.write(&source, None, progress).await;
+            history::check_continues_any(&source.clone().into(), backups, &self.directory).await?;
+            written = self.write(source, None, progress).await;
         }
-        let IncompleteBackup { directory: incomplete, changes, verification } = written?;
-        let number = last.map_or(1, |(number, _)| number + 1);
-        let directory = files::complete(&self.directory, &incomplete, number)?;
-        let head = es_core::EventReader::head(&source).await?;
-        let damaged = damaged.map(|(damaged, _)| damaged);
-        let write::Changes { events: new_events, rows: new_rows } = changes;
-        Ok(Backup { number, directory, head, new_events, new_rows, events: verification.events, damaged })
+        Ok((written?, damaged.map(|(damaged, _)| damaged)))
     }
 
     /// Makes a backup without a number, incremental or full. Removes an unsound one.
     async fn write(
         &self,
-        source: &ReadOnlyStore,
+        source: &RocksDbReader,
         last: Option<&Numbered>,
         progress: Progress<'_>,
     ) -> Result<IncompleteBackup, BackupError> {
         let directory = files::begin(&self.directory, last.map(|(_, directory)| directory.as_path()))?;
         let written = self.write_and_verify(source, &directory, last.is_none(), progress).await;
         match written {
-            Ok((changes, verification)) => Ok(IncompleteBackup { directory, changes, verification }),
+            Ok((changes, verification)) => {
+                let head = source.head().await?;
+                Ok(IncompleteBackup { directory, head, changes, verification })
+            }
             Err(error) => {
                 // The first error is returned. The next backup removes the remaining files.
                 let _ = std::fs::remove_dir_all(&directory);
@@ -268,7 +325,7 @@ impl Backups {
 
     async fn write_and_verify(
         &self,
-        source: &ReadOnlyStore,
+        source: &RocksDbReader,
         incomplete: &Path,
         is_first: bool,
         progress: Progress<'_>,
@@ -312,7 +369,11 @@ impl Backups {
         files::check_outside(target)?;
         // The copy will assign its next positions to other events than the original store, so its log gets a new id.
         let renew = |copy: &Path| open::set_log_id(copy, LogId::new()).map_err(BackupError::Open);
-        let restored = match files::copy_store(from, target, renew, progress) {
+        let copied = match crate::segmented::is_segmented(from) {
+            true => segmented::restore(from, target, progress),
+            false => files::copy_store(from, target, renew, progress),
+        };
+        let restored = match copied {
             Ok(()) => verify_copy(target, progress).await,
             Err(error) => Err(error),
         };
@@ -374,6 +435,7 @@ type Numbered = (u32, PathBuf);
 /// A verified backup that has no number yet.
 struct IncompleteBackup {
     directory: PathBuf,
+    head: Option<Position>,
     changes: write::Changes,
     verification: Verification,
 }
@@ -412,15 +474,21 @@ async fn find_damage(
 /// Verifies a store. Returns its last position and the number of its events.
 async fn verify_copy(directory: &Path, progress: Progress<'_>) -> Result<(Option<Position>, u64), BackupError> {
     let verification = verify(directory, progress).await?;
-    let head = es_core::EventReader::head(&ReadOnlyStore::open(directory).await?).await?;
+    let head = ReadOnlyStore::open(directory).await?.head().await?;
     Ok((head, verification.events))
 }
 
 /// Verifies a store. Damage is an error.
 async fn verify(directory: &Path, progress: Progress<'_>) -> Result<Verification, BackupError> {
-    let verification = ReadOnlyStore::open(directory).await?.verify(progress)?;
+    Ok(verify_reader(directory, progress).await?.1)
+}
+
+/// Opens and verifies a store. Damage is an error.
+async fn verify_reader(directory: &Path, progress: Progress<'_>) -> Result<(ReadOnlyStore, Verification), BackupError> {
+    let store = ReadOnlyStore::open(directory).await?;
+    let verification = store.verify(progress)?;
     match verification.damage.first() {
-        None => Ok(verification),
+        None => Ok((store, verification)),
         Some(first) => {
             let found = format!("{}: {}", first.place, first.detail);
             let (directory, verification) = (directory.to_owned(), Some(Box::new(verification)));

@@ -1,14 +1,18 @@
 //! [`Database`]: typed reads of RocksDB. Only the writer, the scavenge and the tools of this crate write.
 
 use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::ops::{Bound, ControlFlow, Deref};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use es_core::model::Table;
+use es_core::store::Direction;
 use es_core::store::implement::{KeyHash, KeyOwner};
 use es_core::{EventId, Position, RecordedEvent, Revision, StoreError, StreamId};
 use rocksdb::{ColumnFamily, DB, DBPinnableSlice, DBRawIterator, ErrorKind, ReadOptions, ReadTier};
 
+use crate::changes::{ChangedEntry, UnflushedChanges};
 use crate::error;
 use crate::key::{self, KeyError};
 use crate::record::{Decoder, RecordError};
@@ -17,10 +21,32 @@ use crate::schema::Cf;
 /// An open RocksDB database with the column families of a store.
 pub(crate) struct Database {
     db: DB,
+    /// UnflushedChanges over the keys of RocksDB. A database that is written has none.
+    changes: UnflushedChanges,
     cached: ReadOptions,
     any: ReadOptions,
     directory: PathBuf,
 }
+
+/// A value that was read.
+pub(crate) enum Value<'a> {
+    Stored(DBPinnableSlice<'a>),
+    Changed(&'a Bytes),
+}
+
+impl Deref for Value<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Stored(value) => value,
+            Self::Changed(value) => value,
+        }
+    }
+}
+
+/// Receives keys and values, until it breaks.
+pub(crate) type EntryVisitor<'a> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, Fault> + 'a;
 
 /// Where a read may look for data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +101,13 @@ pub(crate) fn place_in(stream: &StreamId, revision: Revision) -> String {
 
 impl Database {
     pub(crate) fn new(db: DB, directory: PathBuf) -> Self {
-        Self { db, cached: read_options(Tier::Cached), any: read_options(Tier::Any), directory }
+        let changes = UnflushedChanges::default();
+        Self { db, changes, cached: read_options(Tier::Cached), any: read_options(Tier::Any), directory }
+    }
+
+    /// Reads these changes over the keys of RocksDB from now on.
+    pub(crate) fn with_changes(self, changes: UnflushedChanges) -> Self {
+        Self { changes, ..self }
     }
 
     pub(crate) fn directory(&self) -> &Path {
@@ -97,12 +129,73 @@ impl Database {
         self.db.cf_handle(cf.name()).ok_or_else(missing)
     }
 
-    pub(crate) fn get(&self, cf: Cf, key: &[u8], tier: Tier) -> Result<Option<DBPinnableSlice<'_>>, Fault> {
+    pub(crate) fn get(&self, cf: Cf, key: &[u8], tier: Tier) -> Result<Option<Value<'_>>, Fault> {
+        if let Some(changed) = self.changes.get(cf, key) {
+            return Ok(changed.map(Value::Changed));
+        }
         let options = match tier {
             Tier::Cached => &self.cached,
             Tier::Any => &self.any,
         };
-        self.db.get_pinned_cf_opt(self.family(cf)?, key, options).map_err(|error| fault(cf, error))
+        let found = self.db.get_pinned_cf_opt(self.family(cf)?, key, options).map_err(|error| fault(cf, error))?;
+        Ok(found.map(Value::Stored))
+    }
+
+    /// Visits the keys of a family that start with `prefix`, in this direction, from `start` on if it is given, until
+    /// the visitor breaks. Unlike [`iterate`](Self::iterate), it also visits changed keys that are not in RocksDB.
+    pub(crate) fn visit_entries(
+        &self,
+        cf: Cf,
+        prefix: &[u8],
+        (direction, start): (Direction, Option<&[u8]>),
+        tier: Tier,
+        visit: &mut EntryVisitor<'_>,
+    ) -> Result<(), Fault> {
+        let mut stored = self.iterate(cf, prefix.to_vec(), tier)?;
+        let changed: Box<dyn Iterator<Item = ChangedEntry<'_>>> = match direction {
+            Direction::Forward => {
+                let start = start.map_or(prefix, |start| start.max(prefix));
+                stored.seek(start);
+                Box::new(self.changes.range(cf, prefix, (Bound::Included(start), Bound::Unbounded)))
+            }
+            Direction::Backward => {
+                match start {
+                    Some(start) => stored.seek_for_prev(start),
+                    None => stored.seek_to_last(),
+                }
+                let end = start.map_or(Bound::Unbounded, Bound::Included);
+                Box::new(self.changes.range(cf, prefix, (Bound::Included(prefix), end)).rev())
+            }
+        };
+        let mut changed = changed.peekable();
+        loop {
+            let order = match (item(&stored, cf)?, changed.peek()) {
+                (None, None) => return Ok(()),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some((stored, _)), Some((changed, _))) => match direction {
+                    Direction::Forward => stored.cmp(changed),
+                    Direction::Backward => stored.cmp(changed).reverse(),
+                },
+            };
+            // A changed key replaces the same key of RocksDB.
+            let next = if order == Ordering::Less {
+                item(&stored, cf)?
+            } else {
+                changed.next().and_then(|(key, value)| Some((key, value?.as_ref())))
+            };
+            if let Some((key, value)) = next
+                && visit(key, value)?.is_break()
+            {
+                return Ok(());
+            }
+            if order != Ordering::Greater {
+                match direction {
+                    Direction::Forward => stored.next(),
+                    Direction::Backward => stored.prev(),
+                }
+            }
+        }
     }
 
     /// Returns an iterator over the keys of a column family that start with `prefix`; over all keys if it is empty.

@@ -1,47 +1,29 @@
 //! [`ReadOnlyStore`]: a read-only store, which other processes can write to at the same time.
 
-use std::collections::{BTreeMap, HashMap};
+mod rocksdb_reader;
+
+use std::collections::HashMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use es_core::model::LogId;
-use es_core::model::{Table, UniqueKey};
+use es_core::model::{LogId, Table, UniqueKey};
 use es_core::retention::{Retained, Retention};
 use es_core::store::{EventStream, HeadWatch, Row, RowScan, StoreInfo, Visitor};
 use es_core::{
     EventId, EventReader, LogRead, Position, RecordedEvent, Revision, StoreError, StreamId, StreamRead, Timestamp,
 };
-use rocksdb::statistics::StatsLevel;
-use rocksdb::{DB, DBRecoveryMode};
 use uuid::Uuid;
 
-use crate::access;
-use crate::acknowledged;
-use crate::database::{Database, Tier, bad_key, item};
 use crate::error::OpenError;
-use crate::key;
-use crate::listing::Described;
-use crate::notify::Visible;
-use crate::open::{self, DirectoryState, Identity};
-use crate::options::{self, Options, ReadLimits};
-use crate::recovery::{self, ExpectedLog};
-use crate::retention::{Operators, StreamIndex};
-use crate::schema::Cf;
-use crate::shared::{Shared, off_executor};
-use crate::tail::Tail;
-use crate::verify::{self, Progress, Verification};
+use crate::retention::HiddenEvents;
+use crate::segmented::{self, SegmentedReader};
+use crate::shared::off_executor;
+use crate::verify::{Progress, Verification};
 
-/// The maximum number of attempts to open a store while its files are replaced, and the pause between attempts.
-const OPEN_ATTEMPTS: u32 = 100;
-/// The number of attempts after which damage is reported while another process writes.
-const DAMAGE_ATTEMPTS: u32 = 3;
-const RETRY_PAUSE: Duration = Duration::from_millis(20);
-/// The extension of the files of the write-ahead log.
-const LOG: &str = ".log";
+pub(crate) use rocksdb_reader::RocksDbReader;
 
 /// A read-only snapshot of a store. It takes no lock and writes nothing, so that it can be opened while a service has
 /// the store open, and on a read-only file system.
@@ -51,28 +33,23 @@ const LOG: &str = ".log";
 /// [`Durability::Sync`](crate::Durability::Sync), at least every commit that was acknowledged before. The snapshot
 /// never changes; [`refresh`](Self::refresh) returns a newer one.
 ///
-/// It implements [`EventReader`] and not [`EventStore`](es_core::EventStore). Opening reads the write-ahead log into
-/// memory: up to four write buffers of the service. An open snapshot keeps the disk space of files that the service has
-/// replaced since, and one descriptor for each table file (about 64 MiB each). If the process may not have as many
-/// files open (`ulimit -n`), the snapshot opens tables when it needs them; a read then fails if the service has
-/// replaced a table since.
-// This is RocksDB's read-only mode. Its secondary mode, which follows another process, is not used: after a flush some
-// of its column families are older than others, and the log would be ahead of the heads.
+/// It implements [`EventReader`] and not [`EventStore`](es_core::EventStore). It opens the stores of
+/// [`RocksDbStore`](crate::RocksDbStore) and of [`SegmentedStore`](crate::SegmentedStore). Opening reads the part of the
+/// log that is not in table files into memory: up to four write buffers of the service, or up to five
+/// [runs](crate::Options::index_run) of a segmented store. An open snapshot keeps the disk space of files that the
+/// service has replaced since, and one descriptor for each table file and each segment (about 64 MiB each). If the
+/// process may not have as many files open (`ulimit -n`), the snapshot opens files when it needs them; a read then
+/// fails if the service has replaced a table since.
 #[derive(Clone)]
 pub struct ReadOnlyStore {
-    inner: Arc<ReadOnlyInner>,
+    snapshot: Snapshot,
 }
 
-struct ReadOnlyInner {
-    shared: Arc<Shared>,
-    read_batch: ReadLimits,
-    directory: PathBuf,
-    store_id: Uuid,
-    log_id: LogId,
-    created: Timestamp,
-    files: Files,
-    /// The options with RocksDB's statistics, which count the corrupt blocks that RocksDB skips.
-    counts: rocksdb::Options,
+/// A snapshot, by the layout of its store.
+#[derive(Clone)]
+pub(crate) enum Snapshot {
+    RocksDb(RocksDbReader),
+    Segmented(SegmentedReader),
 }
 
 impl ReadOnlyStore {
@@ -89,69 +66,99 @@ impl ReadOnlyStore {
         let directory = directory.as_ref().to_owned();
         let opened = off_executor({
             let directory = directory.clone();
-            move || open_with_retries(&directory)
+            move || Self::open_blocking(&directory)
         });
         opened.await.unwrap_or_else(|error| Err(OpenError::io(&directory, "open the store for reading", error)))
     }
 
+    /// Opens a snapshot on this thread.
+    pub(crate) fn open_blocking(directory: &Path) -> Result<Self, OpenError> {
+        let snapshot = match segmented::is_segmented(directory) {
+            true => Snapshot::Segmented(SegmentedReader::open(directory)?),
+            false => Snapshot::RocksDb(rocksdb_reader::open_with_retries(directory)?),
+        };
+        Ok(Self { snapshot })
+    }
+
     /// Opens a newer snapshot, or returns `None` if nothing was written since this one was opened.
     ///
-    /// It lists the files of the directory, and opens the store again if they have changed.
+    /// It lists the files of the directory, and opens the store again if they have changed. For a segmented store, it
+    /// reads the high-water mark.
     ///
     /// # Errors
     /// The errors of [`open`](Self::open).
     pub async fn refresh(&self) -> Result<Option<Self>, OpenError> {
-        let files = Files::of(&self.inner.directory)?;
-        if files == self.inner.files { Ok(None) } else { Self::open(&self.inner.directory).await.map(Some) }
+        let is_current = match &self.snapshot {
+            Snapshot::RocksDb(reader) => reader.is_current()?,
+            Snapshot::Segmented(reader) => reader.is_current()?,
+        };
+        if is_current { Ok(None) } else { Self::open(self.directory()).await.map(Some) }
     }
 
     /// Verifies the whole store: the checksum of each record, positions and revisions without gaps, and that the log,
     /// the streams, the heads, the ids, the unique keys and the indexes agree in both directions.
     ///
-    /// It takes about as long as three scans of the log, and blocks the calling thread. It uses about 50 bytes of
-    /// memory for each unique key that is claimed and later released; otherwise memory does not grow with the store.
+    /// It takes about as long as three scans of the log, and blocks the calling thread. The files of a segmented store
+    /// are read by as many threads as there are processors. It uses about 50 bytes of memory for each unique key that
+    /// is claimed and later released, and for a segmented store also for each row that the log has; otherwise memory
+    /// does not grow with the store.
     ///
     /// `progress` is called periodically; see [`Progress`].
     ///
     /// # Errors
     /// [`StoreError::Io`] if a read fails. Damage is no error: [`Verification::damage`] lists it.
     pub fn verify(&self, progress: Progress<'_>) -> Result<Verification, StoreError> {
-        let shared = &self.inner.shared;
-        shared.locked(|database| {
-            verify::verify(database, &shared.operators, &shared.secret, &self.inner.counts, progress)
-        })
+        match &self.snapshot {
+            Snapshot::RocksDb(reader) => reader.verify(progress),
+            Snapshot::Segmented(reader) => reader.verify(progress),
+        }
     }
 
     /// Returns the absolute path of the directory.
     #[must_use]
     pub fn directory(&self) -> &Path {
-        &self.inner.directory
+        match &self.snapshot {
+            Snapshot::RocksDb(reader) => reader.directory(),
+            Snapshot::Segmented(reader) => reader.directory(),
+        }
     }
 
     /// Returns the id of the store, which its backups and their restored copies share. The id of the log is another one
     /// after a restore; see [`log_id`](EventReader::log_id).
     #[must_use]
     pub fn store_id(&self) -> Uuid {
-        self.inner.store_id
+        match &self.snapshot {
+            Snapshot::RocksDb(reader) => reader.store_id(),
+            Snapshot::Segmented(reader) => reader.identity().id,
+        }
     }
 
     /// Returns the time when the store was created.
     #[must_use]
     pub fn created(&self) -> Timestamp {
-        self.inner.created
+        match &self.snapshot {
+            Snapshot::RocksDb(reader) => reader.created(),
+            Snapshot::Segmented(reader) => reader.identity().created,
+        }
     }
 
     /// Returns by how much the last recorded time is ahead of the clock, if that is more than a minute; see
     /// [`RocksDbStore::ahead_of_clock`](crate::RocksDbStore::ahead_of_clock).
     #[must_use]
     pub fn ahead_of_clock(&self) -> Option<Duration> {
-        self.inner.shared.ahead_of_clock()
+        match &self.snapshot {
+            Snapshot::RocksDb(reader) => reader.ahead_of_clock(),
+            Snapshot::Segmented(reader) => reader.ahead_of_clock(),
+        }
     }
 
     /// Reads the log including [hidden](es_core::retention) events, in the given form. No position is skipped.
     #[must_use]
     pub fn read_log_with_hidden(&self, read: LogRead, hidden: HiddenEvents) -> EventStream {
-        self.inner.shared.read_log_with(self.inner.read_batch, read, self.inner.shared.visible.head(), Some(hidden))
+        match &self.snapshot {
+            Snapshot::RocksDb(reader) => reader.read_log_with_hidden(read, hidden),
+            Snapshot::Segmented(reader) => reader.read_log_with_hidden(read, hidden),
+        }
     }
 
     /// Visits the events that [`read_log_with_hidden`](Self::read_log_with_hidden) returns, until the visitor breaks.
@@ -165,8 +172,10 @@ impl ReadOnlyStore {
         hidden: HiddenEvents,
         visitor: &mut Visitor<'_>,
     ) -> Result<Option<Position>, StoreError> {
-        let shared = &self.inner.shared;
-        shared.visit_log(self.inner.read_batch, read, shared.visible.head(), Some(hidden), visitor).await
+        match &self.snapshot {
+            Snapshot::RocksDb(reader) => reader.visit_log_with_hidden(read, hidden, visitor).await,
+            Snapshot::Segmented(reader) => reader.visit_log_with_hidden(read, hidden, visitor).await,
+        }
     }
 
     /// Returns the number of unique keys that each hidden or removed event holds. A copy of the log without the content
@@ -177,171 +186,44 @@ impl ReadOnlyStore {
     /// # Errors
     /// [`StoreError::Io`] if a read fails, and [`StoreError::Damaged`] if an entry is corrupt.
     pub async fn claims_of_hidden_events(&self) -> Result<HashMap<(StreamId, Revision), u64>, StoreError> {
-        let shared = Arc::clone(&self.inner.shared);
-        if !shared.operators.is_touched() {
-            return Ok(HashMap::new());
+        match &self.snapshot {
+            Snapshot::RocksDb(reader) => reader.claims_of_hidden_events().await,
+            Snapshot::Segmented(reader) => reader.claims_of_hidden_events().await,
         }
-        let (now, head) = (shared.clock.now(), shared.visible.head());
-        let operators = Arc::clone(&shared);
-        shared.blocking(move |database| claims_of_hidden(database, &operators.operators, now, head)).await
     }
 
     /// Returns all retention rules and deletions.
     #[must_use]
     pub fn retention(&self) -> Retention {
-        self.inner.shared.operators.all()
-    }
-
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.inner.shared
-    }
-}
-
-/// The form in which a read returns [hidden](es_core::retention) events. An event that a scavenge has removed is a
-/// [tombstone](es_core::RecordedEvent::is_removed) in both.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HiddenEvents {
-    /// As tombstones, as if a scavenge had removed them.
-    AsTombstones,
-    /// With their content.
-    WithContent,
-}
-
-/// Opens a store. Retries while the service replaces files.
-pub(crate) fn open_with_retries(directory: &Path) -> Result<ReadOnlyStore, OpenError> {
-    let directory = open::resolve(directory)?;
-    let mut damaged_attempts = 0;
-    for _ in 0..OPEN_ATTEMPTS {
-        let before = Files::of(&directory)?;
-        let opened = open_once(&directory, before.clone());
-        // RocksDB reads the manifest first and the write-ahead log second. It does not notice if the service removes a
-        // log file in between, after a flush to a new table file. Log files are removed oldest first: if all earlier
-        // files still exist, none was missed.
-        let after = Files::of(&directory)?;
-        let is_whole = before.logs_are_kept_in(&after);
-        match opened {
-            Ok(store) if is_whole => return Ok(store),
-            // The service writes to the manifest before it removes a table file: the files are unchanged.
-            Err(error) if is_whole && before == after => return Err(error),
-            Err(error) if is_whole && !is_about_a_missing_file(&error) => {
-                damaged_attempts += 1;
-                if damaged_attempts == DAMAGE_ATTEMPTS {
-                    return Err(error);
-                }
-            }
-            _ => tracing::debug!(directory = %directory.display(), "files were replaced while the store was opened"),
+        match &self.snapshot {
+            Snapshot::RocksDb(reader) => reader.retention(),
+            Snapshot::Segmented(reader) => reader.retention(),
         }
-        std::thread::sleep(RETRY_PAUSE);
     }
-    let reason = "its files were replaced each time that it was tried; try again when the service writes less";
-    Err(OpenError::io(&directory, "open the store for reading", reason))
-}
 
-fn is_about_a_missing_file(error: &OpenError) -> bool {
-    matches!(error, OpenError::Damaged { detail, .. } if detail.contains("No such file"))
-}
-
-fn open_once(directory: &Path, files: Files) -> Result<ReadOnlyStore, OpenError> {
-    // ORDER: the mark is read before the database, so that it is not ahead of it while another process writes.
-    let mark = acknowledged::read(directory).map_err(|error| OpenError::io(directory, "read the mark", error))?;
-    let survey = recovery::survey(directory)?;
-    let (found, readable) = open::inspect_database(directory)?;
-    let readable = readable.unwrap_or_default();
-    if found == DirectoryState::Empty {
-        recovery::examine(directory, mark, readable)?;
-        return Err(OpenError::NoSuchDirectory { directory: directory.to_owned() });
+    pub(crate) fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
     }
-    let defaults = Options::new().create_if_missing(false);
-    let read_batch = defaults.read_batch;
-    let mut db_options = options::database(&defaults);
-    // The same mode as in a read-write store after its examination. `ExpectedLog::check` below detects dropped records.
-    options::set_recovery(&mut db_options, DBRecoveryMode::PointInTime);
-    // All files are opened now and stay open, so that they can be read after the writing process has removed them.
-    db_options.set_max_open_files(access::open_files_for_reading(directory));
-    // Counters only, which cost almost nothing. Verification reads one of them.
-    db_options.enable_statistics();
-    db_options.set_statistics_level(StatsLevel::ExceptHistogramOrTimers);
-    let db = DB::open_cf_descriptors_read_only(&db_options, directory, options::families(&defaults), false);
-    let db = db.map_err(|error| OpenError::of_rocksdb(directory, "open the database for reading", error))?;
-    ExpectedLog { mark, readable, survey }.check(directory, &db)?;
-    let database = Database::new(db, directory.to_owned());
-    let Identity { id: store_id, log_id, created, secret } =
-        open::identify(&database, &DirectoryState::Store, &defaults)?;
-    let end = open::end_of_log(&database);
-    let end = end.map_err(|error| OpenError::of_store(directory, "read the end of the log", error))?;
-    if let Some(mark) = mark {
-        recovery::check_mark(&database, mark, end.head)?;
-    }
-    let operators = Operators::load(&database);
-    let operators = operators.map_err(|error| OpenError::of_store(directory, "read rules and deletions", error))?;
-    let visible = Visible::new(end.head, database.sequence());
-    let (database, clock) = (Arc::new(database), defaults.clock);
-    let shared = Arc::new(Shared::new(database, visible, Tail::new(0), operators, secret, clock, end.recorded_at));
-    let inner = ReadOnlyInner {
-        shared,
-        read_batch,
-        directory: directory.to_owned(),
-        store_id,
-        log_id,
-        created,
-        files,
-        counts: db_options,
-    };
-    Ok(ReadOnlyStore { inner: Arc::new(inner) })
-}
 
-/// The lengths of the files that every write changes: write-ahead log and manifest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Files(BTreeMap<String, u64>);
-
-impl Files {
-    fn of(directory: &Path) -> Result<Self, OpenError> {
-        let io_error = |error| OpenError::io(directory, "inspect the directory", error);
-        let mut files = BTreeMap::new();
-        for entry in std::fs::read_dir(directory).map_err(io_error)? {
-            let entry = entry.map_err(io_error)?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            // A file can disappear between the listing and the query of its length.
-            if (name.ends_with(LOG) || name.starts_with("MANIFEST"))
-                && let Ok(metadata) = entry.metadata()
-            {
-                files.insert(name, metadata.len());
-            }
+    fn reader(&self) -> &dyn EventReader {
+        match &self.snapshot {
+            Snapshot::RocksDb(reader) => reader,
+            Snapshot::Segmented(reader) => reader.reader(),
         }
-        Ok(Self(files))
-    }
-
-    fn logs_are_kept_in(&self, later: &Self) -> bool {
-        self.0.keys().filter(|name| name.ends_with(LOG)).all(|name| later.0.contains_key(name))
     }
 }
 
-fn claims_of_hidden(
-    database: &Database,
-    operators: &Operators,
-    now: Timestamp,
-    head: Option<Position>,
-) -> Result<HashMap<(StreamId, Revision), u64>, StoreError> {
-    let mut entries = database.iterate(Cf::Keys, Vec::new(), Tier::Any)?;
-    entries.seek_to_first();
-    let mut claims = HashMap::new();
-    while let Some((hash, owner)) = item(&entries, Cf::Keys)? {
-        let owner = key::decode_owner(owner).map_err(|error| bad_key(Cf::Keys, hash, &error))?;
-        let retained = database.retained(&owner.stream, &operators.of(&owner.stream), now, head, Tier::Any)?;
-        // A deletion frees the keys that were claimed before the stream begins.
-        if (retained.begins..retained.first).contains(&owner.revision) && !retained.is_ended {
-            *claims.entry((owner.stream, owner.revision)).or_insert(0) += 1;
-        }
-        entries.next();
+impl From<RocksDbReader> for ReadOnlyStore {
+    fn from(reader: RocksDbReader) -> Self {
+        Self { snapshot: Snapshot::RocksDb(reader) }
     }
-    Ok(claims)
 }
 
 impl fmt::Debug for ReadOnlyStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let head = self.inner.shared.visible.head();
+        let head = self.watch_head().current();
         f.debug_struct("ReadOnlyStore")
-            .field("directory", &self.inner.directory)
+            .field("directory", &self.directory())
             .field("head", &head)
             .finish_non_exhaustive()
     }
@@ -350,55 +232,55 @@ impl fmt::Debug for ReadOnlyStore {
 #[async_trait]
 impl EventReader for ReadOnlyStore {
     async fn read_stream(&self, read: StreamRead) -> Result<EventStream, StoreError> {
-        Ok(self.inner.shared.read_stream(self.inner.read_batch, read, self.inner.shared.visible.head()))
+        self.reader().read_stream(read).await
     }
 
     async fn visit_stream(&self, read: StreamRead, visitor: &mut Visitor<'_>) -> Result<(), StoreError> {
-        self.inner.shared.visit_stream(self.inner.read_batch, read, self.inner.shared.visible.head(), visitor).await
+        self.reader().visit_stream(read, visitor).await
     }
 
     async fn visit_log(&self, read: LogRead, visitor: &mut Visitor<'_>) -> Result<Option<Position>, StoreError> {
-        self.inner.shared.visit_log(self.inner.read_batch, read, self.inner.shared.visible.head(), None, visitor).await
+        self.reader().visit_log(read, visitor).await
     }
 
     async fn read_log(&self, read: LogRead) -> Result<EventStream, StoreError> {
-        Ok(self.inner.shared.read_log(self.inner.read_batch, read, self.inner.shared.visible.head()))
+        self.reader().read_log(read).await
     }
 
     async fn head(&self) -> Result<Option<Position>, StoreError> {
-        Ok(self.inner.shared.visible.head())
+        self.reader().head().await
     }
 
     fn log_id(&self) -> LogId {
-        self.inner.log_id
+        self.reader().log_id()
     }
 
     fn watch_head(&self) -> HeadWatch {
-        self.inner.shared.visible.watch()
+        self.reader().watch_head()
     }
 
     async fn revision(&self, stream: &StreamId) -> Result<Option<Revision>, StoreError> {
-        self.inner.shared.revision(stream).await
+        self.reader().revision(stream).await
     }
 
     async fn find(&self, id: EventId) -> Result<Option<RecordedEvent>, StoreError> {
-        self.inner.shared.find(id).await
+        self.reader().find(id).await
     }
 
     async fn owner(&self, key: &UniqueKey) -> Result<Option<StreamId>, StoreError> {
-        self.inner.shared.owner(key).await
+        self.reader().owner(key).await
     }
 
     async fn row(&self, table: &Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        self.inner.shared.row(table, key).await
+        self.reader().row(table, key).await
     }
 
     async fn rows(&self, scan: RowScan) -> Result<Vec<Row>, StoreError> {
-        self.inner.shared.rows(scan).await
+        self.reader().rows(scan).await
     }
 
     async fn retained(&self, stream: &StreamId) -> Result<Retained, StoreError> {
-        self.inner.shared.retained(stream, self.inner.shared.visible.head()).await
+        self.reader().retained(stream).await
     }
 
     async fn streams(
@@ -407,17 +289,10 @@ impl EventReader for ReadOnlyStore {
         after: Option<&StreamId>,
         limit: usize,
     ) -> Result<Vec<(StreamId, Revision)>, StoreError> {
-        self.inner.shared.streams(prefix, after, limit).await
+        self.reader().streams(prefix, after, limit).await
     }
 
     async fn info(&self) -> Result<StoreInfo, StoreError> {
-        let described = Described {
-            directory: self.inner.directory.clone(),
-            store_id: self.inner.store_id,
-            log_id: self.inner.log_id,
-            created: self.inner.created,
-            head: self.inner.shared.visible.head(),
-        };
-        self.inner.shared.describe(described).await
+        self.reader().info().await
     }
 }

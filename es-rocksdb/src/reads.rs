@@ -10,10 +10,9 @@ use es_core::{EventId, LogRead, Position, RecordedEvent, Revision, StoreError, S
 
 use crate::database::{Database, Fault, Tier, place_of};
 use crate::options::ReadLimits;
-use crate::read_only::HiddenEvents;
 use crate::reader::{LogSource, StreamSource};
 use crate::record::Decoder;
-use crate::retention::{RetentionFilter, StreamIndex};
+use crate::retention::{HiddenEvents, RetentionFilter, StreamIndex};
 use crate::rows::{self, INLINE_ROWS};
 use crate::shared::Shared;
 

@@ -47,11 +47,11 @@ use std::path::Path;
 
 use es_core::{Position, RecordedEvent, StoreError};
 use rocksdb::properties::MIN_LOG_NUMBER_TO_KEEP;
-use rocksdb::{ColumnFamilyDescriptor, DB, DBPinnableSlice, DBRecoveryMode, ErrorKind, IteratorMode};
+use rocksdb::{ColumnFamilyDescriptor, DB, DBRecoveryMode, ErrorKind, IteratorMode};
 
 use crate::access;
 use crate::acknowledged::Mark;
-use crate::database::{Database, Tier, decode_in, place_in, place_of};
+use crate::database::{Database, Tier, Value, decode_in, place_in, place_of};
 use crate::error::OpenError;
 use crate::key;
 use crate::log_file;
@@ -337,8 +337,7 @@ pub(crate) fn check_event(database: &Database, event: &RecordedEvent) -> Result<
         return check_id(database, event);
     }
     let record = database.get(Cf::Streams, &key::in_stream(&event.stream, event.revision), Tier::Any)?;
-    let decode =
-        |record: DBPinnableSlice<'_>| decode_in(&event.stream, event.revision, &record, &mut Decoder::default());
+    let decode = |record: Value<'_>| decode_in(&event.stream, event.revision, &record, &mut Decoder::default());
     let in_stream = record.map(decode).transpose()?;
     if in_stream.as_ref() != Some(event) {
         let found = in_stream.map_or("none".into(), |other| place_in(&other.stream, other.revision));

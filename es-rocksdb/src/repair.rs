@@ -20,13 +20,15 @@
 //!
 //! The damaged directory is never changed.
 
+mod aside;
 mod claims;
 mod rebuild;
 mod records;
 mod scratch;
+mod segmented;
 mod sources;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -38,7 +40,8 @@ use crate::access;
 use crate::acknowledged;
 use crate::error::OpenError;
 use crate::open::{self, DirectoryState};
-use crate::read_only;
+use crate::read_only::ReadOnlyStore;
+use crate::segmented::is_segmented;
 use crate::verify::{Damage, Progress, Verification};
 use records::RecoverableEvents;
 use scratch::Scratch;
@@ -211,10 +214,17 @@ pub struct Salvage {
     directory: PathBuf,
     report: Report,
     // ORDER: the databases are closed before the scratch directory under them is removed.
-    found: Option<(Sources, RecoverableEvents)>,
+    found: Option<Recoverable>,
     _scratch: Option<Scratch>,
     /// Keeps the store from being opened for writing.
     _lock: Option<File>,
+}
+
+/// The recoverable data of a damaged store, by its layout.
+#[derive(Debug)]
+enum Recoverable {
+    RocksDb(Box<(Sources, RecoverableEvents)>),
+    Segmented(Box<segmented::Survey>),
 }
 
 impl Salvage {
@@ -237,7 +247,9 @@ impl Salvage {
     /// - [`RepairError::Io`] if the temporary directory cannot be written.
     pub fn survey(directory: impl AsRef<Path>, progress: Progress<'_>) -> Result<Self, RepairError> {
         let directory = open::resolve(directory.as_ref())?;
-        let lock = acknowledged::lock_for_repair(&directory).map_err(|error| match error.kind() {
+        let is_segmented = is_segmented(&directory);
+        let locked = if is_segmented { segmented::lock(&directory) } else { acknowledged::lock_for_repair(&directory) };
+        let lock = locked.map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => OpenError::AlreadyOpen { directory: directory.clone() },
             _ => OpenError::io(&directory, "lock the store", error),
         })?;
@@ -245,6 +257,11 @@ impl Salvage {
         diagnose(&directory, &mut report, progress)?;
         if report.is_sound() {
             return Ok(Self { directory, report, found: None, _scratch: None, _lock: lock });
+        }
+        if is_segmented {
+            let (survey, scratch) = segmented::survey(&directory, &mut report, progress)?;
+            let found = Some(Recoverable::Segmented(Box::new(survey)));
+            return Ok(Self { directory, report, found, _scratch: scratch, _lock: lock });
         }
         let mark = acknowledged::read(&directory).map_err(|error| OpenError::io(&directory, "read the mark", error))?;
         if mark.is_none() {
@@ -260,7 +277,13 @@ impl Salvage {
             report = before;
             survey = sources.survey(mark, &mut report, progress);
         }
-        Ok(Self { directory, report, found: Some((sources, survey)), _scratch: Some(scratch), _lock: lock })
+        Ok(Self {
+            directory,
+            report,
+            found: Some(Recoverable::RocksDb(Box::new((sources, survey)))),
+            _scratch: Some(scratch),
+            _lock: lock,
+        })
     }
 
     /// Returns the findings.
@@ -293,7 +316,7 @@ impl Salvage {
         set_aside: SetAside<'_>,
         progress: Progress<'_>,
     ) -> Result<Repaired, RepairError> {
-        let Some((sources, survey)) = &self.found else {
+        let Some(found) = &self.found else {
             return Err(RepairError::Sound { directory: self.directory.clone() });
         };
         let events = self.report.loss.events;
@@ -303,9 +326,18 @@ impl Salvage {
             let what = std::iter::once(counted(events)).chain(self.report.loss.other.iter().cloned());
             return Err(RepairError::Loss { events, what: what.collect::<Vec<_>>().join(", "), named: accept });
         }
-        rebuild::write(&self.directory, target.as_ref(), sources, survey, set_aside, progress)
+        match found {
+            Recoverable::RocksDb(found) => {
+                let (sources, survey) = &**found;
+                rebuild::write(&self.directory, target.as_ref(), sources, survey, set_aside, progress)
+            }
+            Recoverable::Segmented(survey) => survey.write(&self.directory, target.as_ref(), set_aside, progress),
+        }
     }
 }
+
+/// The maximum number of listed positions or streams in a report.
+const MAX_LISTED: usize = 100;
 
 /// Returns a number of events as text.
 fn counted(events: u64) -> String {
@@ -314,8 +346,9 @@ fn counted(events: u64) -> String {
 
 /// Opens and verifies the store, and reports its damage.
 fn diagnose(directory: &Path, report: &mut Report, progress: Progress<'_>) -> Result<(), RepairError> {
-    let opened = open::examine(directory).and_then(|found| match found {
-        DirectoryState::Store => read_only::open_with_retries(directory),
+    let examined = if is_segmented(directory) { Ok(DirectoryState::Store) } else { open::examine(directory) };
+    let opened = examined.and_then(|found| match found {
+        DirectoryState::Store => ReadOnlyStore::open_blocking(directory),
         DirectoryState::Empty => Err(OpenError::NoSuchDirectory { directory: directory.to_owned() }),
     });
     let verified = match opened {
@@ -342,7 +375,7 @@ fn diagnose(directory: &Path, report: &mut Report, progress: Progress<'_>) -> Re
 
 /// Verifies a new store.
 fn verify_new_store(directory: &Path, progress: Progress<'_>) -> Result<Verification, RepairError> {
-    let store = read_only::open_with_retries(directory)?;
+    let store = ReadOnlyStore::open_blocking(directory)?;
     let found = store.verify(progress)?;
     match found.damage.first() {
         None => Ok(found),
@@ -355,4 +388,48 @@ fn verify_new_store(directory: &Path, progress: Progress<'_>) -> Result<Verifica
 /// Returns the conversion of an error of the operating system that occurred during `action`.
 fn io_error<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> RepairError + 'a {
     move |source| RepairError::Io { action, path: path.to_owned(), source }
+}
+
+/// Creates the directory in which a new store is written. Returns the full path of the target, and the directory: the
+/// store has another name until it is complete, so that an incomplete store is never opened.
+fn prepare_target(damaged: &Path, target: &Path) -> Result<(PathBuf, PathBuf), RepairError> {
+    // A link to an empty directory is followed, because a directory cannot replace a link.
+    let target = access::resolve_links(target).map_err(io_error("find the full path of", target))?;
+    let store = access::enclosing_store(&target).map_err(io_error("find the full path of", &target))?;
+    let is_free = match fs::read_dir(&target) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(_) => !target.exists(),
+    };
+    if !is_free || store.is_some() || target.starts_with(damaged) {
+        return Err(RepairError::Target { directory: target });
+    }
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let incomplete = target.with_file_name(format!("{name}.incomplete"));
+    if let Some(parent) = target.parent() {
+        fs::create_dir_all(parent).map_err(io_error("create the directory", parent))?;
+    }
+    access::create_directory(&incomplete).map_err(io_error("create the directory", &incomplete))?;
+    Ok((target, incomplete))
+}
+
+/// Syncs the new store, and renames it to its target.
+fn complete_target(incomplete: &Path, target: &Path) -> Result<(), RepairError> {
+    let sync = |path: &Path| access::sync(path).map_err(io_error("sync", path));
+    sync_all(incomplete)?;
+    if let Ok(replaced) = fs::metadata(target) {
+        fs::set_permissions(incomplete, replaced.permissions()).map_err(io_error("set the mode of", incomplete))?;
+        fs::remove_dir(target).map_err(io_error("replace", target))?;
+    }
+    fs::rename(incomplete, target).map_err(io_error("rename", incomplete))?;
+    target.parent().map_or(Ok(()), sync)
+}
+
+/// Syncs a directory, its files, and the directories in it.
+fn sync_all(directory: &Path) -> Result<(), RepairError> {
+    let sync = |path: &Path| access::sync(path).map_err(io_error("sync", path));
+    for entry in fs::read_dir(directory).map_err(io_error("read the directory", directory))? {
+        let path = entry.map_err(io_error("read the directory", directory))?.path();
+        if path.is_dir() { sync_all(&path)? } else { sync(&path)? }
+    }
+    sync(directory)
 }

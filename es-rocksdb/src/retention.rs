@@ -4,9 +4,11 @@
 //! with the name of a stream in the column family `meta` has the first revision of the stream that was not removed.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
 use es_core::retention::{CATEGORY, Retained, Retention, StreamRetention};
+use es_core::store::Direction;
 use es_core::store::implement::is_retention_stream;
 use es_core::{Position, RecordedEvent, Revision, StoreError, StreamId, Timestamp};
 
@@ -18,6 +20,16 @@ use crate::sync::{AtomicBool, PoisonError, RwLock};
 
 /// How many events after its head a read skips on an executor thread before it moves to a blocking thread.
 pub(crate) const MAX_NEWER_ON_EXECUTOR: u32 = 1024;
+
+/// The form in which a read returns [hidden](es_core::retention) events. An event that a scavenge has removed is a
+/// [tombstone](es_core::RecordedEvent::is_removed) in both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HiddenEvents {
+    /// As tombstones, as if a scavenge had removed them.
+    AsTombstones,
+    /// With their content.
+    WithContent,
+}
 
 /// The retention rules and deletions that operators have written.
 #[derive(Debug)]
@@ -75,9 +87,14 @@ impl Operators {
 
 /// Returns whether events were removed from any stream.
 pub(crate) fn has_removed(database: &Database) -> Result<bool, StoreError> {
-    let mut firsts = database.iterate(Cf::Meta, key::prefix(META_FIRST), Tier::Any)?;
-    firsts.seek_to_first();
-    Ok(item(&firsts, Cf::Meta)?.is_some())
+    let mut is_found = false;
+    let mut find = |_: &[u8], _: &[u8]| {
+        is_found = true;
+        Ok(ControlFlow::Break(()))
+    };
+    let forward = (Direction::Forward, None);
+    database.visit_entries(Cf::Meta, &key::prefix(META_FIRST), forward, Tier::Any, &mut find)?;
+    Ok(is_found)
 }
 
 /// Reads the rules and deletions up to a position; all of them if it is `None`.
@@ -99,8 +116,13 @@ pub(crate) fn retention_up_to(database: &Database, position: Option<Position>) -
 
 /// Returns the key in [`Cf::Meta`] of the first revision of a stream that was not removed.
 pub(crate) fn first_key(stream: &StreamId) -> Vec<u8> {
+    first_key_of(stream.as_str().as_bytes())
+}
+
+/// Returns the key in [`Cf::Meta`] of the first revision of the stream with this name.
+pub(crate) fn first_key_of(stream: &[u8]) -> Vec<u8> {
     let mut key = key::prefix(META_FIRST);
-    key.extend_from_slice(stream.as_str().as_bytes());
+    key.extend_from_slice(stream);
     key
 }
 
@@ -276,7 +298,6 @@ impl<'a> RetentionFilter<'a> {
 
 #[cfg(test)]
 mod tests {
-    use es_core::store::Direction;
     use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent, StreamRead};
 
     use super::*;

@@ -1,11 +1,13 @@
 //! Scans of side tables.
 
+use std::ops::ControlFlow;
+
 use bytes::Bytes;
 use es_core::StoreError;
 use es_core::store::implement::Locks;
-use es_core::store::{Direction, Row, RowScan};
+use es_core::store::{Row, RowScan};
 
-use crate::database::{Database, Fault, Tier, bad_key, item};
+use crate::database::{Database, Fault, Tier, bad_key};
 use crate::key;
 use crate::schema::Cf;
 
@@ -16,25 +18,18 @@ pub(crate) const INLINE_ROWS: usize = 128;
 pub(crate) fn scan(database: &Database, scan: &RowScan, tier: Tier) -> Result<Vec<Row>, Fault> {
     let prefix = key::row(&scan.table, &scan.prefix);
     let after = scan.after.as_ref().map(|after| key::row(&scan.table, after));
-    let mut keys = database.iterate(Cf::Rows, prefix.clone(), tier)?;
-    match (scan.direction, &after) {
-        (Direction::Forward, Some(after)) => keys.seek(after.max(&prefix)),
-        (Direction::Forward, None) => keys.seek(&prefix),
-        (Direction::Backward, Some(after)) => keys.seek_for_prev(after),
-        (Direction::Backward, None) => keys.seek_to_last(),
-    }
     let mut rows = Vec::new();
-    while rows.len() < scan.limit {
-        let Some((key, value)) = item(&keys, Cf::Rows)? else { break };
+    if scan.limit == 0 {
+        return Ok(rows);
+    }
+    let mut add = |key: &[u8], value: &[u8]| {
         if after.as_deref() != Some(key) {
             let row_key = key::decode_row(key, &scan.table).map_err(|error| bad_key(Cf::Rows, key, &error))?;
             rows.push(Row { key: row_key, value: Bytes::copy_from_slice(value) });
         }
-        match scan.direction {
-            Direction::Forward => keys.next(),
-            Direction::Backward => keys.prev(),
-        }
-    }
+        Ok(if rows.len() < scan.limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+    };
+    database.visit_entries(Cf::Rows, &prefix, (scan.direction, after.as_deref()), tier, &mut add)?;
     Ok(rows)
 }
 

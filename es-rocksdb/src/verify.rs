@@ -22,7 +22,8 @@ mod keys;
 mod strays;
 mod tables;
 
-pub(crate) use strays::{has_table, place_in_stream};
+pub(crate) use strays::{has_table, place_in_stream, split_numbered};
+pub(crate) use tables::verify_tables;
 
 use std::collections::HashMap;
 
@@ -87,22 +88,33 @@ impl Verification {
         self.damage.iter().zip(self.times.iter().copied().chain(std::iter::repeat(1)))
     }
 
-    fn add(&mut self, place: impl Into<String>, detail: impl Into<String>) {
-        let damage = Damage { place: place.into(), detail: detail.into() };
+    pub(crate) fn add(&mut self, place: impl Into<String>, detail: impl Into<String>) {
+        self.add_times(Damage { place: place.into(), detail: detail.into() }, 1);
+    }
+
+    fn add_times(&mut self, damage: Damage, count: u64) {
         // ORDER: before the limit, so that the repeated finding of one corrupt block does not displace other findings.
         if let Some(times) = self.places.get(&damage).and_then(|place| self.times.get_mut(*place)) {
-            *times = times.saturating_add(1);
+            *times = times.saturating_add(count);
         } else if self.damage.len() < MAX_DAMAGE {
             self.places.insert(damage.clone(), self.damage.len());
-            self.times.push(1);
+            self.times.push(count);
             self.damage.push(damage);
         } else {
-            self.more_damage = self.more_damage.saturating_add(1);
+            self.more_damage = self.more_damage.saturating_add(count);
+        }
+    }
+
+    /// Adds the findings of another part of the store.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.more_damage = self.more_damage.saturating_add(other.more_damage);
+        for (damage, times) in other.damage.into_iter().zip(other.times) {
+            self.add_times(damage, times);
         }
     }
 
     /// Records damage. Returns other results and errors.
-    fn note<T>(&mut self, result: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    pub(crate) fn note<T>(&mut self, result: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
         match result {
             Ok(found) => Ok(Some(found)),
             Err(StoreError::Damaged { place, detail }) => {
@@ -140,8 +152,14 @@ pub(crate) fn verify(
     }
     verifier.key_entries()?;
     verifier.rows()?;
-    verifier.tables(counts)?;
-    Ok(verifier.found)
+    let Verifier { mut found, progress, .. } = verifier;
+    let mut entries = 0;
+    verify_tables(database, counts, &mut found, |done, total| {
+        entries += 1;
+        progress("tables", done, Some(total));
+    })?;
+    found.entries += entries;
+    Ok(found)
 }
 
 struct Verifier<'a> {

@@ -5,14 +5,15 @@ use std::path::Path;
 
 use es_core::store::Committed;
 use es_core::store::MAX_PAYLOAD_BYTES;
-use es_core::{Commit, EventReader, EventStore, ExpectedRevision, NewEvent};
-use es_rocksdb::{OpenError, Options, RocksDbStore};
+use es_core::{Commit, EventStore, ExpectedRevision, NewEvent};
+use es_rocksdb::OpenError;
 use serde::Serialize;
 
 use crate::answer::{print, print_ahead_note};
 use crate::args::{AppendArgs, Data};
 use crate::failure::Failure;
 use crate::import::count_hidden;
+use crate::store::{ahead_of_clock, open_for_writing};
 
 #[derive(Serialize)]
 struct Appended {
@@ -30,7 +31,7 @@ pub(super) async fn run(directory: &Path, args: &AppendArgs, json: bool) -> Resu
     let commit = Commit::to(&args.stream, args.expect, [event(args)?]);
     // An existing stream cannot be in a store that does not exist: the path is wrong.
     let may_be_new = matches!(args.expect, ExpectedRevision::Any | ExpectedRevision::NoStream);
-    let opened = Options::new().create_if_missing(may_be_new).open(directory).await;
+    let opened = open_for_writing(directory, may_be_new).await;
     let store = opened.map_err(|error| match error {
         OpenError::NoSuchDirectory { directory } => Failure::Absent(format!(
             "expected an event store in {}, found none; check the path and whether its disk is mounted \
@@ -39,8 +40,8 @@ pub(super) async fn run(directory: &Path, args: &AppendArgs, json: bool) -> Resu
         )),
         other => other.into(),
     })?;
-    let committed = append(&store, commit).await;
-    let ahead = store.ahead_of_clock();
+    let committed = append(&*store, commit).await;
+    let ahead = ahead_of_clock(&*store).await;
     let closed = store.close().await;
     let (Committed { events, repeated }, hidden) = committed?;
     closed?;
@@ -59,7 +60,7 @@ pub(super) async fn run(directory: &Path, args: &AppendArgs, json: bool) -> Resu
 }
 
 /// Commits the event. Returns whether it is a repeat of a hidden event, too.
-async fn append(store: &RocksDbStore, commit: Commit) -> Result<(Committed, bool), Failure> {
+async fn append(store: &dyn EventStore, commit: Commit) -> Result<(Committed, bool), Failure> {
     let committed = store.commit(commit).await?;
     let hidden = if committed.repeated { count_hidden(store, &committed.events).await? } else { 0 };
     Ok((committed, hidden > 0))

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use es_core::EventReader;
 use es_core::retention::Note;
 use serde::{Deserialize, Serialize};
 

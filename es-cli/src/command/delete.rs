@@ -4,8 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use es_core::retention::DeleteKind;
 use es_core::store::{CommitError, Conflict, DeletedStream, FailedCheck, StoreAdmin};
-use es_core::{EventReader, ExpectedRevision};
-use es_rocksdb::RocksDbStore;
+use es_core::{EventStore, ExpectedRevision};
 use ureq::http::Method;
 
 use super::administer::administer;
@@ -29,7 +28,7 @@ pub(super) async fn run(target: &Target, args: &DeleteArgs, json: bool) -> Resul
 }
 
 async fn delete(
-    store: &RocksDbStore,
+    store: &dyn EventStore,
     admin: &StoreAdmin,
     args: &DeleteArgs,
     kind: DeleteKind,

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use es_core::RecordedEvent;
 use es_core::projection::{FollowersReset, reset_followers};
 use es_core::store::StoreAdmin;
-use es_core::{EventStore, RecordedEvent};
-use es_rocksdb::{Damage, Loss, Options, RepairError, Repaired, Report, Salvage};
+use es_rocksdb::{Damage, Loss, RepairError, Repaired, Report, Salvage};
 use es_tool::output::OutputFile;
 use serde::Serialize;
 
@@ -19,6 +19,7 @@ use crate::answer::print;
 use crate::args::RepairArgs;
 use crate::failure::Failure;
 use crate::progress::Bar;
+use crate::store::open_for_writing;
 use crate::text::{count, quoted};
 use es_core::schema::line;
 
@@ -125,9 +126,9 @@ struct DerivedReset {
 /// A snapshot after the cut would be ahead of its stream. Views, checkpoints and consumers would be ahead of the log
 /// and would skip the next events.
 async fn reset_derived(directory: &Path) -> Result<DerivedReset, Failure> {
-    let store = Options::new().create_if_missing(false).open(directory).await?;
-    let snapshots = StoreAdmin::new(Arc::new(store.clone())).delete_snapshots(None).await;
-    let followers = reset_followers(&store).await;
+    let store = open_for_writing(directory, false).await?;
+    let snapshots = StoreAdmin::new(Arc::clone(&store)).delete_snapshots(None).await;
+    let followers = reset_followers(&*store).await;
     store.close().await?;
     Ok(DerivedReset { snapshots: snapshots?, followers: followers? })
 }

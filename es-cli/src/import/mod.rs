@@ -19,10 +19,10 @@ mod skipped;
 use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use es_core::store::Conflict;
-use es_core::{CommitError, EventReader, EventStore, RecordedEvent, StoreError};
-use es_rocksdb::{Options, RocksDbStore};
+use es_core::{CommitError, EventStore, RecordedEvent, StoreError};
 use es_tool::input::{Consumed, Input};
 use serde::Serialize;
 
@@ -30,6 +30,7 @@ use crate::answer::print_ahead_note;
 use crate::bad_line::BadLine;
 use crate::failure::Failure;
 use crate::progress::Bar;
+use crate::store::{ahead_of_clock, open_for_writing};
 use advice::Advice;
 use commits::{Bad, Commits, Found};
 use es_core::schema::line::LineFault;
@@ -80,7 +81,7 @@ pub async fn run(store: &Path, import: &Import<'_>) -> Result<Summary, Failure> 
     // ORDER: the input first, so that a wrong path does not create an empty store.
     let input = Input::open(import.file)?;
     let skipped = import.skip_bad.map(|list| Skipped::create(list, import.file, store)).transpose()?;
-    let target = Options::new().open(store).await?;
+    let target = open_for_writing(store, true).await?;
     let bar = Bar::of_bytes("import", input.length());
     let mut importer = Importer {
         store: target,
@@ -96,7 +97,7 @@ pub async fn run(store: &Path, import: &Import<'_>) -> Result<Summary, Failure> 
     let result = importer.import_all(Commits::new(input, MAX_LINE_BYTES), &bar, &consumed).await;
     drop(bar);
     let head = importer.store.head().await;
-    let ahead = importer.store.ahead_of_clock();
+    let ahead = ahead_of_clock(&*importer.store).await;
     let closed = importer.store.close().await;
     // The list is kept after a failure, too: it has the lines that were skipped before.
     let listed = importer.skipped.map(Skipped::finish).transpose();
@@ -109,7 +110,7 @@ pub async fn run(store: &Path, import: &Import<'_>) -> Result<Summary, Failure> 
 }
 
 struct Importer {
-    store: RocksDbStore,
+    store: Arc<dyn EventStore>,
     advice: Advice,
     file: PathBuf,
     batch_commits: usize,
@@ -204,13 +205,13 @@ impl Importer {
             }
         }
         // ORDER: after all answers are counted, because this read can fail.
-        self.summary.hidden += count_hidden(&self.store, &repeated).await?;
+        self.summary.hidden += count_hidden(&*self.store, &repeated).await?;
         first.map_or(Ok(()), |bad| Err(bad.into()))
     }
 }
 
 /// Returns the number of these stored events that readers do not see. Reads the visible range of each stream once.
-pub async fn count_hidden(store: &RocksDbStore, events: &[RecordedEvent]) -> Result<u64, StoreError> {
+pub async fn count_hidden(store: &dyn EventStore, events: &[RecordedEvent]) -> Result<u64, StoreError> {
     let (mut hidden, mut first_visible) = (0, HashMap::new());
     for event in events {
         let first = match first_visible.get(&event.stream) {

@@ -19,6 +19,7 @@ mod repair;
 mod replication;
 mod retag;
 mod retain;
+mod segmented;
 #[cfg(unix)]
 mod service;
 mod support;

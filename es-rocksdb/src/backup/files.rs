@@ -10,13 +10,13 @@ use crate::marker;
 use crate::open;
 use crate::verify::Progress;
 
-const INCOMPLETE: &str = "incomplete";
+pub(super) const INCOMPLETE: &str = "incomplete";
 const LOCK: &str = "lock";
 /// The file that names the manifest. RocksDB opens a database only if this file exists.
 const CURRENT: &str = "CURRENT";
 
 /// Returns the conversion of an error of the operating system that occurred during `action`.
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BackupError {
+pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BackupError {
     let path = path.to_owned();
     move |source| BackupError::Io { action, path, source }
 }
@@ -88,21 +88,27 @@ pub(super) fn complete(directory: &Path, incomplete: &Path, number: u32) -> Resu
     // ORDER: after the last write to the backup, and before it has a name.
     marker::write(incomplete).map_err(io_error("mark", incomplete))?;
     // ORDER: syncs all files before the name, so that a backup with a number is complete after a power failure.
-    for file in store_files(incomplete)? {
-        sync(&file)?;
-    }
-    sync(incomplete)?;
+    sync_all(incomplete)?;
     fs::rename(incomplete, &complete).map_err(io_error("rename", incomplete))?;
     sync(directory)?;
     Ok(complete)
 }
 
-fn sync(path: &Path) -> Result<(), BackupError> {
+/// Syncs a directory, its files, and the directories in it.
+pub(super) fn sync_all(directory: &Path) -> Result<(), BackupError> {
+    for entry in fs::read_dir(directory).map_err(io_error("read the directory", directory))? {
+        let path = entry.map_err(io_error("read the directory", directory))?.path();
+        if path.is_dir() { sync_all(&path)? } else { sync(&path)? }
+    }
+    sync(directory)
+}
+
+pub(super) fn sync(path: &Path) -> Result<(), BackupError> {
     access::sync(path).map_err(io_error("sync", path))
 }
 
 /// Returns the files of a closed store, without its lock, its log messages, and the marker of a backup.
-fn store_files(directory: &Path) -> Result<Vec<PathBuf>, BackupError> {
+pub(super) fn store_files(directory: &Path) -> Result<Vec<PathBuf>, BackupError> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory).map_err(io_error("read the directory", directory))? {
         let entry = entry.map_err(io_error("read the directory", directory))?;

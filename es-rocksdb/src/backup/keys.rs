@@ -11,15 +11,15 @@
 
 use super::BackupError;
 use super::rows::{Change, compare};
-use crate::read_only::ReadOnlyStore;
+use crate::read_only::RocksDbReader;
 use crate::schema::Cf;
 use crate::store::RocksDbStore;
 use crate::verify::Progress;
 
 /// Drops each claim of the last backup that differs from the store. Returns the number of claims that differ.
 pub(super) async fn drop_stale(
-    source: &ReadOnlyStore,
-    before: &ReadOnlyStore,
+    source: &RocksDbReader,
+    before: &RocksDbReader,
     target: &RocksDbStore,
     progress: Progress<'_>,
 ) -> Result<u64, BackupError> {
@@ -38,7 +38,7 @@ pub(super) async fn drop_stale(
 
 /// Copies the claims of the store that the backup lacks, and drops those that the store lacks.
 pub(super) async fn complete(
-    source: &ReadOnlyStore,
+    source: &RocksDbReader,
     target: &RocksDbStore,
     progress: Progress<'_>,
 ) -> Result<(), BackupError> {

@@ -6,7 +6,7 @@ use es_core::{Commit, EventStore, StoreError};
 use super::BackupError;
 use crate::database::{Database, Tier, bad_name, item};
 use crate::key::SEPARATOR;
-use crate::read_only::ReadOnlyStore;
+use crate::read_only::RocksDbReader;
 use crate::schema::Cf;
 use crate::store::RocksDbStore;
 use crate::verify::Progress;
@@ -29,8 +29,8 @@ pub(super) struct Chunk {
 
 /// Copies the changed rows of the store to the backup. Returns their number.
 pub(super) async fn copy(
-    source: &ReadOnlyStore,
-    before: &ReadOnlyStore,
+    source: &RocksDbReader,
+    before: &RocksDbReader,
     target: &RocksDbStore,
     progress: Progress<'_>,
 ) -> Result<u64, BackupError> {

@@ -1,15 +1,17 @@
 //! Writes the changes of a store since the last backup.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use es_core::{Commit, EventReader, EventStore, LogRead, NewEvent, Position, RecordedEvent, Revision, StoreError};
 use rocksdb::WriteBatch;
 
+use super::history::check_continues;
 use super::{BackupError, keys, rows};
 use crate::database::{Database, place_of};
 use crate::open;
 use crate::options::{self, Durability, Options};
-use crate::read_only::{HiddenEvents, ReadOnlyStore};
+use crate::read_only::RocksDbReader;
+use crate::retention::HiddenEvents;
 use crate::schema::{Cf, META_CREATED, META_KEY_SECRET, META_LOG_ID, META_STORE_ID};
 use crate::store::RocksDbStore;
 use crate::verify::Progress;
@@ -29,14 +31,14 @@ pub(super) struct Changes {
 
 /// Writes the events, claims and rows of the store that the backup lacks.
 pub(super) async fn update(
-    source: &ReadOnlyStore,
+    source: &RocksDbReader,
     backup: &Path,
     backups: &Path,
     progress: Progress<'_>,
 ) -> Result<Changes, BackupError> {
     // A snapshot of the last backup. Rows and keys are compared with it.
-    let before = ReadOnlyStore::open(backup).await?;
-    let head = check_continues(source, &before, backups).await?;
+    let before = RocksDbReader::open(backup).await?;
+    let head = check_continues(&source.clone().into(), &before.clone().into(), backups).await?;
     // The store may be a restored copy of the last backup, whose log has another id.
     if source.log_id() != before.log_id() {
         open::set_log_id(backup, source.log_id())?;
@@ -59,7 +61,7 @@ pub(super) async fn update(
 }
 
 /// Creates a store with the identity of another.
-pub(super) fn create_with_identity(source: &ReadOnlyStore, directory: &Path) -> Result<(), BackupError> {
+pub(super) fn create_with_identity(source: &RocksDbReader, directory: &Path) -> Result<(), BackupError> {
     let opened = open::open(directory, &Options::new())?;
     let meta = opened.database.family(Cf::Meta)?;
     let mut batch = WriteBatch::new();
@@ -71,53 +73,8 @@ pub(super) fn create_with_identity(source: &ReadOnlyStore, directory: &Path) -> 
     written.map_err(|error| crate::error::of_rocksdb("write", "the identity of the backup", error).into())
 }
 
-/// Checks that the store continues the last backup. Returns the head of that backup.
-async fn check_continues(
-    source: &ReadOnlyStore,
-    before: &ReadOnlyStore,
-    backups: &Path,
-) -> Result<Option<Position>, BackupError> {
-    let other = |found: String| BackupError::OtherStore { directory: backups.to_owned(), found };
-    if source.store_id() != before.store_id() {
-        return Err(other(format!("those of store {}", before.store_id())));
-    }
-    let Some(head) = before.head().await? else { return Ok(None) };
-    let last = LogRead::all().from(head).limit(1);
-    let (ours, theirs) = (
-        source.read_log_with_hidden(last.clone(), HiddenEvents::WithContent).next().await?,
-        before.read_log_with_hidden(last, HiddenEvents::WithContent).next().await?,
-    );
-    // The store may have removed the event since the last backup.
-    let is_removed = |event: &Option<RecordedEvent>| event.as_ref().is_some_and(RecordedEvent::is_removed);
-    let tombstone = |event: &Option<RecordedEvent>| event.as_ref().map(RecordedEvent::without_content);
-    if ours != theirs && !(is_removed(&ours) && ours == tombstone(&theirs)) {
-        let event = if ours.is_some() { "another event" } else { "an event that the store lacks" };
-        return Err(other(format!("{event} at position {head}: another history of this store")));
-    }
-    Ok(Some(head))
-}
-
-/// Checks that the store continues the newest readable backup.
-///
-/// This check is for a backup without a predecessor, so that the backups of two stores are never in one directory.
-pub(super) async fn check_continues_any(
-    source: &ReadOnlyStore,
-    earlier: &[(u32, PathBuf)],
-    backups: &Path,
-) -> Result<(), BackupError> {
-    for (_, directory) in earlier.iter().rev() {
-        let Ok(before) = ReadOnlyStore::open(directory).await else { continue };
-        match check_continues(source, &before, backups).await {
-            Err(error @ BackupError::OtherStore { .. }) => return Err(error),
-            Ok(_) => return Ok(()),
-            Err(_) => {}
-        }
-    }
-    Ok(())
-}
-
 async fn copy_events(
-    source: &ReadOnlyStore,
+    source: &RocksDbReader,
     after: Option<Position>,
     target: &RocksDbStore,
     progress: Progress<'_>,

@@ -14,9 +14,8 @@ use crate::database::{Database, Fault, FillCache, Tier, bad_record, check_positi
 use crate::key;
 use crate::options::ReadLimits;
 use crate::postings::{Cursor, SeekResult, check_matches, predecessor, successor};
-use crate::read_only::HiddenEvents;
 use crate::record::{Checked, Decoder};
-use crate::retention::RetentionFilter;
+use crate::retention::{HiddenEvents, RetentionFilter};
 use crate::schema::Cf;
 use crate::shared::Shared;
 use crate::stats::Stats;

@@ -3,18 +3,17 @@
 use std::fs;
 use std::path::Path;
 
-use es_core::model::CommitPart;
 use es_core::model::LogId;
 use es_core::store::implement::{KeyOwner, KeySecret, key_entries};
 use es_core::{Position, RecordedEvent, StoreError};
 use rocksdb::WriteBatch;
 use uuid::Uuid;
 
+use super::aside::AsideCommits;
 use super::claims::RemovedClaims;
 use super::records::{IntactRecord, RecoverableEvents, report_progress};
 use super::sources::Sources;
-use super::{RepairError, Repaired, SetAside, io_error, verify_new_store};
-use crate::access;
+use super::{RepairError, Repaired, SetAside, complete_target, io_error, prepare_target, verify_new_store};
 use crate::acknowledged::Mark;
 use crate::database::{Database, place_of};
 use crate::error::of_rocksdb;
@@ -37,23 +36,7 @@ pub(super) fn write(
     set_aside: SetAside<'_>,
     progress: Progress<'_>,
 ) -> Result<Repaired, RepairError> {
-    // A link to an empty directory is followed, because a directory cannot replace a link.
-    let target = access::resolve_links(target).map_err(io_error("find the full path of", target))?;
-    let store = access::enclosing_store(&target).map_err(io_error("find the full path of", &target))?;
-    let is_free = match fs::read_dir(&target) {
-        Ok(mut entries) => entries.next().is_none(),
-        Err(_) => !target.exists(),
-    };
-    if !is_free || store.is_some() || target.starts_with(damaged) {
-        return Err(RepairError::Target { directory: target });
-    }
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    // The store has another name until it is complete, so that an incomplete store is never opened.
-    let incomplete = target.with_file_name(format!("{name}.incomplete"));
-    if let Some(parent) = target.parent() {
-        fs::create_dir_all(parent).map_err(io_error("create the directory", parent))?;
-    }
-    access::create_directory(&incomplete).map_err(io_error("create the directory", &incomplete))?;
+    let (target, incomplete) = prepare_target(damaged, target)?;
     let written = write_and_verify(&incomplete, &target, sources, survey, set_aside, progress);
     written.inspect_err(|_| {
         // The error of the rebuild is reported, not that of the cleanup.
@@ -73,7 +56,7 @@ fn write_and_verify(
     let Contents { id, is_new_id, rows, carried_claims } = write_contents(incomplete, sources, survey, progress)?;
     verify_new_store(incomplete, progress)?;
     let set_aside = set_aside_after_cut(sources, survey, set_aside)?;
-    complete(incomplete, target)?;
+    complete_target(incomplete, target)?;
     let (directory, events) = (target.to_owned(), survey.kept);
     Ok(Repaired { directory, id, is_new_id, events, rows, carried_claims, set_aside })
 }
@@ -84,21 +67,6 @@ struct Contents {
     is_new_id: bool,
     rows: u64,
     carried_claims: u64,
-}
-
-/// Syncs the new store, and renames it to its target.
-fn complete(incomplete: &Path, target: &Path) -> Result<(), RepairError> {
-    let sync = |path: &Path| access::sync(path).map_err(io_error("sync", path));
-    for entry in fs::read_dir(incomplete).map_err(io_error("read the directory", incomplete))? {
-        sync(&entry.map_err(io_error("read the directory", incomplete))?.path())?;
-    }
-    sync(incomplete)?;
-    if let Ok(replaced) = fs::metadata(target) {
-        fs::set_permissions(incomplete, replaced.permissions()).map_err(io_error("set the mode of", incomplete))?;
-        fs::remove_dir(target).map_err(io_error("replace", target))?;
-    }
-    fs::rename(incomplete, target).map_err(io_error("rename", incomplete))?;
-    target.parent().map_or(Ok(()), sync)
 }
 
 /// Writes the recoverable events, rows and claims.
@@ -181,37 +149,14 @@ fn set_aside_after_cut(
     survey: &RecoverableEvents,
     set_aside: SetAside<'_>,
 ) -> Result<u64, RepairError> {
-    let failed = io_error("write", Path::new("the events that are set aside"));
-    let mut decoder = Decoder::default();
-    let (mut commit, mut count) = (Vec::<RecordedEvent>::new(), 0);
-    let mut pass_on = |commit: &mut Vec<RecordedEvent>| {
-        let is_complete =
-            commit.first().is_some_and(|first| first.part.index == 0 && first.part.size as usize == commit.len());
-        for mut event in commit.drain(..) {
-            if !is_complete {
-                event.part = CommitPart { index: 0, size: 1 };
-            }
-            count += 1;
-            set_aside(&event).map_err(&failed)?;
-        }
-        Ok::<_, RepairError>(())
-    };
+    let (mut decoder, mut aside) = (Decoder::default(), AsideCommits::new(set_aside));
     for position in survey.kept + 1..=survey.last {
-        let Some(IntactRecord { event, .. }) = sources.record(survey, position, &mut decoder) else {
-            pass_on(&mut commit)?;
-            continue;
-        };
-        if event.part.index == 0 {
-            pass_on(&mut commit)?;
-        }
-        let is_last = event.part.is_last();
-        commit.push(event);
-        if is_last {
-            pass_on(&mut commit)?;
+        match sources.record(survey, position, &mut decoder) {
+            Some(IntactRecord { event, .. }) => aside.add(event)?,
+            None => aside.gap()?,
         }
     }
-    pass_on(&mut commit)?;
-    Ok(count)
+    aside.finish()
 }
 
 /// Writes the entries of a new store in batches.

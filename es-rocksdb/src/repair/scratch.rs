@@ -38,11 +38,22 @@ impl Drop for Scratch {
 impl Scratch {
     /// Copies the store, and repairs the log files of the copy.
     pub(super) fn new(store: &Path, notes: &mut Vec<String>) -> Result<Self, RepairError> {
+        let scratch = Self::of_index(store, store, notes)?;
+        let copy = scratch.store();
+        // ORDER: after the correction of flipped bits, so that no record that can be corrected is overwritten.
+        for (name, at) in log_file::blank_unreadable_records(&copy).map_err(io_error("repair", &copy))? {
+            notes.push(format!("the record at byte {at} of {name} cannot be read; the records after it can"));
+        }
+        Ok(scratch)
+    }
+
+    /// Copies the database of a store, which is in the directory `index`, and repairs its manifest.
+    pub(super) fn of_index(store: &Path, index: &Path, notes: &mut Vec<String>) -> Result<Self, RepairError> {
         let scratch = Self { directory: create(store)? };
         let copy = scratch.store();
         access::create_directory(&copy).map_err(io_error("create the directory", &copy))?;
-        for entry in fs::read_dir(store).map_err(io_error("read the directory", store))? {
-            let entry = entry.map_err(io_error("read the directory", store))?;
+        for entry in fs::read_dir(index).map_err(io_error("read the directory", index))? {
+            let entry = entry.map_err(io_error("read the directory", index))?;
             let (from, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
             let is_needed = name != "LOCK" && !name.starts_with("LOG");
             if !is_needed || !entry.file_type().map_err(io_error("inspect", &from))?.is_file() {
@@ -59,10 +70,6 @@ impl Scratch {
             notes.push(format!(
                 "one bit of the record at byte {at} of {name} was flipped; the checksum of the record corrected it"
             ));
-        }
-        // ORDER: after the correction of flipped bits, so that no record that can be corrected is overwritten.
-        for (name, at) in log_file::blank_unreadable_records(&copy).map_err(io_error("repair", &copy))? {
-            notes.push(format!("the record at byte {at} of {name} cannot be read; the records after it can"));
         }
         repair_current(&copy, notes)?;
         Ok(scratch)
@@ -105,6 +112,26 @@ impl Scratch {
             report.loss.other.push(format!("changes of rows {place} of the write-ahead log"));
         }
         Ok(Sources::new(databases))
+    }
+
+    /// Opens the copy of an index, which has no write-ahead log. Returns whether its manifest is the original one;
+    /// `None` if the copy cannot be opened.
+    pub(super) fn open_index(&self, notes: &mut Vec<String>) -> Option<(Sources, bool)> {
+        let copy = self.store();
+        let error = match open(&copy) {
+            Ok(database) => return Some((Sources::new(vec![database]), true)),
+            Err(error) => error.into_string(),
+        };
+        for name in names(&copy).ok()?.iter().filter(|name| *name == CURRENT || name.starts_with(MANIFEST)) {
+            fs::remove_file(copy.join(name)).ok()?;
+        }
+        let opened = DB::repair(&rocksdb::Options::default(), &copy).and_then(|()| open(&copy));
+        let note = match &opened {
+            Ok(_) => "the manifest of the index, which lists its tables, was rebuilt from the tables",
+            Err(_) => "the index cannot be opened, and is written again from the log",
+        };
+        notes.push(format!("{note}, because {error}"));
+        Some((Sources::new(vec![opened.ok()?]), false))
     }
 
     /// Opens the table files with a manifest that RocksDB rebuilds, and the write-ahead log with the manifest of an

@@ -14,7 +14,7 @@ use es_core::model::EventView;
 use es_core::retention::{CATEGORY, Retention};
 use es_core::store::Direction;
 use es_core::{EventId, Position, RecordedEvent, Revision, StoreError, StreamId, Timestamp};
-use es_log::{Batch, Log, Place, PointReader, ReadError};
+use es_log::{Batch, Place, PointReader, ReadError, ReadableLog};
 
 use crate::database::{Database, Fault, Tier, bad_key, item, missing_event, place_in, place_of};
 use crate::key::{self, KeyError, NUMBER_LEN};
@@ -109,7 +109,7 @@ impl Index {
     }
 
     /// Returns the index as of now, with the events up to `head`.
-    pub(crate) fn view<'a>(&self, database: &'a Database, log: &'a Log, head: Position) -> IndexView<'a> {
+    pub(crate) fn view<'a>(&self, database: &'a Database, log: &'a ReadableLog, head: Position) -> IndexView<'a> {
         // ORDER: the runs before any read of the database.
         let InMemory { runs, recent } = self.in_memory().clone();
         IndexView { database, log, runs, recent, head }
@@ -119,7 +119,7 @@ impl Index {
 /// The index at one time, up to a head.
 pub(crate) struct IndexView<'a> {
     pub(crate) database: &'a Database,
-    pub(crate) log: &'a Log,
+    pub(crate) log: &'a ReadableLog,
     runs: Vec<Arc<Run>>,
     recent: Arc<RecentIds>,
     pub(crate) head: Position,
@@ -401,7 +401,7 @@ pub(crate) fn encode_head(revision: Revision, position: Position) -> Vec<u8> {
     [key::revision(revision), key::position(position)].concat()
 }
 
-fn decode_head(value: &[u8]) -> Result<(Revision, Position), KeyError> {
+pub(crate) fn decode_head(value: &[u8]) -> Result<(Revision, Position), KeyError> {
     let Some((revision, position)) = value.split_at_checked(NUMBER_LEN) else {
         return Err(KeyError::Length { expected: 2 * NUMBER_LEN, found: value.len() });
     };

@@ -1,5 +1,7 @@
 //! The layout of a segmented store: its directories, the column families of its index, and writes of the index.
 
+use std::path::Path;
+
 use es_core::{Position, StoreError};
 use rocksdb::{Cache, DBCompressionType, WriteBatch, WriteOptions};
 
@@ -24,6 +26,11 @@ pub(crate) const TABLES: &str = "tables";
 /// The column families of the index.
 pub(crate) const FAMILIES: [Cf; 9] =
     [Cf::Streams, Cf::Heads, Cf::Ids, Cf::Categories, Cf::Types, Cf::Tags, Cf::Keys, Cf::Rows, Cf::Meta];
+
+/// Returns whether a directory has a segmented store, or a part of one.
+pub(crate) fn is_segmented(directory: &Path) -> bool {
+    [LOG, INDEX].iter().any(|part| directory.join(part).is_dir())
+}
 
 /// Returns the options of a table that RocksDB takes over.
 pub(crate) fn table_options(cf: Cf) -> rocksdb::Options {

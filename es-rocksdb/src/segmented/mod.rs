@@ -9,7 +9,10 @@
 //!     |         ^                                        ^    |          |           +--> posting_blocks
 //!     |         |                                        |    +--> stream_buffers
 //!     +--> scavenge -------------------------------------+               +--> decide --> pending, codec
-//!     +--> open --> seal (tables of full runs) --> publish, layout, signal
+//!     +--> open --> replay --> seal (tables of full runs) --> publish, layout, signal
+//!            ^        ^
+//!            |        +---- rebuild (the index of a repaired store)
+//!            +--------+---- snapshot (a store that is only read) --> store, pinned_disk, whole_log, verify
 //! ```
 //!
 //! RocksDB has no write-ahead log here: its content is a function of the log up to the position `applied`, which is
@@ -23,16 +26,29 @@ mod index;
 mod layout;
 mod open;
 mod pending;
+mod pinned_disk;
 mod posting_blocks;
 mod publish;
 mod reads;
+mod rebuild;
+mod replay;
 mod run;
 mod run_ids;
 mod scavenge;
 mod seal;
 mod shared_store;
 mod signal;
+mod snapshot;
 mod store;
 mod stream_buffers;
+mod verify;
+mod whole_log;
 
+pub(crate) use codec::LogDecoder;
+pub(crate) use index::{Copied, of_log};
+pub(crate) use layout::{INDEX, LOG, META_APPLIED, is_segmented};
+pub(crate) use open::of_log_opening;
+pub(crate) use rebuild::IndexBuilder;
+pub(crate) use replay::ChangedKey;
+pub(crate) use snapshot::{PinnedLog, SegmentedReader, manifests};
 pub use store::SegmentedStore;

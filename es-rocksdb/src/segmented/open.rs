@@ -1,31 +1,23 @@
-//! Opening of a segmented store: the index, the log, and the events that are in the log only.
+//! Opening of a segmented store for writing: the index and the log.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use es_core::StoreError;
 use es_core::model::LogId;
-use es_core::store::implement::{Decider, KeySecret, ahead_of_clock, check_clock};
-use es_core::{Position, RecordedEvent, StoreError};
-use es_log::{Batch, Body, Log, LogOptions};
+use es_core::store::implement::{Decider, KeySecret, check_clock};
+use es_log::{Log, LogOptions};
 use rocksdb::{Cache, ColumnFamilyDescriptor, DB, WriteBatch};
 
 use crate::database::{Database, Tier};
 use crate::error::OpenError;
-use crate::key;
+use crate::marker;
 use crate::open::{self, Identity};
 use crate::options::{self, Durability, Options};
-use crate::overlay::LogEnd;
-use crate::recent::RecentIds;
-use crate::retention::{Operators, first_key, has_removed};
-use crate::rows;
 use crate::schema::{Cf, META_CREATED, META_FORMAT, META_KEY_SECRET, META_STORE_ID};
-use crate::segmented::codec::LogDecoder;
-use crate::segmented::decide::Decisions;
-use crate::segmented::index::{END, Index, of_log};
 use crate::segmented::layout::{self, FAMILIES, FORMAT_VERSION, INDEX, LOG, TABLES};
-use crate::segmented::pending::PendingCommits;
 use crate::segmented::publish::Publisher;
-use crate::segmented::seal;
+use crate::segmented::replay::{ReplayAccess, restore};
 
 /// An open store without its handle.
 pub(crate) struct OpenedLog {
@@ -45,14 +37,21 @@ pub(crate) fn open(directory: &Path, options: &Options) -> Result<OpenedLog, Ope
         true => open::resolve_or_create(directory)?,
         false => open::resolve(directory)?,
     };
+    if marker::exists(&directory).map_err(|error| OpenError::io(&directory, "inspect the directory", error))? {
+        return Err(OpenError::Backup { directory });
+    }
     let is_new = inspect(&directory)?;
     if is_new && !options.create_if_missing {
         return Err(OpenError::NoSuchDirectory { directory });
     }
-    let database = Arc::new(open_index(&directory, options)?);
+    let database = open_index(&directory, options)?;
     let log = Arc::new(open_log(&directory, options)?);
-    let identity = identify(&database, &log, options)?;
-    let opened = restore(&database, &log, options);
+    if log.last_frame() == 0 {
+        create(&database, options)
+            .map_err(|error| OpenError::of_store(&directory, "write the description of the store", error))?;
+    }
+    let identity = identify(&database, log.log_id())?;
+    let opened = restore(database, &log, options, ReplayAccess::Writing);
     let (publisher, decider) = opened.map_err(|error| OpenError::of_store(&directory, "read the log", error))?;
     let end = publisher.handles.visible.head();
     tracing::info!(directory = %directory.display(), id = %identity.log_id, head = ?end, "opened the store");
@@ -65,14 +64,14 @@ pub(crate) fn open(directory: &Path, options: &Options) -> Result<OpenedLog, Ope
 ///
 /// # Errors
 /// [`OpenError::NotAStore`] if the directory has other files.
-fn inspect(directory: &Path) -> Result<bool, OpenError> {
+pub(crate) fn inspect(directory: &Path) -> Result<bool, OpenError> {
     let io_error = |error| OpenError::io(directory, "inspect the directory", error);
     let mut is_new = true;
     for entry in std::fs::read_dir(directory).map_err(io_error)? {
         let name = entry.map_err(io_error)?.file_name();
         match name.to_string_lossy().as_ref() {
             LOG | INDEX => is_new = false,
-            TABLES | "lost+found" => {}
+            TABLES | marker::FILE_NAME | "lost+found" => {}
             "CURRENT" => return Err(OpenError::not_a_store(directory, "a store of the layout without segments")),
             other => return Err(OpenError::not_a_store(directory, format!("other files, such as {other}"))),
         }
@@ -80,7 +79,7 @@ fn inspect(directory: &Path) -> Result<bool, OpenError> {
     Ok(is_new)
 }
 
-fn open_index(directory: &Path, options: &Options) -> Result<Database, OpenError> {
+pub(crate) fn open_index(directory: &Path, options: &Options) -> Result<Database, OpenError> {
     let path = directory.join(INDEX);
     let mut db = options::database(options);
     db.create_if_missing(true);
@@ -89,13 +88,18 @@ fn open_index(directory: &Path, options: &Options) -> Result<Database, OpenError
     // together, so that they are at one point of the log after a crash.
     db.set_atomic_flush(true);
     db.set_track_and_verify_wals_in_manifest(false);
+    let db = DB::open_cf_descriptors(&db, &path, families(options))
+        .map_err(|error| OpenError::of_rocksdb(directory, "open the index", error))?;
+    Ok(Database::new(db, directory.to_owned()))
+}
+
+/// Returns the column families of the index with their options.
+pub(crate) fn families(options: &Options) -> Vec<ColumnFamilyDescriptor> {
     let cache = Cache::new_lru_cache(options.block_cache_bytes);
     let families =
         FAMILIES.iter().map(|cf| ColumnFamilyDescriptor::new(cf.name(), options::family(*cf, options, &cache)));
     let default = ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, rocksdb::Options::default());
-    let db = DB::open_cf_descriptors(&db, &path, families.chain([default]))
-        .map_err(|error| OpenError::of_rocksdb(directory, "open the index", error))?;
-    Ok(Database::new(db, directory.to_owned()))
+    families.chain([default]).collect()
 }
 
 fn open_log(directory: &Path, options: &Options) -> Result<Log, OpenError> {
@@ -114,34 +118,40 @@ fn open_log(directory: &Path, options: &Options) -> Result<Log, OpenError> {
         on_write_failure: es_log::OnWriteFailure::Stop,
         ..LogOptions::default()
     };
-    Log::open(directory.join(LOG), log).map_err(|error| match error {
+    Log::open(directory.join(LOG), log).map_err(|error| of_log_opening(directory, error))
+}
+
+/// Returns the error of a store whose log cannot be opened.
+pub(crate) fn of_log_opening(directory: &Path, error: es_log::OpenError) -> OpenError {
+    match error {
         es_log::OpenError::Io { operation, path, source } => {
             OpenError::io(directory, format!("{operation} {}", path.display()), source)
         }
         es_log::OpenError::Locked { .. } => OpenError::AlreadyOpen { directory: directory.to_owned() },
         error => OpenError::damaged(directory, error.to_string()),
-    })
+    }
 }
 
-/// Reads the identity of a store; gives a new store its identity.
-fn identify(database: &Database, log: &Log, options: &Options) -> Result<Identity, OpenError> {
+/// Reads the identity of a store with this log.
+pub(crate) fn identify(database: &Database, log_id: LogId) -> Result<Identity, OpenError> {
     let directory = database.directory();
     let in_store = |error| OpenError::of_store(directory, "read the description of the store", error);
     let format = database.get(Cf::Meta, META_FORMAT, Tier::Any).map_err(StoreError::from).map_err(in_store)?;
-    match format {
-        None if log.last_frame() == 0 => create(database, options).map_err(in_store)?,
-        None => return Err(OpenError::damaged(directory, "expected a format version in the index, found none")),
-        Some(version) => {
-            let found = open::decode_format(directory, &version)?;
-            if found != FORMAT_VERSION {
-                return Err(OpenError::damaged(directory, format!("expected layout {FORMAT_VERSION}, found {found}")));
-            }
-        }
+    let Some(version) = format else {
+        return Err(OpenError::damaged(directory, "expected a format version in the index, found none"));
+    };
+    let found = open::decode_format(directory, &version)?;
+    if found != FORMAT_VERSION {
+        return Err(OpenError::damaged(directory, format!("expected layout {FORMAT_VERSION}, found {found}")));
     }
-    Ok(Identity { log_id: log.log_id(), ..open::read_identity(database)? })
+    Ok(Identity { log_id, ..open::read_identity(database)? })
 }
 
+/// Gives a new store its identity, unless an earlier opening did.
 fn create(database: &Database, options: &Options) -> Result<(), StoreError> {
+    if database.get(Cf::Meta, META_FORMAT, Tier::Any)?.is_some() {
+        return Ok(());
+    }
     let meta = database.family(Cf::Meta)?;
     let mut batch = WriteBatch::new();
     batch.put_cf(meta, META_FORMAT, FORMAT_VERSION.to_be_bytes());
@@ -151,103 +161,4 @@ fn create(database: &Database, options: &Options) -> Result<(), StoreError> {
     layout::write(database, batch)?;
     // ORDER: on disk before the first commit, whose unique keys are hashed with the secret.
     layout::flush(database)
-}
-
-/// Reads the log after the last table, and returns the state of decisions and readers.
-fn restore(
-    database: &Arc<Database>,
-    log: &Log,
-    options: &Options,
-) -> Result<(Arc<Publisher>, Arc<Decider>), StoreError> {
-    let applied = layout::applied(database)?;
-    if applied > log.head() {
-        let detail = format!("expected the log up to position {applied:?}, as in the index, found {:?}", log.head());
-        return Err(StoreError::damaged("the log", detail));
-    }
-    let index = Index::new(Position::following(applied), RecentIds::of_database(database)?, options.index_run);
-    let mut replay = Replay { database, log, index: &index, decoder: LogDecoder::default(), end: LogEnd::default() };
-    let mut reader = log.read_after(applied);
-    while let Some(batch) = reader.next_batch().map_err(of_log)? {
-        replay.apply(&batch)?;
-    }
-    let Replay { mut end, mut decoder, .. } = replay;
-    let view = index.view(database, log, END);
-    if let (None, Some(head)) = (end.head, log.head()) {
-        let last = view.event(head, Tier::Any, &mut decoder)?;
-        end = LogEnd { head: Some(head), recorded_at: Some(last.recorded_at) };
-    }
-    if let Some(ahead) = ahead_of_clock(end.recorded_at, options.clock.now()) {
-        tracing::warn!(
-            directory = %database.directory().display(), recorded_at = ?end.recorded_at, ?ahead,
-            "the log is ahead of the clock; events get the time of the last event until the clock has caught up"
-        );
-    }
-    let retention = view.retention_up_to(END)?;
-    drop(view);
-    let has_removed = has_removed(database)?;
-    let operators = Operators::new(retention.clone(), has_removed);
-    let decisions = Decisions {
-        end,
-        pending: PendingCommits::default(),
-        operators: Operators::new(retention, has_removed),
-        stopped: None,
-    };
-    let decider = Arc::new(Decider::new(rows::locks(database)?));
-    let is_synced = options.durability == Durability::Sync;
-    Ok((Arc::new(Publisher::new(Arc::clone(database), index, decisions, operators, is_synced)), decider))
-}
-
-/// Applies the log after the last table to the index in memory, and its rows and keys to RocksDB.
-struct Replay<'a> {
-    database: &'a Database,
-    log: &'a Log,
-    index: &'a Index,
-    decoder: LogDecoder,
-    end: LogEnd,
-}
-
-impl Replay<'_> {
-    fn apply(&mut self, batch: &Batch) -> Result<(), StoreError> {
-        let mut events: Vec<RecordedEvent> = Vec::new();
-        let mut changes = WriteBatch::new();
-        let (meta, keys, rows) =
-            (self.database.family(Cf::Meta)?, self.database.family(Cf::Keys)?, self.database.family(Cf::Rows)?);
-        for record in batch.records() {
-            let record = record.map_err(|error| StoreError::damaged("the log", error.to_string()))?;
-            if let Some(event) = self.decoder.event(&record, batch.bytes())? {
-                if event.is_removed() {
-                    changes.put_cf(meta, first_key(&event.stream), key::revision(event.revision.next()));
-                }
-                events.push(event);
-                continue;
-            }
-            match record.body {
-                Body::Row(row) => {
-                    let key = [&key::prefix(row.table), row.key].concat();
-                    match row.value {
-                        Some(value) => changes.put_cf(rows, key, value),
-                        None => changes.delete_cf(rows, key),
-                    }
-                }
-                Body::Key(key) => match key.value {
-                    Some(value) => changes.put_cf(keys, key.key, value),
-                    None => changes.delete_cf(keys, key.key),
-                },
-                Body::Event(_) | Body::Tombstone(_) | Body::Opaque(_) => {}
-            }
-        }
-        if !changes.is_empty() {
-            layout::write(self.database, changes)?;
-        }
-        if let Some(last) = events.last() {
-            self.end = LogEnd { head: Some(last.position), recorded_at: Some(last.recorded_at) };
-        }
-        self.index.extend(&events);
-        // A long log is indexed run by run, so that it needs no more memory than a short one.
-        while let Some(full) = self.index.oldest_full(self.end.head) {
-            let ids = seal::seal(self.database, self.log, &full, &self.database.directory().join(TABLES))?;
-            self.index.remove_oldest(&ids);
-        }
-        Ok(())
-    }
 }

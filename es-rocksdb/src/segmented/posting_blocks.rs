@@ -43,7 +43,7 @@ fn encode_distances(block: &[Position], value: &mut Vec<u8>) {
 }
 
 /// Decodes a block with this first position into `positions`, which is cleared before.
-fn decode(first: Position, value: &[u8], positions: &mut Vec<Position>) -> Result<(), RecordError> {
+pub(crate) fn decode(first: Position, value: &[u8], positions: &mut Vec<Position>) -> Result<(), RecordError> {
     let (mut last, mut reader) = (first, FieldReader { record: value, at: 0 });
     positions.clear();
     positions.push(first);

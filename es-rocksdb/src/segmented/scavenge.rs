@@ -29,7 +29,7 @@ use crate::segmented::index::{END, IndexView, of_log};
 use crate::segmented::layout::{self, FAMILIES};
 use crate::segmented::posting_blocks;
 use crate::segmented::reads;
-use crate::segmented::shared_store::{Core, SharedStore};
+use crate::segmented::shared_store::SharedStore;
 use crate::shared::off_executor;
 
 /// The number of events that are removed together. Each segment that has one of them is rewritten once.
@@ -98,9 +98,9 @@ pub(crate) async fn compact(inner: &Arc<SharedStore>) -> Result<(), StoreError> 
     let guard = Arc::clone(&inner.maintaining).lock_owned().await;
     // ORDER: the commits of sealed segments are published, and their rows are flushed after that. So the log needs none
     // of these rows any more, not even those after the last event.
-    let segments = inner.with(|core| {
-        seal_segment(&core.log)?;
-        Ok(core.log.sealed_segments())
+    let segments = inner.with_log(|_, log| {
+        seal_segment(log)?;
+        Ok(log.sealed_segments())
     })?;
     inner.index_all().await?;
     inner.with(|core| layout::flush(&core.publisher.database))?;
@@ -108,7 +108,8 @@ pub(crate) async fn compact(inner: &Arc<SharedStore>) -> Result<(), StoreError> 
     let scavenger = Arc::new(Maintenance { inner: Arc::clone(inner), scavenge, removed, applied, _guard: guard });
     for segment in 1..=segments {
         let scavenger = Arc::clone(&scavenger);
-        off_executor(move || scavenger.inner.with(|core| scavenger.rewrite(core, segment, &BTreeMap::new()))).await??;
+        off_executor(move || scavenger.inner.with_log(|_, log| scavenger.rewrite(log, segment, &BTreeMap::new())))
+            .await??;
     }
     for cf in FAMILIES {
         let inner = Arc::clone(inner);
@@ -256,7 +257,7 @@ impl Maintenance {
         if copies.is_empty() {
             return Ok(());
         }
-        self.inner.with(|core| {
+        self.inner.with_log(|core, log| {
             let database = &core.publisher.database;
             let mut raised = WriteBatch::new();
             for (stream, first) in &firsts {
@@ -264,13 +265,13 @@ impl Maintenance {
             }
             // ORDER: first, so that a read that misses a removed event knows why.
             layout::write(database, raised)?;
-            if segments.last() > Some(&core.log.sealed_segments()) {
-                seal_segment(&core.log)?;
+            if segments.last() > Some(&log.sealed_segments()) {
+                seal_segment(log)?;
             }
             Ok(())
         })?;
         for segment in segments {
-            self.inner.with(|core| self.rewrite(core, segment, &firsts))?;
+            self.inner.with_log(|_, log| self.rewrite(log, segment, &firsts))?;
             // Pauses without the open files, so that the store can be closed meanwhile.
             if !self.scavenge.pause.is_zero() {
                 std::thread::sleep(self.scavenge.pause);
@@ -299,14 +300,14 @@ impl Maintenance {
     }
 
     /// Rewrites a segment without the events before the first revisions, and without rows and keys that the index has.
-    fn rewrite(&self, core: &Core, segment: u32, firsts: &BTreeMap<StreamId, Revision>) -> Result<(), StoreError> {
+    fn rewrite(&self, log: &Log, segment: u32, firsts: &BTreeMap<StreamId, Revision>) -> Result<(), StoreError> {
         let first_left = |stream: &[u8]| firsts.get(std::str::from_utf8(stream).ok()?);
         let is_unwanted = |record: &Record<'_>| match record.body {
             Body::Event(event) => first_left(event.stream).is_some_and(|first| event.revision < *first),
             Body::Row(_) | Body::Key(_) => Some(record.position) <= self.applied,
             Body::Tombstone(_) | Body::Opaque(_) => false,
         };
-        core.log.rewrite(segment, is_unwanted).map(drop).map_err(|error| match error {
+        log.rewrite(segment, is_unwanted).map(drop).map_err(|error| match error {
             RewriteError::Read(error) => of_log(error),
             error => StoreError::io("rewrite the log", error),
         })

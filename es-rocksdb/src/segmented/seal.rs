@@ -9,7 +9,7 @@ use std::sync::Weak;
 
 use es_core::model::ErrorChain;
 use es_core::{EventId, Position, StoreError, StreamId};
-use es_log::Log;
+use es_log::{Log, ReadableLog};
 use rocksdb::{IngestExternalFileOptions, SstFileWriter, WriteBatch};
 
 use crate::database::Database;
@@ -63,7 +63,7 @@ fn lower_priority() {
 /// Writes a full run to tables, and makes them part of RocksDB. Returns its ids in ascending order.
 pub(crate) fn seal(
     database: &Database,
-    log: &Log,
+    log: &ReadableLog,
     run: &Run,
     directory: &Path,
 ) -> Result<Vec<(EventId, Position)>, StoreError> {
@@ -175,7 +175,7 @@ struct Copies {
 }
 
 impl Copies {
-    fn read(log: &Log, first: Position, last: Position) -> Result<Self, StoreError> {
+    fn read(log: &ReadableLog, first: Position, last: Position) -> Result<Self, StoreError> {
         let mut records = Vec::new();
         let mut reader = log.read(first);
         'run: while let Some(batch) = reader.next_batch().map_err(of_log)? {

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use es_core::model::{Clock, ErrorChain, LogId};
 use es_core::store::implement::{Decider, KeySecret};
 use es_core::{Position, StoreError, Timestamp};
-use es_log::Log;
+use es_log::{Log, ReadableLog};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
@@ -46,7 +46,9 @@ pub(crate) struct SharedStore {
 
 /// The open files of a store.
 pub(crate) struct Core {
-    pub(crate) log: Arc<Log>,
+    pub(crate) log: ReadableLog,
+    /// The log, for writes; `None` if the store is read-only.
+    pub(crate) writer: Option<Arc<Log>>,
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) secret: KeySecret,
 }
@@ -63,6 +65,11 @@ impl SharedStore {
     pub(crate) fn with<T>(&self, used: impl FnOnce(&Core) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let core = self.core.read().unwrap_or_else(PoisonError::into_inner);
         core.as_ref().map_or(Err(StoreError::Closed), used)
+    }
+
+    /// Uses the open files and the log for writes, and may block the thread.
+    pub(crate) fn with_log<T>(&self, used: impl FnOnce(&Core, &Log) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.with(|core| core.writer.as_ref().map_or(Err(StoreError::Closed), |log| used(core, log)))
     }
 
     /// Reads on this thread if the data is in memory, otherwise on a blocking thread.
@@ -133,10 +140,12 @@ impl SharedStore {
         self.room.close();
         // The lock is held until the thread has ended, so that a concurrent call of `close` waits, too.
         let mut sealer = self.sealer.lock().unwrap_or_else(PoisonError::into_inner);
-        let log = self.core.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|core| Arc::clone(&core.log));
-        let Some(log) = log else { return Ok(()) };
+        let core = self.core.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(log) = core.as_ref().map(|core| core.writer.clone()) else { return Ok(()) };
+        drop(core);
         // Waits for the commits in flight.
-        let synced = log.close().map_err(|error| StoreError::io("sync the log", error));
+        let closed = log.as_ref().map_or(Ok(()), |log| log.close());
+        let synced = closed.map_err(|error| StoreError::io("sync the log", error));
         self.handles.signal.close();
         let panicked = sealer.take().is_some_and(|sealer| sealer.join().is_err());
         // ORDER: after the log is closed, so that it does not grow after followers are notified of the close.

@@ -2,14 +2,14 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use es_core::model::{ErrorChain, LogId, OriginId, Table, UniqueKey};
 use es_core::retention::{Retained, Scavenge, ScavengeReport};
-use es_core::store::implement::{PrepareHook, Replication, ValidCommit};
+use es_core::store::implement::{Decider, PrepareHook, Replication, ValidCommit};
 use es_core::store::{
     Committed, EventStream, HeadWatch, InvalidCommit, Row, RowScan, StartHookError, StoreInfo, Visitor,
 };
@@ -17,7 +17,7 @@ use es_core::{
     Commit, CommitError, EventId, EventReader, EventStore, LogRead, Position, RecordedEvent, Revision, StoreError,
     StreamId, StreamRead,
 };
-use es_log::{PendingCommit, Turn};
+use es_log::{Log, PendingCommit, ReadableLog, Turn};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::database::{Fault, Tier};
@@ -28,7 +28,9 @@ use crate::options::Options;
 use crate::segmented::codec::{EncodedCommit, IdleDecoders};
 use crate::segmented::decide::{Accepted, DecisionInputs, Refused, not_appended, prefetch};
 use crate::segmented::index::END;
+use crate::segmented::layout::is_segmented;
 use crate::segmented::open::{self, OpenedLog};
+use crate::segmented::publish::Publisher;
 use crate::segmented::shared_store::{Core, SharedStore};
 use crate::segmented::stream_buffers::StreamBuffers;
 use crate::segmented::{reads, scavenge, seal};
@@ -46,8 +48,8 @@ const MAX_FULL_RUNS: usize = 4;
 /// An event store in a directory, with its events in a log of segments and RocksDB as the index of the log.
 ///
 /// It has the contract of [`RocksDbStore`](crate::RocksDbStore), which it will replace, and writes and syncs once for
-/// each group of commits. It is for trial: it has no backup, no verification of the index and no repair, and the tools
-/// do not open it.
+/// each group of commits. It is for trial: its format can still change.
+/// [`ReadOnlyStore`](crate::ReadOnlyStore), [`Backups`](crate::Backups) and [`Salvage`](crate::Salvage) work on it.
 ///
 /// A handle is cheap to clone, and all clones refer to one store. [`close`](EventStore::close) writes the waiting
 /// commits and unlocks the directory. Dropping the last handle does the same, but blocks the thread, and logs errors
@@ -125,7 +127,7 @@ impl SegmentedStore {
         let permits = usize::try_from(capacity).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let opening = log.opens();
         let inner = SharedStore {
-            core: RwLock::new(Some(Core { log, publisher, secret })),
+            core: RwLock::new(Some(Core { log: ReadableLog::clone(&log), writer: Some(log), publisher, secret })),
             handles,
             decider,
             sealer: Mutex::new(Some(sealer)),
@@ -144,6 +146,46 @@ impl SegmentedStore {
             opening,
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Creates the handle of a store that is only read. It is not for commits.
+    pub(crate) fn of_snapshot(
+        log: ReadableLog,
+        publisher: Arc<Publisher>,
+        decider: Arc<Decider>,
+        identity: Identity,
+        directory: PathBuf,
+        options: &Options,
+    ) -> Self {
+        let Identity { id: store_id, log_id, created, secret } = identity;
+        let handles = Arc::clone(&publisher.handles);
+        let inner = SharedStore {
+            core: RwLock::new(Some(Core { log, writer: None, publisher, secret })),
+            handles,
+            decider,
+            sealer: Mutex::new(None),
+            room: Arc::new(Semaphore::new(0)),
+            capacity: 0,
+            is_closed: AtomicBool::new(false),
+            maintaining: Arc::default(),
+            read_batch: options.read_batch,
+            decoders: IdleDecoders::default(),
+            buffers: StreamBuffers::new(options.stream_buffer_bytes),
+            clock: Arc::clone(&options.clock),
+            directory,
+            store_id,
+            log_id,
+            created,
+            opening: 0,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Returns whether the directory has a segmented store. If it has none, it may have a
+    /// [`RocksDbStore`](crate::RocksDbStore), or no store.
+    #[must_use]
+    pub fn is_in(directory: impl AsRef<Path>) -> bool {
+        is_segmented(directory.as_ref())
     }
 
     /// Prepares the hooks. Each takes part in every later commit.
@@ -223,8 +265,8 @@ impl SharedStore {
     }
 
     /// Decides on a commit and adds it to the open frame of the log.
-    fn begin<'a>(&self, core: &'a Core, draft: &mut EncodedCommit) -> (Begun, Option<Turn<'a>>) {
-        let Core { log, publisher, secret } = core;
+    fn begin<'a>(&self, core: &Core, log: &'a Log, draft: &mut EncodedCommit) -> (Begun, Option<Turn<'a>>) {
+        let Core { publisher, secret, .. } = core;
         let inputs = DecisionInputs {
             decider: &self.decider,
             index: &publisher.index,
@@ -368,8 +410,8 @@ impl EventStore for SegmentedStore {
         let commit = commit.validated()?;
         let _room = self.inner.room(&commit).await?;
         let mut draft = self.inner.draft(commit).await?;
-        let begun = self.inner.with(|core| {
-            let (begun, turn) = self.inner.begin(core, &mut draft);
+        let begun = self.inner.with_log(|core, log| {
+            let (begun, turn) = self.inner.begin(core, log, &mut draft);
             write_or_leave(turn);
             Ok(begun)
         })?;
@@ -470,12 +512,13 @@ impl SegmentedStore {
     /// Decides on commits, and adds those that are accepted to one frame of the log if possible.
     fn begin_all(&self, group: Vec<Drafted>) -> Vec<Result<(Begun, OwnedSemaphorePermit), CommitError>> {
         let core = self.inner.core.read().unwrap_or_else(PoisonError::into_inner);
+        let open = core.as_ref().and_then(|core| Some((core, &**core.writer.as_ref()?)));
         // The turn of the first commit is kept until all of them are in the frame.
         let mut first_turn = None;
         let begin = |drafted: Drafted| {
             let (mut draft, room) = drafted?;
-            let core = core.as_ref().ok_or(StoreError::Closed)?;
-            let (begun, turn) = self.inner.begin(core, &mut draft);
+            let (core, log) = open.ok_or(StoreError::Closed)?;
+            let (begun, turn) = self.inner.begin(core, log, &mut draft);
             first_turn = first_turn.take().or(turn);
             Ok((begun, room))
         };

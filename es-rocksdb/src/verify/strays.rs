@@ -116,12 +116,12 @@ fn decode_entry<'a>(cf: Cf, key: &'a [u8], value: &[u8]) -> Option<(Position, In
         let id: [u8; ID_LEN] = key.try_into().ok()?;
         return Some((key::decode_position(value).ok()?, Indexed::Id(EventId::from_uuid(Uuid::from_bytes(id)))));
     }
-    let (name, number) = split(key)?;
+    let (name, number) = split_numbered(key)?;
     Some((key::decode_position(number).ok()?, Indexed::Name(name)))
 }
 
 /// Splits a key into its name and its number.
-fn split(key: &[u8]) -> Option<(&str, &[u8])> {
+pub(crate) fn split_numbered(key: &[u8]) -> Option<(&str, &[u8])> {
     let (name, number) = key.split_at_checked(key.len().checked_sub(NUMBER_LEN)?)?;
     let (separator, name) = name.split_last()?;
     (*separator == SEPARATOR).then_some((std::str::from_utf8(name).ok()?, number))
@@ -129,7 +129,7 @@ fn split(key: &[u8]) -> Option<(&str, &[u8])> {
 
 /// Decodes the stream and the revision of a key.
 pub(crate) fn place_in_stream(key: &[u8]) -> Result<(StreamId, Revision), StoreError> {
-    let place =
-        split(key).and_then(|(name, number)| Some((StreamId::new(name).ok()?, key::decode_revision(number).ok()?)));
+    let place = split_numbered(key)
+        .and_then(|(name, number)| Some((StreamId::new(name).ok()?, key::decode_revision(number).ok()?)));
     place.ok_or_else(|| bad_name(Cf::Streams, key))
 }
