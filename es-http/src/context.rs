@@ -3,8 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use axum::extract::FromRequestParts;
-use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use es_core::model::{CorrelationId, Metadata};
@@ -12,7 +10,6 @@ use uuid::Uuid;
 
 use crate::header_value::{missing, several, single, text};
 use crate::problem::shortened;
-use crate::scope::RequestScope;
 use crate::{Authenticated, Problem, Tenant};
 
 /// The header of a request and of its response with the correlation id, a UUID.
@@ -181,18 +178,6 @@ impl ContextOptions {
     pub fn tenant_header(mut self, name: HeaderName) -> Self {
         self.tenant_header = Some(name);
         self
-    }
-}
-
-/// Without an [`Edge`](crate::Edge) around the route, the response is 500.
-impl<S: Send + Sync> FromRequestParts<S> for RequestContext {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        RequestScope::of(&parts.extensions).and_then(|scope| scope.context.clone()).ok_or_else(|| {
-            tracing::error!("a handler extracts RequestContext, but its router has no layer Edge");
-            Problem::unexplained()
-        })
     }
 }
 

@@ -67,6 +67,7 @@
 //! | `transactions` | `transactions`: participants of distributed transactions in other services; includes `tls` |
 
 mod auth;
+mod client;
 mod conditional;
 mod context;
 mod edge;
@@ -94,7 +95,8 @@ mod tls;
 #[cfg(feature = "transactions")]
 pub mod transactions;
 
-pub use auth::{Authenticated, ClientCertificate, Role, Tokens, TokensError, require_role};
+pub use auth::{ClientCertificate, Tokens, TokensError, require_role};
+pub use client::{Authenticated, Role};
 pub use conditional::{Preconditions, WriteCondition};
 pub use context::{ContextOptions, ParseTraceParentError, RequestContext, TENANT_KEY, TRACEPARENT_KEY, TraceParent};
 pub use edge::{Edge, EdgeFuture, EdgeService};

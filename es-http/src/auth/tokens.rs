@@ -7,8 +7,9 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::{Authenticated, ClientCertificate, Role};
+use super::ClientCertificate;
 use crate::Tenant;
+use crate::client::{Authenticated, Role};
 use crate::reloaded::Reloaded;
 
 /// The clients of a service: bearer tokens and TLS certificates, by their SHA-256 hashes.

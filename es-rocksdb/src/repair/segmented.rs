@@ -35,7 +35,7 @@ use crate::key;
 use crate::schema::{Cf, META_CREATED, META_KEY_SECRET, META_STORE_ID};
 use crate::segmented::{ChangedKey, INDEX, IndexBuilder, LOG, LogDecoder, META_APPLIED, of_log, of_log_opening};
 use crate::verify::{Progress, has_table};
-use log::{DamagedLog, KeyRecords, LogPart};
+use log::{DamagedLog, KeyRecords, RepairedPart};
 
 /// The recoverable data of a segmented store.
 #[derive(Debug)]
@@ -232,12 +232,12 @@ impl Survey {
                 return Ok(());
             }
             match part {
-                LogPart::Segment => builder.begin_segment().map_err(&io),
-                LogPart::Frame(frame) => match keys.is_kept_in(frame) {
+                RepairedPart::Segment => builder.begin_segment().map_err(&io),
+                RepairedPart::Frame(frame) => match keys.is_kept_in(frame) {
                     true => builder.copy(frame).map_err(&io),
                     false => builder.frame(&log::without_keys(frame).as_draft()).map_err(&io),
                 },
-                LogPart::Gap(gap) => {
+                RepairedPart::Gap(gap) => {
                     is_cut = gap.next.get() > self.log.kept.saturating_add(1);
                     let draft = gap.draft(self.log.kept, self.log.opens, keys);
                     draft.map_or(Ok(()), |draft| builder.frame(&draft.as_draft()).map_err(&io))
@@ -351,7 +351,7 @@ impl Survey {
                     aside.add(event)?;
                 }
             }
-            if matches!(part, LogPart::Gap(_)) { aside.gap() } else { Ok(()) }
+            if matches!(part, RepairedPart::Gap(_)) { aside.gap() } else { Ok(()) }
         })?;
         aside.finish()
     }
@@ -364,10 +364,10 @@ impl From<es_log::ReadError> for RepairError {
 }
 
 /// Returns a part of a damaged log with the records that can be recovered.
-fn part_of<'a>(part: &'a SalvagedPart, log: &'a DamagedLog) -> LogPart<'a> {
+fn part_of<'a>(part: &'a SalvagedPart, log: &'a DamagedLog) -> RepairedPart<'a> {
     match part {
-        SalvagedPart::Segment(_) => LogPart::Segment,
-        SalvagedPart::Frame(frame) => LogPart::Frame(frame),
-        SalvagedPart::Gap(gap) => LogPart::Gap(log.recovered(gap)),
+        SalvagedPart::Segment(_) => RepairedPart::Segment,
+        SalvagedPart::Frame(frame) => RepairedPart::Frame(frame),
+        SalvagedPart::Gap(gap) => RepairedPart::Gap(log.recovered(gap)),
     }
 }

@@ -25,17 +25,17 @@ pub(crate) struct PinnedDisk {
 #[derive(Debug, Clone)]
 struct Pinned {
     file: Arc<dyn DiskFile>,
-    identity: FileIdentity,
+    identity: InodeIdentity,
 }
 
 /// Identifies a file independently of its name. On other systems than Unix, an open file cannot be replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct FileIdentity {
+struct InodeIdentity {
     device: u64,
     number: u64,
 }
 
-impl FileIdentity {
+impl InodeIdentity {
     fn of(path: &Path) -> io::Result<Self> {
         let metadata = fs::metadata(path)?;
         #[cfg(unix)]
@@ -74,7 +74,7 @@ impl PinnedDisk {
     pub(crate) fn is_unreplaced(&self) -> io::Result<bool> {
         let pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for (path, Pinned { identity, .. }) in pinned {
-            if FileIdentity::of(&path)? != identity {
+            if InodeIdentity::of(&path)? != identity {
                 return Ok(false);
             }
         }
@@ -83,7 +83,7 @@ impl PinnedDisk {
 
     /// Returns whether this path names the file that is kept open under another one.
     pub(crate) fn is_link_of(&self, path: &Path, pinned: &Path) -> io::Result<bool> {
-        let identity = FileIdentity::of(path)?;
+        let identity = InodeIdentity::of(path)?;
         let files = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(files.get(pinned).is_some_and(|pinned| pinned.identity == identity))
     }
@@ -111,10 +111,10 @@ impl Disk for PinnedDisk {
             return Ok(Arc::clone(&pinned.file));
         }
         loop {
-            let identity = FileIdentity::of(path)?;
+            let identity = InodeIdentity::of(path)?;
             let file = SystemDisk.open_read_only(path)?;
             // Otherwise the file was replaced while it was opened.
-            if FileIdentity::of(path)? == identity {
+            if InodeIdentity::of(path)? == identity {
                 let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
                 if pinned.len() < self.limit {
                     let kept = Pinned { file: Arc::clone(&file), identity };

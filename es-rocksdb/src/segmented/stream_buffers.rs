@@ -60,12 +60,12 @@ impl StreamBuffer {
 /// The buffers of the streams that were read last, up to a number of bytes.
 #[derive(Debug)]
 pub(crate) struct StreamBuffers {
-    state: Mutex<State>,
+    state: Mutex<BufferedStreams>,
     max_bytes: usize,
 }
 
 #[derive(Debug)]
-struct State {
+struct BufferedStreams {
     streams: LruCache<StreamId, Arc<StreamBuffer>>,
     bytes: usize,
     /// How many times events were removed.
@@ -74,7 +74,7 @@ struct State {
 
 impl StreamBuffers {
     pub(crate) fn new(max_bytes: usize) -> Self {
-        let state = State { streams: LruCache::unbounded(), bytes: 0, removals: 0 };
+        let state = BufferedStreams { streams: LruCache::unbounded(), bytes: 0, removals: 0 };
         Self { state: Mutex::new(state), max_bytes }
     }
 

@@ -44,7 +44,7 @@ impl fmt::Debug for DamagedLog {
 }
 
 /// A part of a log with the records that can be recovered.
-pub(super) enum LogPart<'a> {
+pub(super) enum RepairedPart<'a> {
     Segment,
     Frame(&'a Frame),
     Gap(RecoveredGap),
@@ -175,7 +175,7 @@ impl DamagedLog {
         let mut kept = self.kept;
         // Frames have complete commits. Those of a gap may end before the lost event does.
         let cut = self.each_part(|part| {
-            if let LogPart::Gap(gap) = part
+            if let RepairedPart::Gap(gap) = part
                 && (gap.first.get()..gap.next.get()).contains(&first_lost)
             {
                 kept = gap.first.get() - 1;
@@ -221,7 +221,7 @@ impl DamagedLog {
     /// Calls `take` with each part of the log.
     pub(super) fn each_part(
         &self,
-        mut take: impl FnMut(&LogPart<'_>) -> Result<(), RepairError>,
+        mut take: impl FnMut(&RepairedPart<'_>) -> Result<(), RepairError>,
     ) -> Result<(), RepairError> {
         salvage(&self.disk, &self.directory, |part| take(&part_of(&part, self)))
     }
@@ -239,7 +239,7 @@ impl DamagedLog {
     }
 }
 
-impl LogPart<'_> {
+impl RepairedPart<'_> {
     /// Returns the events, in order. Those of a gap may have gaps.
     pub(super) fn events(&self) -> Vec<RecordedEvent> {
         match self {

@@ -36,7 +36,7 @@ pub(super) fn scan(
     match cf {
         Cf::Ids => ids(context),
         Cf::Categories | Cf::Types | Cf::Tags => postings(context, cf),
-        Cf::Streams => StreamScan::new(context)?.run(),
+        Cf::Streams => StreamCheck::new(context)?.run(),
         Cf::Keys => each(context, Cf::Keys, &[], |key, value| keys::entry(context, key, value)),
         Cf::Rows => rows(context, totals, is_log_sound),
         Cf::Meta => firsts(context, totals, is_log_sound),
@@ -147,7 +147,7 @@ fn firsts(context: &Context<'_>, totals: &Totals, is_log_sound: bool) -> Result<
 }
 
 /// The scan of the copies in the streams, and of the heads beside them.
-struct StreamScan<'a> {
+struct StreamCheck<'a> {
     context: &'a Context<'a>,
     heads: DBRawIterator<'a>,
     result: FamilySum,
@@ -164,7 +164,7 @@ struct OneStream {
     last_in_tables: Option<(Revision, Position)>,
 }
 
-impl<'a> StreamScan<'a> {
+impl<'a> StreamCheck<'a> {
     fn new(context: &'a Context<'a>) -> Result<Self, StoreError> {
         let mut heads = context.database.iterate(Cf::Heads, Vec::new(), Tier::Any)?;
         heads.seek_to_first();
