@@ -116,7 +116,8 @@ impl LogReader {
         }
     }
 
-    /// Returns the next records if their frame is in memory, as [`next_batch`](Self::next_batch) does. It does not block.
+    /// Returns the next records if their frame is in memory, as [`next_batch`](Self::next_batch) does, without
+    /// blocking.
     pub fn next_batch_in_memory(&mut self) -> Option<Batch> {
         while self.next <= self.end.position {
             let batch = self.next_from_memory()?;

@@ -34,8 +34,8 @@ pub(crate) use rocksdb_reader::RocksDbReader;
 /// never changes; [`refresh`](Self::refresh) returns a newer one.
 ///
 /// It implements [`EventReader`] and not [`EventStore`](es_core::EventStore). It opens the stores of
-/// [`RocksDbStore`](crate::RocksDbStore) and of [`SegmentedStore`](crate::SegmentedStore). Opening reads the part of the
-/// log that is not in table files into memory: up to four write buffers of the service, or up to five
+/// [`RocksDbStore`](crate::RocksDbStore) and of [`SegmentedStore`](crate::SegmentedStore). Opening reads the part of
+/// the log that is not in table files into memory: up to four write buffers of the service, or up to five
 /// [runs](crate::Options::index_run) of a segmented store. An open snapshot keeps the disk space of files that the
 /// service has replaced since, and one descriptor for each table file and each segment (about 64 MiB each). If the
 /// process may not have as many files open (`ulimit -n`), the snapshot opens files when it needs them; a read then
