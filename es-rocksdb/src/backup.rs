@@ -165,7 +165,7 @@ impl From<CommitError> for BackupError {
 pub struct Backup {
     /// The number of the backup, from 1.
     pub number: u32,
-    /// The directory of the backup, which is a complete store; open it with [`RocksDbReader`] only. After a restore,
+    /// The directory of the backup, which is a complete store; open it with [`ReadOnlyStore`] only. After a restore,
     /// the directory of the restored store.
     pub directory: PathBuf,
     /// The position of the last event.

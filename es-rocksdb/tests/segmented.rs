@@ -85,6 +85,11 @@ async fn revisions(store: &SegmentedStore, name: &str, from: u64) -> Vec<u64> {
     found
 }
 
+async fn set_max_count(store: &SegmentedStore, name: &str, max_count: Option<u64>) {
+    let rule = Rule { max_count, ..Rule::default() };
+    store.commit(Commit::set_rule(Scope::Stream(stream(name)), rule, Note::default())).await.expect("commits");
+}
+
 /// A stream stays in memory after a read, while its later events go from memory to tables.
 #[tokio::test]
 async fn a_stream_that_was_read_before_is_read_whole() {
@@ -102,9 +107,13 @@ async fn a_stream_that_was_read_before_is_read_whole() {
     // This stream is read for the first time, from its middle.
     assert_eq!(revisions(&store, "order-2", 5).await, (5..18).collect::<Vec<_>>());
     assert_eq!(revisions(&store, "order-2", 0).await, (0..18).collect::<Vec<_>>());
-    let rule = Rule { max_count: Some(4), ..Rule::default() };
-    let rule = Commit::set_rule(Scope::Stream(stream("order-1")), rule, Note::default());
-    store.commit(rule).await.expect("commits");
+    // These events are hidden at the first read, and later not.
+    append(&store, "order-3", 6).await;
+    set_max_count(&store, "order-3", Some(2)).await;
+    assert_eq!(revisions(&store, "order-3", 0).await, [4, 5]);
+    set_max_count(&store, "order-3", None).await;
+    assert_eq!(revisions(&store, "order-3", 0).await, [0, 1, 2, 3, 4, 5]);
+    set_max_count(&store, "order-1", Some(4)).await;
     assert_eq!(revisions(&store, "order-1", 0).await, [14, 15, 16, 17]);
     store.scavenge(&Scavenge::default()).await.expect("scavenges");
     append(&store, "order-1", 1).await;
