@@ -86,8 +86,12 @@ async fn revisions(store: &SegmentedStore, name: &str, from: u64) -> Vec<u64> {
 }
 
 async fn set_max_count(store: &SegmentedStore, name: &str, max_count: Option<u64>) {
-    let rule = Rule { max_count, ..Rule::default() };
-    store.commit(Commit::set_rule(Scope::Stream(stream(name)), rule, Note::default())).await.expect("commits");
+    let scope = Scope::Stream(stream(name));
+    let commit = match max_count {
+        Some(_) => Commit::set_rule(scope, Rule { max_count, ..Rule::default() }, Note::default()),
+        None => Commit::clear_rule(scope, Note::default()),
+    };
+    store.commit(commit).await.expect("commits");
 }
 
 /// A stream stays in memory after a read, while its later events go from memory to tables.
