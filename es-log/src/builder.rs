@@ -93,7 +93,7 @@ impl LogBuilder {
     /// Adds a frame to the segment. The records must have valid checksums for their positions.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidData`] if the records are no frame of this place.
+    /// [`io::ErrorKind::InvalidData`] if the records are not valid at this position of this segment.
     pub fn frame(&mut self, draft: &FrameDraft<'_>) -> io::Result<()> {
         let invalid = |reason: String| io::Error::new(io::ErrorKind::InvalidData, reason);
         let Some(segment) = &mut self.segment else { return Err(invalid("expected a segment, found none".to_owned())) };
@@ -109,7 +109,7 @@ impl LogBuilder {
             opens: draft.opens,
             previous: self.chain.previous.unwrap_or_default(),
             kind: if is_blank { EntryKind::Blank } else { draft.kind },
-            // The next frame has this as its link. Any value serves.
+            // The next frame repeats it as its link. It may have any value.
             original: draft.is_rewritten.then_some(u32::from_be_bytes(*b"copy")),
         };
         let mut bytes = vec![0; FRAME_HEADER_LEN];
@@ -165,23 +165,17 @@ impl LogBuilder {
             return Ok(());
         };
         let too_large = |_| io::Error::new(io::ErrorKind::InvalidData, "expected a segment below 4 GiB");
-        let end = u32::try_from(bytes.len()).map_err(too_large)?;
-        let size = u32::try_from(bytes.len() + segment::footer_len(offsets.len())).map_err(too_large)?;
         let trailer = Trailer {
             first_position: header.first_position,
             last_position: self.chain.position.saturating_sub(1),
             times: times.unwrap_or_default(),
             frames,
             events: u32::try_from(offsets.len()).map_err(too_large)?,
-            end,
-            blocks: end,
+            end: 0,
+            blocks: 0,
             last_checksum: self.chain.previous.unwrap_or_default(),
         };
-        bytes.extend_from_slice(&segment::encode_blocks(&offsets));
-        bytes.extend_from_slice(&trailer.encode());
-        if let Some(place) = bytes.get_mut(..SEGMENT_HEADER_LEN) {
-            place.copy_from_slice(&SegmentHeader { size, ..header }.encode());
-        }
+        segment::complete(&mut bytes, &offsets, header, trailer).map_err(too_large)?;
         let file = self.disk.create(&self.directory.join(segment::file_name(header.place.segment)))?;
         file.write_at(&bytes, 0)?;
         file.sync()

@@ -93,9 +93,13 @@ impl MarkFile {
     }
 }
 
-/// Returns the highest mark.
-pub(crate) fn read(file: &dyn DiskFile) -> io::Result<Option<Mark>> {
-    Ok(read_slots(file)?.0)
+/// Returns the highest mark in a directory; `None` if there is no file or no valid slot.
+pub(crate) fn read(disk: &dyn Disk, directory: &Path) -> io::Result<Option<Mark>> {
+    match disk.open_read_only(&directory.join(MARK_FILE)) {
+        Ok(file) => Ok(read_slots(&*file)?.0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Returns the highest mark, and the older one of the last two slots.

@@ -288,11 +288,7 @@ impl Recovery<'_> {
     fn read_end(&self) -> Result<ReadEnd, OpenError> {
         // ORDER: the mark before the frames, so that another process cannot have raised it above them.
         let failed = |error| self.io("open", MARK_FILE, error);
-        let mark = match self.disk.open_read_only(&self.path(MARK_FILE)) {
-            Ok(file) => mark::read(&*file).map_err(failed)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(failed(error)),
-        };
+        let mark = mark::read(self.disk, self.directory).map_err(failed)?;
         let missing = || failed(io::ErrorKind::NotFound.into());
         let (mut sealed, last) = self.headers(&self.segments()?)?.ok_or_else(missing)?;
         let mark = mark.ok_or_else(|| OpenError::MarkMissing { file: self.path(MARK_FILE).display().to_string() })?;

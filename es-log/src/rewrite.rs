@@ -19,7 +19,7 @@ use crate::layout::{FRAME_HEADER_LEN, SEGMENT_HEADER_LEN};
 use crate::reader::with_source;
 use crate::record::{Body, Record, TombstoneFields};
 use crate::scan::{READ_LEN, Window, read_frame};
-use crate::segment::{self, SegmentHeader, Trailer};
+use crate::segment::{self, Trailer};
 
 /// What a rewrite of a segment has removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -153,16 +153,8 @@ fn without(
 fn complete(info: &SegmentInfo, trailer: &Trailer, content: &mut Content) -> Result<SegmentInfo, RewriteError> {
     let Content { bytes, offsets, removed } = content;
     let too_large = |_| damaged(info, 0, "expected a segment below 4 GiB".to_owned());
-    let end = u32::try_from(bytes.len()).map_err(too_large)?;
-    let size = u32::try_from(bytes.len() + segment::footer_len(offsets.len())).map_err(too_large)?;
-    let trailer = Trailer { end, blocks: end, ..*trailer };
-    bytes.extend_from_slice(&segment::encode_blocks(offsets));
-    bytes.extend_from_slice(&trailer.encode());
-    removed.bytes = u64::from(info.header.size).saturating_sub(size.into());
-    let header = SegmentHeader { size, ..info.header };
-    if let Some(place) = bytes.get_mut(..SEGMENT_HEADER_LEN) {
-        place.copy_from_slice(&header.encode());
-    }
+    let (header, trailer) = segment::complete(bytes, offsets, info.header, *trailer).map_err(too_large)?;
+    removed.bytes = info.header.size.saturating_sub(header.size).into();
     Ok(SegmentInfo { header, trailer: Some(trailer), ..*info })
 }
 

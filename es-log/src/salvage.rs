@@ -74,7 +74,7 @@ pub fn inspect(disk: &Arc<dyn Disk>, directory: &Path) -> Result<SalvagedLog, Re
 
 /// Calls `take` with the readable parts of the log in a directory, in order. Changes nothing.
 ///
-/// A torn end that was not acknowledged is no part.
+/// A torn end that was not acknowledged is omitted.
 ///
 /// # Errors
 /// [`ReadError::Io`], and those of `take`.
@@ -110,11 +110,7 @@ struct Salvage<'a> {
 impl<'a> Salvage<'a> {
     fn new(disk: &'a Arc<dyn Disk>, directory: &'a Path) -> Result<Self, ReadError> {
         let failed = |name: &str, source| ReadError::Io { path: directory.join(name), source };
-        let mark = match disk.open_read_only(&directory.join(MARK_FILE)) {
-            Ok(file) => mark::read(&*file).map_err(|error| failed(MARK_FILE, error))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(failed(MARK_FILE, error)),
-        };
+        let mark = mark::read(&**disk, directory).map_err(|error| failed(MARK_FILE, error))?;
         let names = disk.names(directory).map_err(|error| failed("", error))?;
         let last = names.iter().filter_map(|name| segment::number_of(name)).max().unwrap_or_default();
         let (acknowledged, opens) = (mark.map(|mark| mark.head), mark.map_or(0, |mark| mark.opens));

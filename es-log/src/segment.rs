@@ -5,6 +5,8 @@
 //!                                          footer, if sealed
 //! ```
 
+use std::num::TryFromIntError;
+
 use es_core::model::LogId;
 use uuid::Uuid;
 
@@ -110,6 +112,28 @@ pub(crate) struct Trailer {
     pub(crate) blocks: u32,
     /// The link of the last frame.
     pub(crate) last_checksum: u32,
+}
+
+/// Completes the content of a segment: appends its footer, and writes its header over the first bytes. The size and the
+/// places in `header` and `trailer` are ignored. Returns both as they were written.
+///
+/// # Errors
+/// [`TryFromIntError`] if the segment would have 4 GiB or more.
+pub(crate) fn complete(
+    bytes: &mut Vec<u8>,
+    offsets: &[u32],
+    header: SegmentHeader,
+    trailer: Trailer,
+) -> Result<(SegmentHeader, Trailer), TryFromIntError> {
+    let end = u32::try_from(bytes.len())?;
+    let size = u32::try_from(bytes.len() + footer_len(offsets.len()))?;
+    let (header, trailer) = (SegmentHeader { size, ..header }, Trailer { end, blocks: end, ..trailer });
+    bytes.extend_from_slice(&encode_blocks(offsets));
+    bytes.extend_from_slice(&trailer.encode());
+    if let Some(place) = bytes.get_mut(..SEGMENT_HEADER_LEN) {
+        place.copy_from_slice(&header.encode());
+    }
+    Ok((header, trailer))
 }
 
 impl Trailer {

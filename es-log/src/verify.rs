@@ -68,11 +68,7 @@ pub fn verify_and_visit<V: Default + Send>(
 ) -> Result<(VerifyReport, Vec<V>), ReadError> {
     let failed = |name: &str, source: io::Error| ReadError::Io { path: directory.join(name), source };
     // The mark is read first: frames that are written meanwhile are after it.
-    let mark = match disk.open_read_only(&directory.join(MARK_FILE)) {
-        Ok(file) => mark::read(&*file).map_err(|error| failed(MARK_FILE, error))?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(failed(MARK_FILE, error)),
-    };
+    let mark = mark::read(&**disk, directory).map_err(|error| failed(MARK_FILE, error))?;
     let names = disk.names(directory).map_err(|source| ReadError::Io { path: directory.to_owned(), source })?;
     let last = names.iter().filter_map(|name| segment::number_of(name)).max().unwrap_or_default();
     let next = AtomicU32::new(1);
