@@ -1,4 +1,4 @@
-//! File permissions of a store, and the limit of open files of the process.
+//! File permissions of a store, the limit of open files of the process, and attempts to read files that are replaced.
 //!
 //! The directory of a store is accessible to its user only (mode 0700), so that the modes of its files decide nothing.
 //! RocksDB gives its files the default mode of the process. The files of a new store are restricted as well; those that
@@ -7,6 +7,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The number of descriptors that are left for log files and for the rest of the process.
 const RESERVED: u64 = 16;
@@ -14,6 +15,9 @@ const RESERVED: u64 = 16;
 const MIN_OPEN_FILES: u64 = 20;
 /// How many databases a backup has open at a time.
 const SHARES: u64 = 3;
+/// The maximum number of attempts to read files that another process replaces meanwhile, and the pause between them.
+pub(crate) const REPLACED_ATTEMPTS: u32 = 100;
+pub(crate) const REPLACED_PAUSE: Duration = Duration::from_millis(20);
 
 /// Creates a directory that only its user can access. An existing directory is not changed.
 pub(crate) fn create_directory(directory: &Path) -> io::Result<()> {

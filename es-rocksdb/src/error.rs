@@ -161,6 +161,12 @@ impl OpenError {
         Self::Io { directory: directory.to_owned(), action: action.into(), source }
     }
 
+    /// Returns the error after [`REPLACED_ATTEMPTS`](access::REPLACED_ATTEMPTS).
+    pub(crate) fn replaced_each_time(directory: &Path, action: &str) -> Self {
+        let reason = "its files were replaced each time that it was tried; try again when the service writes less";
+        Self::io(directory, action, reason)
+    }
+
     /// Converts an error of RocksDB that occurred during `action`.
     pub(crate) fn of_rocksdb(directory: &Path, action: &str, error: rocksdb::Error) -> Self {
         let message: &str = error.as_ref();

@@ -390,6 +390,19 @@ fn io_error<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> R
     move |source| RepairError::Io { action, path: path.to_owned(), source }
 }
 
+/// Writes a new store under a temporary name, which `write` renames to the target. Removes it after an error.
+fn write_to_target(
+    damaged: &Path,
+    target: &Path,
+    write: impl FnOnce(&Path, &Path) -> Result<Repaired, RepairError>,
+) -> Result<Repaired, RepairError> {
+    let (target, incomplete) = prepare_target(damaged, target)?;
+    write(&incomplete, &target).inspect_err(|_| {
+        // The error of the rebuild is reported, not that of the cleanup.
+        let _ = fs::remove_dir_all(&incomplete);
+    })
+}
+
 /// Creates the directory in which a new store is written. Returns the full path of the target, and the directory: the
 /// store has another name until it is complete, so that an incomplete store is never opened.
 fn prepare_target(damaged: &Path, target: &Path) -> Result<(PathBuf, PathBuf), RepairError> {

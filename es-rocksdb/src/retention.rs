@@ -142,6 +142,28 @@ impl Database {
     }
 }
 
+/// Returns the number of unique keys that each hidden or removed event holds.
+pub(crate) fn claims_of_hidden(
+    database: &Database,
+    index: &impl StreamIndex,
+    operators: &Operators,
+    now: Timestamp,
+    head: Position,
+) -> Result<HashMap<(StreamId, Revision), u64>, StoreError> {
+    let mut claims = HashMap::new();
+    let mut count = |hash: &[u8], owner: &[u8]| {
+        let owner = key::decode_owner(owner).map_err(|error| bad_key(Cf::Keys, hash, &error))?;
+        let retained = index.retained(&owner.stream, &operators.of(&owner.stream), now, Some(head), Tier::Any)?;
+        // A deletion frees the keys that were claimed before the stream begins.
+        if (retained.begins..retained.first).contains(&owner.revision) && !retained.is_ended {
+            *claims.entry((owner.stream, owner.revision)).or_insert(0) += 1;
+        }
+        Ok(ControlFlow::Continue(()))
+    };
+    database.visit_entries(Cf::Keys, &[], (Direction::Forward, None), Tier::Any, &mut count)?;
+    Ok(claims)
+}
+
 /// What retention needs to know of the streams of a log.
 pub(crate) trait StreamIndex {
     /// Returns the first revision of a stream that was not removed.

@@ -11,7 +11,6 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use es_core::model::LogId;
 use es_core::{Position, StoreError};
@@ -25,9 +24,6 @@ use crate::read_only::{ReadOnlyStore, Snapshot};
 use crate::segmented::{INDEX, LOG, PinnedLog, manifests, of_log};
 use crate::verify::Progress;
 
-/// The maximum number of attempts to copy the files of a store that is written, and the pause between attempts.
-const ATTEMPTS: u32 = 100;
-const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// The number of bytes that are compared at a time.
 const CHUNK: usize = 256 * 1024;
 
@@ -49,7 +45,7 @@ pub(super) fn copy(
     for part in [LOG, INDEX] {
         access::create_directory(&to.join(part)).map_err(io_error("create the directory", to))?;
     }
-    for _ in 0..ATTEMPTS {
+    for _ in 0..access::REPLACED_ATTEMPTS {
         files::empty(&to.join(INDEX))?;
         let pinned = PinnedLog::begin(store)?;
         let mut copied = CopyOutcome::default();
@@ -60,10 +56,9 @@ pub(super) fn copy(
             log_files.copy(&mut copied, progress)?;
             return Ok(copied);
         }
-        std::thread::sleep(RETRY_PAUSE);
+        std::thread::sleep(access::REPLACED_PAUSE);
     }
-    let reason = "its files were replaced each time that it was tried; try again when the service writes less";
-    Err(OpenError::io(store, "copy the index", reason).into())
+    Err(OpenError::replaced_each_time(store, "copy the index").into())
 }
 
 /// Links the tables of the index, and copies its other files. Returns `false` if another process changed the index

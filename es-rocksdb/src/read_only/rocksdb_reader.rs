@@ -21,25 +21,20 @@ use uuid::Uuid;
 
 use crate::access;
 use crate::acknowledged;
-use crate::database::{Database, Tier, bad_key, item};
+use crate::database::Database;
 use crate::error::OpenError;
-use crate::key;
 use crate::listing::Described;
 use crate::notify::Visible;
 use crate::open::{self, DirectoryState, Identity};
 use crate::options::{self, Options, ReadLimits};
 use crate::recovery::{self, ExpectedLog};
-use crate::retention::{HiddenEvents, Operators, StreamIndex};
-use crate::schema::Cf;
+use crate::retention::{HiddenEvents, Operators, claims_of_hidden};
 use crate::shared::{Shared, off_executor};
 use crate::tail::Tail;
 use crate::verify::{self, Progress, Verification};
 
-/// The maximum number of attempts to open a store while its files are replaced, and the pause between attempts.
-const OPEN_ATTEMPTS: u32 = 100;
 /// The number of attempts after which damage is reported while another process writes.
 const DAMAGE_ATTEMPTS: u32 = 3;
-const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// The extension of the files of the write-ahead log.
 const LOG: &str = ".log";
 
@@ -65,14 +60,6 @@ struct ReadOnlyInner {
 
 impl RocksDbReader {
     /// Opens a snapshot of the store in this directory.
-    ///
-    /// # Errors
-    /// - [`OpenError::NoSuchDirectory`] if the directory has no store.
-    /// - [`OpenError::NotAStore`] if the directory has other files.
-    /// - [`OpenError::NewerFormat`] or [`OpenError::OlderFormat`] if the store has another format version.
-    /// - [`OpenError::Damaged`] if acknowledged events are lost or a file is corrupt.
-    /// - [`OpenError::Io`] if the operating system or RocksDB returns an error, or if the service replaced files during
-    ///   each of 100 attempts.
     pub(crate) async fn open(directory: impl AsRef<Path> + Send) -> Result<Self, OpenError> {
         let directory = directory.as_ref().to_owned();
         let opened = off_executor({
@@ -87,16 +74,7 @@ impl RocksDbReader {
         Ok(Files::of(&self.inner.directory)? == self.inner.files)
     }
 
-    /// Verifies the whole store: the checksum of each record, positions and revisions without gaps, and that the log,
-    /// the streams, the heads, the ids, the unique keys and the indexes agree in both directions.
-    ///
-    /// It takes about as long as three scans of the log, and blocks the calling thread. It uses about 50 bytes of
-    /// memory for each unique key that is claimed and later released; otherwise memory does not grow with the store.
-    ///
-    /// `progress` is called periodically; see [`Progress`].
-    ///
-    /// # Errors
-    /// [`StoreError::Io`] if a read fails. Damage is no error: [`Verification::damage`] lists it.
+    /// Verifies the store. See [`ReadOnlyStore::verify`](crate::ReadOnlyStore::verify).
     pub(crate) fn verify(&self, progress: Progress<'_>) -> Result<Verification, StoreError> {
         let shared = &self.inner.shared;
         shared.locked(|database| {
@@ -104,38 +82,26 @@ impl RocksDbReader {
         })
     }
 
-    /// Returns the absolute path of the directory.
     pub(crate) fn directory(&self) -> &Path {
         &self.inner.directory
     }
 
-    /// Returns the id of the store, which its backups and their restored copies share. The id of the log is another one
-    /// after a restore; see [`log_id`](EventReader::log_id).
     pub(crate) fn store_id(&self) -> Uuid {
         self.inner.store_id
     }
 
-    /// Returns the time when the store was created.
     pub(crate) fn created(&self) -> Timestamp {
         self.inner.created
     }
 
-    /// Returns by how much the last recorded time is ahead of the clock, if that is more than a minute; see
-    /// [`RocksDbStore::ahead_of_clock`](crate::RocksDbStore::ahead_of_clock).
     pub(crate) fn ahead_of_clock(&self) -> Option<Duration> {
         self.inner.shared.ahead_of_clock()
     }
 
-    /// Reads the log including [hidden](es_core::retention) events, in the given form. No position is skipped.
     pub(crate) fn read_log_with_hidden(&self, read: LogRead, hidden: HiddenEvents) -> EventStream {
         self.inner.shared.read_log_with(self.inner.read_batch, read, self.inner.shared.visible.head(), Some(hidden))
     }
 
-    /// Visits the events that [`read_log_with_hidden`](Self::read_log_with_hidden) returns, until the visitor breaks.
-    /// Returns the last position that was scanned, as [`EventReader::visit_log`] does.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`] if a read fails, and [`StoreError::Damaged`] if a record is corrupt or missing.
     pub(crate) async fn visit_log_with_hidden(
         &self,
         read: LogRead,
@@ -146,24 +112,16 @@ impl RocksDbReader {
         shared.visit_log(self.inner.read_batch, read, shared.visible.head(), Some(hidden), visitor).await
     }
 
-    /// Returns the number of unique keys that each hidden or removed event holds. A copy of the log without the content
-    /// of these events cannot claim the keys, because the store has only a keyed hash of each.
-    ///
-    /// Scans the index of unique keys. Memory grows with the result.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`] if a read fails, and [`StoreError::Damaged`] if an entry is corrupt.
     pub(crate) async fn claims_of_hidden_events(&self) -> Result<HashMap<(StreamId, Revision), u64>, StoreError> {
         let shared = Arc::clone(&self.inner.shared);
-        if !shared.operators.is_touched() {
+        let Some(head) = shared.visible.head().filter(|_| shared.operators.is_touched()) else {
             return Ok(HashMap::new());
-        }
-        let (now, head) = (shared.clock.now(), shared.visible.head());
-        let operators = Arc::clone(&shared);
-        shared.blocking(move |database| claims_of_hidden(database, &operators.operators, now, head)).await
+        };
+        let (now, operators) = (shared.clock.now(), Arc::clone(&shared));
+        let claims = move |database: &Database| claims_of_hidden(database, database, &operators.operators, now, head);
+        shared.blocking(claims).await
     }
 
-    /// Returns all retention rules and deletions.
     pub(crate) fn retention(&self) -> Retention {
         self.inner.shared.operators.all()
     }
@@ -177,7 +135,7 @@ impl RocksDbReader {
 pub(crate) fn open_with_retries(directory: &Path) -> Result<RocksDbReader, OpenError> {
     let directory = open::resolve(directory)?;
     let mut damaged_attempts = 0;
-    for _ in 0..OPEN_ATTEMPTS {
+    for _ in 0..access::REPLACED_ATTEMPTS {
         let before = Files::of(&directory)?;
         let opened = open_once(&directory, before.clone());
         // RocksDB reads the manifest first and the write-ahead log second. It does not notice if the service removes a
@@ -197,10 +155,9 @@ pub(crate) fn open_with_retries(directory: &Path) -> Result<RocksDbReader, OpenE
             }
             _ => tracing::debug!(directory = %directory.display(), "files were replaced while the store was opened"),
         }
-        std::thread::sleep(RETRY_PAUSE);
+        std::thread::sleep(access::REPLACED_PAUSE);
     }
-    let reason = "its files were replaced each time that it was tried; try again when the service writes less";
-    Err(OpenError::io(&directory, "open the store for reading", reason))
+    Err(OpenError::replaced_each_time(&directory, "open the store for reading"))
 }
 
 fn is_about_a_missing_file(error: &OpenError) -> bool {
@@ -280,27 +237,6 @@ impl Files {
     fn logs_are_kept_in(&self, later: &Self) -> bool {
         self.0.keys().filter(|name| name.ends_with(LOG)).all(|name| later.0.contains_key(name))
     }
-}
-
-fn claims_of_hidden(
-    database: &Database,
-    operators: &Operators,
-    now: Timestamp,
-    head: Option<Position>,
-) -> Result<HashMap<(StreamId, Revision), u64>, StoreError> {
-    let mut entries = database.iterate(Cf::Keys, Vec::new(), Tier::Any)?;
-    entries.seek_to_first();
-    let mut claims = HashMap::new();
-    while let Some((hash, owner)) = item(&entries, Cf::Keys)? {
-        let owner = key::decode_owner(owner).map_err(|error| bad_key(Cf::Keys, hash, &error))?;
-        let retained = database.retained(&owner.stream, &operators.of(&owner.stream), now, head, Tier::Any)?;
-        // A deletion frees the keys that were claimed before the stream begins.
-        if (retained.begins..retained.first).contains(&owner.revision) && !retained.is_ended {
-            *claims.entry((owner.stream, owner.revision)).or_insert(0) += 1;
-        }
-        entries.next();
-    }
-    Ok(claims)
 }
 
 impl fmt::Debug for RocksDbReader {

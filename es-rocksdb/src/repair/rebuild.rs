@@ -1,6 +1,5 @@
 //! Writes the recoverable data to a new store.
 
-use std::fs;
 use std::path::Path;
 
 use es_core::model::LogId;
@@ -13,7 +12,7 @@ use super::aside::AsideCommits;
 use super::claims::RemovedClaims;
 use super::records::{IntactRecord, RecoverableEvents, report_progress};
 use super::sources::Sources;
-use super::{RepairError, Repaired, SetAside, complete_target, io_error, prepare_target, verify_new_store};
+use super::{RepairError, Repaired, SetAside, complete_target, io_error, verify_new_store, write_to_target};
 use crate::acknowledged::Mark;
 use crate::database::{Database, place_of};
 use crate::error::of_rocksdb;
@@ -36,11 +35,8 @@ pub(super) fn write(
     set_aside: SetAside<'_>,
     progress: Progress<'_>,
 ) -> Result<Repaired, RepairError> {
-    let (target, incomplete) = prepare_target(damaged, target)?;
-    let written = write_and_verify(&incomplete, &target, sources, survey, set_aside, progress);
-    written.inspect_err(|_| {
-        // The error of the rebuild is reported, not that of the cleanup.
-        let _ = fs::remove_dir_all(&incomplete);
+    write_to_target(damaged, target, |incomplete, target| {
+        write_and_verify(incomplete, target, sources, survey, set_aside, progress)
     })
 }
 

@@ -15,7 +15,7 @@
 mod log;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use uuid::Uuid;
 use super::aside::AsideCommits;
 use super::scratch::Scratch;
 use super::sources::Sources;
-use super::{RepairError, Repaired, Report, SetAside, complete_target, io_error, prepare_target, verify_new_store};
+use super::{RepairError, Repaired, Report, SetAside, complete_target, io_error, verify_new_store, write_to_target};
 use crate::key;
 use crate::schema::{Cf, META_CREATED, META_KEY_SECRET, META_STORE_ID};
 use crate::segmented::{ChangedKey, INDEX, IndexBuilder, LOG, LogDecoder, META_APPLIED, of_log, of_log_opening};
@@ -190,11 +190,8 @@ impl Survey {
         set_aside: SetAside<'_>,
         progress: Progress<'_>,
     ) -> Result<Repaired, RepairError> {
-        let (target, incomplete) = prepare_target(damaged, target)?;
-        let written = self.write_and_verify(&incomplete, &target, set_aside, progress);
-        written.inspect_err(|_| {
-            // The error of the rebuild is reported, not that of the cleanup.
-            let _ = fs::remove_dir_all(&incomplete);
+        write_to_target(damaged, target, |incomplete, target| {
+            self.write_and_verify(incomplete, target, set_aside, progress)
         })
     }
 

@@ -382,42 +382,23 @@ impl FrameScan {
         Ok(events)
     }
 
-    /// Finds the positions of matching events in the index, and reads their records. The consumer decodes them, so that
-    /// two threads share the work.
+    /// Returns the records of the next matching events, none of which is hidden. The consumer decodes them, so that two
+    /// threads share the work.
     fn records(
         &mut self,
         view: &IndexView<'_>,
         limits: ReadLimits,
         cursor: &mut Cursor<'_>,
     ) -> Result<FramePart, StoreError> {
-        let direction = self.read.direction;
-        let mut points = self.points.take().unwrap_or_else(|| view.log.point_reader());
-        let (mut records, mut budget) = (Vec::new(), BatchBudget::new(limits, self.remaining));
-        let mut next = Some(self.next);
-        while let Some(from) = next.filter(|_| !budget.is_exhausted()) {
-            match cursor.seek(direction, from)? {
-                SeekResult::End => next = None,
-                SeekResult::Pause(at) => {
-                    next = Some(at);
-                    break;
-                }
-                SeekResult::Match(found) => {
-                    next = successor(direction, found);
-                    let record = view.record_at(&mut points, found, Tier::Any)?;
-                    if record.starts_with_tombstone() {
-                        budget.skip_hidden();
-                    } else {
-                        budget.add(record.bytes().len());
-                        records.push((found, record));
-                    }
-                }
-            }
-        }
-        self.points = Some(points);
-        Ok(FramePart::Records(records, next.filter(|next| *next <= self.head)))
+        let mut records = Vec::new();
+        let next = self.for_each_match(view, limits, cursor, |position, record| {
+            records.push((position, record));
+            Ok(true)
+        })?;
+        Ok(FramePart::Records(records, next))
     }
 
-    /// Finds the matching events in the index, and returns those that no rule hides.
+    /// Returns the next matching events that no rule hides.
     fn matches(
         &mut self,
         view: &IndexView<'_>,
@@ -425,10 +406,30 @@ impl FrameScan {
         cursor: &mut Cursor<'_>,
         mut filter: RetentionFilter<'_>,
     ) -> Result<FramePart, StoreError> {
+        let (mut events, mut decoder) = (Vec::new(), LogDecoder::default());
+        let query = self.read.query.clone();
+        let next = self.for_each_match(view, limits, cursor, |position, record| {
+            let event = decoder.only_event(position, &record)?;
+            check_matches(&query, &event)?;
+            let is_shown = filter.shows(view, &event, Tier::Any)?;
+            events.extend(is_shown.then_some(event));
+            Ok(is_shown)
+        })?;
+        Ok(FramePart::Events(events, next))
+    }
+
+    /// Finds the positions of matching events in the index, and calls `take` with their records until the part is full.
+    /// `take` returns whether the event is visible. Returns the first position of the next part.
+    fn for_each_match(
+        &mut self,
+        view: &IndexView<'_>,
+        limits: ReadLimits,
+        cursor: &mut Cursor<'_>,
+        mut take: impl FnMut(Position, Frame) -> Result<bool, StoreError>,
+    ) -> Result<Option<Position>, StoreError> {
         let direction = self.read.direction;
         let mut points = self.points.take().unwrap_or_else(|| view.log.point_reader());
-        let mut decoder = LogDecoder::default();
-        let (mut events, mut budget) = (Vec::new(), BatchBudget::new(limits, self.remaining));
+        let mut budget = BatchBudget::new(limits, self.remaining);
         let mut next = Some(self.next);
         while let Some(from) = next.filter(|_| !budget.is_exhausted()) {
             match cursor.seek(direction, from)? {
@@ -440,15 +441,9 @@ impl FrameScan {
                 SeekResult::Match(found) => {
                     next = successor(direction, found);
                     let record = view.record_at(&mut points, found, Tier::Any)?;
-                    if record.starts_with_tombstone() {
-                        budget.skip_hidden();
-                        continue;
-                    }
-                    let event = decoder.only_event(found, &record)?;
-                    check_matches(&self.read.query, &event)?;
-                    if filter.shows(view, &event, Tier::Any)? {
-                        budget.add(record.bytes().len());
-                        events.push(event);
+                    let bytes = record.bytes().len();
+                    if !record.starts_with_tombstone() && take(found, record)? {
+                        budget.add(bytes);
                     } else {
                         budget.skip_hidden();
                     }
@@ -456,6 +451,6 @@ impl FrameScan {
             }
         }
         self.points = Some(points);
-        Ok(FramePart::Events(events, next.filter(|next| *next <= self.head)))
+        Ok(next.filter(|next| *next <= self.head))
     }
 }

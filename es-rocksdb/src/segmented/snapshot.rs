@@ -11,7 +11,6 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,34 +18,29 @@ use std::time::Duration;
 use es_core::model::EventView;
 use es_core::retention::Retention;
 use es_core::store::implement::{BatchSource, ahead_of_clock};
-use es_core::store::{Batch, Direction, EventStream, Visitor};
+use es_core::store::{Batch, EventStream, Visitor};
 use es_core::{EventReader, LogRead, Position, RecordedEvent, Revision, StoreError, StreamId, Timestamp};
 use es_log::ReadableLog;
 use rocksdb::DB;
 use rocksdb::statistics::StatsLevel;
 
 use crate::access;
-use crate::database::{Database, Fault, Tier, bad_key};
+use crate::database::Database;
 use crate::error::OpenError;
-use crate::key;
 use crate::open::{self, Identity};
 use crate::options::{self, Options};
-use crate::retention::{HiddenEvents, StreamIndex};
-use crate::schema::Cf;
+use crate::retention::{HiddenEvents, claims_of_hidden};
 use crate::segmented::layout::{INDEX, LOG};
 use crate::segmented::open::{families, identify, inspect, of_log_opening};
 use crate::segmented::pinned_disk::PinnedDisk;
 use crate::segmented::replay::{ReplayAccess, restore};
-use crate::segmented::shared_store::{Core, SharedStore};
+use crate::segmented::shared_store::SharedStore;
 use crate::segmented::store::SegmentedStore;
 use crate::segmented::verify::{self, Inputs};
 use crate::segmented::whole_log::WholeLogSource;
 use crate::shared::off_executor;
 use crate::verify::{Progress, Verification};
 
-/// The maximum number of attempts to open a store while its files are replaced, and the pause between attempts.
-const OPEN_ATTEMPTS: u32 = 100;
-const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// The number of descriptors that are left for the rest of the process.
 const RESERVED_FILES: u64 = 64;
 
@@ -72,7 +66,7 @@ impl SegmentedReader {
     pub(crate) fn open(directory: &Path) -> Result<Self, OpenError> {
         let directory = open::resolve(directory)?;
         inspect(&directory)?;
-        for _ in 0..OPEN_ATTEMPTS {
+        for _ in 0..access::REPLACED_ATTEMPTS {
             let before = manifests(&directory);
             match open_once(&directory) {
                 Ok(Some(reader)) => return Ok(reader),
@@ -80,10 +74,9 @@ impl SegmentedReader {
                 Err(error) if manifests(&directory) == before => return Err(error),
                 _ => tracing::debug!(directory = %directory.display(), "files were replaced while they were opened"),
             }
-            std::thread::sleep(RETRY_PAUSE);
+            std::thread::sleep(access::REPLACED_PAUSE);
         }
-        let reason = "its files were replaced each time that it was tried; try again when the service writes less";
-        Err(OpenError::io(&directory, "open the store for reading", reason))
+        Err(OpenError::replaced_each_time(&directory, "open the store for reading"))
     }
 
     /// Returns the reader of the events, rows and unique keys.
@@ -161,9 +154,10 @@ impl SegmentedReader {
         let shared = Arc::clone(self.shared());
         off_executor(move || {
             let (now, head) = (shared.clock.now(), shared.handles.visible.head());
-            shared.with(|core| match core.publisher.operators.is_touched() {
-                true => Ok(claims_of_hidden(core, now, head)?),
-                false => Ok(HashMap::new()),
+            shared.with(|core| {
+                let (database, operators) = (&core.publisher.database, &core.publisher.operators);
+                let Some(head) = head.filter(|_| operators.is_touched()) else { return Ok(HashMap::new()) };
+                claims_of_hidden(database, &core.view(head), operators, now, head)
             })
         })
         .await?
@@ -257,25 +251,4 @@ pub(crate) fn manifests(directory: &Path) -> Vec<(std::ffi::OsString, u64)> {
     let mut manifests: Vec<_> = entries.flatten().filter(is_manifest).filter_map(length).collect();
     manifests.sort();
     manifests
-}
-
-fn claims_of_hidden(
-    core: &Core,
-    now: Timestamp,
-    head: Option<Position>,
-) -> Result<HashMap<(StreamId, Revision), u64>, Fault> {
-    let (database, operators) = (&core.publisher.database, &core.publisher.operators);
-    let mut claims = HashMap::new();
-    let Some(view) = head.map(|head| core.view(head)) else { return Ok(claims) };
-    let mut count = |hash: &[u8], owner: &[u8]| {
-        let owner = key::decode_owner(owner).map_err(|error| bad_key(Cf::Keys, hash, &error))?;
-        let retained = view.retained(&owner.stream, &operators.of(&owner.stream), now, head, Tier::Any)?;
-        // A deletion frees the keys that were claimed before the stream begins.
-        if (retained.begins..retained.first).contains(&owner.revision) && !retained.is_ended {
-            *claims.entry((owner.stream, owner.revision)).or_insert(0) += 1;
-        }
-        Ok(ControlFlow::Continue(()))
-    };
-    database.visit_entries(Cf::Keys, &[], (Direction::Forward, None), Tier::Any, &mut count)?;
-    Ok(claims)
 }
