@@ -160,15 +160,6 @@ impl BatchSource for CopySource {
     }
 }
 
-/// Why a part ends within a buffer.
-#[derive(PartialEq, Eq)]
-enum PartEnd {
-    /// The part is full.
-    Full,
-    /// The next event is after the head.
-    Head,
-}
-
 /// A part that is being filled.
 struct Filling<'a> {
     records: Vec<StreamRecord>,
@@ -193,22 +184,19 @@ impl<'a> Filling<'a> {
         self.records.len() >= self.max_events || self.bytes >= self.scan.max_bytes
     }
 
-    /// Takes the records of a buffer from the next revision on. Returns why the part ends with them; `None` if it goes
-    /// on after the buffer.
-    fn take(&mut self, buffer: &StreamBuffer) -> Option<PartEnd> {
+    /// Takes the records of a buffer from the next revision on. Returns `false` if the part ends within the buffer: it is
+    /// full, or the next event is after the head.
+    fn take(&mut self, buffer: &StreamBuffer) -> bool {
         for record in buffer.from(self.next) {
-            if self.is_full() {
-                return Some(PartEnd::Full);
-            }
-            if record.position > self.scan.head {
-                return Some(PartEnd::Head);
+            if self.is_full() || record.position > self.scan.head {
+                return false;
             }
             self.bytes += record.record.bytes().len();
             self.next = record.revision.next();
             self.records.push(record.clone());
         }
         self.next = buffer.next;
-        self.is_full().then_some(PartEnd::Full)
+        !self.is_full()
     }
 
     fn push(&mut self, revision: Revision, position: Position, record: Record) {
@@ -283,8 +271,9 @@ impl CopyScan {
         let (buffer, removals) = buffers.get(stream);
         let start = part.next;
         let buffer = buffer.filter(|buffer| (buffer.first..=buffer.next).contains(&start));
-        if let Some(part_end) = buffer.as_ref().and_then(|buffer| part.take(buffer)) {
-            return Ok(part.into_part(part_end == PartEnd::Head));
+        if buffer.as_ref().is_some_and(|buffer| !part.take(buffer)) {
+            let is_last = !part.is_full();
+            return Ok(part.into_part(is_last));
         }
         let taken = part.records.len();
         // All later events of the stream are in memory.

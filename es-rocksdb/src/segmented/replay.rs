@@ -9,7 +9,7 @@ use es_log::{Batch, Body, ReadableLog, Record};
 use rocksdb::WriteBatch;
 
 use crate::changes::UnflushedChanges;
-use crate::database::{Database, Tier};
+use crate::database::{Database, Tier, place_of};
 use crate::key;
 use crate::options::{Durability, Options};
 use crate::overlay::LogEnd;
@@ -42,8 +42,9 @@ pub(crate) fn restore(
     access: ReplayAccess,
 ) -> Result<(Arc<Publisher>, Arc<Decider>), StoreError> {
     let applied = layout::applied(&database)?;
-    if applied > log.head() {
-        let detail = format!("expected the log up to position {applied:?}, as in the index, found {:?}", log.head());
+    if let Some(applied) = applied.filter(|applied| Some(*applied) > log.head()) {
+        let found = log.head().map_or_else(|| "no event".to_owned(), |head| format!("the end at {}", place_of(head)));
+        let detail = format!("expected events up to {}, as in the index, found {found}", place_of(applied));
         return Err(StoreError::damaged("the log", detail));
     }
     let index = Index::new(Position::following(applied), RecentIds::of_database(&database)?, options.index_run);

@@ -192,8 +192,8 @@ impl Totals {
                 sum.merge(of_segment);
             }
             if let Some((first, last, at)) = facts.times {
-                if last_time.is_some_and(|last_time| last_time > first) {
-                    found.add(place_of(at), format!("expected a time from {last_time:?} on, found {first}"));
+                if let Some(last_time) = last_time.filter(|last_time| *last_time > first) {
+                    found.add(place_of(at), format!("expected a time from {last_time} on, found {first}"));
                 }
                 last_time = Some(last);
             }

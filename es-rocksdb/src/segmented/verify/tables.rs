@@ -8,7 +8,7 @@ use rocksdb::DBRawIterator;
 
 use super::facts::{RowValues, Sum, Totals, copy_entry, row_key, row_value};
 use super::{Context, keys};
-use crate::database::{Fault, Tier, bad_key, bad_name, item, place_in};
+use crate::database::{Fault, Tier, bad_key, bad_name, item, place_in, place_of};
 use crate::key;
 use crate::schema::{Cf, META_FIRST};
 use crate::segmented::codec::LogDecoder;
@@ -206,7 +206,9 @@ impl<'a> StreamCheck<'a> {
         if !self.context.is_in_tables(event.position) {
             let in_run = self.context.view.runs().iter().find_map(|run| run.position_in(stream, revision));
             if in_run != Some(event.position) {
-                let detail = format!("expected the event at position {in_run:?}, found that of {}", event.position);
+                let expected =
+                    in_run.map_or_else(|| "no event".to_owned(), |at| format!("the event at {}", place_of(at)));
+                let detail = format!("expected {expected}, found that of {}", place_of(event.position));
                 self.result.found.add(place_in(stream, revision), detail);
             }
         } else if !event.is_removed() {
