@@ -129,8 +129,7 @@ pub(crate) fn read_trailer(file: &dyn DiskFile, header: &SegmentHeader) -> io::R
     let read = file.read_at(&mut bytes, start)?;
     let trailer = Trailer::decode(bytes.get(..read).unwrap_or_default());
     Ok(trailer.filter(|trailer| {
-        let length = segment::footer_len(trailer.events as usize);
-        let fits = trailer.blocks as usize + length == header.size as usize && trailer.end <= trailer.blocks;
+        let fits = trailer.size() == u64::from(header.size) && trailer.end <= trailer.blocks;
         fits && trailer.first_position == header.first_position
     }))
 }

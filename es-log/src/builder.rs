@@ -7,6 +7,7 @@ use std::sync::Arc;
 use es_core::Position;
 use es_core::model::LogId;
 
+use crate::compressed;
 use crate::disk::Disk;
 use crate::frame::{self, EntryKind, Frame, FrameHeader, Place};
 use crate::layout::{FRAME_HEADER_LEN, SEGMENT_HEADER_LEN};
@@ -76,15 +77,19 @@ impl LogBuilder {
         Position::new(self.chain.position).unwrap_or(Position::FIRST)
     }
 
-    /// Writes the segment and begins the next one.
+    /// Writes the segment and begins the next one, which is not compressed.
     ///
     /// # Errors
     /// Those of the file system.
     pub fn begin_segment(&mut self) -> io::Result<()> {
+        self.begin_segment_as(false)
+    }
+
+    pub(crate) fn begin_segment_as(&mut self, is_compressed: bool) -> io::Result<()> {
         self.seal()?;
         self.place.segment += 1;
         let (first_position, first_frame) = (self.chain.position, self.chain.frame);
-        let header = SegmentHeader { place: self.place, first_position, first_frame, size: 0 };
+        let header = SegmentHeader { place: self.place, first_position, first_frame, size: 0, is_compressed };
         let bytes = vec![0; SEGMENT_HEADER_LEN];
         self.segment = Some(SegmentContent { header, bytes, offsets: Vec::new(), frames: 0, times: None });
         Ok(())
@@ -175,7 +180,10 @@ impl LogBuilder {
             blocks: 0,
             last_checksum: self.chain.previous.unwrap_or_default(),
         };
-        segment::complete(&mut bytes, &offsets, header, trailer).map_err(too_large)?;
+        let (plain, _) = segment::complete(&mut bytes, &offsets, header, trailer).map_err(too_large)?;
+        if header.is_compressed {
+            bytes = compressed::compress(&bytes, &plain)?;
+        }
         let file = self.disk.create(&self.directory.join(segment::file_name(header.place.segment)))?;
         file.write_at(&bytes, 0)?;
         file.sync()

@@ -134,11 +134,12 @@ impl Catalog {
         u32::try_from(lock(&self.state).sealed.len()).unwrap_or(u32::MAX)
     }
 
-    /// Replaces a sealed segment by its rewritten file, which `rename` gives its name. Frames in memory still have what
-    /// was removed, and leave it.
+    /// Replaces a sealed segment by its rewritten file, which `rename` gives its name. If records were removed, the frames
+    /// that still have them leave the memory.
     pub(crate) fn replace_segment(
         &self,
         info: SegmentInfo,
+        has_removed: bool,
         rename: impl FnOnce() -> std::io::Result<()>,
     ) -> std::io::Result<()> {
         let number = info.header.place.segment;
@@ -149,7 +150,9 @@ impl Catalog {
         // opened the file has the file of this segment.
         rename()?;
         *sealed = SegmentInfo { rewrites: sealed.rewrites + 1, ..info };
-        state.tail.remove_segments(number);
+        if has_removed {
+            state.tail.remove_segments(number);
+        }
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use crate::record::RecordError;
 pub struct Damage {
     /// The file.
     pub file: String,
-    /// The offset in the file.
+    /// The offset in the file. In a compressed segment, the offset in the plain segment, except for a damaged chunk.
     pub offset: u64,
     /// The position of the first event that may be affected.
     pub position: Option<Position>,
@@ -53,11 +53,11 @@ pub enum OpenError {
         directory: PathBuf,
     },
     /// The format is of another version. Use the program that wrote it.
-    #[error("expected log format {expected} in {file}, found {found}; use the program that wrote it")]
+    #[error("expected log format 1 to {expected} in {file}, found {found}; use the program that wrote it")]
     Format {
         /// The file.
         file: String,
-        /// The format of this version.
+        /// The newest format of this version.
         expected: u32,
         /// The format of the file.
         found: u32,

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use crate::frame::EntryKind;
 use crate::layout::{
-    BLOCK_EVENTS, EVENT_FIELDS, FORMAT_VERSION, FRAME_FIELDS, FieldTable, MARK_FIELDS, MARK_FILE, MARK_SLOTS,
-    MARK_STEP, RECORD_FIELDS, SEGMENT_FIELDS, TRAILER_FIELDS,
+    BLOCK_EVENTS, CHUNK_LEN, COMPRESSED_VERSION, ENTRY_FIELDS, EVENT_FIELDS, FORMAT_VERSION, FRAME_FIELDS, FieldTable,
+    MARK_FIELDS, MARK_FILE, MARK_SLOTS, MARK_STEP, RECORD_FIELDS, SEGMENT_FIELDS, TRAILER_FIELDS,
 };
 use crate::record;
 use crate::segment;
@@ -62,6 +62,11 @@ fn footer() -> String {
     format!("A block has the offsets of {BLOCK_EVENTS} events, the last one of fewer.\n\n{}", fixed(TRAILER_FIELDS))
 }
 
+fn compressed() -> String {
+    let (version, length, table) = (COMPRESSED_VERSION, CHUNK_LEN, fixed(ENTRY_FIELDS));
+    format!("Format version {version}. A chunk has {length} bytes of the content, the last one fewer.\n\n{table}")
+}
+
 fn mark() -> String {
     format!("The file `{MARK_FILE}` has {MARK_SLOTS} slots, one every {MARK_STEP} bytes.\n\n{}", fixed(MARK_FIELDS))
 }
@@ -75,6 +80,7 @@ fn rendered(mut document: String) -> String {
         ("log-kinds", kinds()),
         ("log-event", event()),
         ("log-footer", footer()),
+        ("log-compressed", compressed()),
         ("log-mark", mark()),
     ];
     for (name, table) in tables {

@@ -1,7 +1,9 @@
 //! The constants of the format. `docs/storage-format.md` is compared with them.
 
-/// The version of the format, in the header of each segment.
+/// The version of the format of a plain segment, in its header.
 pub(crate) const FORMAT_VERSION: u32 = 1;
+/// The version of the format of a compressed segment. A program that knows only plain ones refuses it.
+pub(crate) const COMPRESSED_VERSION: u32 = 2;
 
 /// The name and the length of each field of a structure, in order.
 pub(crate) type FieldTable = [(&'static str, usize)];
@@ -96,6 +98,13 @@ pub(crate) const TRAILER_FIELDS: &FieldTable = &[
     ("crc32c of the preceding bytes", 4),
 ];
 pub(crate) const TRAILER_LEN: usize = length(TRAILER_FIELDS);
+
+/// The number of bytes of the content of a compressed segment that are compressed together; the last chunk has fewer.
+pub(crate) const CHUNK_LEN: usize = 16 * 1024;
+/// The fields of a chunk in the table of a compressed segment.
+pub(crate) const ENTRY_FIELDS: &FieldTable =
+    &[("end of the stored chunk, from the start of the first one", 4), ("crc32c", 4)];
+pub(crate) const ENTRY_LEN: usize = length(ENTRY_FIELDS);
 
 pub(crate) const MARK_FILE: &str = "ACKNOWLEDGED";
 pub(crate) const MARK_MAGIC: [u8; 8] = *b"es-ack-2";

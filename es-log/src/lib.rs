@@ -4,6 +4,7 @@
 //!   a frame. Segments are filled with zeros ahead, so that a sync changes no metadata of the file.
 //! - **Verified.** Each record and each frame has a checksum, and each frame has that of the frame before it. Opening
 //!   distinguishes a torn end, which was not acknowledged, from damage and from the loss of acknowledged commits.
+//! - **Compact.** [`Log::compress`] compresses sealed segments; positions and checksums stay as they were.
 //! - **In order.** Positions have no gaps. Readers see a commit after it is on disk.
 //!
 //! It is not an event store: it does not know the revisions of streams, conditions or indexes. A store decides on a
@@ -72,12 +73,14 @@
 //!    |                  |                                         verify   --> scan
 //!    +--> readable --> reader --> catalog (segments, offsets, tail)  bytes: frame --> record
 //!            +-------> builder (copies and repaired logs)            salvage --> scan
+//!            +-------> rewrite --> compressed, through which all of them read sealed segments
 //! ```
 
 mod active;
 mod answer;
 mod builder;
 mod catalog;
+mod compressed;
 mod disk;
 mod error;
 #[cfg(test)]

@@ -9,6 +9,7 @@ use es_core::model::LogId;
 
 use crate::builder::LogBuilder;
 use crate::catalog::{Catalog, Head, OFFSET_BLOCKS};
+use crate::compressed;
 use crate::disk::Disk;
 use crate::error::{Damage, OpenError, ReadError, RewriteError};
 use crate::frame::{Batch, Place};
@@ -17,7 +18,7 @@ use crate::mark::{Mark, MarkFile};
 use crate::reader::{LogReader, PointReader, with_source};
 use crate::record::Record;
 use crate::recovery;
-use crate::rewrite::{self, Rewritten};
+use crate::rewrite::{self, Form, Rewritten};
 use crate::scan::{READ_LEN, Window, read_frame};
 use crate::segment;
 
@@ -43,6 +44,8 @@ pub struct SegmentFile {
     pub name: String,
     /// Whether the segment is sealed. The content of a sealed segment never changes; a rewrite replaces the file.
     pub is_sealed: bool,
+    /// Whether the content is compressed.
+    pub is_compressed: bool,
 }
 
 impl ReadableLog {
@@ -83,8 +86,19 @@ impl ReadableLog {
         let sealed = self.catalog.sealed_count();
         let active = self.catalog.segment(sealed + 1).filter(|segment| segment.events != Some(0) || self.has_active());
         let last = sealed + u32::from(active.is_some());
-        let file = |number| SegmentFile { number, name: segment::file_name(number), is_sealed: number <= sealed };
+        let file = |number| SegmentFile {
+            number,
+            name: segment::file_name(number),
+            is_sealed: number <= sealed,
+            is_compressed: self.is_compressed(number),
+        };
         (1..=last).map(file).collect()
+    }
+
+    /// Returns whether a segment is compressed.
+    #[must_use]
+    pub fn is_compressed(&self, number: u32) -> bool {
+        self.catalog.segment(number).is_some_and(|segment| segment.header.is_compressed)
     }
 
     /// Returns whether there is a file of the segment after the sealed ones.
@@ -93,8 +107,8 @@ impl ReadableLog {
         self.disk.open_read_only(&self.directory.join(name)).is_ok()
     }
 
-    /// Calls `take` with the bytes of a segment, in order: all bytes of a sealed one, those up to the last frame of
-    /// another one.
+    /// Calls `take` with the bytes of the file of a segment, in order: all bytes of a sealed one, those up to the last
+    /// frame of another one.
     ///
     /// # Errors
     /// Those of the file system, and those of `take`.
@@ -129,7 +143,8 @@ impl ReadableLog {
         MarkFile::create(disk, directory)?.settle(Mark { frame, head, opens: self.opens })
     }
 
-    /// Copies the log to a directory without files, with another id. `copied` is called after each segment.
+    /// Copies the log to a directory without files, with another id. Compressed segments stay compressed. `copied` is
+    /// called after each segment.
     ///
     /// # Errors
     /// [`ReadError::Damaged`] if a frame is not valid; [`ReadError::Io`] if a read or a write fails.
@@ -142,12 +157,13 @@ impl ReadableLog {
     ) -> Result<(), ReadError> {
         let failed = |source| ReadError::Io { path: directory.to_owned(), source };
         let mut builder = LogBuilder::create(directory, disk, log_id, self.place.base_time).map_err(failed)?;
-        for SegmentFile { number, name, .. } in self.segments() {
+        for SegmentFile { number, name, is_compressed, .. } in self.segments() {
             let Some(segment) = self.catalog.segment(number) else { continue };
-            builder.begin_segment().map_err(failed)?;
+            builder.begin_segment_as(is_compressed).map_err(failed)?;
             let path = self.directory.join(&name);
             let io = |source| ReadError::Io { path: path.clone(), source };
-            let mut window = Window::new(self.disk.open_read_only(&path).map_err(io)?, READ_LEN);
+            let content = compressed::open(&*self.disk, &self.directory, number).map_err(io)?;
+            let mut window = Window::new(content, READ_LEN);
             let mut at = SEGMENT_HEADER_LEN as u64;
             while at < segment.limit {
                 let frame = read_frame(&mut window, at, segment.limit, segment.header.place).map_err(io)?;
@@ -191,9 +207,10 @@ impl ReadableLog {
     pub(crate) fn rewrite(
         &self,
         segment: u32,
+        form: Form,
         is_unwanted: &mut dyn FnMut(&Record<'_>) -> bool,
     ) -> Result<Rewritten, RewriteError> {
-        rewrite::rewrite(&self.catalog, &*self.disk, &self.directory, segment, is_unwanted)
+        rewrite::rewrite(&self.catalog, &*self.disk, &self.directory, (segment, form), is_unwanted)
     }
 
     /// Returns the id of the log.
@@ -250,7 +267,8 @@ impl ReadableLog {
     }
 
     /// Returns the record of the event at this position; `None` after the end. Costs one read of 4 KiB, or two if the
-    /// offset is not cached; none for an event of the newest frames.
+    /// offset is not cached; none for an event of the newest frames. In a compressed segment, each of them decompresses
+    /// 16 KiB.
     ///
     /// # Errors
     /// [`ReadError`].

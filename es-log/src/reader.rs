@@ -9,6 +9,7 @@ use bytes::Bytes;
 use es_core::Position;
 
 use crate::catalog::{BlockOffsets, Catalog, Head, OFFSET_STEP, ReadSegment};
+use crate::compressed;
 use crate::disk::Disk;
 use crate::error::{Damage, ReadError};
 use crate::frame::{Batch, FrameHeader, Place};
@@ -314,8 +315,7 @@ impl Files {
     }
 
     fn window(&self, number: u32, read_lens: ReadLens) -> Result<Window, ReadError> {
-        let path = self.directory.join(segment::file_name(number));
-        let file = self.disk.open_read_only(&path).map_err(|source| ReadError::Io { path, source })?;
+        let file = compressed::open(&*self.disk, &self.directory, number).map_err(|error| self.error(number, error))?;
         Ok(Window::new(file, read_lens))
     }
 

@@ -12,10 +12,11 @@ use es_core::model::LogId;
 
 use crate::active::{Active, SegmentInfo, read_trailer};
 use crate::catalog::Head;
+use crate::compressed;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Damage, OpenError};
 use crate::frame::{Frame, FrameHeader, Place};
-use crate::layout::{FORMAT_VERSION, FRAME_HEADER_LEN, MARK_FILE, RECORD_HEAD_LEN, SEGMENT_HEADER_LEN};
+use crate::layout::{COMPRESSED_VERSION, FRAME_HEADER_LEN, MARK_FILE, RECORD_HEAD_LEN, SEGMENT_HEADER_LEN};
 use crate::mark::{self, Mark, MarkFile};
 use crate::record::Body;
 use crate::scan::{Chain, READ_LEN, Rest, Window, read_frame, search};
@@ -198,11 +199,14 @@ impl Recovery<'_> {
             Use::Writing => self.disk.open(&self.path(&name)),
             Use::Reading => self.disk.open_read_only(&self.path(&name)),
         };
-        let file = file.map_err(failed)?;
+        // Header and trailer are not compressed, and no more is read of a segment before the last one.
+        let file = file.and_then(|file| compressed::content_of(file, number)).map_err(failed)?;
         let mut bytes = [0; SEGMENT_HEADER_LEN];
         let read = file.read_at(&mut bytes, 0).map_err(|error| self.io("read", &name, error))?;
         let header = SegmentHeader::decode(bytes.get(..read).unwrap_or_default()).map_err(|error| match error {
-            HeaderError::Format { found } => OpenError::Format { file: name.clone(), expected: FORMAT_VERSION, found },
+            HeaderError::Format { found } => {
+                OpenError::Format { file: name.clone(), expected: COMPRESSED_VERSION, found }
+            }
             HeaderError::Damaged => damaged(number, 0, 0, "expected a segment header, found other bytes".to_owned()),
         })?;
         let (expected, found) = (self.creation.log_id, header.place.log_id);
@@ -241,7 +245,10 @@ impl Recovery<'_> {
             // The process ended after it sealed the segment and before it created the next one.
             let chain = trailer.chain(&header);
             check_mark(mark, chain)?;
-            self.rewrite(last, trailer.blocks.into(), u64::from(header.size - trailer.blocks))?;
+            // A compressed one is on disk since it has its name: the last segment of a copy.
+            if !header.is_compressed {
+                self.rewrite(last, trailer.blocks.into(), u64::from(header.size - trailer.blocks))?;
+            }
             sealed.push(last.info);
             let place = Place { segment: header.place.segment + 1, ..header.place };
             let active = self.create_segment(place, chain)?;
@@ -299,7 +306,8 @@ impl Recovery<'_> {
                 sealed.push(last.info);
                 let place = Place { segment: header.place.segment + 1, ..header.place };
                 let (first_position, first_frame) = (chain.position, chain.frame);
-                let next = SegmentHeader { place, first_position, first_frame, ..header };
+                let size = header.size;
+                let next = SegmentHeader { place, first_position, first_frame, size, is_compressed: false };
                 (chain, next, SEGMENT_HEADER_LEN as u64, Vec::new())
             }
             None => {
@@ -387,7 +395,8 @@ impl Recovery<'_> {
     fn create_segment(&self, place: Place, chain: Chain) -> Result<Active, OpenError> {
         let number = place.segment;
         let size = segment::size_of(number, self.creation.sizes);
-        let header = SegmentHeader { place, first_position: chain.position, first_frame: chain.frame, size };
+        let (first_position, first_frame) = (chain.position, chain.frame);
+        let header = SegmentHeader { place, first_position, first_frame, size, is_compressed: false };
         let create = || {
             let spare = spare::fill(self.disk, self.directory, number, size)?;
             Active::create(self.disk, self.directory, spare.file, header).map_err(io::Error::from)

@@ -1,5 +1,5 @@
 //! Rewrites a sealed segment without records that are no longer wanted: an event becomes a tombstone, a row or a unique
-//! key is dropped. No position changes.
+//! key is dropped. No position changes. A plain segment can become a compressed one by the same steps.
 //!
 //! ```text
 //!   00000003.seg --> 00000003.new, with tombstones, on disk --> renamed to 00000003.seg
@@ -12,6 +12,7 @@ use std::path::Path;
 
 use crate::active::SegmentInfo;
 use crate::catalog::Catalog;
+use crate::compressed;
 use crate::disk::Disk;
 use crate::error::{Damage, ReadError, RewriteError};
 use crate::frame::{self, EntryKind, Frame, FrameHeader};
@@ -19,7 +20,7 @@ use crate::layout::{FRAME_HEADER_LEN, SEGMENT_HEADER_LEN};
 use crate::reader::with_source;
 use crate::record::{Body, Record, TombstoneFields};
 use crate::scan::{READ_LEN, Window, read_frame};
-use crate::segment::{self, Trailer};
+use crate::segment::{self, SegmentHeader, Trailer};
 
 /// What a rewrite of a segment has removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,6 +33,14 @@ pub struct Rewritten {
     pub bytes: u64,
 }
 
+/// The form of a rewritten segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// That of the old one.
+    Unchanged,
+    Compressed,
+}
+
 /// The new content of a segment.
 struct Content {
     bytes: Vec<u8>,
@@ -39,12 +48,13 @@ struct Content {
     removed: Rewritten,
 }
 
-/// Rewrites a segment without the records for which `is_unwanted` returns `true`.
+/// Rewrites a segment without the records for which `is_unwanted` returns `true`. Does nothing if there is no such
+/// record and the segment has the form.
 pub(crate) fn rewrite(
     catalog: &Catalog,
     disk: &dyn Disk,
     directory: &Path,
-    number: u32,
+    (number, form): (u32, Form),
     is_unwanted: &mut dyn FnMut(&Record<'_>) -> bool,
 ) -> Result<Rewritten, RewriteError> {
     let Some(info) = catalog.sealed(number) else { return Err(RewriteError::NotSealed { segment: number }) };
@@ -53,13 +63,17 @@ pub(crate) fn rewrite(
         return Err(damaged(&info, info.header.size.into(), reason).into());
     };
     let path = directory.join(segment::file_name(number));
-    let file = disk.open_read_only(&path).map_err(|source| RewriteError::Io { path: path.clone(), source })?;
-    let window = Window::new(file, READ_LEN);
+    let failed = |source| RewriteError::Io { path: path.clone(), source };
+    let file = disk.open_read_only(&path).map_err(failed)?;
+    let old_length = file.length().map_err(failed)?;
+    let window = Window::new(compressed::content_of(file, number).map_err(failed)?, READ_LEN);
     let mut content = read_content(window, &path, &info, &trailer, is_unwanted)?;
-    if content.removed == Rewritten::default() {
+    let has_removed = content.removed != Rewritten::default();
+    let is_compressed = info.header.is_compressed || form == Form::Compressed;
+    if !has_removed && is_compressed == info.header.is_compressed {
         return Ok(content.removed);
     }
-    let info = complete(&info, &trailer, &mut content)?;
+    let info = complete(&info, &trailer, &mut content, is_compressed)?;
     let new = directory.join(segment::spare_name(number));
     let failed = |source| RewriteError::Io { path: new.clone(), source };
     let write = || {
@@ -67,14 +81,15 @@ pub(crate) fn rewrite(
         file.write_at(&content.bytes, 0)?;
         file.sync()
     };
-    let replace = || catalog.replace_segment(info, || disk.rename(&new, &path));
+    let replace = || catalog.replace_segment(info, has_removed, || disk.rename(&new, &path));
     write().and_then(|()| replace()).map_err(|source| {
         // The space is needed. The error of the write is the one to report.
         let _ = disk.remove(&new);
         failed(source)
     })?;
     disk.sync_directory(directory).map_err(failed)?;
-    Ok(content.removed)
+    let bytes = old_length.saturating_sub(content.bytes.len() as u64);
+    Ok(Rewritten { bytes, ..content.removed })
 }
 
 /// Reads the frames of a segment, and returns them without the unwanted records, after space for the header.
@@ -149,13 +164,20 @@ fn without(
     Ok((is_changed.then_some(bytes), offsets))
 }
 
-/// Completes the content of a segment with its header and footer. Returns what is known of it.
-fn complete(info: &SegmentInfo, trailer: &Trailer, content: &mut Content) -> Result<SegmentInfo, RewriteError> {
-    let Content { bytes, offsets, removed } = content;
-    let too_large = |_| damaged(info, 0, "expected a segment below 4 GiB".to_owned());
-    let (header, trailer) = segment::complete(bytes, offsets, info.header, *trailer).map_err(too_large)?;
-    removed.bytes = info.header.size.saturating_sub(header.size).into();
-    Ok(SegmentInfo { header, trailer: Some(trailer), ..*info })
+/// Completes the content of a segment with its header and footer, and compresses it. Returns what is known of it.
+fn complete(
+    info: &SegmentInfo,
+    trailer: &Trailer,
+    content: &mut Content,
+    is_compressed: bool,
+) -> Result<SegmentInfo, RewriteError> {
+    let Content { bytes, offsets, .. } = content;
+    let too_large = || damaged(info, 0, "expected a segment below 4 GiB".to_owned());
+    let (header, trailer) = segment::complete(bytes, offsets, info.header, *trailer).map_err(|_| too_large())?;
+    if is_compressed {
+        *bytes = compressed::compress(bytes, &header).map_err(|_| too_large())?;
+    }
+    Ok(SegmentInfo { header: SegmentHeader { is_compressed, ..header }, trailer: Some(trailer), ..*info })
 }
 
 fn damaged(info: &SegmentInfo, offset: u64, reason: String) -> ReadError {

@@ -9,6 +9,7 @@ use es_core::Position;
 use es_core::model::LogId;
 
 use crate::active::read_trailer;
+use crate::compressed;
 use crate::disk::{Disk, DiskFile};
 use crate::error::ReadError;
 use crate::frame::{Frame, FrameHeader, Place};
@@ -130,7 +131,7 @@ impl<'a> Salvage<'a> {
     fn open(&self, number: u32) -> Result<Option<OpenedSegment>, ReadError> {
         let path = self.directory.join(segment::file_name(number));
         let failed = |source| ReadError::Io { path: path.clone(), source };
-        let file = match self.disk.open_read_only(&path) {
+        let file = match compressed::open_correcting(&**self.disk, self.directory, number) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error)),
@@ -142,13 +143,14 @@ impl<'a> Salvage<'a> {
         let Some(place) = self.log.place else { return Ok(None) };
         let size = u32::try_from(file.length().map_err(failed)?).unwrap_or(u32::MAX);
         let place = Place { segment: number, ..place };
-        Ok(Some((file, SegmentHeader { place, first_position: self.position, first_frame: self.frame, size })))
+        let (first_position, first_frame) = (self.position, self.frame);
+        Ok(Some((file, SegmentHeader { place, first_position, first_frame, size, is_compressed: false })))
     }
 
     /// Returns the header of a segment, if it is readable.
     fn valid_header(&self, number: u32) -> Result<Option<SegmentHeader>, ReadError> {
         let path = self.directory.join(segment::file_name(number));
-        match self.disk.open_read_only(&path).and_then(|file| header_of(&*file, number)) {
+        match compressed::open(&**self.disk, self.directory, number).and_then(|file| header_of(&*file, number)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             header => header.map_err(|source| ReadError::Io { path, source }),
         }

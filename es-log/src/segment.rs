@@ -4,6 +4,8 @@
 //!   header | frame | frame | ... | zeros | block | block | ... | trailer
 //!                                          footer, if sealed
 //! ```
+//!
+//! A compressed segment has the same parts in another order, see [`compressed`](crate::compressed).
 
 use std::num::TryFromIntError;
 
@@ -12,8 +14,8 @@ use uuid::Uuid;
 
 use crate::frame::Place;
 use crate::layout::{
-    BLOCK_EVENTS, BLOCK_LEN, FORMAT_VERSION, FixedReader, SEGMENT_HEADER_LEN, SEGMENT_MAGIC, TRAILER_LEN,
-    TRAILER_MAGIC, push_checksum, strip_checksum,
+    BLOCK_EVENTS, BLOCK_LEN, COMPRESSED_VERSION, FORMAT_VERSION, FixedReader, SEGMENT_HEADER_LEN, SEGMENT_MAGIC,
+    TRAILER_LEN, TRAILER_MAGIC, push_checksum, strip_checksum,
 };
 use crate::scan::Chain;
 
@@ -52,8 +54,9 @@ pub(crate) struct SegmentHeader {
     pub(crate) first_position: u64,
     /// The number of the first frame of the segment.
     pub(crate) first_frame: u64,
-    /// The size of the file.
+    /// The size of the file; of the plain one if the segment is compressed.
     pub(crate) size: u32,
+    pub(crate) is_compressed: bool,
 }
 
 /// Why bytes are not the header of a segment.
@@ -67,7 +70,8 @@ impl SegmentHeader {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(SEGMENT_HEADER_LEN);
         bytes.extend_from_slice(&SEGMENT_MAGIC);
-        bytes.extend_from_slice(&FORMAT_VERSION.to_be_bytes());
+        let version = if self.is_compressed { COMPRESSED_VERSION } else { FORMAT_VERSION };
+        bytes.extend_from_slice(&version.to_be_bytes());
         bytes.extend_from_slice(&self.place.segment.to_be_bytes());
         bytes.extend_from_slice(self.place.log_id.as_uuid().as_bytes());
         bytes.extend_from_slice(&self.first_position.to_be_bytes());
@@ -84,15 +88,16 @@ impl SegmentHeader {
         if fields.take() != SEGMENT_MAGIC {
             return Err(HeaderError::Damaged);
         }
-        match fields.u32() {
-            FORMAT_VERSION => {}
+        let is_compressed = match fields.u32() {
+            FORMAT_VERSION => false,
+            COMPRESSED_VERSION => true,
             found => return Err(HeaderError::Format { found }),
-        }
+        };
         let segment = fields.u32();
         let log_id = LogId::from_uuid(Uuid::from_bytes(fields.take()));
         let (first_position, first_frame, base_time) = (fields.u64(), fields.u64(), fields.i64());
         let place = Place { log_id, segment, base_time };
-        Ok(Self { place, first_position, first_frame, size: fields.u32() })
+        Ok(Self { place, first_position, first_frame, size: fields.u32(), is_compressed })
     }
 }
 
@@ -114,8 +119,8 @@ pub(crate) struct Trailer {
     pub(crate) last_checksum: u32,
 }
 
-/// Completes the content of a segment: appends its footer, and writes its header over the first bytes. The size and the
-/// places in `header` and `trailer` are ignored. Returns both as they were written.
+/// Completes the content of a plain segment: appends its footer, and writes its header over the first bytes. The size
+/// and the places in `header` and `trailer` are ignored. Returns both as they were written.
 ///
 /// # Errors
 /// [`TryFromIntError`] if the segment would have 4 GiB or more.
@@ -127,7 +132,8 @@ pub(crate) fn complete(
 ) -> Result<(SegmentHeader, Trailer), TryFromIntError> {
     let end = u32::try_from(bytes.len())?;
     let size = u32::try_from(bytes.len() + footer_len(offsets.len()))?;
-    let (header, trailer) = (SegmentHeader { size, ..header }, Trailer { end, blocks: end, ..trailer });
+    let header = SegmentHeader { size, is_compressed: false, ..header };
+    let trailer = Trailer { end, blocks: end, ..trailer };
     bytes.extend_from_slice(&encode_blocks(offsets));
     bytes.extend_from_slice(&trailer.encode());
     if let Some(place) = bytes.get_mut(..SEGMENT_HEADER_LEN) {
@@ -137,6 +143,11 @@ pub(crate) fn complete(
 }
 
 impl Trailer {
+    /// Returns the size of the plain segment, which ends with this trailer.
+    pub(crate) fn size(&self) -> u64 {
+        u64::from(self.blocks) + footer_len(self.events as usize) as u64
+    }
+
     /// Returns what follows the segment.
     pub(crate) fn chain(&self, header: &SegmentHeader) -> Chain {
         Chain {
@@ -233,7 +244,7 @@ mod tests {
     #[test]
     fn a_changed_byte_of_header_trailer_or_block_is_detected() {
         let place = Place { log_id: LogId::from_uuid(Uuid::from_bytes([7; 16])), segment: 3, base_time: -5 };
-        let header = SegmentHeader { place, first_position: 1, first_frame: 2, size: 4096 };
+        let header = SegmentHeader { place, first_position: 1, first_frame: 2, size: 4096, is_compressed: true };
         let trailer = Trailer {
             first_position: 1,
             last_position: 9,

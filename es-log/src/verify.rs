@@ -11,6 +11,7 @@ use es_core::Position;
 use es_core::model::LogId;
 
 use crate::active::read_trailer;
+use crate::compressed::{ChunkDamage, CompressedFile};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Damage, ReadError};
 use crate::frame::Frame;
@@ -82,7 +83,7 @@ pub fn verify_and_visit<V: Default + Send>(
             let name = segment::file_name(number);
             let mut segment = SegmentVerification::new(number, &visit);
             let result = match disk.open_read_only(&directory.join(&name)) {
-                Ok(file) => segment.verify(&file, number == last),
+                Ok(file) => segment.verify_file(&file, number == last),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     segment.found(0, "expected a segment, found no file".to_owned());
                     Ok(())
@@ -224,6 +225,21 @@ impl<'a, V: Default, F: Fn(&mut V, &Frame)> SegmentVerification<'a, V, F> {
         let position = self.chain.and_then(|chain| Position::new(chain.position));
         let file = segment::file_name(self.summary.number);
         self.summary.report.damages.push(Damage { file, offset, position, reason });
+    }
+
+    /// Verifies a file. Damage of a compressed segment is found in its frames, as that of a plain one; the damaged
+    /// chunks are reported in addition.
+    fn verify_file(&mut self, file: &Arc<dyn DiskFile>, is_last: bool) -> io::Result<()> {
+        let Some(compressed) = CompressedFile::detect(file, self.summary.number)? else {
+            return self.verify(file, is_last);
+        };
+        let compressed = Arc::new(compressed);
+        let content: Arc<dyn DiskFile> = Arc::clone(&compressed) as _;
+        self.verify(&content, is_last)?;
+        let file = segment::file_name(self.summary.number);
+        let damaged = |ChunkDamage { offset, reason }| Damage { file: file.clone(), offset, position: None, reason };
+        self.summary.report.damages.extend(compressed.damages().into_iter().map(damaged));
+        Ok(())
     }
 
     fn verify(&mut self, file: &Arc<dyn DiskFile>, is_last: bool) -> io::Result<()> {

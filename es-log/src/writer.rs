@@ -134,7 +134,7 @@ impl Writer {
         let sealed = self.active.seal(self.chain.previous.unwrap_or_default())?;
         let place = Place { segment: number, ..before.place };
         let (first_position, first_frame) = (self.chain.position, self.chain.frame);
-        let header = SegmentHeader { place, first_position, first_frame, size: spare.size };
+        let header = SegmentHeader { place, first_position, first_frame, size: spare.size, is_compressed: false };
         self.active = Active::create(&*self.disk, &self.directory, spare.file, header)?;
         self.catalog.start_segment(sealed, header);
         Ok(())

@@ -4,13 +4,14 @@ use std::path::Path;
 
 use es_decoding::seeds::{Target, seeds};
 
-const TARGETS: [(&str, Target); 8] = [
+const TARGETS: [(&str, Target); 9] = [
     ("records", Target::Records),
     ("keys", Target::Keys),
     ("lines", Target::Lines),
     ("imports", Target::Imports),
     ("frames", Target::Frames),
     ("log-records", Target::LogRecords),
+    ("log-segments", Target::Segments),
     ("replication-frames", Target::WireFrames),
     ("replication-sessions", Target::Sessions),
 ];

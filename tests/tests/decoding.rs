@@ -90,6 +90,11 @@ fn records_of_the_log_have_the_decoding_properties() {
 }
 
 #[test]
+fn compressed_segments_have_the_decoding_properties() {
+    check_one_in(10, Target::Segments, properties::segments);
+}
+
+#[test]
 fn frames_of_the_replication_have_the_decoding_properties() {
     check(Target::WireFrames, properties::wire_frames);
 }
@@ -118,6 +123,7 @@ proptest! {
         properties::imports(&data);
         properties::frames(&data);
         properties::log_records(&data);
+        properties::segments(&data);
         properties::wire_frames(&data);
         properties::sessions(&data);
     }

@@ -30,6 +30,8 @@ pub(crate) enum Target {
     Frames,
     /// Records of es-log.
     LogRecords,
+    /// Compressed segments of es-log.
+    LogSegments,
     /// Frames of es-replication.
     ReplicationFrames,
     /// Sessions of a replica with a hostile peer.
@@ -37,13 +39,14 @@ pub(crate) enum Target {
 }
 
 impl Target {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Records,
         Self::Keys,
         Self::Lines,
         Self::Imports,
         Self::Frames,
         Self::LogRecords,
+        Self::LogSegments,
         Self::ReplicationFrames,
         Self::ReplicationSessions,
     ];
@@ -56,6 +59,7 @@ impl Target {
             Self::Imports => "imports",
             Self::Frames => "frames",
             Self::LogRecords => "log-records",
+            Self::LogSegments => "log-segments",
             Self::ReplicationFrames => "replication-frames",
             Self::ReplicationSessions => "replication-sessions",
         }
@@ -69,6 +73,7 @@ impl Target {
             Self::Imports => "fuzzed imports",
             Self::Frames => "fuzzed frames",
             Self::LogRecords => "fuzzed log records",
+            Self::LogSegments => "fuzzed compressed segments",
             Self::ReplicationFrames => "fuzzed frames of the replication",
             Self::ReplicationSessions => "fuzzed sessions of a replica",
         }

@@ -2,6 +2,7 @@
 //!
 //! `ES_SEED` repeats the random choices of a run.
 
+mod compressing;
 mod failed_sync;
 mod flips;
 mod following;

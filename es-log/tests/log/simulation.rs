@@ -1,4 +1,5 @@
-//! Simulated lives of a log in one process: kills, power failures, failed and refused writes, then a flip or a cut.
+//! Simulated lives of a log in one process: compressions, kills, power failures, failed and refused writes, then a flip
+//! or a cut.
 //!
 //! Nothing acknowledged is lost silently: without a flip or a cut, the log opens and has all acknowledged commits, each
 //! complete. After a flip or a cut of a file of a killed process, the log does not open, or a read fails, or nothing is
@@ -25,6 +26,9 @@ struct Coverage {
     /// Commits after a failed write that succeeded without a restart.
     recovered: u64,
     failed_syncs: u64,
+    compressed: u64,
+    /// Compressions that a fault has ended.
+    failed_compressions: u64,
     flips: u64,
     cuts: u64,
     /// Flips and cuts after which the log did not open.
@@ -94,6 +98,13 @@ impl Simulation {
                 Err(AppendError::Stopped { .. }) => self.history.refuse(number),
                 Err(error) => panic!("expected a failed write or sync, found {error}"),
             }
+            if log.sealed_segments() > 0 && self.random.one_in(10) {
+                let segment = 1 + u32::try_from(self.random.below(log.sealed_segments().into())).expect("small");
+                match log.compress(segment, |_| false) {
+                    Ok(compressed) => coverage.compressed += u64::from(compressed.bytes > 0),
+                    Err(_) => coverage.failed_compressions += 1,
+                }
+            }
         }
         if self.random.one_in(3) {
             // It fails after a fault.
@@ -139,7 +150,8 @@ fn nothing_acknowledged_is_lost_silently_in_simulated_lives() {
     }
     println!("{seeds} lives: {coverage:?}");
     let Coverage { acknowledged, kills, power_failures, torn, recovered, failed_syncs, .. } = coverage;
-    let Coverage { flips, cuts, refused, failed_reads, harmless, segments, .. } = coverage;
+    let Coverage { compressed, failed_compressions, flips, cuts, refused, failed_reads, harmless, segments, .. } =
+        coverage;
     let situations = [
         acknowledged,
         kills,
@@ -147,6 +159,8 @@ fn nothing_acknowledged_is_lost_silently_in_simulated_lives() {
         torn,
         recovered,
         failed_syncs,
+        compressed,
+        failed_compressions,
         flips,
         cuts,
         refused,

@@ -5,7 +5,7 @@ use es_core::RecordedEvent;
 use es_core::model::ContentType;
 
 use crate::properties::record::written;
-use crate::properties::{frame_of, generated, wire_frame_of};
+use crate::properties::{frame_of, generated, segment_of, wire_frame_of};
 use es_core::schema::line;
 
 /// The property that an input is for.
@@ -23,6 +23,8 @@ pub enum Target {
     Frames,
     /// [`log_records`](crate::properties::log_records)
     LogRecords,
+    /// [`segments`](crate::properties::segments)
+    Segments,
     /// [`wire_frames`](crate::properties::wire_frames)
     WireFrames,
     /// [`sessions`](crate::properties::sessions)
@@ -42,6 +44,10 @@ pub fn seeds(target: Target) -> Vec<Vec<u8>> {
         Target::Records => choices.chain(events().iter().map(written)).collect(),
         Target::Imports => choices.chain(files()).collect(),
         Target::LogRecords => choices.collect(),
+        Target::Segments => {
+            let segments: Vec<_> = (0..24).map(|seed| segment_of(&self::choices(seed).repeat(3))).collect();
+            choices.chain(segments).collect()
+        }
         Target::WireFrames => {
             let frames: Vec<_> = (0..24).map(|seed| wire_frame_of(&self::choices(seed))).collect();
             choices.chain(frames).collect()

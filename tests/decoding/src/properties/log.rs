@@ -100,6 +100,13 @@ pub fn frame_of(data: &[u8]) -> Vec<u8> {
     Frame::complete(bytes, header(1, kind), place()).expect("an encoded record can be verified").bytes().to_vec()
 }
 
+/// Calls `used` with the body that is generated from the bytes.
+pub(super) fn generated_body(data: &[u8], buffer: &mut Vec<u8>, used: impl FnOnce(&Body<'_>)) {
+    if let Ok(body) = body(&mut Unstructured::new(data), buffer) {
+        used(&body);
+    }
+}
+
 fn check_records(frame: &Frame) {
     let batch = frame.batch();
     for record in batch.records().flatten() {

@@ -8,7 +8,9 @@ mod import;
 mod key;
 mod line;
 mod log;
+mod memory_disk;
 pub(crate) mod record;
+mod segment;
 mod session;
 mod wire;
 
@@ -17,6 +19,7 @@ pub use key::keys;
 pub use line::lines;
 pub use log::{frame_of, frames, log_records};
 pub use record::{every_bit, records, sealed};
+pub use segment::{segment_of, segments};
 pub use session::sessions;
 pub use wire::{wire_frame_of, wire_frames};
 
