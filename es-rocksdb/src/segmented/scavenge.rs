@@ -108,8 +108,7 @@ pub(crate) async fn compact(inner: &Arc<SharedStore>) -> Result<(), StoreError> 
     let scavenger = Arc::new(Maintenance { inner: Arc::clone(inner), scavenge, removed, applied, _guard: guard });
     for segment in 1..=segments {
         let scavenger = Arc::clone(&scavenger);
-        off_executor(move || scavenger.inner.with_log(|_, log| scavenger.rewrite(log, segment, &BTreeMap::new())))
-            .await??;
+        off_executor(move || scavenger.inner.with_log(|_, log| scavenger.compress(log, segment))).await??;
     }
     for cf in FAMILIES {
         let inner = Arc::clone(inner);
@@ -301,16 +300,30 @@ impl Maintenance {
 
     /// Rewrites a segment without the events before the first revisions, and without rows and keys that the index has.
     fn rewrite(&self, log: &Log, segment: u32, firsts: &BTreeMap<StreamId, Revision>) -> Result<(), StoreError> {
+        log.rewrite(segment, self.unwanted(firsts)).map(drop).map_err(not_rewritten)
+    }
+
+    /// Compresses a segment, without rows and keys that the index has.
+    fn compress(&self, log: &Log, segment: u32) -> Result<(), StoreError> {
+        log.compress(segment, self.unwanted(&BTreeMap::new())).map(drop).map_err(not_rewritten)
+    }
+
+    /// Returns whether a record is not wanted any more.
+    fn unwanted<'a>(&'a self, firsts: &'a BTreeMap<StreamId, Revision>) -> impl Fn(&Record<'_>) -> bool + 'a {
         let first_left = |stream: &[u8]| firsts.get(std::str::from_utf8(stream).ok()?);
-        let is_unwanted = |record: &Record<'_>| match record.body {
+        move |record| match record.body {
             Body::Event(event) => first_left(event.stream).is_some_and(|first| event.revision < *first),
             Body::Row(_) | Body::Key(_) => Some(record.position) <= self.applied,
             Body::Tombstone(_) | Body::Opaque(_) => false,
-        };
-        log.rewrite(segment, is_unwanted).map(drop).map_err(|error| match error {
-            RewriteError::Read(error) => of_log(error),
-            error => StoreError::io("rewrite the log", error),
-        })
+        }
+    }
+}
+
+/// Returns the error of a store for a segment that could not be rewritten.
+pub(crate) fn not_rewritten(error: RewriteError) -> StoreError {
+    match error {
+        RewriteError::Read(error) => of_log(error),
+        error => StoreError::io("rewrite the log", error),
     }
 }
 

@@ -21,33 +21,73 @@ use crate::segmented::layout::{self, META_APPLIED};
 use crate::segmented::posting_blocks;
 use crate::segmented::publish::Publisher;
 use crate::segmented::run::{Entries, Run, StreamEntries};
+use crate::segmented::scavenge::not_rewritten;
 
 /// The niceness of the thread, from 0 (that of the process, usually) to 19.
 #[cfg(all(target_os = "linux", not(shuttle)))]
 const NICENESS: i32 = 10;
 
-/// Writes full runs to tables until the store is closed: the work of a thread.
-pub(crate) fn run(publisher: &Publisher, log: &Weak<Log>, tables: &Path) {
+/// Writes full runs to tables until the store is closed: the work of a thread. With `compresses`, it compresses the log
+/// while no run is full.
+pub(crate) fn run(publisher: &Publisher, log: &Weak<Log>, tables: &Path, compresses: bool) {
     lower_priority();
-    while publisher.handles.signal.wait() {
-        while let Some(oldest) = publisher.index.oldest_full(publisher.handles.visible.head()) {
-            let Some(log) = log.upgrade() else { return };
-            match seal(&publisher.database, &log, &oldest, tables) {
-                Ok(ids) => {
-                    publisher.index.remove_oldest(&ids);
-                    publisher.handles.signal.sealed.notify_waiters();
-                }
-                Err(error) => {
-                    let (directory, error) = (publisher.database.directory().display(), ErrorChain(&error));
-                    tracing::error!(%directory, %error, "could not write index tables; the events stay in memory");
-                    drop(log);
-                    if !publisher.handles.signal.pause() {
-                        return;
-                    }
+    let (signal, mut compressed) = (&publisher.handles.signal, 0);
+    while signal.wait() {
+        seal_full_runs(publisher, log, tables);
+        // After each segment a pause, which a full run ends: a segment that is replaced meanwhile restarts a backup and
+        // the opening of a read-only store.
+        while compresses && compress_next(&publisher.database, log, &mut compressed) && signal.wait_briefly() {
+            seal_full_runs(publisher, log, tables);
+        }
+    }
+}
+
+/// Writes full runs to tables until there is none, or the store is closed.
+fn seal_full_runs(publisher: &Publisher, log: &Weak<Log>, tables: &Path) {
+    while let Some(oldest) = publisher.index.oldest_full(publisher.handles.visible.head()) {
+        let Some(log) = log.upgrade() else { return };
+        match seal(&publisher.database, &log, &oldest, tables) {
+            Ok(ids) => {
+                publisher.index.remove_oldest(&ids);
+                publisher.handles.signal.sealed.notify_waiters();
+            }
+            Err(error) => {
+                let (directory, error) = (publisher.database.directory().display(), ErrorChain(&error));
+                tracing::error!(%directory, %error, "could not write index tables; the events stay in memory");
+                drop(log);
+                if !publisher.handles.signal.pause() {
+                    return;
                 }
             }
         }
     }
+}
+
+/// Compresses the next segment, and reports a failure. Returns whether it did.
+fn compress_next(database: &Database, log: &Weak<Log>, compressed: &mut u32) -> bool {
+    let Some(log) = log.upgrade() else { return false };
+    compress_after(database, &log, compressed).unwrap_or_else(|error| {
+        let (directory, error) = (database.directory().display(), ErrorChain(&error));
+        tracing::warn!(%directory, %error, "could not compress a segment of the log; it stays as it is");
+        false
+    })
+}
+
+/// Compresses the first segment after the `compressed` ones, if all its events are in tables: the others are read by
+/// position more often. Returns whether it did.
+fn compress_after(database: &Database, log: &Log, compressed: &mut u32) -> Result<bool, StoreError> {
+    let Some(applied) = layout::applied(database)? else { return Ok(false) };
+    // The segment of the last indexed event can have later ones.
+    let end = log.place_of(applied).map_or(0, |place| place.segment);
+    while *compressed + 1 < end && log.is_compressed(*compressed + 1) {
+        *compressed += 1;
+    }
+    if *compressed + 1 >= end {
+        return Ok(false);
+    }
+    log.compress(*compressed + 1, |_| false).map_err(not_rewritten)?;
+    *compressed += 1;
+    Ok(true)
 }
 
 /// Lets commits go first while the processors are busy. Commits wait if too many runs are full, so that this thread

@@ -49,6 +49,16 @@ impl SealSignal {
         }
     }
 
+    /// Waits for work, at most as long as after a failure; `false` if there will be none.
+    pub(crate) fn wait_briefly(&self) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if !state.has_work && !state.is_closed {
+            state = self.changed.wait_timeout(state, RETRY).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.has_work = false;
+        !state.is_closed
+    }
+
     /// Waits before a failed write is tried again; `false` if the thread should end.
     pub(crate) fn pause(&self) -> bool {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -119,7 +119,8 @@ impl SegmentedStore {
         let handles = Arc::clone(&publisher.handles);
         let sealer = thread::Builder::new().name("es-rocksdb-index".into()).spawn({
             let (publisher, log) = (Arc::clone(&publisher), Arc::downgrade(&log));
-            move || seal::run(&publisher, &log, &tables)
+            let compresses = options.compress_log;
+            move || seal::run(&publisher, &log, &tables, compresses)
         });
         let sealer = sealer.map_err(|error| OpenError::io(&directory, "start the thread of the index", error))?;
         publisher.signal_full_run(handles.visible.head());
@@ -453,7 +454,8 @@ impl EventStore for SegmentedStore {
         scavenge::scavenge(self, &self.inner, how).await
     }
 
-    /// Rewrites the segments of the log without rows and unique keys that the index has, and compacts the index.
+    /// Rewrites the segments of the log without rows and unique keys that the index has, compresses them, and compacts
+    /// the index.
     ///
     /// # Errors
     /// - [`StoreError::Closed`] if the store is closed, also if it is closed during the compaction.
