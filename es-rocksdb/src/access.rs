@@ -35,7 +35,7 @@ pub(crate) fn file_options() -> fs::OpenOptions {
     options
 }
 
-/// Restricts the files in the directory of a new store to its user.
+/// Restricts the files in a directory of a new store to its user.
 pub(crate) fn restrict_files(directory: &Path) -> io::Result<()> {
     #[cfg(unix)]
     for entry in fs::read_dir(directory)? {

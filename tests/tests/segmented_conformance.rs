@@ -1,16 +1,16 @@
 //! The conformance suite on segmented stores: with all events of a case in memory, and with tables of eight events.
 
-use es_rocksdb::SegmentedStore;
+use es_rocksdb::RocksDbStore;
 use es_tests::stores::{DiskHarness, small};
 
 mod in_memory {
     use super::*;
 
-    es_core::conformance_tests!(DiskHarness::<SegmentedStore>::default());
+    es_core::conformance_tests!(DiskHarness::<RocksDbStore>::default());
 }
 
 mod in_tables {
     use super::*;
 
-    es_core::conformance_tests!(DiskHarness::<SegmentedStore>::new(small().index_run(8, 1 << 20).tail_bytes(0)));
+    es_core::conformance_tests!(DiskHarness::<RocksDbStore>::new(small().index_run(8, 1 << 20).tail_bytes(0)));
 }

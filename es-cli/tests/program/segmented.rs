@@ -11,7 +11,7 @@ fn with_segmented_store() -> TestDir {
     let dir = TestDir::new();
     runtime().block_on(async {
         let options = Options::new().index_run(10, 1 << 20).log_segment_bytes(64 << 10);
-        let store = options.open_segmented(dir.path("store")).await.unwrap();
+        let store = options.open(dir.path("store")).await.unwrap();
         for number in 0..25 {
             let event = NewEvent::json(EventType::new("placed").unwrap(), format!("{{\"number\":{number}}}"));
             store.commit(Commit::to(&stream("order-1"), ExpectedRevision::Any, [event])).await.unwrap();

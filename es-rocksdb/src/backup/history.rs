@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use es_core::{EventReader, LogRead, Position, RecordedEvent};
 
 use super::BackupError;
-use crate::read_only::ReadOnlyStore;
 use crate::retention::HiddenEvents;
+use crate::store::read_only::ReadOnlyStore;
 
 /// Checks that the store continues the last backup. Returns the head of that backup.
 pub(super) async fn check_continues(

@@ -9,7 +9,7 @@ use es_core::store::RowScan;
 use es_core::{
     Commit, EventReader, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, RecordedEvent, StreamRead,
 };
-use es_rocksdb::{Options, ReadOnlyStore, SegmentedStore, Verification};
+use es_rocksdb::{Options, ReadOnlyStore, RocksDbStore, Verification};
 
 use super::{stream, tag};
 
@@ -18,8 +18,8 @@ pub(crate) fn options() -> Options {
     Options::new().block_cache_bytes(1 << 20).write_buffer_bytes(1 << 20).index_run(10, 1 << 20).log_segment_bytes(8192)
 }
 
-pub(crate) async fn open(directory: &Path) -> SegmentedStore {
-    options().open_segmented(directory).await.expect("opens")
+pub(crate) async fn open(directory: &Path) -> RocksDbStore {
+    options().open(directory).await.expect("opens")
 }
 
 pub(crate) fn table() -> Table {
@@ -27,7 +27,7 @@ pub(crate) fn table() -> Table {
 }
 
 /// Writes `count` commits: events with tags, metadata and unique keys in several streams, and rows.
-pub(crate) async fn fill(store: &SegmentedStore, first: usize, count: usize) {
+pub(crate) async fn fill(store: &RocksDbStore, first: usize, count: usize) {
     for number in first..first + count {
         let name = format!("order-{}", number % 5);
         let event_type = EventType::new(["placed", "paid"][number % 2]).expect("a name");

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use es_rocksdb::{Durability, RocksDbStore, SegmentedStore};
+use es_rocksdb::{Durability, RocksDbStore};
 use es_tests::crash::writers::{Task, write};
 
 #[tokio::main(worker_threads = 2)]
@@ -16,7 +16,7 @@ async fn main() {
     let number = |text: &String| text.parse().expect("a number");
     let (dir, task) = (PathBuf::from(dir), Task { run: number(run), durability, commits: number(commits) });
     match layout.as_str() {
-        "segmented" => write::<SegmentedStore>(&dir, task).await,
+        "segmented" => write::<RocksDbStore>(&dir, task).await,
         _ => write::<RocksDbStore>(&dir, task).await,
     }
 }

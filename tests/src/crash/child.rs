@@ -30,7 +30,7 @@ pub struct Run<'a> {
     pub power: Option<&'a Power>,
     /// Limit of open files; 0 for the limit of the parent.
     pub open_files: u32,
-    /// Whether the store is a `SegmentedStore`.
+    /// Whether the store is a `RocksDbStore`.
     pub is_segmented: bool,
 }
 

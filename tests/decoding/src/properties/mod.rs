@@ -5,18 +5,14 @@
 
 pub(crate) mod generated;
 mod import;
-mod key;
 mod line;
 mod log;
-pub(crate) mod record;
 mod session;
 mod wire;
 
 pub use import::imports;
-pub use key::keys;
 pub use line::lines;
 pub use log::{frame_of, frames, log_records};
-pub use record::{every_bit, records, sealed};
 pub use session::sessions;
 pub use wire::{wire_frame_of, wire_frames};
 
