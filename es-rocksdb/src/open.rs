@@ -53,15 +53,16 @@ pub(crate) fn open(directory: &Path, options: &Options) -> Result<OpenedLog, Ope
     if is_new && !options.create_if_missing {
         return Err(OpenError::NoSuchDirectory { directory });
     }
+    check_index(&directory)?;
     let database = open_index(&directory, options)?;
-    if is_new {
-        let restricted = access::restrict_files(&directory.join(INDEX));
-        restricted.map_err(|error| OpenError::io(&directory, "set the modes of files", error))?;
-    }
     let log = Arc::new(open_log(&directory, options)?);
     if log.last_frame() == 0 {
         create(&database, options)
             .map_err(|error| OpenError::of_store(&directory, "write the description of the store", error))?;
+    }
+    if is_new {
+        let restricted = access::restrict_files(&directory.join(INDEX));
+        restricted.map_err(|error| OpenError::io(&directory, "set the modes of files", error))?;
     }
     let identity = identify(&database, log.log_id())?;
     let opened = restore(database, &log, options, ReplayAccess::Writing);
@@ -80,14 +81,15 @@ pub(crate) fn open(directory: &Path, options: &Options) -> Result<OpenedLog, Ope
 /// earlier format.
 pub(crate) fn inspect(directory: &Path) -> Result<bool, OpenError> {
     let io_error = |error| OpenError::io(directory, "inspect the directory", error);
+    if directory.join("CURRENT").try_exists().map_err(io_error)? {
+        return Err(earlier_format(directory));
+    }
     let mut is_new = true;
     for entry in std::fs::read_dir(directory).map_err(io_error)? {
         let name = entry.map_err(io_error)?.file_name();
         match name.to_string_lossy().as_ref() {
             LOG | INDEX => is_new = false,
             TABLES | marker::FILE_NAME | "lost+found" => {}
-            // RocksDB in the directory itself: a store of an earlier format, or another program's database.
-            "CURRENT" => return Err(earlier_format(directory)),
             other => return Err(OpenError::not_a_store(directory, format!("other files, such as {other}"))),
         }
     }
@@ -96,15 +98,43 @@ pub(crate) fn inspect(directory: &Path) -> Result<bool, OpenError> {
 
 /// Returns the error for a directory with a RocksDB database in itself, as stores of the formats 1 to 3 have it.
 fn earlier_format(directory: &Path) -> OpenError {
-    let families = [rocksdb::DEFAULT_COLUMN_FAMILY_NAME, Cf::Meta.name()];
-    let database = DB::open_cf_for_read_only(&rocksdb::Options::default(), directory, families, false);
-    let written = database.ok().and_then(|database| {
-        let meta = database.cf_handle(Cf::Meta.name())?;
-        database.get_cf(meta, META_FORMAT).ok().flatten()
-    });
-    let format = written.and_then(|format| directory::decode_format(directory, &format).ok());
+    let format = read_format(directory).and_then(|format| directory::decode_format(directory, &format).ok());
     let error = format.and_then(|found| OpenError::of_format(directory, found));
     error.unwrap_or_else(|| OpenError::not_a_store(directory, "a RocksDB database of another program"))
+}
+
+/// Checks that the index of a log is there and has a supported format. Writes nothing: RocksDB would create a new index,
+/// and the column families that are missing.
+fn check_index(directory: &Path) -> Result<(), OpenError> {
+    if !directory.join(LOG).exists() {
+        return Ok(());
+    }
+    let index = directory.join(INDEX);
+    if !index.join("CURRENT").exists() {
+        return Err(OpenError::damaged(directory, "expected the file CURRENT in the index, found none"));
+    }
+    let of_rocksdb = |error| OpenError::of_rocksdb(directory, "inspect the index", error);
+    let families = DB::list_cf(&rocksdb::Options::default(), &index).map_err(of_rocksdb)?;
+    if let Some(missing) = Cf::ALL.into_iter().find(|cf| !families.iter().any(|family| family == cf.name())) {
+        return Err(OpenError::damaged(
+            directory,
+            format!("expected the column family {}, found none", missing.name()),
+        ));
+    }
+    match read_format(&index) {
+        Some(format) => {
+            OpenError::of_format(directory, directory::decode_format(directory, &format)?).map_or(Ok(()), Err)
+        }
+        // Opening returns the reason, or finds that nothing was written yet.
+        None => Ok(()),
+    }
+}
+
+/// Reads the format version of a database, without writing; `None` if it has none or cannot be read.
+fn read_format(database: &Path) -> Option<Vec<u8>> {
+    let families = [rocksdb::DEFAULT_COLUMN_FAMILY_NAME, Cf::Meta.name()];
+    let database = DB::open_cf_for_read_only(&rocksdb::Options::default(), database, families, false).ok()?;
+    database.get_cf(database.cf_handle(Cf::Meta.name())?, META_FORMAT).ok()?
 }
 
 pub(crate) fn open_index(directory: &Path, options: &Options) -> Result<Database, OpenError> {

@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use common::segmented::{content, files, fill, filled, open, options, scavenged, verify};
+use common::stores::{content, files, fill, filled, open, options, scavenged, verify};
 use es_core::{EventReader, EventStore};
 use es_rocksdb::{BackupError, Backups, OpenError, ReadOnlyStore};
 

@@ -104,7 +104,8 @@ fn commits(part: u128) -> Vec<Commit> {
 fn format_version() -> u32 {
     let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/storage-format.md");
     let document = fs::read_to_string(document).expect("the document");
-    let (_, after) = document.split_once("Format version ").expect("the document names the version");
+    let (_, meta) = document.split_once("<!-- begin: meta -->").expect("the document has the description");
+    let (_, after) = meta.split_once("Format version ").expect("the document names the version");
     after.split_once('.').and_then(|(version, _)| version.parse().ok()).expect("a number")
 }
 

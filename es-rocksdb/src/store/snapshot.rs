@@ -65,7 +65,9 @@ impl Snapshot {
     /// Opens a snapshot. Retries while another process replaces files.
     pub(crate) fn open(directory: &Path) -> Result<Self, OpenError> {
         let directory = directory::resolve(directory)?;
-        inspect(&directory)?;
+        if inspect(&directory)? {
+            return Err(OpenError::NoSuchDirectory { directory });
+        }
         for _ in 0..access::REPLACED_ATTEMPTS {
             let before = manifests(&directory);
             match open_once(&directory) {

@@ -94,12 +94,12 @@ impl Publisher {
         self.handles.visible.stop(reason);
     }
 
-    fn publish(&self, count: u32) -> Result<(), StoreError> {
-        let commits = self.decisions()?.pending.take(count);
+    fn publish(&self, frame: &FrameHeader) -> Result<(), StoreError> {
+        let commits = self.decisions()?.pending.take(frame.commits);
         let Some(last) = commits.last().map(|commit| commit.number) else { return Ok(()) };
         // ORDER: before the rows are changed, so that a reader that has seen one waits until it is published.
         self.started.store(last, Ordering::Release);
-        let bytes = self.write_changes(&commits)?;
+        self.write_changes(&commits)?;
         let events = || commits.iter().flat_map(|commit| commit.events.iter());
         // ORDER: before the commits are visible, so that a read that returns a retention event also applies its rule.
         if let Err(error) = self.operators.apply(events()) {
@@ -110,7 +110,8 @@ impl Publisher {
         self.decisions()?.pending.remove(&commits);
         self.handles.visible.publish(head, last);
         let (written, events) = (commits.len() as u64, events().count() as u64);
-        let counted = Stats { commits: written, batches: 1, events, bytes, syncs: self.syncs, ..Stats::default() };
+        let bytes = frame.length as u64;
+        let counted = Stats { commits: written, frames: 1, events, bytes, syncs: self.syncs };
         self.handles.counters.add(counted);
         self.signal_full_run(head);
         Ok(())
@@ -123,10 +124,10 @@ impl Publisher {
         }
     }
 
-    /// CommitChanges the rows and unique keys of written commits. Returns the size of the changes in bytes.
-    fn write_changes(&self, commits: &[DecidedCommit]) -> Result<u64, StoreError> {
+    /// Changes the rows and unique keys of written commits.
+    fn write_changes(&self, commits: &[DecidedCommit]) -> Result<(), StoreError> {
         if commits.iter().all(|commit| commit.changes.is_empty()) {
-            return Ok(0);
+            return Ok(());
         }
         let database = &*self.database;
         let (meta, keys, rows) = (database.family(Cf::Meta)?, database.family(Cf::Keys)?, database.family(Cf::Rows)?);
@@ -148,15 +149,13 @@ impl Publisher {
                 }
             }
         }
-        let bytes = batch.size_in_bytes() as u64;
-        layout::write(database, batch)?;
-        Ok(bytes)
+        layout::write(database, batch)
     }
 }
 
 impl Follower for Publisher {
     fn written(&self, frame: &FrameHeader) {
-        if let Err(error) = self.publish(frame.commits) {
+        if let Err(error) = self.publish(frame) {
             self.stop(&format!("a written commit could not be published: {}", ErrorChain(&error)));
         }
     }

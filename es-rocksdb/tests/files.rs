@@ -1,4 +1,4 @@
-//! Segmented stores: what is in their files, after crashes and after erasures.
+//! What is in the files of a store, after crashes and after erasures.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use es_core::retention::{DeleteKind, Note, Rule, Scavenge, Scope};
 use es_core::{
     Commit, EventReader, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Revision, StreamId, StreamRead,
 };
-use es_rocksdb::{OpenError, Options, RocksDbStore};
+use es_rocksdb::{Options, RocksDbStore};
 
 /// Returns options with which a few events are written to tables and segments.
 fn options() -> Options {
@@ -207,22 +207,4 @@ async fn rows_without_events_survive_a_restart() {
         // Without a close, as after a crash of the process: the handle only drops.
         drop(store);
     }
-}
-
-#[tokio::test]
-async fn a_directory_of_another_layout_is_refused() {
-    let directory = tempfile::tempdir().unwrap();
-    let [old, new] = ["old", "new"].map(|name| directory.path().join(name));
-    RocksDbStore::open(&old).await.unwrap().close().await.unwrap();
-    open(&new).await.close().await.unwrap();
-    let refused = options().open(&old).await.unwrap_err();
-    assert!(matches!(&refused, OpenError::NotAStore { .. }), "{refused}");
-    let refused = RocksDbStore::open(&new).await.unwrap_err();
-    assert!(matches!(&refused, OpenError::NotAStore { .. }), "{refused}");
-    let missing = options().create_if_missing(false).open(directory.path().join("none")).await.unwrap_err();
-    assert!(matches!(&missing, OpenError::NoSuchDirectory { .. }), "{missing}");
-    let store = open(&new).await;
-    let second = options().open(&new).await.unwrap_err();
-    assert!(matches!(&second, OpenError::AlreadyOpen { .. }), "{second}");
-    store.close().await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! Segmented stores for tests: small runs and segments, and stores with all kinds of content.
+//! Stores for tests: small runs and segments, and stores with all kinds of content.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
