@@ -1,4 +1,4 @@
-//! Backups of segmented stores: complete, incremental, verified, and of stores that are written meanwhile.
+//! The files of backups: complete, incremental, verified, and of stores that are written meanwhile.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
 
