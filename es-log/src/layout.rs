@@ -97,7 +97,8 @@ pub(crate) const TRAILER_FIELDS: &FieldTable = &[
 ];
 pub(crate) const TRAILER_LEN: usize = length(TRAILER_FIELDS);
 
-pub(crate) const MARK_FILE: &str = "ACKNOWLEDGED";
+/// The name of the file with the high-water mark, in the directory of a log.
+pub const MARK_FILE: &str = "ACKNOWLEDGED";
 pub(crate) const MARK_MAGIC: [u8; 8] = *b"es-ack-2";
 pub(crate) const MARK_FIELDS: &FieldTable = &[
     ("magic", 8),

@@ -89,6 +89,18 @@ impl LogReader {
         }
     }
 
+    /// Returns a reader of all records after a frame, up to which `event` is the last event.
+    pub(crate) fn after_frame(
+        catalog: Arc<Catalog>,
+        disk: Arc<dyn Disk>,
+        directory: PathBuf,
+        frame: u64,
+        event: Option<Position>,
+    ) -> Self {
+        let reader = Self::new(catalog, disk, directory, Position::following(event));
+        Self { next_frame: Some(frame + 1), has_changes: true, ..reader }
+    }
+
     /// Returns the position of the next event.
     #[must_use]
     pub fn position(&self) -> Position {

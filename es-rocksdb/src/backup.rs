@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use es_core::{EventReader, Position, StoreError};
 
+use crate::engine::layout::FrameEnd;
 use crate::error::OpenError;
 use crate::store::read_only::ReadOnlyStore;
 use crate::verify::{Progress, Verification};
@@ -203,12 +204,13 @@ impl Backups {
             let _ = std::fs::remove_dir_all(&incomplete);
         })?;
         let mut damaged = None;
-        if let Some(last) = last.filter(|_| copied.differs_from_last) {
+        let is_read = before.map(|(number, _)| number) == last.map(|(number, _)| *number);
+        if let Some(last) = last.filter(|_| copied.differs_from_last || !is_read) {
             damaged = find_damage(last, progress).await.map(|(damaged, _)| damaged);
         }
-        let before = before.filter(|_| damaged.is_none());
+        let before = before.filter(|_| damaged.is_none()).map_or_else(FrameEnd::default, |(_, end)| end);
         let head = backup.head().await?;
-        let new_events = head.map_or(0, Position::get) - before.map_or(0, Position::get);
+        let new_events = head.map_or(0, Position::get) - before.head.map_or(0, Position::get);
         let new_rows = copy::changes_after(&backup, before)?;
         drop(backup);
         let number = last.map_or(1, |(number, _)| number + 1);

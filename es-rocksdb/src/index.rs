@@ -109,6 +109,11 @@ impl Index {
         in_memory.recent = recent;
     }
 
+    /// Returns the size of the records of a full run, in bytes.
+    pub(crate) fn run_bytes(&self) -> u64 {
+        self.run_size.bytes as u64
+    }
+
     /// Returns the number of full runs in memory.
     pub(crate) fn full_runs(&self) -> usize {
         self.in_memory().runs.len().saturating_sub(1)

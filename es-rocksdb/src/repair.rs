@@ -177,8 +177,6 @@ pub struct Repaired {
     pub events: u64,
     /// The number of rows in the store.
     pub rows: u64,
-    /// The number of claims of unique keys that were copied from the index, because their events were removed.
-    pub carried_claims: u64,
     /// The number of events that were set aside.
     pub set_aside: u64,
 }

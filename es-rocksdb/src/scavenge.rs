@@ -263,8 +263,10 @@ impl Maintenance {
             for (stream, first) in &firsts {
                 raised.put_cf(database.family(Cf::Meta)?, first_key(stream), key::revision(*first));
             }
-            // ORDER: first, so that a read that misses a removed event knows why.
+            // ORDER: first, so that a read that misses a removed event knows why; and on disk, because the log does not
+            // have it, and has no removed event any more after a kill.
             layout::write(database, raised)?;
+            layout::flush(database)?;
             if segments.last() > Some(&log.sealed_segments()) {
                 seal_segment(log)?;
             }

@@ -1,10 +1,15 @@
-//! The schema: which column families there are, and what the `meta` family says of the store itself.
+//! The schema: the directories, the column families, and what the `meta` family says of the store itself.
 //!
 //! `docs/storage-format.md` is rendered from the constants of this file, of `key` and of `record`.
 
 /// The version of the whole format: column families, keys and values. This is the only version that is read: the
 /// migration is an export with the program that wrote the store and an import with this one.
 pub(crate) const FORMAT_VERSION: u32 = 4;
+
+/// The directories within the directory of a store.
+pub(crate) const LOG: &str = "log";
+pub(crate) const INDEX: &str = "index";
+pub(crate) const TABLES: &str = "tables";
 
 /// Key in [`Cf::Meta`]: the format version, 4 bytes big-endian.
 pub(crate) const META_FORMAT: &[u8] = b"format";
@@ -19,6 +24,9 @@ pub(crate) const META_KEY_SECRET: &[u8] = b"key-secret";
 /// Key in [`Cf::Meta`]: the position up to which the tables have all events, 8 bytes big-endian. The log after it is
 /// read when the store is opened.
 pub(crate) const META_APPLIED: &[u8] = b"applied";
+/// Key in [`Cf::Meta`]: the number of a frame of the log up to which the tables have all rows and unique keys, and the
+/// position of the last event up to it, 0 for none, each 8 bytes big-endian.
+pub(crate) const META_APPLIED_FRAME: &[u8] = b"applied-frame";
 /// Key in [`Cf::Meta`]: the position of the last scavenge point that was completed, 8 bytes big-endian.
 pub(crate) const META_SCAVENGED: &[u8] = b"scavenged";
 /// What keys in [`Cf::Meta`] begin with that say of a stream which revision is the first that was not removed.
@@ -26,12 +34,17 @@ pub(crate) const META_FIRST: &str = "first";
 
 /// The rows of the `meta` family for the document: key, value.
 #[cfg(test)]
-pub(crate) const META_ROWS: [(&[u8], &str); 7] = [
+pub(crate) const META_ROWS: [(&[u8], &str); 8] = [
     (META_FORMAT, "format version, `u32`"),
     (META_STORE_ID, "id of the store and of its backups, the 16 bytes of a UUID"),
     (META_CREATED, "time of the creation of the store, `i64` microseconds since 1970 in UTC"),
     (META_KEY_SECRET, "secret of the hashes of unique keys, 32 random bytes"),
     (META_APPLIED, "position up to which the tables have all events, `u64`; missing before the first table"),
+    (
+        META_APPLIED_FRAME,
+        "number of the frame up to which the tables have all rows and unique keys, `u64`, and the position of the last \
+         event up to it, `u64`, 0 for none; missing before the first",
+    ),
     (META_SCAVENGED, "position of the last completed scavenge point, `u64`; missing before the first"),
     (b"first\0order-10248", "first revision of the stream that was not removed, `u64`; missing if none was removed"),
 ];

@@ -118,6 +118,8 @@ async fn differences_between_index_and_log_are_named() {
         write(&store, "a-1", event("x").releasing(key("moved"))).await;
         write(&store, "b-1", event("x").claiming(key("moved")).claiming(key("released"))).await;
         write(&store, "b-1", event("x").releasing(key("released"))).await;
+        // Otherwise an opening changes the entries again, as the log does.
+        store.compact().await.unwrap();
         store.close().await.unwrap();
         assert!(verify(dir.path()).await.is_sound());
         dir
@@ -218,7 +220,7 @@ async fn a_repair_restores_all_claims() {
     let (dir, target) = (sample(&root).await, root.path().join("new"));
     tamper(&dir, "ids", &[7; 16], |_| Some(vec![0; 8]));
     let (lost, made) = repair(&dir, &target, None).unwrap();
-    assert_eq!((lost, made.carried_claims, made.is_new_id), (Vec::new(), 1, false));
+    assert_eq!((lost, made.is_new_id), (Vec::new(), false));
     let store = open(&target).await;
     for (value, expected) in [("removed", Some("a-1")), ("released", None), ("there", Some("b-1"))] {
         assert_eq!(owner(&store, value).await.as_deref(), expected, "{value}");
@@ -234,8 +236,8 @@ async fn claims_that_cannot_be_recovered_are_reported_as_lost() {
     let refused = repair(&dir, &target, None).unwrap_err();
     assert!(matches!(refused, RepairError::Loss { events: 0, .. }), "{refused}");
     let (lost, made) = repair(&dir, &target, Some(0)).unwrap();
-    assert_eq!(lost, ["1 claims of unique keys by removed events"]);
-    assert_eq!((made.carried_claims, made.is_new_id), (0, true), "a backup would have the old secret");
+    assert_eq!(lost, ["claims of unique keys by removed events"]);
+    assert!(made.is_new_id, "a backup would have the old secret");
     let store = open(&target).await;
     assert_eq!(owner(&store, "removed").await, None);
     assert_eq!(owner(&store, "there").await.as_deref(), Some("b-1"));
@@ -245,10 +247,10 @@ async fn claims_that_cannot_be_recovered_are_reported_as_lost() {
     let (dir, target) = (sample(&second).await, second.path().join("new"));
     let tables = raw(&dir).live_files().unwrap();
     let table = tables.into_iter().find(|table| table.column_family_name == "keys").unwrap();
-    fs::remove_file(dir.join(table.name.trim_start_matches('/'))).unwrap();
+    fs::remove_file(dir.join("index").join(table.name.trim_start_matches('/'))).unwrap();
     let (lost, made) = repair(&dir, &target, Some(0)).unwrap();
-    assert!(lost.iter().any(|what| what.contains("in the unreadable part of their index")), "{lost:?}");
-    assert_eq!((made.carried_claims, made.is_new_id), (0, false));
+    assert!(lost.iter().any(|what| what.contains("unique keys of removed events")), "{lost:?}");
+    assert!(!made.is_new_id);
     let store = open(&target).await;
     assert_eq!(owner(&store, "there").await.as_deref(), Some("b-1"), "its event is there");
 }

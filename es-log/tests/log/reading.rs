@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use es_core::Position;
-use es_log::{AppendError, Body, CommitDraft, EntryKind, Frame, Log, LogOptions, PendingCommit};
+use es_log::{AppendError, Body, CommitDraft, EntryKind, Frame, Log, LogOptions, LogReader, PendingCommit};
 
 use crate::support::{SimDisk, append, commit, event, options, payloads, read_all, real_options};
 
@@ -302,8 +302,8 @@ fn a_read_of_all_changes_has_the_rows_of_segments_without_events() {
             commit(&log, number, u32::from(first_event == Some(number))).expect("it commits");
         }
         assert!(log.sealed_segments() > 1, "{}", log.sealed_segments());
-        let rows_after = |log: &Log, event| {
-            let (mut rows, mut reader) = (Vec::new(), log.read_after(event));
+        let rows_of = |mut reader: LogReader| {
+            let mut rows = Vec::new();
             while let Some(batch) = reader.next_batch().expect("it reads") {
                 for record in batch.records() {
                     if let Body::Row(row) = record.expect("it decodes").body {
@@ -313,8 +313,14 @@ fn a_read_of_all_changes_has_the_rows_of_segments_without_events() {
             }
             rows
         };
+        let rows_after = |log: &Log, event| rows_of(log.read_after(event));
         let all: Vec<u64> = (1..=300).collect();
         assert_eq!(rows_after(&log, None), all, "{tail_bytes} bytes in memory");
+        for frame in [1, 77, 209, 210, 299, 300] {
+            let event = first_event.filter(|event| *event <= frame).map(|_| Position::FIRST);
+            let found = rows_of(log.read_after_frame(frame, event));
+            assert_eq!(found, all[frame as usize..], "after frame {frame}");
+        }
         if let Some(first) = first_event {
             assert_eq!(rows_after(&log, Some(Position::FIRST)), all[first as usize - 1..]);
         }

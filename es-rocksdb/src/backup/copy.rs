@@ -12,14 +12,14 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+use es_core::StoreError;
 use es_core::model::LogId;
-use es_core::{Position, StoreError};
 use es_log::{Body, ReadableLog, SegmentFile, SystemDisk};
 
 use super::BackupError;
 use super::files::{self, io_error};
 use crate::access;
-use crate::engine::layout::{INDEX, LOG};
+use crate::engine::layout::{FrameEnd, INDEX, LOG};
 use crate::error::OpenError;
 use crate::index::of_log;
 use crate::open::{directory, of_log_opening};
@@ -205,9 +205,9 @@ impl LogFiles<'_> {
     }
 }
 
-/// Returns the number of changes of rows and unique keys in the log after a position.
-pub(super) fn changes_after(backup: &ReadOnlyStore, position: Option<Position>) -> Result<u64, StoreError> {
-    let (mut changes, mut log) = (0, backup.snapshot().log().read_after(position));
+/// Returns the number of changes of rows and unique keys in the log after a frame.
+pub(super) fn changes_after(backup: &ReadOnlyStore, FrameEnd { frame, head }: FrameEnd) -> Result<u64, StoreError> {
+    let (mut changes, mut log) = (0, backup.snapshot().log().read_after_frame(frame, head));
     while let Some(batch) = log.next_batch().map_err(of_log)? {
         let is_change = |body: &Body<'_>| matches!(body, Body::Row(_) | Body::Key(_));
         changes += batch.records().filter(|record| record.as_ref().is_ok_and(|record| is_change(&record.body))).count();

@@ -7,12 +7,9 @@ use crate::engine::database::{Database, Tier};
 use crate::engine::key;
 use crate::error::of_rocksdb;
 use crate::options::{self, Options};
-use crate::schema::{Cf, META_APPLIED};
+use crate::schema::{Cf, META_APPLIED, META_APPLIED_FRAME};
 
-/// The directories within the directory of a store.
-pub(crate) const LOG: &str = "log";
-pub(crate) const INDEX: &str = "index";
-pub(crate) const TABLES: &str = "tables";
+pub(crate) use crate::schema::{INDEX, LOG, TABLES};
 
 /// Returns the options of a table that RocksDB takes over.
 pub(crate) fn table_options(cf: Cf) -> rocksdb::Options {
@@ -45,4 +42,36 @@ pub(crate) fn applied(database: &Database) -> Result<Option<Position>, StoreErro
     position
         .map(Some)
         .map_err(|error| StoreError::damaged("the position up to which events are indexed", error.to_string()))
+}
+
+/// The end of the log up to a frame.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct FrameEnd {
+    /// The number of the frame; 0 for none.
+    pub(crate) frame: u64,
+    /// The last event up to it.
+    pub(crate) head: Option<Position>,
+}
+
+impl FrameEnd {
+    pub(crate) fn encode(self) -> [u8; 16] {
+        let mut value = [0; 16];
+        let (frame, head) = value.split_at_mut(8);
+        frame.copy_from_slice(&self.frame.to_be_bytes());
+        head.copy_from_slice(&self.head.map_or(0, Position::get).to_be_bytes());
+        value
+    }
+}
+
+/// Returns the frame up to which the tables have all rows and unique keys.
+pub(crate) fn applied_frame(database: &Database) -> Result<FrameEnd, StoreError> {
+    let Some(value) = database.get(Cf::Meta, META_APPLIED_FRAME, Tier::Any)? else { return Ok(FrameEnd::default()) };
+    let [frame, head] = match value.as_chunks() {
+        ([frame, head], []) => [frame, head].map(|number| u64::from_be_bytes(*number)),
+        _ => {
+            let detail = format!("expected 16 bytes, found {}", value.len());
+            return Err(StoreError::damaged("the frame up to which rows are in tables", detail));
+        }
+    };
+    Ok(FrameEnd { frame, head: Position::new(head) })
 }

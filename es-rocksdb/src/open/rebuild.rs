@@ -10,14 +10,14 @@ use es_log::{ReadableLog, SystemDisk};
 use rocksdb::WriteBatch;
 
 use crate::engine::database::{Database, Tier};
-use crate::engine::layout::{self, LOG, TABLES};
+use crate::engine::layout::{self, FrameEnd, LOG, TABLES};
 use crate::error::OpenError;
 use crate::index::Index;
 use crate::index::recent::RecentIds;
 use crate::open::replay::{ChangedKey, Replay, ReplayAccess};
 use crate::open::{of_log_opening, open_index};
 use crate::options::Options;
-use crate::schema::{Cf, FORMAT_VERSION, META_FORMAT};
+use crate::schema::{Cf, FORMAT_VERSION, META_APPLIED_FRAME, META_FORMAT};
 use crate::writer::seal;
 
 /// The number of bytes after which a batch is written.
@@ -89,14 +89,15 @@ impl IndexBuilder {
         let log = log.map_err(|error| of_log_opening(&directory, error))?;
         let filled = self.write().and_then(|()| {
             let index = Index::new(Position::FIRST, RecentIds::of_database(&self.database)?, Options::new().index_run);
-            Replay::new(&self.database, &log, &index, ReplayAccess::Writing).run(None, accepts)?;
-            // All events are in tables afterwards, so that no opening applies the changes that were skipped.
+            Replay::new(&self.database, &log, &index, ReplayAccess::Writing).run(log.read_after(None), accepts)?;
+            // All events and rows are in tables afterwards, so that no opening applies the changes that were skipped.
+            let end = FrameEnd { frame: log.last_frame(), head: log.head() };
             index.end_run();
             while let Some(full) = index.oldest_full(log.head()) {
-                let ids = seal::seal(&self.database, &log, &full, &directory.join(TABLES))?;
+                let ids = seal::seal(&self.database, &log, &full, None, &directory.join(TABLES))?;
                 index.remove_oldest(&ids);
             }
-            Ok(())
+            self.put(Cf::Meta, META_APPLIED_FRAME, &end.encode())
         });
         filled.map_err(|error| OpenError::of_store(&directory, "index the log", error))
     }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use es_core::store::implement::{Decider, ahead_of_clock};
 use es_core::{Position, RecordedEvent, StoreError};
-use es_log::{Batch, Body, ReadableLog, Record};
+use es_log::{Batch, Body, LogReader, ReadableLog, Record};
 use rocksdb::WriteBatch;
 
 use crate::engine::changes::UnflushedChanges;
 use crate::engine::database::{Database, Tier, place_of};
 use crate::engine::key;
-use crate::engine::layout::{self, TABLES};
+use crate::engine::layout::{self, FrameEnd, TABLES};
 use crate::engine::rows;
 use crate::index::recent::RecentIds;
 use crate::index::{END, Index, of_log};
@@ -49,7 +49,13 @@ pub(crate) fn restore(
     }
     let index = Index::new(Position::following(applied), RecentIds::of_database(&database)?, options.index_run);
     let is_new = |position, _: &ChangedKey| Some(position) > applied;
-    let (mut end, changes) = Replay::new(&database, log, &index, access).run(applied, &is_new)?;
+    let FrameEnd { frame, head } = layout::applied_frame(&database)?;
+    // Rows can be in tables without the next event: then the frames with these rows are not read again.
+    let reader = match head == applied && frame <= log.last_frame() {
+        true => log.read_after_frame(frame, head),
+        false => log.read_after(applied),
+    };
+    let (mut end, changes) = Replay::new(&database, log, &index, access).run(reader, &is_new)?;
     let database = Arc::new(database.with_changes(changes));
     let view = index.view(&database, log, END);
     if let (None, Some(head)) = (end.head, log.head()) {
@@ -76,7 +82,9 @@ pub(crate) fn restore(
     };
     let decider = Arc::new(Decider::new(rows::locks(&database)?));
     let is_synced = options.durability == Durability::Sync;
-    Ok((Arc::new(Publisher::new(database, index, decisions, operators, is_synced)), decider))
+    let publisher = Publisher::new(database, index, decisions, operators, is_synced);
+    publisher.set_end(FrameEnd { frame: log.last_frame(), head: log.head() });
+    Ok((Arc::new(publisher), decider))
 }
 
 /// Applies the log to the index in memory, and its changes of rows, unique keys and first revisions.
@@ -116,15 +124,14 @@ impl<'a> Replay<'a> {
         Self { database, log, index, access, decoder, end, changes }
     }
 
-    /// Applies the log after a position, with those changes of rows and unique keys that `accepts` returns `true` for,
+    /// Applies the records of a reader, with those changes of rows and unique keys that `accepts` returns `true` for,
     /// given the position of the next event. Returns the end of the log, unless no event was applied, and the changes
     /// that are kept in memory.
     pub(crate) fn run(
         mut self,
-        after: Option<Position>,
+        mut reader: LogReader,
         accepts: &dyn Fn(Position, &ChangedKey) -> bool,
     ) -> Result<(LogEnd, UnflushedChanges), StoreError> {
-        let mut reader = self.log.read_after(after);
         while let Some(batch) = reader.next_batch().map_err(of_log)? {
             self.apply(&batch, accepts)?;
         }
@@ -152,7 +159,7 @@ impl<'a> Replay<'a> {
         }
         // A long log is indexed run by run, so that it needs no more memory than a short one.
         while let Some(full) = self.index.oldest_full(self.end.head) {
-            let ids = seal::seal(self.database, self.log, &full, &self.database.directory().join(TABLES))?;
+            let ids = seal::seal(self.database, self.log, &full, None, &self.database.directory().join(TABLES))?;
             self.index.remove_oldest(&ids);
         }
         Ok(())

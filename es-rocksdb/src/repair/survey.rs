@@ -210,7 +210,7 @@ impl Survey {
         complete_target(incomplete, target)?;
         let (directory, events) = (target.to_owned(), self.log.kept);
         let is_new_id = kept_id.is_none();
-        Ok(Repaired { directory, id, is_new_id, events, rows, carried_claims: 0, set_aside })
+        Ok(Repaired { directory, id, is_new_id, events, rows, set_aside })
     }
 
     /// Writes the frames of the log, without those after the first lost event.

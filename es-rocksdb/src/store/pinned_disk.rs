@@ -81,6 +81,17 @@ impl PinnedDisk {
         Ok(true)
     }
 
+    /// Returns whether a path names another file, or none, than the one that is kept open under it.
+    pub(crate) fn is_replaced(&self, path: &Path) -> io::Result<bool> {
+        let pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
+        match (pinned, InodeIdentity::of(path)) {
+            (Some(pinned), Ok(identity)) => Ok(identity != pinned.identity),
+            (Some(_), Err(error)) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            (Some(_), Err(error)) => Err(error),
+            (None, _) => Ok(false),
+        }
+    }
+
     /// Returns whether this path names the file that is kept open under another one.
     pub(crate) fn is_link_of(&self, path: &Path, pinned: &Path) -> io::Result<bool> {
         let identity = InodeIdentity::of(path)?;

@@ -20,7 +20,7 @@ use es_core::retention::Retention;
 use es_core::store::implement::{BatchSource, ahead_of_clock};
 use es_core::store::{Batch, EventStream, Visitor};
 use es_core::{EventReader, LogRead, Position, RecordedEvent, Revision, StoreError, StreamId, Timestamp};
-use es_log::ReadableLog;
+use es_log::{MARK_FILE, ReadableLog};
 use rocksdb::DB;
 use rocksdb::statistics::StatsLevel;
 
@@ -102,9 +102,13 @@ impl Snapshot {
         &self.inner.store.inner
     }
 
-    /// Returns whether no frame was written since the snapshot was opened.
+    /// Returns whether no frame was written since the snapshot was opened, and the directory has the same log.
     pub(crate) fn is_current(&self) -> Result<bool, OpenError> {
-        self.inner.log.is_current().map_err(|error| OpenError::io(self.directory(), "read the end of the log", error))
+        let ReaderInner { log, disk, .. } = &*self.inner;
+        // The high-water mark is never replaced in a directory.
+        let mark = self.directory().join(LOG).join(MARK_FILE);
+        let is_current = || Ok(!disk.is_replaced(&mark)? && log.is_current()?);
+        is_current().map_err(|error| OpenError::io(self.directory(), "read the end of the log", error))
     }
 
     /// Verifies the store. See [`ReadOnlyStore::verify`](crate::ReadOnlyStore::verify).

@@ -11,10 +11,10 @@ use rocksdb::WriteBatch;
 
 use crate::engine::database::Database;
 use crate::engine::key;
-use crate::engine::layout;
+use crate::engine::layout::{self, FrameEnd};
 use crate::index::Index;
 use crate::retention::{Operators, first_key};
-use crate::schema::Cf;
+use crate::schema::{Cf, META_APPLIED_FRAME};
 use crate::stats::{Counters, Stats};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::writer::decide::{Decisions, stop_reason};
@@ -42,6 +42,10 @@ pub(crate) struct Publisher {
     started: AtomicU64,
     /// The number of syncs of each frame: 0 or 1.
     syncs: u64,
+    /// The last frame whose rows are in RocksDB.
+    end: Mutex<FrameEnd>,
+    /// The bytes of the frames whose rows are not in tables.
+    unflushed: AtomicU64,
 }
 
 impl fmt::Debug for Publisher {
@@ -70,7 +74,34 @@ impl Publisher {
             operators,
             started: AtomicU64::new(0),
             syncs: u64::from(is_synced),
+            end: Mutex::default(),
+            unflushed: AtomicU64::new(0),
         }
+    }
+
+    pub(crate) fn set_end(&self, end: FrameEnd) {
+        *self.end.lock().unwrap_or_else(PoisonError::into_inner) = end;
+    }
+
+    /// Returns whether the rows of so many frames are not in tables that they should be written. An opening would read
+    /// these frames.
+    pub(crate) fn has_unflushed_run(&self) -> bool {
+        self.unflushed.load(Ordering::Relaxed) >= self.index.run_bytes()
+    }
+
+    /// Returns the last frame whose rows are in RocksDB, for a flush that follows.
+    pub(crate) fn begin_flush(&self) -> FrameEnd {
+        // ORDER: frames that are written meanwhile count as not flushed.
+        self.unflushed.store(0, Ordering::Relaxed);
+        *self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes all rows and unique keys of published commits to tables.
+    pub(crate) fn flush(&self) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::new();
+        batch.put_cf(self.database.family(Cf::Meta)?, META_APPLIED_FRAME, self.begin_flush().encode());
+        layout::write(&self.database, batch)?;
+        layout::flush(&self.database)
     }
 
     /// Locks the state of decisions.
@@ -113,13 +144,15 @@ impl Publisher {
         let bytes = frame.length as u64;
         let counted = Stats { commits: written, frames: 1, events, bytes, syncs: self.syncs };
         self.handles.counters.add(counted);
+        self.set_end(FrameEnd { frame: frame.number, head });
+        self.unflushed.fetch_add(bytes, Ordering::Relaxed);
         self.signal_full_run(head);
         Ok(())
     }
 
-    /// Wakes the thread that writes tables, if there is a run for it.
+    /// Wakes the thread that writes tables, if there is a run or as many bytes of rows for it.
     pub(crate) fn signal_full_run(&self, head: Option<Position>) {
-        if self.index.oldest_full(head).is_some() {
+        if self.index.oldest_full(head).is_some() || self.has_unflushed_run() {
             self.handles.signal.wake();
         }
     }

@@ -14,12 +14,12 @@ use rocksdb::{IngestExternalFileOptions, SstFileWriter, WriteBatch};
 
 use crate::engine::database::Database;
 use crate::engine::key;
-use crate::engine::layout;
+use crate::engine::layout::{self, FrameEnd};
 use crate::error::of_rocksdb;
 use crate::index::posting_blocks;
 use crate::index::run::{Entries, Run, StreamEntries};
 use crate::index::{Copied, encode_head, of_log};
-use crate::schema::{Cf, META_APPLIED};
+use crate::schema::{Cf, META_APPLIED, META_APPLIED_FRAME};
 use crate::writer::publish::Publisher;
 
 /// The niceness of the thread, from 0 (that of the process, usually) to 19.
@@ -32,7 +32,7 @@ pub(crate) fn run(publisher: &Publisher, log: &Weak<Log>, tables: &Path) {
     while publisher.handles.signal.wait() {
         while let Some(oldest) = publisher.index.oldest_full(publisher.handles.visible.head()) {
             let Some(log) = log.upgrade() else { return };
-            match seal(&publisher.database, &log, &oldest, tables) {
+            match seal(&publisher.database, &log, &oldest, Some(publisher.begin_flush()), tables) {
                 Ok(ids) => {
                     publisher.index.remove_oldest(&ids);
                     publisher.handles.signal.sealed.notify_waiters();
@@ -47,6 +47,12 @@ pub(crate) fn run(publisher: &Publisher, log: &Weak<Log>, tables: &Path) {
                 }
             }
         }
+        if publisher.has_unflushed_run()
+            && let Err(error) = publisher.flush()
+        {
+            let (directory, error) = (publisher.database.directory().display(), ErrorChain(&error));
+            tracing::error!(%directory, %error, "could not write rows to tables; the log has them");
+        }
     }
 }
 
@@ -60,11 +66,13 @@ fn lower_priority() {
     }
 }
 
-/// Writes a full run to tables, and makes them part of RocksDB. Returns its ids in ascending order.
+/// Writes a full run to tables, and makes them part of RocksDB. Returns its ids in ascending order. `end` is the last
+/// frame whose rows are in RocksDB, if it is known.
 pub(crate) fn seal(
     database: &Database,
     log: &ReadableLog,
     run: &Run,
+    end: Option<FrameEnd>,
     directory: &Path,
 ) -> Result<Vec<(EventId, Position)>, StoreError> {
     let Some(last) = run.last() else { return Ok(Vec::new()) };
@@ -94,6 +102,9 @@ pub(crate) fn seal(
 
     let mut applied = WriteBatch::new();
     applied.put_cf(database.family(Cf::Meta)?, META_APPLIED, key::position(last));
+    if let Some(end) = end {
+        applied.put_cf(database.family(Cf::Meta)?, META_APPLIED_FRAME, end.encode());
+    }
     layout::write(database, applied)?;
     // ORDER: after the tables are part of RocksDB. The flush is atomic, so that `applied` is on disk only together with
     // the rows and keys of all commits up to there.
