@@ -107,8 +107,8 @@ impl Snapshot {
         let ReaderInner { log, disk, .. } = &*self.inner;
         // The high-water mark is never replaced in a directory.
         let mark = self.directory().join(LOG).join(MARK_FILE);
-        let is_current = || Ok(!disk.is_replaced(&mark)? && log.is_current()?);
-        is_current().map_err(|error| OpenError::io(self.directory(), "read the end of the log", error))
+        let is_current = disk.is_replaced(&mark).and_then(|is_replaced| Ok(!is_replaced && log.is_current()?));
+        is_current.map_err(|error| OpenError::io(self.directory(), "read the end of the log", error))
     }
 
     /// Verifies the store. See [`ReadOnlyStore::verify`](crate::ReadOnlyStore::verify).
