@@ -208,3 +208,40 @@ async fn rows_without_events_survive_a_restart() {
         drop(store);
     }
 }
+
+/// Regression: a store without new events read all rows of its log again at each opening.
+#[tokio::test]
+async fn rows_that_are_in_tables_are_not_read_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let (table, store) = (Table::new("views").unwrap(), options().index_run(10, 4096).open(directory.path()).await);
+    let store = store.expect("opens");
+    for number in 0..100u8 {
+        store.commit(Commit::new().put_row(table.clone(), vec![number], vec![number; 100])).await.unwrap();
+    }
+    let applied = || {
+        let index = directory.path().join("index");
+        let families = ["default", "meta"];
+        let database = rocksdb::DB::open_cf_for_read_only(&rocksdb::Options::default(), index, families, false).ok()?;
+        let value = database.get_cf(database.cf_handle("meta")?, "applied-frame").ok()??;
+        value.first_chunk().map(|frame| u64::from_be_bytes(*frame))
+    };
+    let mut attempts = 0..500;
+    while applied().is_none_or(|frame| frame < 50) {
+        assert!(attempts.next().is_some(), "the rows were not written to tables: {:?}", applied());
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    for _ in 0..2 {
+        store.commit(Commit::new().put_row(table.clone(), vec![200], vec![1])).await.unwrap();
+    }
+    store.close().await.unwrap();
+    let store = open(directory.path()).await;
+    for number in 0..100u8 {
+        assert_eq!(store.row(&table, &[number]).await.unwrap().as_deref(), Some(&[number; 100][..]), "{number}");
+    }
+    assert_eq!(store.row(&table, &[200]).await.unwrap().as_deref(), Some(&[1][..]));
+    append(&store, "order-1", 15).await;
+    store.close().await.unwrap();
+    let store = open(directory.path()).await;
+    assert_eq!(store.row(&table, &[7]).await.unwrap().as_deref(), Some(&[7; 100][..]));
+    store.close().await.unwrap();
+}

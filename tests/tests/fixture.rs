@@ -1,7 +1,7 @@
 //! Stores of earlier versions, in `tests/fixtures`: they open, have their original content and accept commits.
 //!
-//! The directory `format-N` has a store of format version N, written by that version (SST files, and a write-ahead log
-//! that was not yet flushed), and its expected content: `events.jsonl` in the format of `es export`, `rows.jsonl` and
+//! The directory `format-N` has a store of format version N, written by that version (with events in tables, and events
+//! in the log only), and its expected content: `events.jsonl` in the format of `es export`, `rows.jsonl` and
 //! `keys.jsonl`. `ES_FIXTURE=write` creates the directory of a new format version. A fixture is never changed; it is
 //! removed when its format is no longer supported.
 
@@ -121,7 +121,7 @@ fn the_current_format_has_a_fixture() {
     let written = tempfile::tempdir().expect("a directory");
     runtime().block_on(async {
         let clock = Arc::new(ManualClock::at("2024-01-01T00:00:00.123456Z".parse().expect("a time")));
-        let options = Options::new().clock(Arc::clone(&clock) as _);
+        let options = Options::new().clock(Arc::clone(&clock) as _).log_segment_bytes(8 << 10);
         let store = options.open(written.path()).await.expect("the store opens");
         for part in 1..=2 {
             for commit in commits(part) {

@@ -30,7 +30,7 @@ fn a_store_with_more_tables_than_descriptors_is_read_and_written() {
     let appended = 4000;
     runtime().block_on(async {
         // Each run of events is a table in each column family.
-        let options = Options::new().index_run(400, 1 << 20).log_segment_bytes(256 << 10);
+        let options = Options::new().index_run(250, 1 << 20).log_segment_bytes(256 << 10);
         let store = options.open(dir.path("store")).await.unwrap();
         for number in 0..appended {
             let event = NewEvent::json(EventType::new("t").unwrap(), format!("{{\"pad\":\"{}\"}}", "x".repeat(200)));

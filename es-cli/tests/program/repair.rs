@@ -108,7 +108,7 @@ fn a_loss_must_be_confirmed_and_readable_events_are_set_aside() {
     );
     assert_eq!(shown["loss"]["unreadable"], json!([[1, 1000]]));
     assert_eq!(shown["command"], json!("es --store store repair --to store.repaired --accept-loss 2000"));
-    assert!(dir.run(&["repair"]).out.contains("  stream a-1: 1000 events"));
+    assert!(dir.run(&["repair"]).out.contains("  stream b-1: 1000 events"));
 
     let refused = dir.run(&["repair", "--to", "new"]);
     assert_eq!(refused.code, Some(4));
