@@ -22,6 +22,7 @@ use es_core::store::Direction;
 use es_core::{EventId, Position, RecordedEvent, Revision, StoreError, StreamId, Timestamp};
 use es_log::{Batch, Place, PointReader, ReadError, ReadableLog};
 
+use crate::access;
 use crate::engine::database::{Database, Fault, Tier, bad_key, item, missing_event, place_in, place_of};
 use crate::engine::key::{self, KeyError, NUMBER_LEN};
 use crate::index::posting_blocks::BlockList;
@@ -425,6 +426,11 @@ pub(crate) fn of_log(error: ReadError) -> StoreError {
         ReadError::Damaged(damage) => {
             let place = damage.position.map_or_else(|| damage.file.clone(), place_of);
             StoreError::damaged(place, damage.to_string())
+        }
+        ReadError::Io { path, source } if access::is_about_the_file_limit(&source.to_string()) => {
+            let limit = access::file_limit().unwrap_or(u64::MAX);
+            let advice = access::file_limit_text(limit, limit.saturating_mul(2).max(256).next_multiple_of(256));
+            StoreError::io(format!("read {}: {advice}", path.display()), source)
         }
         ReadError::Io { .. } => StoreError::io("read the log", error),
     }
