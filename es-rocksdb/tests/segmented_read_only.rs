@@ -10,7 +10,7 @@ use common::segmented::{content, files, fill, filled, open, scavenged};
 use common::stream;
 use es_core::store::{Query, QueryItem};
 use es_core::{EventReader, EventStore, LogRead};
-use es_rocksdb::{HiddenEvents, OpenError, ReadOnlyStore};
+use es_rocksdb::{HiddenEvents, OpenError, Options, ReadOnlyStore};
 
 /// A snapshot has the content of the store: in tables, in runs and in the log only, with rows after the last event.
 #[tokio::test]
@@ -110,4 +110,18 @@ async fn a_directory_without_a_store_and_one_without_an_index_are_refused() {
     filled(&damaged, 20).await;
     std::fs::remove_file(damaged.join("index/CURRENT")).unwrap();
     assert!(matches!(ReadOnlyStore::open(&damaged).await, Err(OpenError::Damaged { .. })));
+}
+
+/// Regression: a store whose creation was interrupted was reported as damaged.
+#[tokio::test]
+async fn an_unfinished_store_is_no_store_and_one_without_its_log_is_damaged() {
+    let directory = tempfile::tempdir().unwrap();
+    let [unfinished, damaged] = ["unfinished", "damaged"].map(|name| directory.path().join(name));
+    std::fs::create_dir_all(unfinished.join("index")).unwrap();
+    assert!(matches!(ReadOnlyStore::open(&unfinished).await, Err(OpenError::NoSuchDirectory { .. })));
+    filled(&damaged, 20).await;
+    std::fs::remove_dir_all(damaged.join("log")).unwrap();
+    assert!(matches!(ReadOnlyStore::open(&damaged).await, Err(OpenError::Damaged { .. })));
+    let error = Options::new().open_segmented(&damaged).await.unwrap_err();
+    assert!(error.to_string().contains("expected the directory of the log, found none"), "{error}");
 }

@@ -46,6 +46,9 @@ pub fn small() -> Options {
 /// A store in a directory.
 #[async_trait]
 pub trait DiskStore: EventStore + Clone + Debug {
+    /// The name of the layout, an argument of child processes.
+    const LAYOUT: &'static str;
+
     /// Opens the store in a directory.
     async fn open(dir: &Path, options: Options) -> Result<Self, OpenError>;
 
@@ -55,6 +58,8 @@ pub trait DiskStore: EventStore + Clone + Debug {
 
 #[async_trait]
 impl DiskStore for RocksDbStore {
+    const LAYOUT: &'static str = "rocksdb";
+
     async fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
         options.open(dir).await
     }
@@ -68,6 +73,8 @@ impl DiskStore for RocksDbStore {
 
 #[async_trait]
 impl DiskStore for SegmentedStore {
+    const LAYOUT: &'static str = "segmented";
+
     async fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
         options.open_segmented(dir).await
     }
@@ -78,6 +85,17 @@ impl DiskStore for SegmentedStore {
         let found = es_log::verify(&disk, &dir.join("log")).expect("verified");
         assert!(found.is_sound(), "{found:?}");
     }
+}
+
+/// Opens the store of a layout, the argument of a child process.
+///
+/// # Errors
+/// Those of opening.
+pub async fn open(layout: &str, dir: &Path, options: Options) -> Result<Arc<dyn EventStore>, OpenError> {
+    Ok(match layout {
+        SegmentedStore::LAYOUT => Arc::new(SegmentedStore::open(dir, options).await?),
+        _ => Arc::new(RocksDbStore::open_with(dir, options).await?),
+    })
 }
 
 /// Opens stores for the conformance suite, each in a temporary directory that is removed with the harness.

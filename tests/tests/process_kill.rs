@@ -17,20 +17,22 @@ use std::sync::Arc;
 
 use es_core::aggregate::{Aggregate, Source};
 use es_core::{EventStore, Repository, StreamRead};
-use es_rocksdb::RocksDbStore;
+use es_rocksdb::{RocksDbStore, SegmentedStore};
 use es_saga::process::{
     ConsumedEvent, InputRecord, ProcessEvent, ProcessId, ProcessJournal, ProcessManager, SignalOutcome,
 };
 use es_tests::account::{Account, AccountEvent};
 use es_tests::crash::{Random, number, options, seed};
+use es_tests::stores::DiskStore;
 use es_tests::supervised::{TIMEOUT, wait_until};
 use es_tests::tally::{ACCOUNTS, Counting, Mirror, TICKS, TallyEvent, account, manager, signal_id};
 
 /// Runs a child in the store until this many signals are acknowledged, and kills it. Returns all signals that were
 /// acknowledged: accounts and numbers.
-fn killed_child(dir: &Path, run: u64, signals: u64) -> Vec<(String, u64)> {
+fn killed_child<S: DiskStore>(dir: &Path, run: u64, signals: u64) -> Vec<(String, u64)> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_process-child"));
-    let mut child = command.arg(dir).arg(run.to_string()).stdout(Stdio::piped()).spawn().expect("the child starts");
+    command.arg(dir).arg(run.to_string()).arg(S::LAYOUT);
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("the child starts");
     let mut output = BufReader::new(child.stdout.take().expect("a pipe"));
     let mut text = String::new();
     for _ in 0..signals {
@@ -141,6 +143,15 @@ async fn check(manager: &ProcessManager<Counting>, store: &Arc<dyn EventStore>, 
 
 #[test]
 fn each_reaction_is_committed_once_over_kills_of_the_process() {
+    kill_and_compare::<RocksDbStore>();
+}
+
+#[test]
+fn each_reaction_is_committed_once_in_a_segmented_store_over_kills_of_the_process() {
+    kill_and_compare::<SegmentedStore>();
+}
+
+fn kill_and_compare<S: DiskStore>() {
     let (seed, kills) = (seed(), number("ES_PROCESS_KILLS", 4));
     println!("ES_SEED={seed}");
     let mut random = Random::new(seed);
@@ -150,10 +161,10 @@ fn each_reaction_is_committed_once_over_kills_of_the_process() {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime");
     let (mut interrupted, mut acknowledged) = (0, 0);
     for run in 0..kills {
-        let signals = killed_child(&dir, run, 1 + random.below(12));
+        let signals = killed_child::<S>(&dir, run, 1 + random.below(12));
         acknowledged += signals.len();
         runtime.block_on(async {
-            let opened = RocksDbStore::open_with(&dir, options()).await.expect("the store opens");
+            let opened = S::open(&dir, options()).await.expect("the store opens");
             let store: Arc<dyn EventStore> = Arc::new(opened.clone());
             let manager = manager(Arc::clone(&store));
             let mut is_interrupted = false;
@@ -171,7 +182,7 @@ fn each_reaction_is_committed_once_over_kills_of_the_process() {
         });
     }
     runtime.block_on(async {
-        let opened = RocksDbStore::open_with(&dir, options()).await.expect("the store opens");
+        let opened = S::open(&dir, options()).await.expect("the store opens");
         let store: Arc<dyn EventStore> = Arc::new(opened.clone());
         let manager = manager(Arc::clone(&store));
         let running = manager.start().await.expect("the process starts");

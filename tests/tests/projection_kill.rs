@@ -17,12 +17,22 @@ use std::time::{Duration, Instant};
 
 use es_core::EventStore;
 use es_core::projection::{ProjectionOptions, Supervisor};
-use es_rocksdb::RocksDbStore;
+use es_rocksdb::{RocksDbStore, SegmentedStore};
 use es_tests::crash::{Random, number, options, seed};
 use es_tests::ledger::{LEASE, Ledger, check, read_books};
+use es_tests::stores::DiskStore;
 
 #[test]
 fn a_view_agrees_with_its_checkpoint_after_a_kill() {
+    kill_and_compare::<RocksDbStore>();
+}
+
+#[test]
+fn a_view_of_a_segmented_store_agrees_with_its_checkpoint_after_a_kill() {
+    kill_and_compare::<SegmentedStore>();
+}
+
+fn kill_and_compare<S: DiskStore>() {
     let (seed, kills) = (seed(), number("ES_PROJECTION_KILLS", 10));
     let mut random = Random::new(seed);
     let dir = tempfile::tempdir().expect("a directory");
@@ -32,7 +42,7 @@ fn a_view_agrees_with_its_checkpoint_after_a_kill() {
     let mut lagging = 0;
     for kill in 0..kills {
         let mut command = Command::new(env!("CARGO_BIN_EXE_projection-child"));
-        command.arg(&dir).arg(random.below(1_000_000).to_string()).stdout(Stdio::piped());
+        command.arg(&dir).arg(random.below(1_000_000).to_string()).arg(S::LAYOUT).stdout(Stdio::piped());
         let mut child = command.spawn().expect("the child starts");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("read standard output");
@@ -41,7 +51,7 @@ fn a_view_agrees_with_its_checkpoint_after_a_kill() {
         child.kill().expect("kill the child");
         child.wait().expect("wait for the child");
         runtime.block_on(async {
-            let opened = RocksDbStore::open_with(&dir, options()).await.expect("the store opens");
+            let opened = S::open(&dir, options()).await.expect("the store opens");
             let store: Arc<dyn EventStore> = Arc::new(opened.clone());
             let books = check(&store, &format!("ES_SEED={seed}, kill {kill}")).await;
             let head = store.head().await.expect("a head").map_or(0, es_core::Position::get);
@@ -50,7 +60,7 @@ fn a_view_agrees_with_its_checkpoint_after_a_kill() {
         });
     }
     runtime.block_on(async {
-        let opened = RocksDbStore::open_with(&dir, options()).await.expect("the store opens");
+        let opened = S::open(&dir, options()).await.expect("the store opens");
         let store: Arc<dyn EventStore> = Arc::new(opened.clone());
         let options = ProjectionOptions::new().partitions(3).lease(LEASE);
         let reopened = Instant::now();

@@ -20,7 +20,7 @@ use es_core::retention::Retention;
 use es_core::store::implement::{BatchSource, ahead_of_clock};
 use es_core::store::{Batch, EventStream, Visitor};
 use es_core::{EventReader, LogRead, Position, RecordedEvent, Revision, StoreError, StreamId, Timestamp};
-use es_log::ReadableLog;
+use es_log::{ReadableLog, SystemDisk};
 use rocksdb::DB;
 use rocksdb::statistics::StatsLevel;
 
@@ -31,7 +31,7 @@ use crate::open::{self, Identity};
 use crate::options::{self, Options};
 use crate::retention::{HiddenEvents, claims_of_hidden};
 use crate::segmented::layout::{INDEX, LOG};
-use crate::segmented::open::{families, identify, inspect, of_log_opening};
+use crate::segmented::open::{families, identify, inspect, is_described, of_log_opening};
 use crate::segmented::pinned_disk::PinnedDisk;
 use crate::segmented::replay::{ReplayAccess, restore};
 use crate::segmented::shared_store::SharedStore;
@@ -71,7 +71,13 @@ impl SegmentedReader {
             match open_once(&directory) {
                 Ok(Some(reader)) => return Ok(reader),
                 // The process writes to the manifest before it removes a table.
-                Err(error) if manifests(&directory) == before => return Err(error),
+                Err(error) if manifests(&directory) == before => {
+                    return Err(if is_unfinished(&directory) {
+                        OpenError::NoSuchDirectory { directory }
+                    } else {
+                        error
+                    });
+                }
                 _ => tracing::debug!(directory = %directory.display(), "files were replaced while they were opened"),
             }
             std::thread::sleep(access::REPLACED_PAUSE);
@@ -200,6 +206,21 @@ impl PinnedLog {
     pub(crate) fn disk(&self) -> &Arc<PinnedDisk> {
         &self.disk
     }
+}
+
+/// Returns whether the creation of the store was interrupted: the log has no frame, and the index no description, which
+/// is written before the first frame.
+fn is_unfinished(directory: &Path) -> bool {
+    let has_frames = match ReadableLog::open(directory.join(LOG), Arc::new(SystemDisk)) {
+        Ok(log) => log.last_frame() > 0,
+        Err(es_log::OpenError::Io { source, .. }) => source.kind() != std::io::ErrorKind::NotFound,
+        Err(_) => true,
+    };
+    if has_frames || !directory.join(INDEX).join("CURRENT").exists() {
+        return !has_frames;
+    }
+    let Ok((database, _)) = open_index(directory, &Options::new()) else { return false };
+    is_described(&database).is_ok_and(|is_described| !is_described)
 }
 
 /// Opens a snapshot; `None` if another process replaced a segment meanwhile.

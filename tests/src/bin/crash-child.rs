@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use es_rocksdb::{Durability, RocksDbStore, SegmentedStore};
 use es_tests::crash::writers::{Task, write};
+use es_tests::stores::DiskStore;
 
 #[tokio::main(worker_threads = 2)]
 async fn main() {
@@ -16,7 +17,7 @@ async fn main() {
     let number = |text: &String| text.parse().expect("a number");
     let (dir, task) = (PathBuf::from(dir), Task { run: number(run), durability, commits: number(commits) });
     match layout.as_str() {
-        "segmented" => write::<SegmentedStore>(&dir, task).await,
+        SegmentedStore::LAYOUT => write::<SegmentedStore>(&dir, task).await,
         _ => write::<RocksDbStore>(&dir, task).await,
     }
 }

@@ -1,4 +1,4 @@
-//! The child of the kill test of process managers: `process-child DIRECTORY RUN`. Opens the store, runs the process,
+//! The child of the kill test of process managers: `process-child DIRECTORY RUN rocksdb|segmented`. Opens the store, runs the process,
 //! deposits into accounts of this run and sends numbered signals until it is killed. It prints a line with the
 //! account and the number for each signal that was handled.
 
@@ -8,19 +8,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use es_core::{EventStore, Repository};
-use es_rocksdb::RocksDbStore;
 use es_saga::process::{ProcessManager, SignalError, SignalOutcome};
 use es_tests::account::{Account, Deposit, Open};
 use es_tests::crash::options;
+use es_tests::stores::open;
 use es_tests::tally::{ACCOUNTS, Counting, account, manager, signal_id};
 
 #[tokio::main(worker_threads = 2)]
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [dir, run] = arguments.as_slice() else { panic!("expected DIRECTORY RUN, found {arguments:?}") };
+    let [dir, run, layout] = arguments.as_slice() else {
+        panic!("expected DIRECTORY RUN rocksdb|segmented, found {arguments:?}");
+    };
     let run: u64 = run.parse().expect("a number");
-    let store = RocksDbStore::open_with(&PathBuf::from(dir), options()).await.expect("the store opens");
-    let store: Arc<dyn EventStore> = Arc::new(store);
+    let store = open(layout, &PathBuf::from(dir), options()).await.expect("the store opens");
     let manager = manager(Arc::clone(&store));
     let running = manager.start().await.expect("the process starts");
     let writers: Vec<_> = (0..ACCOUNTS)

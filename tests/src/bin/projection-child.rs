@@ -1,4 +1,4 @@
-//! The child of the kill test of projections: `projection-child DIRECTORY SEED`. Opens the store, commits without
+//! The child of the kill test of projections: `projection-child DIRECTORY SEED rocksdb|segmented`. Opens the store, commits without
 //! pause, and runs the ledger projection with a number of workers derived from the seed, until it is killed.
 
 use std::io::Write;
@@ -6,20 +6,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use es_core::EventStore;
 use es_core::projection::{ProjectionAdmin, ProjectionOptions, RebuildFrom, Supervisor};
-use es_rocksdb::RocksDbStore;
 use es_tests::account::AccountEvent;
 use es_tests::crash::{Random, options};
 use es_tests::ledger::{LEASE, Ledger, append};
+use es_tests::stores::open;
 
 #[tokio::main(worker_threads = 2)]
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [dir, seed] = arguments.as_slice() else { panic!("expected DIRECTORY SEED, found {arguments:?}") };
+    let [dir, seed, layout] = arguments.as_slice() else {
+        panic!("expected DIRECTORY SEED rocksdb|segmented, found {arguments:?}");
+    };
     let mut random = Random::new(seed.parse().expect("a number"));
-    let store = RocksDbStore::open_with(&PathBuf::from(dir), options()).await.expect("the store opens");
-    let store: Arc<dyn EventStore> = Arc::new(store);
+    let store = open(layout, &PathBuf::from(dir), options()).await.expect("the store opens");
     let partitions = random.pick(&[1, 2, 4]);
     let options = ProjectionOptions::new().partitions(partitions).batch(random.pick(&[4, 64]));
     let options = options.keep_retired(Duration::ZERO).lease(LEASE);

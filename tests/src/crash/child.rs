@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use es_rocksdb::Durability;
 
 use super::power::Power;
+use crate::stores::DiskStore;
 
 /// The maximum time to wait for a child.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -30,11 +31,18 @@ pub struct Run<'a> {
     pub power: Option<&'a Power>,
     /// Limit of open files; 0 for the limit of the parent.
     pub open_files: u32,
-    /// Whether the store is a `SegmentedStore`.
-    pub is_segmented: bool,
+    /// The layout of the store: [`DiskStore::LAYOUT`].
+    pub layout: &'static str,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    /// Returns the run of a child that commits durably to a store of this kind until it is killed.
+    #[must_use]
+    pub fn new<S: DiskStore>(program: &'a str, dir: &'a Path, number: u32) -> Self {
+        let (durability, layout) = (Durability::Sync, S::LAYOUT);
+        Self { program, dir, number, durability, commits: 0, power: None, open_files: 0, layout }
+    }
+
     /// Starts the child.
     ///
     /// # Panics
@@ -59,11 +67,10 @@ impl Run<'_> {
         };
         let durability = if self.durability == Durability::Sync { "sync" } else { "buffered" };
         command.arg(self.dir).arg(self.number.to_string()).arg(durability).arg(self.commits.to_string());
-        command.arg(if self.is_segmented { "segmented" } else { "rocksdb" });
+        command.arg(self.layout);
         if let Some(power) = self.power {
-            power.begin(self.dir).expect("a journal");
+            command.envs(power.begin(self.dir).expect("a journal"));
             power.refuse(Some(calls));
-            command.envs(power.environment(self.dir));
         }
         let stderr = tempfile::tempfile().expect("create a file for standard error");
         let stderr_of_child = stderr.try_clone().expect("duplicate the file handle");

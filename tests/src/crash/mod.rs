@@ -29,7 +29,7 @@ pub mod writers;
 
 use std::path::Path;
 
-use es_rocksdb::{Durability, OpenError, Options, ReadOnlyStore, RocksDbStore};
+use es_rocksdb::{Durability, OpenError, Options, ReadOnlyStore};
 
 pub use child::{Child, Run};
 pub use contents::Contents;
@@ -58,19 +58,11 @@ pub fn options() -> Options {
     options.index_run(100, 1 << 20).log_segment_bytes(256 << 10)
 }
 
-/// Opens the store, reads all content and closes the store.
-///
-/// # Errors
-/// [`StoreRefusal`] if the store cannot be opened or read.
-pub fn read_all(dir: &Path, history: &History) -> Result<Contents, StoreRefusal> {
-    read_all_of::<RocksDbStore>(dir, history)
-}
-
 /// Opens the store of this kind, reads all content and closes the store.
 ///
 /// # Errors
 /// [`StoreRefusal`] if the store cannot be opened or read.
-pub fn read_all_of<S: DiskStore>(dir: &Path, history: &History) -> Result<Contents, StoreRefusal> {
+pub fn read_all<S: DiskStore>(dir: &Path, history: &History) -> Result<Contents, StoreRefusal> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     runtime.block_on(async {
         let store = S::open(dir, options().durability(Durability::Sync)).await?;

@@ -38,10 +38,12 @@ pub struct Task {
 /// # Panics
 /// If standard output is closed, or a commit returns no events.
 pub async fn write<S: DiskStore>(dir: &Path, task: Task) {
-    // RocksDB syncs SST files. With `Buffered`, a large write buffer avoids flushes, so that no data is synced.
+    // Tables and full segments are synced. With `Buffered`, larger ones avoid this, so that no data is synced.
     let options = match task.durability {
         Durability::Sync => options(),
-        Durability::Buffered => options().write_buffer_bytes(64 << 20),
+        Durability::Buffered => {
+            options().write_buffer_bytes(64 << 20).index_run(1 << 20, 64 << 20).log_segment_bytes(16 << 20)
+        }
     };
     let options = options.durability(task.durability).hook(Inline::new(EventsOfStreams::<1>));
     let store = match S::open(dir, options).await {
