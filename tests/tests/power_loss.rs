@@ -108,13 +108,13 @@ impl<'a, S: DiskStore> TestDir<'a, S> {
 
 /// Returns whether a power failure may cause this error of opening.
 ///
-/// - RocksDB refuses a torn manifest. It must not refuse a torn end of the write-ahead log.
+/// - RocksDB refuses a torn manifest. The store must not refuse a torn end of its log.
 /// - RocksDB creates a new manifest, renames the file that names it, and then syncs the directory. A file system that
 ///   persists a later change of a directory without an earlier one (no common file system does) can persist the rename
 ///   without the new manifest. The previous manifest and all other files still exist.
 fn may_be_refused(loss: Loss, error: &str) -> bool {
     match loss {
-        Loss::Tear => !["write-ahead log", ".seg", "acknowledged"].iter().any(|text| error.contains(text)),
+        Loss::Tear => !["write-ahead log", "the log", "high-water mark"].iter().any(|text| error.contains(text)),
         Loss::Drop | Loss::WriteBack => error.contains("/MANIFEST-") && error.contains("No such file"),
     }
 }
