@@ -55,8 +55,16 @@ pub(crate) fn open(directory: &Path, options: &Options) -> Result<OpenedLog, Ope
     }
     check_index(&directory)?;
     let database = open_index(&directory, options)?;
+    let is_described = is_described(&database);
+    let is_described = is_described.map_err(|error| OpenError::of_store(&directory, "read the description", error))?;
+    if is_described && !directory.join(LOG).is_dir() {
+        return Err(OpenError::damaged(&directory, "expected the directory of the log, found none"));
+    }
     let log = Arc::new(open_log(&directory, options)?);
     if log.last_frame() == 0 {
+        // ORDER: the directories are on disk before the description, which tells that they have existed. An earlier
+        // process may have created them and ended before it synced their names.
+        access::sync(&directory).map_err(|error| OpenError::io(&directory, "sync the directory", error))?;
         create(&database, options)
             .map_err(|error| OpenError::of_store(&directory, "write the description of the store", error))?;
     }
@@ -198,9 +206,14 @@ pub(crate) fn identify(database: &Database, log_id: LogId) -> Result<Identity, O
     directory::read_identity(database, log_id)
 }
 
-/// Gives a new store its identity, unless an earlier opening did.
+/// Returns whether the index has the description of the store, which is the end of its creation.
+pub(crate) fn is_described(database: &Database) -> Result<bool, StoreError> {
+    Ok(database.get(Cf::Meta, META_FORMAT, Tier::Any)?.is_some())
+}
+
+/// Gives a new store its description, unless an earlier opening did.
 fn create(database: &Database, options: &Options) -> Result<(), StoreError> {
-    if database.get(Cf::Meta, META_FORMAT, Tier::Any)?.is_some() {
+    if is_described(database)? {
         return Ok(());
     }
     let meta = database.family(Cf::Meta)?;

@@ -289,7 +289,8 @@ impl SharedStore {
         u32::try_from(commit.weight().saturating_mul(2)).unwrap_or(u32::MAX).clamp(MIN_COST, self.capacity)
     }
 
-    /// Waits until the queue has room for a commit and the index has written enough events to tables.
+    /// Waits until the queue has room for a commit and the index has written enough events to tables. Fails if it
+    /// cannot write them.
     async fn room(&self, commit: &ValidCommit) -> Result<OwnedSemaphorePermit, StoreError> {
         let cost = self.cost(commit);
         let room = Arc::clone(&self.room).acquire_many_owned(cost).await.map_err(|_| StoreError::Closed)?;
@@ -298,6 +299,7 @@ impl SharedStore {
             if self.with(|core| Ok(core.publisher.index.full_runs()))? < MAX_FULL_RUNS {
                 return Ok(room);
             }
+            self.handles.signal.check()?;
             sealed.await;
         }
     }

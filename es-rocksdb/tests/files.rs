@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use es_core::model::{EventView, Metadata, Table, Tag, UniqueKey};
+use es_core::model::{ErrorChain, EventView, Metadata, Table, Tag, UniqueKey};
 use es_core::retention::{DeleteKind, Note, Rule, Scavenge, Scope};
 use es_core::{
     Commit, EventReader, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Revision, StreamId, StreamRead,
@@ -243,5 +243,33 @@ async fn rows_that_are_in_tables_are_not_read_again() {
     store.close().await.unwrap();
     let store = open(directory.path()).await;
     assert_eq!(store.row(&table, &[7]).await.unwrap().as_deref(), Some(&[7; 100][..]));
+    store.close().await.unwrap();
+}
+
+/// Regression: on a full disk, commits waited without end for index tables that could not be written.
+#[tokio::test]
+async fn commits_fail_while_index_tables_cannot_be_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).await;
+    let tables = directory.path().join("tables");
+    // A file in the place of the directory.
+    std::fs::write(&tables, "").unwrap();
+    let mut error = None;
+    for number in 0..100 {
+        let commit = Commit::to(&stream("order-1"), ExpectedRevision::Any, [event("{}")]);
+        let committed = tokio::time::timeout(std::time::Duration::from_secs(30), store.commit(commit)).await;
+        match committed.expect("the commit does not wait for the disk") {
+            Ok(_) => assert_eq!(store.revision(&stream("order-1")).await.unwrap(), Some(Revision::new(number))),
+            Err(failed) => error = Some(failed),
+        }
+    }
+    let error = ErrorChain(&error.expect("commits fail")).to_string();
+    assert!(error.contains("could not write the index of earlier commits: "), "{error}");
+    std::fs::remove_file(&tables).unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while store.commit(Commit::to(&stream("order-1"), ExpectedRevision::Any, [event("{}")])).await.is_err() {
+        assert!(std::time::Instant::now() < deadline, "commits still fail");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
     store.close().await.unwrap();
 }

@@ -183,6 +183,20 @@ async fn hidden_events_are_read_in_each_form() {
     assert!(claims.keys().all(|(name, _)| *name == stream("order-1")), "{claims:?}");
 }
 
+/// Regression: a store whose creation was interrupted was reported as damaged.
+#[tokio::test]
+async fn an_unfinished_store_is_no_store_and_one_without_its_log_is_damaged() {
+    let directory = TempDir::new().unwrap();
+    let [unfinished, damaged] = ["unfinished", "damaged"].map(|name| directory.path().join(name));
+    std::fs::create_dir_all(unfinished.join("index")).unwrap();
+    assert!(matches!(ReadOnlyStore::open(&unfinished).await, Err(OpenError::NoSuchDirectory { .. })));
+    filled(&damaged, 20).await;
+    std::fs::remove_dir_all(damaged.join("log")).unwrap();
+    assert!(matches!(ReadOnlyStore::open(&damaged).await, Err(OpenError::Damaged { .. })));
+    let error = Options::new().open(&damaged).await.unwrap_err();
+    assert!(error.to_string().contains("expected the directory of the log, found none"), "{error}");
+}
+
 #[tokio::test]
 async fn a_store_without_an_index_is_damaged() {
     let dir = TempDir::new().unwrap();

@@ -131,6 +131,7 @@ impl SharedStore {
             if applied >= head {
                 return Ok(applied);
             }
+            self.handles.signal.check()?;
             sealed.await;
         }
     }

@@ -35,11 +35,12 @@ pub(crate) fn run(publisher: &Publisher, log: &Weak<Log>, tables: &Path) {
             match seal(&publisher.database, &log, &oldest, Some(publisher.begin_flush()), tables) {
                 Ok(ids) => {
                     publisher.index.remove_oldest(&ids);
-                    publisher.handles.signal.sealed.notify_waiters();
+                    publisher.handles.signal.finished(None);
                 }
                 Err(error) => {
-                    let (directory, error) = (publisher.database.directory().display(), ErrorChain(&error));
-                    tracing::error!(%directory, %error, "could not write index tables; the events stay in memory");
+                    let (directory, error) = (publisher.database.directory().display(), ErrorChain(&error).to_string());
+                    tracing::error!(%directory, error, "could not write index tables; the events stay in memory");
+                    publisher.handles.signal.finished(Some(error));
                     drop(log);
                     if !publisher.handles.signal.pause() {
                         return;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use es_core::StoreError;
+
 use crate::sync::{Condvar, Mutex, PoisonError};
 
 /// The pause after a failure, such as a full disk.
@@ -12,8 +14,10 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(crate) struct SealSignal {
     state: Mutex<SignalState>,
     changed: Condvar,
-    /// Wakes commits that wait until a run has left the memory.
+    /// Wakes commits that wait until a run has left the memory, or until that has failed.
     pub(crate) sealed: tokio::sync::Notify,
+    /// Why the last run could not be written; `None` if it was.
+    failure: Mutex<Option<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -26,6 +30,18 @@ impl SealSignal {
     pub(crate) fn wake(&self) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).has_work = true;
         self.changed.notify_one();
+    }
+
+    /// Ends the waits for a run, which was written or could not be.
+    pub(crate) fn finished(&self, failure: Option<String>) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+        self.sealed.notify_waiters();
+    }
+
+    /// Returns an error while runs cannot be written, so that nothing waits for free space on the disk.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        failure.map_or(Ok(()), |failure| Err(StoreError::io("write the index of earlier commits", failure)))
     }
 
     /// Ends the thread after the run that it writes now.
