@@ -113,7 +113,7 @@ pub use origin::AllowedOrigins;
 pub use problem::{Problem, uniform_problems};
 #[cfg(feature = "signal")]
 pub use server::serve_until_signal;
-pub use server::{Drained, Draining, IncompleteDrain, Listener, ServeOptions, UnixPeer, serve};
+pub use server::{Drained, Draining, IncompleteDrain, Listener, PeerAddress, ServeOptions, UnixPeer, serve};
 #[cfg(feature = "otel")]
 pub use spans::{InstallSpansError, ShutdownSpansError, SpanExport, Spans, install_logs_and_spans};
 pub use tenant::Tenant;
