@@ -26,7 +26,8 @@
 //! # Overview
 //!
 //! **The server** closes connections that are idle, send a head or a body too slowly, or read too slowly; bounds
-//! connections, bodies and their memory; and drains with a deadline. See [`serve`], [`ServeOptions`] and [`Draining`].
+//! connections, bodies and their memory; and drains with a deadline. See [`serve`], [`ServeOptions`], [`Draining`] and
+//! [`PeerAddress`].
 //!
 //! **Errors** are problem details (RFC 9457), also those of the router and of the extractors of axum. Errors of es-core
 //! become a [`Problem`] with `?`. The cause of a 500 is logged and not sent. See [`problem::kind`].

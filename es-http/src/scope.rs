@@ -12,7 +12,7 @@ use crate::{Problem, RequestContext};
 tokio::task_local! {
     /// The request that the present task answers. An extension of the request would cost five times as much: axum has
     /// three of its own, and the table of extensions grows with the fourth.
-    static OF_REQUEST: Arc<RequestScope>;
+    static OF_REQUEST: RequestScope;
 }
 
 /// The client and the context of a request.
@@ -24,17 +24,17 @@ pub(crate) struct RequestScope {
 }
 
 /// A future that runs in the scope of a request.
-pub(crate) type InScope<F> = TaskLocalFuture<Arc<RequestScope>, F>;
+pub(crate) type InScope<F> = TaskLocalFuture<RequestScope, F>;
 
 impl RequestScope {
     /// Runs the routes, whose handlers extract parts of the scope.
     pub(crate) fn enter<F: Future>(self, routes: F) -> InScope<F> {
-        OF_REQUEST.scope(Arc::new(self), routes)
+        OF_REQUEST.scope(self, routes)
     }
 
     /// Returns a part of the scope of the present task, if a layer has created it.
     pub(crate) fn get<T>(part: impl FnOnce(&Self) -> Option<T>) -> Option<T> {
-        OF_REQUEST.try_with(|scope| part(scope)).ok().flatten()
+        OF_REQUEST.try_with(part).ok().flatten()
     }
 
     /// Returns the client of the request that the present task answers.
