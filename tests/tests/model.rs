@@ -20,7 +20,7 @@ use es_core::{
     RecordedEvent, Revision, StreamId, StreamRead,
 };
 use es_rocksdb::RocksDbStore;
-use es_tests::stores::small;
+use es_tests::stores::{small, verify};
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
@@ -291,7 +291,7 @@ fn outcome(result: &Result<es_core::store::Committed, CommitError>) -> String {
 struct Pair {
     model: MemoryStore,
     /// `None` only while the store is reopened.
-    store: Option<S>,
+    store: Option<RocksDbStore>,
     clock: Arc<ManualClock>,
     dir: tempfile::TempDir,
 }
@@ -302,16 +302,16 @@ impl Pair {
         let dir = tempfile::tempdir().expect("a directory");
         let store = Self::open(&clock, &dir).await;
         let model = MemoryStore::with_clock(Arc::clone(&clock) as _);
-        Self { model, store: RocksDbStoreome(store), clock, dir }
+        Self { model, store: Some(store), clock, dir }
     }
 
-    async fn open(clock: &Arc<ManualClock>, dir: &tempfile::TempDir) -> S {
+    async fn open(clock: &Arc<ManualClock>, dir: &tempfile::TempDir) -> RocksDbStore {
         // Batches of three events, tables of five and small segments, so that short logs have several of them.
         let options = small().read_batch(3, 1 << 20).index_run(5, 1 << 20).log_segment_bytes(8 << 10).tail_bytes(1024);
         RocksDbStore::open_with(dir.path(), options.clock(Arc::clone(clock) as _)).await.expect("opens")
     }
 
-    fn store(&self) -> &S {
+    fn store(&self) -> &RocksDbStore {
         self.store.as_ref().expect("the store is open")
     }
 

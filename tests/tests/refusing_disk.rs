@@ -9,7 +9,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use es_core::model::ErrorChain;
-use es_rocksdb::RocksDbStore;
 use es_tests::crash::{History, Power, Run, read_all};
 
 fn run<'a>(store: &'a Path, number: u32, power: Option<&'a Power>) -> Run<'a> {
