@@ -21,13 +21,10 @@ use crate::failure::{Failure, failed};
 use crate::sagas;
 
 pub(crate) const ES_ROCKSDB: &str = "es-rocksdb";
-pub(crate) const ES_SEGMENTED: &str = "es-segmented";
 pub(crate) const ES_MEMORY: &str = "es-memory";
 
 /// The durable store.
 pub(crate) struct EsRocksDb;
-/// The durable store with a log of segments, which will replace the one before.
-pub(crate) struct EsSegmented;
 /// The memory store.
 pub(crate) struct EsMemory;
 
@@ -39,7 +36,7 @@ impl Contender for EsRocksDb {
 
     fn about(&self) -> String {
         format!(
-            "this project {}: expectation, idempotency, all indexes; fdatasync per batch",
+            "this project {}: expectation, idempotency, all indexes; fdatasync per frame",
             env!("CARGO_PKG_VERSION")
         )
     }
@@ -64,34 +61,6 @@ fn options(setup: Setup) -> es_rocksdb::Options {
         Durability::Synced => es_rocksdb::Durability::Sync,
         Durability::Buffered => es_rocksdb::Durability::Buffered,
     })
-}
-
-#[async_trait]
-impl Contender for EsSegmented {
-    fn name(&self) -> &'static str {
-        ES_SEGMENTED
-    }
-
-    fn about(&self) -> String {
-        "this project: the log of segments with RocksDB as its index, not complete yet; fdatasync per frame".into()
-    }
-
-    fn role(&self) -> Role {
-        Role::Ours
-    }
-
-    fn offers(&self, task: Task) -> Result<(), &'static str> {
-        match task {
-            Task::Sagas => Err("not measured"),
-            _ => Ok(()),
-        }
-    }
-
-    async fn open(&self, dir: &Path, setup: Setup) -> Result<Box<dyn Opened>, Failure> {
-        let store = options(setup).open_segmented(dir).await;
-        let store = store.map_err(|error| Failure::caused_by("open the store", &error))?;
-        Ok(Box::new(OpenedStore::new(Arc::new(store), Kind::Durable)))
-    }
 }
 
 #[async_trait]

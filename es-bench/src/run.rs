@@ -7,7 +7,7 @@ use crate::cli::Arguments;
 use crate::contender::{Contender, Role, Shape};
 use crate::failure::Failure;
 use crate::limits::{BareFile, BareLog, EachThread, OneThread};
-use crate::ours::{self, EsMemory, EsRocksDb, EsSegmented};
+use crate::ours::{self, EsMemory, EsRocksDb};
 use crate::publish::publish;
 use crate::report::Report;
 use crate::workload::{self, Workload, footprint};
@@ -79,7 +79,6 @@ fn chosen_workloads(names: &[String]) -> Result<Vec<Box<dyn Workload>>, Failure>
 fn chosen_contenders(names: &[String], peers: Vec<Box<dyn Contender>>) -> Result<Vec<Arc<dyn Contender>>, Failure> {
     let mut all: Vec<Arc<dyn Contender>> = vec![
         Arc::new(EsRocksDb),
-        Arc::new(EsSegmented),
         Arc::new(EsMemory),
         Arc::new(EachThread),
         Arc::new(OneThread),

@@ -185,7 +185,6 @@ impl Failure {
             | Self::Commit(CommitError::Store(StoreError::Damaged { .. }))
             | Self::Backup(
                 BackupError::Store(StoreError::Damaged { .. })
-                | BackupError::Write(CommitError::Store(StoreError::Damaged { .. }))
                 | BackupError::Unsound { .. }
                 | BackupError::Damaged { .. },
             )

@@ -8,13 +8,15 @@ use axum::response::Response;
 use es_core::model::{CorrelationId, Metadata};
 use uuid::Uuid;
 
+use crate::edge::{EdgeHeaders, HeaderValues};
 use crate::header_value::{missing, several, single, text};
 use crate::problem::shortened;
+use crate::server::ConnectionScope;
 use crate::{Authenticated, Problem, Tenant};
 
 /// The header of a request and of its response with the correlation id, a UUID.
-const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(crate) const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The key of the trace in the metadata of events.
 pub const TRACEPARENT_KEY: &str = "traceparent";
@@ -102,27 +104,19 @@ impl RequestContext {
     /// Returns the context of a request with these headers and this client. The error is the response.
     pub(crate) fn of_request(
         headers: &HeaderMap,
+        found: &EdgeHeaders<'_>,
         client: Option<&Authenticated>,
         options: &ContextOptions,
     ) -> Result<Self, Problem> {
-        let (mut sent, mut trace) = (None, None);
-        // One pass costs less than a look-up of each name, which computes its hash.
-        for (name, value) in headers {
-            if *name == CORRELATION_ID && sent.replace(value).is_some() {
-                return Err(several(name));
-            }
-            if *name == TRACEPARENT && trace.is_none() {
-                // The specification demands that an invalid `traceparent` is ignored.
-                trace = value.to_str().ok().and_then(|text| text.parse::<TraceParent>().ok());
-            }
-        }
-        let correlation_id = match (sent, trace) {
-            (Some(value), _) => {
+        let trace = found.trace;
+        let correlation_id = match (found.correlation_id, trace) {
+            (HeaderValues::Several, _) => return Err(several(&CORRELATION_ID)),
+            (HeaderValues::One(value), _) => {
                 let text = text(&CORRELATION_ID, value)?;
                 text.parse().map_err(|_| Problem::invalid("X-Correlation-ID", "a UUID", text))?
             }
-            (None, Some(trace)) => CorrelationId::from_uuid(Uuid::from_u128(trace.trace_id)),
-            (None, None) => CorrelationId::new(),
+            (HeaderValues::None, Some(trace)) => CorrelationId::from_uuid(Uuid::from_u128(trace.trace_id)),
+            (HeaderValues::None, None) => ConnectionScope::correlation_id().unwrap_or_else(CorrelationId::new),
         };
         let tenant = tenant(headers, options, client)?;
         Ok(Self { correlation_id, trace, tenant })

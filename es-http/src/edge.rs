@@ -1,6 +1,7 @@
 //! [`Edge`]: what happens to each request before the routes of a service.
 
 mod future;
+mod headers;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use tower::{Layer, Service};
 
 pub use self::future::EdgeFuture;
 use self::future::{Admission, RequestMeter};
+pub(crate) use self::headers::{EdgeHeaders, HeaderValues};
 use crate::extract::check_body_has_type;
 use crate::scope::RequestScope;
 use crate::{AllowedOrigins, ContextOptions, Problem, RequestContext, Role, Tokens, auth};
@@ -83,32 +85,34 @@ impl Edge {
     }
 
     /// Returns the response of the routes, or that of a refusal.
-    fn answer<S>(&self, routes: &mut S, mut request: Request) -> Admission<S::Future>
+    fn answer<S>(&self, routes: &mut S, request: Request) -> Admission<S::Future>
     where
         S: Service<Request, Response = Response, Error = Infallible>,
     {
-        match self.admit(&mut request) {
-            Ok(correlation_id) => Admission::Admitted { correlation_id, response: routes.call(request) },
+        match self.admit(&request) {
+            Ok((scope, correlation_id)) => {
+                Admission::Admitted { correlation_id, response: scope.enter(routes.call(request)) }
+            }
             Err(problem) => Admission::Refused { problem: Some(problem) },
         }
     }
 
-    /// Checks a request, and adds its client and its context. The error is the response.
-    fn admit(&self, request: &mut Request) -> Result<CorrelationId, Problem> {
+    /// Checks a request, and returns its client and its context. The error is the response.
+    fn admit(&self, request: &Request) -> Result<(RequestScope, CorrelationId), Problem> {
         self.origins.check(request.method(), request.headers())?;
+        let headers = EdgeHeaders::of(request.headers());
         let client = match &self.tokens {
             Some(tokens) => {
-                let client = auth::identify(tokens, request)?;
+                let client = auth::identify(tokens, headers.authorization, request)?;
                 auth::check_role(auth::role_for(request.method(), Role::Write), &client)?;
                 Some(client)
             }
-            None => RequestScope::of(request.extensions()).and_then(|scope| scope.client.clone()),
+            None => RequestScope::client(),
         };
         check_body_has_type(request)?;
-        let context = RequestContext::of_request(request.headers(), client.as_deref(), &self.context)?;
+        let context = RequestContext::of_request(request.headers(), &headers, client.as_deref(), &self.context)?;
         let correlation_id = context.correlation_id;
-        request.extensions_mut().insert(RequestScope { client, context: Some(context) });
-        Ok(correlation_id)
+        Ok((RequestScope { client, context: Some(context) }, correlation_id))
     }
 }
 

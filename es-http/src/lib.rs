@@ -26,7 +26,8 @@
 //! # Overview
 //!
 //! **The server** closes connections that are idle, send a head or a body too slowly, or read too slowly; bounds
-//! connections, bodies and their memory; and drains with a deadline. See [`serve`], [`ServeOptions`] and [`Draining`].
+//! connections, bodies and their memory; and drains with a deadline. See [`serve`], [`ServeOptions`], [`Draining`] and
+//! [`PeerAddress`].
 //!
 //! **Errors** are problem details (RFC 9457), also those of the router and of the extractors of axum. Errors of es-core
 //! become a [`Problem`] with `?`. The cause of a 500 is logged and not sent. See [`problem::kind`].
@@ -113,7 +114,7 @@ pub use origin::AllowedOrigins;
 pub use problem::{Problem, uniform_problems};
 #[cfg(feature = "signal")]
 pub use server::serve_until_signal;
-pub use server::{Drained, Draining, IncompleteDrain, Listener, ServeOptions, UnixPeer, serve};
+pub use server::{Drained, Draining, IncompleteDrain, Listener, PeerAddress, ServeOptions, UnixPeer, serve};
 #[cfg(feature = "otel")]
 pub use spans::{InstallSpansError, ShutdownSpansError, SpanExport, Spans, install_logs_and_spans};
 pub use tenant::Tenant;

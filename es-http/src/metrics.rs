@@ -82,23 +82,32 @@ impl Metrics {
     }
 }
 
-/// The registered metrics of the requests through an [`Edge`](crate::Edge), by route, method and status: a list to
-/// which entries are only added, so that a request finds its entry without a lock. Registering a metric costs more than
+/// The registered metrics of the requests through an [`Edge`](crate::Edge), by route and method: a list to which
+/// entries are only added, so that a request finds its entry without a lock. Registering a metric costs more than
 /// recording a value. A layer around a route has a list of its own, with few entries.
 ///
 /// Their number is bounded: the label `route` is the pattern, such as `/orders/{id}`, and it is empty for requests
 /// without a route, so that clients cannot create labels.
 #[derive(Default)]
-pub(crate) struct RecordedRequests(OnceLock<Box<RecordedResponse>>);
+pub(crate) struct RecordedRequests(OnceLock<Box<RecordedRoute>>);
 
-/// The metrics of the responses with one route, method and status, and the rest of the list.
-struct RecordedResponse {
+/// The metrics of the requests with one route and method, and the rest of the list.
+struct RecordedRoute {
     route: String,
     method: &'static str,
-    status: u16,
     duration: Histogram,
-    requests: Counter,
+    statuses: RecordedStatuses,
     rest: RecordedRequests,
+}
+
+/// The counters of the responses with one route and method: a list like the one of routes.
+#[derive(Default)]
+struct RecordedStatuses(OnceLock<Box<RecordedStatus>>);
+
+struct RecordedStatus {
+    status: u16,
+    requests: Counter,
+    rest: RecordedStatuses,
 }
 
 impl std::fmt::Debug for RecordedRequests {
@@ -108,47 +117,70 @@ impl std::fmt::Debug for RecordedRequests {
 }
 
 impl RecordedRequests {
-    fn record(&self, route: &str, method: &'static str, status: u16, time: Duration) {
-        let mut list = self;
-        let found = loop {
-            let response = list.0.get_or_init(|| Box::new(RecordedResponse::register(route, method, status)));
-            if response.status == status && response.method == method && response.route == route {
-                break response;
+    /// Returns the index of the entry with this route and method, which is added if it is missing.
+    fn index(&self, route: &str, method: &'static str) -> usize {
+        let (mut list, mut index) = (self, 0);
+        loop {
+            let entry = list.0.get_or_init(|| Box::new(RecordedRoute::register(route, method)));
+            if entry.method == method && entry.route == route {
+                return index;
             }
-            list = &response.rest;
-        };
-        found.duration.record(time);
-        found.requests.increment(1);
+            (list, index) = (&entry.rest, index + 1);
+        }
+    }
+
+    fn entry(&self, index: usize) -> Option<&RecordedRoute> {
+        (0..index).try_fold(self, |list, _| list.0.get().map(|entry| &entry.rest))?.0.get().map(Box::as_ref)
     }
 }
 
-impl RecordedResponse {
-    fn register(route: &str, method: &'static str, status: u16) -> Self {
+impl RecordedRoute {
+    fn register(route: &str, method: &'static str) -> Self {
         let duration = metrics::histogram!(DURATION, "method" => method, "route" => route.to_owned());
+        let (statuses, rest) = (RecordedStatuses::default(), RecordedRequests::default());
+        Self { route: route.to_owned(), method, duration, statuses, rest }
+    }
+
+    fn record(&self, status: u16, time: Duration) {
+        self.duration.record(time);
+        let mut list = &self.statuses;
+        loop {
+            let entry = list.0.get_or_init(|| Box::new(self.register_status(status)));
+            if entry.status == status {
+                return entry.requests.increment(1);
+            }
+            list = &entry.rest;
+        }
+    }
+
+    fn register_status(&self, status: u16) -> RecordedStatus {
+        let Self { route, method, .. } = self;
         let requests = metrics::counter!(
-            REQUESTS, "method" => method, "route" => route.to_owned(), "status" => status.to_string()
+            REQUESTS, "method" => *method, "route" => route.clone(), "status" => status.to_string()
         );
-        Self { route: route.to_owned(), method, status, duration, requests, rest: RecordedRequests::default() }
+        RecordedStatus { status, requests, rest: RecordedStatuses::default() }
     }
 }
 
 /// The metrics of one request.
 pub(crate) struct RequestMetrics {
-    method: &'static str,
-    route: Option<MatchedPath>,
+    /// The index of its route. The route itself is shared by all connections: each copy would change its counter.
+    index: usize,
     start: Instant,
 }
 
 impl RequestMetrics {
-    pub(crate) fn start(request: &Request) -> Self {
+    pub(crate) fn start(recorded: &RecordedRequests, request: &Request) -> Self {
+        let start = Instant::now();
         let method = KNOWN_METHODS.into_iter().find(|known| request.method() == *known).unwrap_or("other");
-        Self { method, route: request.extensions().get().cloned(), start: Instant::now() }
+        let route = request.extensions().get().map_or("", MatchedPath::as_str);
+        Self { index: recorded.index(route, method), start }
     }
 
     /// Counts the request and its duration.
     pub(crate) fn end(&self, recorded: &RecordedRequests, response: &Response) {
-        let Self { method, route, start } = self;
-        let route = route.as_ref().map_or("", MatchedPath::as_str);
-        recorded.record(route, method, response.status().as_u16(), start.elapsed());
+        if let Some(route) = recorded.entry(self.index) {
+            route.record(response.status().as_u16(), self.start.elapsed());
+        }
     }
 }

@@ -2,14 +2,15 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use es_core::model::ErrorChain;
 use tokio::time::Instant;
 
-/// The shortest time between two checks of the files.
-const CHECK_PERIOD: Duration = Duration::from_secs(1);
+/// The shortest time between two checks of the files, in milliseconds.
+const CHECK_PERIOD: u64 = 1000;
 
 /// Changes whenever the files are written or replaced.
 type FileStamps = Vec<(SystemTime, u64)>;
@@ -23,12 +24,22 @@ struct Source<T, E> {
     files: Vec<PathBuf>,
     read: Read<T, E>,
     loaded: Mutex<LoadedValue<T>>,
+    /// The version of the loaded value, which requests read without the lock.
+    version: AtomicU64,
+    start: Instant,
+    /// The time of the next check, in milliseconds since the start.
+    next_check: AtomicU64,
 }
 
 struct LoadedValue<T> {
     value: Arc<T>,
     stamps: Option<FileStamps>,
-    checked: Instant,
+}
+
+/// Returns a version that no other value of the process has.
+fn new_version() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 impl<T, E> Clone for Reloaded<T, E> {
@@ -55,8 +66,10 @@ where
     ) -> Result<Self, E> {
         // The stamps are taken first: a change between the two is found by the next check.
         let stamps = stamps(&files).ok();
-        let loaded = LoadedValue { value: Arc::new(read()?), stamps, checked: Instant::now() };
-        Ok(Self(Arc::new(Source { files, read: Box::new(read), loaded: Mutex::new(loaded) })))
+        let loaded = Mutex::new(LoadedValue { value: Arc::new(read()?), stamps });
+        let (version, next_check) = (AtomicU64::new(new_version()), AtomicU64::new(CHECK_PERIOD));
+        let read = Box::new(read);
+        Ok(Self(Arc::new(Source { files, read, loaded, version, start: Instant::now(), next_check })))
     }
 
     /// Returns the value, after the files were read again if they have changed.
@@ -65,12 +78,18 @@ where
         if let Some(check) = self.check() {
             check.await;
         }
-        self.value()
+        self.value().0
     }
 
-    /// Returns the value that was read last. Call [`check`](Self::check) before.
-    pub(crate) fn value(&self) -> Arc<T> {
-        Arc::clone(&self.0.lock().value)
+    /// Returns the value that was read last, and its version. Call [`check`](Self::check) before.
+    pub(crate) fn value(&self) -> (Arc<T>, u64) {
+        let loaded = self.0.lock();
+        (Arc::clone(&loaded.value), self.version())
+    }
+
+    /// Returns the version of the value that was read last. No other value of the process has it.
+    pub(crate) fn version(&self) -> u64 {
+        self.0.version.load(Ordering::Acquire)
     }
 
     /// Returns a check of the files if one is due: at most once a second, for one caller. Other callers continue with
@@ -95,12 +114,10 @@ impl<T, E: std::error::Error + 'static> Source<T, E> {
         if self.files.is_empty() {
             return false;
         }
-        let mut loaded = self.lock();
-        let is_due = loaded.checked.elapsed() >= CHECK_PERIOD;
-        if is_due {
-            loaded.checked = Instant::now();
-        }
-        is_due
+        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let next = self.next_check.load(Ordering::Relaxed);
+        let following = now.saturating_add(CHECK_PERIOD);
+        now >= next && self.next_check.compare_exchange(next, following, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     fn refresh(&self) {
@@ -114,6 +131,7 @@ impl<T, E: std::error::Error + 'static> Source<T, E> {
                 tracing::info!(files = ?self.files, "loaded changed files");
                 let mut loaded = self.lock();
                 (loaded.value, loaded.stamps) = (Arc::new(value), Some(found));
+                self.version.store(new_version(), Ordering::Release);
             }
             Err(error) => {
                 let error = ErrorChain(&error).to_string();

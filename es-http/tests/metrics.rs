@@ -4,21 +4,20 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::http::Request;
 use es_core::Service;
 use es_core::consumer::group::{ConsumerGroup, StartAt};
 use es_core::prelude::*;
 use es_core::projection::ProjectionOptions;
 use es_core::store::memory::MemoryStore;
-use es_http::{Edge, Metrics};
-use http_body_util::BodyExt;
+use es_http::{Edge, Metrics, ServeOptions};
 use serde::{Deserialize, Serialize};
-use tower::ServiceExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
 #[event(name = "counted")]
@@ -83,11 +82,13 @@ fn documented() -> BTreeMap<String, String> {
     cells.map(|cells| (cells[1].trim_matches('`').to_owned(), cells[2].to_owned())).collect()
 }
 
-/// Returns the response to `GET /metrics`.
-async fn scrape(router: &Router) -> String {
-    let request = Request::get("/metrics").body(Body::empty()).unwrap();
-    let body = router.clone().oneshot(request).await.unwrap().into_body().collect().await.unwrap();
-    String::from_utf8(body.to_bytes().to_vec()).unwrap()
+/// Returns the response to `GET /metrics`, with its head.
+async fn scrape(address: SocketAddr) -> String {
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    client.read_to_string(&mut text).await.unwrap();
+    text
 }
 
 /// Returns the value of a sample, which a line has with all of its labels.
@@ -99,6 +100,9 @@ fn sample(text: &str, name: &str) -> Option<f64> {
 async fn a_service_exports_the_metrics_of_the_table_in_the_book() {
     let metrics = Metrics::install().unwrap();
     let router = Router::new().merge(metrics.router()).layer(Edge::new());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(es_http::serve(listener, router, ServeOptions::new(), std::future::pending()));
     let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
     let group = ConsumerGroup::of::<Counter>("letters").start_at(StartAt::Beginning);
     let running = Service::new(store.clone()).projection(Sums, ProjectionOptions::new()).group(group);
@@ -118,8 +122,8 @@ async fn a_service_exports_the_metrics_of_the_table_in_the_book() {
     }
     group.wait_for(head, Duration::from_secs(60)).await.unwrap();
     let _ = running.status();
-    scrape(&router).await;
-    let text = scrape(&router).await;
+    scrape(address).await;
+    let text = scrape(address).await;
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let exported: BTreeMap<String, String> =
         types.filter_map(|line| line.split_once(' ')).map(|(name, kind)| (name.to_owned(), kind.to_owned())).collect();

@@ -71,12 +71,12 @@ pub enum OpenError {
         found: LogId,
     },
     /// The log was changed after it was written. Restore a backup, or repair it.
-    #[error("the log is damaged: {0}; restore a backup or repair the log")]
+    #[error("the log is damaged: {0}")]
     Damaged(Damage),
     /// Acknowledged frames are missing. Restore a backup, or repair the log.
     #[error(
         "expected the log up to frame {expected} (position {head}), which was acknowledged, found it up to frame \
-         {found}; restore a backup or repair the log"
+         {found}"
     )]
     AcknowledgedMissing {
         /// The last acknowledged frame.
@@ -88,7 +88,7 @@ pub enum OpenError {
     },
     /// The high-water mark is missing or unreadable, so that the end of the log cannot be verified. Restore a backup,
     /// or repair the log.
-    #[error("expected the high-water mark {file}, found none that is valid; restore a backup or repair the log")]
+    #[error("expected the high-water mark {file}, found none that is valid")]
     MarkMissing {
         /// The file.
         file: String,

@@ -106,7 +106,8 @@ pub(crate) const ENTRY_FIELDS: &FieldTable =
     &[("end of the stored chunk, from the start of the first one", 4), ("crc32c", 4)];
 pub(crate) const ENTRY_LEN: usize = length(ENTRY_FIELDS);
 
-pub(crate) const MARK_FILE: &str = "ACKNOWLEDGED";
+/// The name of the file with the high-water mark, in the directory of a log.
+pub const MARK_FILE: &str = "ACKNOWLEDGED";
 pub(crate) const MARK_MAGIC: [u8; 8] = *b"es-ack-2";
 pub(crate) const MARK_FIELDS: &FieldTable = &[
     ("magic", 8),

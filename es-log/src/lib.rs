@@ -111,6 +111,7 @@ pub use disk::{DirectoryLock, Disk, DiskFile, SystemDisk};
 pub use error::{AppendError, Damage, OpenError, ReadError, RewriteError};
 pub use frame::{Batch, EntryKind, Frame, FrameError, FrameHeader, Place};
 pub use group::{Follower, Turn};
+pub use layout::MARK_FILE;
 pub use log::{Log, LogOptions};
 pub use open_frame::CommitDraft;
 pub use readable::{ReadableLog, SegmentFile};

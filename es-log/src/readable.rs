@@ -250,6 +250,14 @@ impl ReadableLog {
         LogReader::after(Arc::clone(&self.catalog), Arc::clone(&self.disk), self.directory.clone(), event)
     }
 
+    /// Returns a reader of all records after the frame with this number, as [`read_after`](Self::read_after) does.
+    /// `event` is the position of the last event up to this frame; with another one, the reads fail.
+    #[must_use]
+    pub fn read_after_frame(&self, frame: u64, event: Option<Position>) -> LogReader {
+        let (catalog, disk) = (Arc::clone(&self.catalog), Arc::clone(&self.disk));
+        LogReader::after_frame(catalog, disk, self.directory.clone(), frame, event)
+    }
+
     /// Returns the record of the event at this position, if it is in the newest frames, which are in memory.
     #[must_use]
     pub fn event_in_memory(&self, position: Position) -> Option<Batch> {

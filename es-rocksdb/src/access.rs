@@ -9,6 +9,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use es_log::MARK_FILE;
+
+use crate::schema::LOG;
+
 /// The number of descriptors that are left for log files and for the rest of the process.
 const RESERVED: u64 = 16;
 /// The smallest number of open files that RocksDB accepts.
@@ -35,7 +39,7 @@ pub(crate) fn file_options() -> fs::OpenOptions {
     options
 }
 
-/// Restricts the files in the directory of a new store to its user.
+/// Restricts the files in a directory of a new store to its user.
 pub(crate) fn restrict_files(directory: &Path) -> io::Result<()> {
     #[cfg(unix)]
     for entry in fs::read_dir(directory)? {
@@ -56,8 +60,8 @@ pub(crate) fn enclosing_store(directory: &Path) -> io::Result<Option<PathBuf>> {
     let full = resolve_links(directory)?;
     let has = |directory: &Path, name: &str| directory.join(name).is_file();
     let is_store = |directory: &Path| {
-        has(directory, "ACKNOWLEDGED")
-            || has(directory, "log/ACKNOWLEDGED")
+        has(&directory.join(LOG), MARK_FILE)
+            // A store of an earlier format, or another RocksDB database.
             || (has(directory, "CURRENT") && has(directory, "IDENTITY"))
     };
     Ok(full.ancestors().find(|directory| is_store(directory)).map(Path::to_owned))

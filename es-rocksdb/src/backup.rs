@@ -1,40 +1,29 @@
 //! [`Backups`]: a directory of backups. Each backup is a complete store; backups share unchanged files.
 //!
 //! ```text
-//!   store ──read-only──► events after the last backup ──► incomplete/ ──verify──► backup-000003/
-//!                        changed keys and rows                ▲
-//!                                     backup-000002/ ──links──┘
+//!   store ──links, copies──► incomplete/ ──verify──► backup-000003/
+//!                                ▲
+//!            backup-000002/ ──links
 //! ```
 //!
-//! A backup is not a copy of files: each event is read, verified and written to a new store with its own indexes.
-//! Damage of the log is therefore detected when the backup is made, and damage of an index is not copied. Only new
-//! events are read from the store; the whole backup is verified.
+//! A backup has links of the sealed segments and of the tables of the index, or copies if the backups are on another
+//! disk. A file that the last backup has as well is a link to that. Links share the blocks of the disk with the store:
+//! backups on another disk survive the loss of this one. The whole backup is verified before it has a number.
 //!
 //! A backup is opened read-only. The file `BACKUP` marks it, and opening it for writing is refused, because the next
 //! backup continues it. [`Backups::restore`] makes a store of a backup.
-//!
-//! A backup of a segmented store has links of its sealed segments and of the tables of its index, or copies if the
-//! backups are on another disk, and is verified as a whole. It shares the files that it has in common with the last
-//! backup. Links share the blocks of the disk with the store: backups on another disk survive the loss of this one.
-//!
-//! The table files of the last backup of other stores are linked without a check. If they are damaged, the
-//! verification of the new backup fails, and it is made again as a full copy from the store.
 
+mod copy;
 mod files;
 mod history;
-mod keys;
-mod rows;
-mod segmented;
-mod write;
 
 use std::path::{Path, PathBuf};
 
-use es_core::model::LogId;
-use es_core::{CommitError, EventReader, Position, StoreError};
+use es_core::{EventReader, Position, StoreError};
 
+use crate::engine::layout::FrameEnd;
 use crate::error::OpenError;
-use crate::open;
-use crate::read_only::{ReadOnlyStore, RocksDbReader, Snapshot};
+use crate::store::read_only::ReadOnlyStore;
 use crate::verify::{Progress, Verification};
 
 /// An error of making or restoring a backup. Complete backups are unchanged.
@@ -46,17 +35,7 @@ pub enum BackupError {
     Open(#[from] OpenError),
     /// A store could not be read.
     #[error(transparent)]
-    Store(StoreError),
-    /// The backup could not be written.
-    #[error("could not write to the backup")]
-    Write(#[source] CommitError),
-    /// A write to the disk of the backup failed, for example because it is full. Free or check the disk, and make the
-    /// backup again.
-    #[error("could not write to the backup: {reason}; free or check its disk, and make the backup again")]
-    Stopped {
-        /// The cause.
-        reason: String,
-    },
+    Store(#[from] StoreError),
     /// The backups are of another store, or of another history of this one. Choose another directory for these backups.
     #[error("expected backups of this store in {}, found {found}; choose another directory", .directory.display())]
     OtherStore {
@@ -140,25 +119,6 @@ pub enum BackupError {
     },
 }
 
-impl From<StoreError> for BackupError {
-    fn from(error: StoreError) -> Self {
-        match error {
-            // The advice of the store, to repeat the commit, does not apply: only the backup is written to.
-            StoreError::Stopped { reason } => Self::Stopped { reason },
-            other => Self::Store(other),
-        }
-    }
-}
-
-impl From<CommitError> for BackupError {
-    fn from(error: CommitError) -> Self {
-        match error {
-            CommitError::Store(stopped @ StoreError::Stopped { .. }) => stopped.into(),
-            other => Self::Write(other),
-        }
-    }
-}
-
 /// A backup, or a restored store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -172,13 +132,11 @@ pub struct Backup {
     pub head: Option<Position>,
     /// The number of events after the previous backup; all events if that is [damaged](Self::damaged).
     pub new_events: u64,
-    /// The number of rows and claims of unique keys that changed since the previous backup; for a segmented store, the
-    /// number of their changes in the log.
+    /// The number of changes of rows and of claims of unique keys in the log since the previous backup.
     pub new_rows: u64,
     /// The number of events.
     pub events: u64,
-    /// The previous backup, if it is damaged. The new backup is then a full copy that shares no files with it. Remove
-    /// the damaged backup. Earlier backups may share the damaged file.
+    /// The previous backup, if it is damaged. The new backup shares no damaged file with it. Remove the damaged backup. Earlier backups may share the damaged file.
     pub damaged: Option<DamagedBackup>,
 }
 
@@ -218,123 +176,46 @@ impl Backups {
     /// Makes and verifies a backup of the store in the directory `store`, which may be open in a running service. The
     /// backup is a consistent snapshot from the start of the call.
     ///
-    /// Of a store in one database, it reads only data that is new since the last backup. It uses disk space only for
-    /// new data; of a segmented store, it links files that the store and the last backup share. If the last backup is
-    /// damaged, the new one is a full copy, and [`Backup::damaged`] names the damaged backup. An interrupted backup has
-    /// no number; the next call removes it. To remove a backup, remove its directory.
+    /// It links the files that the store and the last backup share, and uses disk space only for other files. If the
+    /// last backup is damaged, [`Backup::damaged`] names it. An interrupted backup has no number; the next call removes
+    /// it. To remove a backup, remove its directory.
     ///
     /// # Errors
     /// - [`BackupError::Open`] if the store cannot be opened.
     /// - [`BackupError::Store`] if the store cannot be read.
     /// - [`BackupError::WithinStore`], [`BackupError::NotEmpty`] or [`BackupError::OtherStore`] if the directory is not
     ///   suitable for backups of this store.
-    /// - [`BackupError::Write`], [`BackupError::Stopped`] or [`BackupError::Io`] if a write fails.
+    /// - [`BackupError::Io`] if a file cannot be linked or written.
     /// - [`BackupError::Unsound`] if the verification of the backup fails.
     pub async fn create(&self, store: &Path, progress: Progress<'_>) -> Result<Backup, BackupError> {
         let source = ReadOnlyStore::open(store).await?;
         files::check_outside(&self.directory)?;
         let _lock = files::lock(&self.directory)?;
         let backups = self.list()?;
-        let (written, damaged) = match source.snapshot() {
-            Snapshot::RocksDb(reader) => self.copy_content(reader, &backups, progress).await?,
-            Snapshot::Segmented(_) => self.copy_files(&source, &backups, progress).await?,
-        };
-        let IncompleteBackup { directory: incomplete, head, changes, verification } = written;
-        let number = backups.last().map_or(1, |(number, _)| number + 1);
-        let directory = files::complete(&self.directory, &incomplete, number)?;
-        let write::Changes { events: new_events, rows: new_rows } = changes;
-        Ok(Backup { number, directory, head, new_events, new_rows, events: verification.events, damaged })
-    }
-
-    /// Makes a backup of a segmented store without a number: links and copies of its files.
-    async fn copy_files(
-        &self,
-        source: &ReadOnlyStore,
-        backups: &[Numbered],
-        progress: Progress<'_>,
-    ) -> Result<(IncompleteBackup, Option<DamagedBackup>), BackupError> {
-        let before = history::check_continues_any(source, backups, &self.directory).await?;
-        let directory = files::begin(&self.directory, None)?;
-        let last = backups.last();
-        let copied = segmented::copy(source.directory(), &directory, last.map(|(_, last)| last.as_path()), progress);
-        let result = match copied {
-            Ok(copied) => match verify_reader(&directory, progress).await {
-                Ok((backup, verification)) => Ok((copied, backup, verification)),
-                Err(error) => Err(error),
-            },
+        let before = history::check_continues_any(&source, &backups, &self.directory).await?;
+        let (incomplete, last) = (files::begin(&self.directory)?, backups.last());
+        let copied = copy::copy(source.directory(), &incomplete, last.map(|(_, last)| last.as_path()), progress);
+        let verified = match copied {
+            Ok(copied) => verify_reader(&incomplete, progress).await.map(|verified| (copied, verified)),
             Err(error) => Err(error),
         };
-        let (copied, backup, verification) = result.inspect_err(|_| {
+        let (copied, (backup, verification)) = verified.inspect_err(|_| {
             // The first error is returned. The next backup removes the remaining files.
-            let _ = std::fs::remove_dir_all(&directory);
+            let _ = std::fs::remove_dir_all(&incomplete);
         })?;
         let mut damaged = None;
-        if let Some(last) = last.filter(|_| copied.differs_from_last) {
+        let is_read = before.map(|(number, _)| number) == last.map(|(number, _)| *number);
+        if let Some(last) = last.filter(|_| copied.differs_from_last || !is_read) {
             damaged = find_damage(last, progress).await.map(|(damaged, _)| damaged);
         }
-        let before = before.filter(|_| damaged.is_none());
+        let before = before.filter(|_| damaged.is_none()).map_or_else(FrameEnd::default, |(_, end)| end);
         let head = backup.head().await?;
-        let events = head.map_or(0, Position::get) - before.map_or(0, Position::get);
-        let rows = segmented::changes_after(&backup, before)?;
-        Ok((IncompleteBackup { directory, head, changes: write::Changes { events, rows }, verification }, damaged))
-    }
-
-    /// Makes a backup of a store in one database without a number: a store with the same content.
-    async fn copy_content(
-        &self,
-        source: &RocksDbReader,
-        backups: &[Numbered],
-        progress: Progress<'_>,
-    ) -> Result<(IncompleteBackup, Option<DamagedBackup>), BackupError> {
-        let last = backups.last();
-        let mut damaged = None;
-        let mut written = self.write(source, last, progress).await;
-        if let (Err(error), Some(last)) = (&written, last)
-            && may_be_caused_by_damage(error)
-        {
-            damaged = find_damage(last, progress).await;
-        }
-        if damaged.is_some() {
-            history::check_continues_any(&source.clone().into(), backups, &self.directory).await?;
-            written = self.write(source, None, progress).await;
-        }
-        Ok((written?, damaged.map(|(damaged, _)| damaged)))
-    }
-
-    /// Makes a backup without a number, incremental or full. Removes an unsound one.
-    async fn write(
-        &self,
-        source: &RocksDbReader,
-        last: Option<&Numbered>,
-        progress: Progress<'_>,
-    ) -> Result<IncompleteBackup, BackupError> {
-        let directory = files::begin(&self.directory, last.map(|(_, directory)| directory.as_path()))?;
-        let written = self.write_and_verify(source, &directory, last.is_none(), progress).await;
-        match written {
-            Ok((changes, verification)) => {
-                let head = source.head().await?;
-                Ok(IncompleteBackup { directory, head, changes, verification })
-            }
-            Err(error) => {
-                // The first error is returned. The next backup removes the remaining files.
-                let _ = std::fs::remove_dir_all(&directory);
-                Err(error)
-            }
-        }
-    }
-
-    async fn write_and_verify(
-        &self,
-        source: &RocksDbReader,
-        incomplete: &Path,
-        is_first: bool,
-        progress: Progress<'_>,
-    ) -> Result<(write::Changes, Verification), BackupError> {
-        if is_first {
-            write::create_with_identity(source, incomplete)?;
-        }
-        let changes = write::update(source, incomplete, &self.directory, progress).await?;
-        Ok((changes, verify(incomplete, progress).await?))
+        let new_events = head.map_or(0, Position::get) - before.head.map_or(0, Position::get);
+        let new_rows = copy::changes_after(&backup, before)?;
+        drop(backup);
+        let number = last.map_or(1, |(number, _)| number + 1);
+        let directory = files::complete(&self.directory, &incomplete, number)?;
+        Ok(Backup { number, directory, head, new_events, new_rows, events: verification.events, damaged })
     }
 
     /// Restores the backup with this number, or the last one, to `target`, an empty or new directory, and verifies the
@@ -367,12 +248,7 @@ impl Backups {
         let (number, from) = chosen;
         let is_new = files::is_free(target)?;
         files::check_outside(target)?;
-        // The copy will assign its next positions to other events than the original store, so its log gets a new id.
-        let renew = |copy: &Path| open::set_log_id(copy, LogId::new()).map_err(BackupError::Open);
-        let copied = match crate::segmented::is_segmented(from) {
-            true => segmented::restore(from, target, progress),
-            false => files::copy_store(from, target, renew, progress),
-        };
+        let copied = copy::restore(from, target, progress);
         let restored = match copied {
             Ok(()) => verify_copy(target, progress).await,
             Err(error) => Err(error),
@@ -432,25 +308,9 @@ fn ranges(numbers: &[u32]) -> String {
 /// The number and the directory of a backup.
 type Numbered = (u32, PathBuf);
 
-/// A verified backup that has no number yet.
-struct IncompleteBackup {
-    directory: PathBuf,
-    head: Option<Position>,
-    changes: write::Changes,
-    verification: Verification,
-}
-
-/// Returns `true` if damage of the previous backup can be the cause of an error.
+/// Returns `true` if damage of the backup can be the cause of an error.
 fn may_be_caused_by_damage(error: &BackupError) -> bool {
-    // RocksDB reports damage that it detects during a compaction as a failed write.
-    matches!(
-        error,
-        BackupError::Open(_)
-            | BackupError::Store(_)
-            | BackupError::Write(_)
-            | BackupError::Stopped { .. }
-            | BackupError::Unsound { .. }
-    )
+    matches!(error, BackupError::Open(_) | BackupError::Store(_) | BackupError::Unsound { .. })
 }
 
 /// Returns the damage of a backup, with all findings if it can be opened; `None` if it is sound or cannot be examined.

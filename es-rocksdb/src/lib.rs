@@ -101,45 +101,24 @@
 //! [`OpenError`] and [`StoreError`](es_core::StoreError) document how to handle each failure.
 
 mod access;
-mod acknowledged;
-mod ahead;
 mod backup;
-mod changes;
-mod database;
-mod draft;
+mod engine;
 mod error;
-mod group;
-mod key;
-mod listing;
-mod log_file;
+mod executor;
+mod index;
 mod marker;
-mod memory;
-mod notify;
 mod open;
 mod options;
-mod overlay;
-mod postings;
-mod queue;
-mod read_only;
 mod reader;
-mod reads;
-mod recent;
 mod record;
-mod recovery;
 mod repair;
 mod retag;
 mod retention;
-mod rows;
 mod scavenge;
-#[cfg(shuttle)]
-pub mod schedules;
 mod schema;
-mod segmented;
-mod shared;
 mod stats;
 mod store;
 mod sync;
-mod tail;
 mod verify;
 mod writer;
 
@@ -147,14 +126,13 @@ mod writer;
 mod format_document;
 
 pub use backup::{Backup, BackupError, Backups, DamagedBackup};
+pub use engine::memory::Memory;
 pub use error::OpenError;
-pub use memory::Memory;
 pub use options::{Durability, Options};
-pub use read_only::ReadOnlyStore;
 pub use repair::{Loss, RepairError, Repaired, Report, Salvage, SetAside};
 pub use retag::{RetagError, Retagged};
 pub use retention::HiddenEvents;
-pub use segmented::SegmentedStore;
 pub use stats::Stats;
 pub use store::RocksDbStore;
+pub use store::read_only::ReadOnlyStore;
 pub use verify::{Damage, Progress, Verification};

@@ -1,32 +1,23 @@
 //! [`Salvage`]: surveys a damaged store and writes its recoverable data to a new store.
 //!
 //! ```text
-//!   damaged directory ──links, copies──► scratch ──open, skipping damage──► records ──► new directory
-//!     is only read                      │ corrects a flipped bit of a log   │          │ rebuilt indexes
-//!                                       │ rebuilds a lost manifest          │          │ verified
-//!                                       └ or opens tables without it        └ after the first lost event: set aside
+//!   damaged directory ── log ──► readable frames, intact records ──┐
+//!     is only read    ── index ──► copies of damaged records ──────┴► new log ──► new index ──► verified
+//!                                  rows and unique keys that the log does not have ──┘
 //! ```
 //!
-//! Each record is stored twice, under its position and under its stream, in different files, with its own checksum.
-//! Damage of one copy, or of any index, therefore loses nothing: the intact copy is used, and all indexes are rebuilt.
-//! A record without an intact copy ends the log, because a log has no gaps: the new store has the events up to the last
-//! complete commit before it. Readable events after it are set aside, for an operator to decide.
-//!
-//! A tombstone is stored once, in the log, and is copied. A removed event stays removed, even if the damage exposes an
-//! older copy of it.
-//!
-//! Kept events claim their unique keys again. Claims of removed events, and rows, are stored once and have no checksum
-//! of their own: they are kept if RocksDB's checksum matches.
+//! Each record is stored twice once it is in tables: in the log, and under its stream, with its own checksum. Damage of
+//! one copy, or of any index, therefore loses nothing. A record without an intact copy ends the log, because a log has
+//! no gaps: the new store has the events up to the last complete commit before it. Readable events after it are set
+//! aside, for an operator to decide.
 //!
 //! The damaged directory is never changed.
 
 mod aside;
-mod claims;
-mod rebuild;
-mod records;
+mod damaged_log;
 mod scratch;
-mod segmented;
 mod sources;
+mod survey;
 
 use std::fs::{self, File};
 use std::io;
@@ -37,15 +28,12 @@ use es_core::model::LogId;
 use es_core::{Position, RecordedEvent, StoreError, StreamId};
 
 use crate::access;
-use crate::acknowledged;
 use crate::error::OpenError;
-use crate::open::{self, DirectoryState};
-use crate::read_only::ReadOnlyStore;
-use crate::segmented::is_segmented;
+use crate::open::directory;
+use crate::store::read_only::ReadOnlyStore;
 use crate::verify::{Damage, Progress, Verification};
-use records::RecoverableEvents;
 use scratch::Scratch;
-use sources::Sources;
+use survey::Survey;
 
 /// An error of surveying or repairing a store. The damaged store is unchanged, and the target has no files of the
 /// repair.
@@ -189,8 +177,6 @@ pub struct Repaired {
     pub events: u64,
     /// The number of rows in the store.
     pub rows: u64,
-    /// The number of claims of unique keys that were copied from the index, because their events were removed.
-    pub carried_claims: u64,
     /// The number of events that were set aside.
     pub set_aside: u64,
 }
@@ -214,17 +200,10 @@ pub struct Salvage {
     directory: PathBuf,
     report: Report,
     // ORDER: the databases are closed before the scratch directory under them is removed.
-    found: Option<Recoverable>,
+    found: Option<Box<Survey>>,
     _scratch: Option<Scratch>,
     /// Keeps the store from being opened for writing.
     _lock: Option<File>,
-}
-
-/// The recoverable data of a damaged store, by its layout.
-#[derive(Debug)]
-enum Recoverable {
-    RocksDb(Box<(Sources, RecoverableEvents)>),
-    Segmented(Box<segmented::Survey>),
 }
 
 impl Salvage {
@@ -246,9 +225,8 @@ impl Salvage {
     /// - [`RepairError::Unreadable`] if no part of the store can be opened.
     /// - [`RepairError::Io`] if the temporary directory cannot be written.
     pub fn survey(directory: impl AsRef<Path>, progress: Progress<'_>) -> Result<Self, RepairError> {
-        let directory = open::resolve(directory.as_ref())?;
-        let is_segmented = is_segmented(&directory);
-        let locked = if is_segmented { segmented::lock(&directory) } else { acknowledged::lock_for_repair(&directory) };
+        let directory = directory::resolve(directory.as_ref())?;
+        let locked = survey::lock(&directory);
         let lock = locked.map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => OpenError::AlreadyOpen { directory: directory.clone() },
             _ => OpenError::io(&directory, "lock the store", error),
@@ -258,32 +236,8 @@ impl Salvage {
         if report.is_sound() {
             return Ok(Self { directory, report, found: None, _scratch: None, _lock: lock });
         }
-        if is_segmented {
-            let (survey, scratch) = segmented::survey(&directory, &mut report, progress)?;
-            let found = Some(Recoverable::Segmented(Box::new(survey)));
-            return Ok(Self { directory, report, found, _scratch: scratch, _lock: lock });
-        }
-        let mark = acknowledged::read(&directory).map_err(|error| OpenError::io(&directory, "read the mark", error))?;
-        if mark.is_none() {
-            let note = "the file ACKNOWLEDGED is missing or torn: the last acknowledged commit is not known";
-            report.notes.push(note.to_owned());
-        }
-        let scratch = Scratch::new(&directory, &mut report.notes)?;
-        let mut sources = scratch.open(&directory, mark, &mut report)?;
-        let before = report.clone();
-        let mut survey = sources.survey(mark, &mut report, progress);
-        if survey.has_unreadable_records || report.loss.events > 0 {
-            sources.read_corrupt_blocks();
-            report = before;
-            survey = sources.survey(mark, &mut report, progress);
-        }
-        Ok(Self {
-            directory,
-            report,
-            found: Some(Recoverable::RocksDb(Box::new((sources, survey)))),
-            _scratch: Some(scratch),
-            _lock: lock,
-        })
+        let (survey, scratch) = survey::survey(&directory, &mut report, progress)?;
+        Ok(Self { directory, report, found: Some(Box::new(survey)), _scratch: scratch, _lock: lock })
     }
 
     /// Returns the findings.
@@ -295,9 +249,9 @@ impl Salvage {
     /// Writes the recoverable data to a new store in `target`, an empty or new directory, and verifies it. The damaged
     /// store is unchanged.
     ///
-    /// If data is lost, `accept` must be the number of [lost events](Loss::events) in the report. Rows are copied
-    /// unchanged, including those that depend on lost events: delete the snapshots and call
-    /// [`es_core::projection::reset_followers`].
+    /// If data is lost, `accept` must be the number of [lost events](Loss::events) in the report. Rows are
+    /// those that the log has up to its new end, if it has all; otherwise they are copied unchanged, including those that
+    /// depend on lost events: delete the snapshots and call [`es_core::projection::reset_followers`].
     ///
     /// `set_aside` receives the readable events after the first lost one, in the order of the log. An event of an
     /// incomplete commit is passed as a commit of its own.
@@ -326,13 +280,7 @@ impl Salvage {
             let what = std::iter::once(counted(events)).chain(self.report.loss.other.iter().cloned());
             return Err(RepairError::Loss { events, what: what.collect::<Vec<_>>().join(", "), named: accept });
         }
-        match found {
-            Recoverable::RocksDb(found) => {
-                let (sources, survey) = &**found;
-                rebuild::write(&self.directory, target.as_ref(), sources, survey, set_aside, progress)
-            }
-            Recoverable::Segmented(survey) => survey.write(&self.directory, target.as_ref(), set_aside, progress),
-        }
+        found.write(&self.directory, target.as_ref(), set_aside, progress)
     }
 }
 
@@ -346,11 +294,7 @@ fn counted(events: u64) -> String {
 
 /// Opens and verifies the store, and reports its damage.
 fn diagnose(directory: &Path, report: &mut Report, progress: Progress<'_>) -> Result<(), RepairError> {
-    let examined = if is_segmented(directory) { Ok(DirectoryState::Store) } else { open::examine(directory) };
-    let opened = examined.and_then(|found| match found {
-        DirectoryState::Store => ReadOnlyStore::open_blocking(directory),
-        DirectoryState::Empty => Err(OpenError::NoSuchDirectory { directory: directory.to_owned() }),
-    });
+    let opened = ReadOnlyStore::open_blocking(directory);
     let verified = match opened {
         Ok(store) => store.verify(progress),
         Err(OpenError::Damaged { detail, .. }) => {

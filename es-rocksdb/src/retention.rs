@@ -7,19 +7,15 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
-use es_core::retention::{CATEGORY, Retained, Retention, StreamRetention};
+use es_core::retention::{Retained, Retention, StreamRetention};
 use es_core::store::Direction;
 use es_core::store::implement::is_retention_stream;
 use es_core::{Position, RecordedEvent, Revision, StoreError, StreamId, Timestamp};
 
-use crate::database::{Database, Fault, Tier, bad_key, decode_in, item};
-use crate::key;
-use crate::record::Decoder;
+use crate::engine::database::{Database, Fault, Tier, bad_key};
+use crate::engine::key;
 use crate::schema::{Cf, META_FIRST, META_SCAVENGED};
 use crate::sync::{AtomicBool, PoisonError, RwLock};
-
-/// How many events after its head a read skips on an executor thread before it moves to a blocking thread.
-pub(crate) const MAX_NEWER_ON_EXECUTOR: u32 = 1024;
 
 /// The form in which a read returns [hidden](es_core::retention) events. An event that a scavenge has removed is a
 /// [tombstone](es_core::RecordedEvent::is_removed) in both.
@@ -45,12 +41,6 @@ impl Operators {
     pub(crate) fn new(retention: Retention, has_removed: bool) -> Self {
         let is_touched = AtomicBool::new(has_removed || !retention.is_empty());
         Self { is_touched, retention: RwLock::new(retention) }
-    }
-
-    /// Reads the rules and deletions of a database.
-    pub(crate) fn load(database: &Database) -> Result<Self, StoreError> {
-        let retention = retention_up_to(database, None)?;
-        Ok(Self::new(retention, has_removed(database)?))
     }
 
     /// Returns whether any event may be hidden or removed.
@@ -95,23 +85,6 @@ pub(crate) fn has_removed(database: &Database) -> Result<bool, StoreError> {
     let forward = (Direction::Forward, None);
     database.visit_entries(Cf::Meta, &key::prefix(META_FIRST), forward, Tier::Any, &mut find)?;
     Ok(is_found)
-}
-
-/// Reads the rules and deletions up to a position; all of them if it is `None`.
-pub(crate) fn retention_up_to(database: &Database, position: Option<Position>) -> Result<Retention, StoreError> {
-    let prefix = key::prefix(CATEGORY);
-    let mut postings = database.iterate(Cf::Categories, prefix.clone(), Tier::Any)?;
-    postings.seek_to_first();
-    let (mut retention, mut decoder) = (Retention::default(), Decoder::default());
-    while let Some((key, _)) = item(&postings, Cf::Categories)? {
-        let at = key::decode_posting(key, &prefix).map_err(|error| bad_key(Cf::Categories, key, &error))?;
-        if position.is_some_and(|position| at > position) {
-            break;
-        }
-        retention.apply(&database.event(at, Tier::Any, &mut decoder)?)?;
-        postings.next();
-    }
-    Ok(retention)
 }
 
 /// Returns the key in [`Cf::Meta`] of the first revision of a stream that was not removed.
@@ -225,44 +198,6 @@ pub(crate) trait StreamIndex {
     }
 }
 
-impl StreamIndex for Database {
-    fn first_left(&self, stream: &StreamId, tier: Tier) -> Result<Revision, Fault> {
-        Self::first_left(self, stream, tier)
-    }
-
-    fn revision(&self, stream: &StreamId, tier: Tier) -> Result<Option<Revision>, Fault> {
-        Self::revision(self, stream, tier)
-    }
-
-    fn last_up_to(&self, stream: &StreamId, head: Position, tier: Tier) -> Result<Option<Revision>, Fault> {
-        let Some(last) = self.revision(stream, tier)? else { return Ok(None) };
-        let prefix = key::prefix(stream.as_str());
-        let mut records = self.iterate(Cf::Streams, prefix.clone(), tier)?;
-        records.seek_to_last();
-        let (mut decoder, mut newer, mut skipped) = (Decoder::default(), None, 0);
-        while let Some((key, record)) = item(&records, Cf::Streams)? {
-            let revision = key::decode_in_stream(key, &prefix).map_err(|error| bad_key(Cf::Streams, key, &error))?;
-            if decode_in(stream, revision, record, &mut decoder)?.position <= head {
-                return Ok(Some(revision));
-            }
-            newer = Some(revision);
-            skipped += 1;
-            // Skipping many newer events would occupy the executor thread for too long.
-            if tier == Tier::Cached && skipped >= MAX_NEWER_ON_EXECUTOR {
-                return Err(Fault::NotCached);
-            }
-            records.prev();
-        }
-        // All events up to the head were removed. The last of them is before the first newer event.
-        Ok(newer.map_or(Some(last), |newer| newer.get().checked_sub(1).map(Revision::new)))
-    }
-
-    fn recorded_at(&self, stream: &StreamId, revision: Revision, tier: Tier) -> Result<Option<Timestamp>, Fault> {
-        let Some(record) = self.get(Cf::Streams, &key::in_stream(stream, revision), tier)? else { return Ok(None) };
-        Ok(Some(decode_in(stream, revision, &record, &mut Decoder::default())?.recorded_at))
-    }
-}
-
 /// Decides which events are visible in a part of a read. Looks up the retention of each stream once.
 pub(crate) struct RetentionFilter<'a> {
     operators: &'a Operators,
@@ -315,47 +250,5 @@ impl<'a> RetentionFilter<'a> {
             }
         };
         Ok(stream.retention.shows(event.revision, event.recorded_at, stream.last, self.now))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent, StreamRead};
-
-    use super::*;
-    use crate::options::ReadLimits;
-    use crate::reader::StreamScan;
-    use crate::store::RocksDbStore;
-
-    /// A read that was opened long ago skipped all newer events on the executor thread if they were in memory.
-    #[tokio::test]
-    async fn an_executor_thread_does_not_skip_many_newer_events() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = RocksDbStore::open(directory.path()).await.unwrap();
-        let stream = StreamId::new("order-1").unwrap();
-        let event = || NewEvent::json(EventType::new("placed").unwrap(), "{}");
-        let append = |count| Commit::to(&stream, ExpectedRevision::Any, std::iter::repeat_with(event).take(count));
-        let mut newer = 0;
-        store.commit(append(1)).await.unwrap();
-        for (count, is_cached_read_allowed) in [(MAX_NEWER_ON_EXECUTOR - 1, true), (1, false)] {
-            store.commit(append(count as usize)).await.unwrap();
-            newer += count;
-            let backward = StreamRead { direction: Direction::Backward, ..StreamRead::new(stream.clone()) };
-            let scan = StreamScan::new(backward, Position::FIRST);
-            let limits = ReadLimits { events: 1, bytes: 1 };
-            for tier in [Tier::Cached, Tier::Any] {
-                let found = store.shared().locked(|database| {
-                    let last = database.last_up_to(&stream, Position::FIRST, tier);
-                    let read = scan.fetch::<Vec<_>>(database, limits, None, tier, &mut Decoder::default());
-                    Ok((last, read.map(|found| found.content.len())))
-                });
-                let (last, read) = found.unwrap();
-                if is_cached_read_allowed || tier == Tier::Any {
-                    assert_eq!((last.unwrap(), read.unwrap()), (Some(Revision::FIRST), 1));
-                } else {
-                    assert!(matches!((last, read), (Err(Fault::NotCached), Err(Fault::NotCached))), "{newer} newer");
-                }
-            }
-        }
     }
 }

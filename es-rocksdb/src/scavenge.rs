@@ -1,50 +1,45 @@
-//! Scavenging: removes the events that a scavenge point covers, in batches, concurrently with commits.
+//! Scavenging: removes the events that a scavenge point covers, from the log and from the index.
 //!
 //! ```text
-//!   commit the point ──► for each incomplete point, oldest first:
-//!                          rules and deletions up to the point ──► each stream with a rule or a deletion
-//!                            ──► its events before the first visible one at the point ──► batches ──► complete
+//!   commit the point ──► index all events ──► for each incomplete point, oldest first:
+//!     rules and deletions up to the point ──► each stream with a rule or a deletion ──► its hidden events
+//!       ──► first revisions ──► segments without these events ──► index entries ──► complete
 //! ```
 //!
-//! The hidden events of a stream are its first ones. A scavenge therefore needs no other record of its progress: after
-//! an interruption each stream begins with its first remaining event.
-//!
-//! Each batch is one write. It replaces the records in the log by tombstones, removes the records of the stream and the
-//! index entries, and raises the first revision of the stream. It assigns no position, and takes the lock of the
-//! writer. Before the write, the events are evicted from the tail, so that no read returns removed events from memory.
-//!
-//! One scavenge runs at a time. It continues to its end if the future of its caller is dropped.
+//! The index entries of an event are removed last. They are the record of the progress: after an interruption, the next
+//! scavenge finds the events whose entries are left, and removes what is left of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use es_core::model::Category;
-use es_core::retention::{Retention, Scavenge, ScavengePoint, ScavengeProgress, ScavengeReport};
+use es_core::retention::{Retention, Scavenge, ScavengePoint, ScavengeProgress, ScavengeReport, Scope};
 use es_core::{Commit, CommitError, EventStore, Position, Revision, StoreError, StreamId};
+use es_log::{AppendError, Body, Log, Record};
 use rocksdb::WriteBatch;
 use tokio::sync::OwnedMutexGuard;
 
-use crate::acknowledged::MarkFile;
-use crate::database::{Database, Tier, bad_key, bad_name, decode_in, item, place_in};
-use crate::key;
-use crate::options::{self, Durability};
-use crate::record::{self, Decoder};
-use crate::retention::{StreamIndex, first_key, retention_up_to};
+use crate::engine::database::{Tier, bad_key, item};
+use crate::engine::key;
+use crate::engine::layout;
+use crate::executor::off_executor;
+use crate::index::posting_blocks;
+use crate::index::{END, IndexView, not_rewritten, of_log};
+use crate::reader;
+use crate::reader::shared::SharedStore;
+use crate::record::codec::LogDecoder;
+use crate::retention::{StreamIndex, first_key};
 use crate::schema::{Cf, META_SCAVENGED};
-use crate::shared::{Shared, off_executor};
-use crate::store::RocksDbStore;
+use crate::writer::decide::not_appended;
 
-/// The limits of one write: events, and bytes of records. The last record can exceed the second.
-const BATCH_EVENTS: u64 = 1000;
-const BATCH_BYTES: u64 = 4 * 1024 * 1024;
+/// The number of events that are removed together. Each segment that has one of them is rewritten once.
+const BATCH_EVENTS: u64 = 250_000;
 /// The number of streams of a category that are looked up at a time.
 const STREAMS_PER_LOOKUP: usize = 256;
 
 /// The counts of a scavenge.
 #[derive(Debug, Clone, Copy, Default)]
-struct Removed {
-    /// The number of removed events.
+struct RemovedCounts {
     events: u64,
     /// The bytes of their records.
     bytes: u64,
@@ -52,299 +47,283 @@ struct Removed {
     streams: u64,
 }
 
-/// A running scavenge.
-struct Scavenger {
-    shared: Arc<Shared>,
-    mark: Arc<MarkFile>,
-    durability: Durability,
+/// A running scavenge or compaction. The guard is a part of it: it continues on its thread if the future of the caller
+/// is dropped.
+struct Maintenance {
+    inner: Arc<SharedStore>,
     scavenge: Scavenge,
-    removed: Removed,
-    /// Prevents concurrent scavenges. The guard is a part of the scavenge, which continues on its thread if the future
-    /// of the caller is dropped: a concurrent scavenge would remove events that this one has already read.
+    removed: RemovedCounts,
+    /// The position up to which rows and unique keys are in the index, so that the log does not need them.
+    applied: Option<Position>,
     _guard: OwnedMutexGuard<()>,
 }
 
-impl RocksDbStore {
-    /// Commits a scavenge point, and completes all points up to it. See [`EventStore::scavenge`].
-    pub(crate) async fn scavenge_now(&self, scavenge: &Scavenge) -> Result<ScavengeReport, CommitError> {
-        let shared = self.shared();
-        let scavenger = self.scavenger(scavenge.clone()).await;
-        let at = shared.clock.now();
-        let committed = self.commit(Commit::scavenge_point(at, scavenge.note.clone())).await?;
-        let missing = || StoreError::damaged("scavenge points", "expected the point that was just written, found none");
-        let position = committed.position().ok_or_else(missing)?;
-        let Completed { removed, points, pending } = complete(scavenger, position).await?;
-        let all = || points.iter().chain(&pending);
-        let point = all().find(|point| point.position == position).copied().ok_or_else(missing)?;
-        let earlier_points = points.iter().filter(|point| point.position < position).count() as u64;
-        let is_complete = pending.is_empty();
-        Ok(ScavengeReport { point, is_complete, events: removed.events, bytes: removed.bytes, earlier_points })
-    }
-
-    /// Completes the pending scavenge points up to a position.
-    pub(crate) async fn complete_points(&self, up_to: Position) -> Result<(), StoreError> {
-        complete(self.scavenger(Scavenge::default()).await, up_to).await.map(drop)
-    }
-
-    /// Removes the events of a stream before a revision. A backup removes the events that its store has removed.
-    pub(crate) async fn remove_before(&self, stream: StreamId, first: Revision) -> Result<(), StoreError> {
-        let mut scavenger = self.scavenger(Scavenge::default()).await;
-        off_executor(move || scavenger.remove_before(&stream, first).map(drop)).await?
-    }
-
-    /// Sets entries of the index of unique keys; `None` removes an entry. A backup copies the entries whose events its
-    /// store has removed.
-    pub(crate) async fn change_keys(&self, changes: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> Result<(), StoreError> {
-        let scavenger = self.scavenger(Scavenge::default()).await;
-        let write = move || {
-            let shared = Arc::clone(&scavenger.shared);
-            shared.locked(|database| {
-                let (keys, mut batch) = (database.family(Cf::Keys)?, WriteBatch::new());
-                for (key, value) in changes {
-                    match value {
-                        Some(value) => batch.put_cf(keys, key, value),
-                        None => batch.delete_cf(keys, key),
-                    }
-                }
-                scavenger.write(database, batch, None, || Ok(true)).map(drop)
-            })
-        };
-        off_executor(write).await?
-    }
-
-    /// Waits until no other scavenge runs, and returns a new one.
-    async fn scavenger(&self, scavenge: Scavenge) -> Scavenger {
-        let guard = Arc::clone(&self.shared().scavenging).lock_owned().await;
-        let (shared, mark) = (Arc::clone(self.shared()), Arc::clone(self.mark()));
-        Scavenger { shared, mark, durability: self.durability(), scavenge, removed: Removed::default(), _guard: guard }
-    }
+/// Events that are removed together.
+#[derive(Default)]
+struct RemovalBatch {
+    /// The first revision of each stream that stays.
+    firsts: BTreeMap<StreamId, Revision>,
+    /// The segments that have the events.
+    segments: BTreeSet<u32>,
+    /// The keys of the copies of the events.
+    copies: Vec<Vec<u8>>,
+    /// The positions of the events in each posting list.
+    postings: BTreeMap<(Cf, String), BTreeSet<Position>>,
+    events: u64,
 }
 
-/// The result of [`complete`].
-struct Completed {
-    removed: Removed,
-    /// The points that were completed.
-    points: Vec<ScavengePoint>,
-    /// The remaining points, if the scavenge was stopped.
-    pending: Vec<ScavengePoint>,
+/// Commits a scavenge point, and completes all points up to it. See [`EventStore::scavenge`].
+pub(crate) async fn scavenge(
+    store: &dyn EventStore,
+    inner: &Arc<SharedStore>,
+    scavenge: &Scavenge,
+) -> Result<ScavengeReport, CommitError> {
+    let guard = Arc::clone(&inner.maintaining).lock_owned().await;
+    let committed = store.commit(Commit::scavenge_point(inner.clock.now(), scavenge.note.clone())).await?;
+    let missing = || StoreError::damaged("scavenge points", "expected the point that was just written, found none");
+    let position = committed.position().ok_or_else(missing)?;
+    let applied = inner.index_all().await?;
+    let (inner, scavenge, removed) = (Arc::clone(inner), scavenge.clone(), RemovedCounts::default());
+    let mut scavenger = Maintenance { inner, scavenge, removed, applied, _guard: guard };
+    let completed = off_executor(move || scavenger.complete(position).map(|points| (scavenger.removed, points)));
+    let (removed, (points, pending)) = completed.await??;
+    let point = points.iter().chain(&pending).find(|point| point.position == position).copied().ok_or_else(missing)?;
+    let earlier_points = points.iter().filter(|point| point.position < position).count() as u64;
+    let is_complete = pending.is_empty();
+    Ok(ScavengeReport { point, is_complete, events: removed.events, bytes: removed.bytes, earlier_points })
 }
 
-/// Completes the pending scavenge points up to a position. Ends early if the scavenge is stopped.
-async fn complete(mut scavenger: Scavenger, up_to: Position) -> Result<Completed, StoreError> {
-    off_executor(move || {
-        let mut points = scavenger.pending(up_to)?;
+/// Rewrites the files of the store. See [`EventStore::compact`].
+pub(crate) async fn compact(inner: &Arc<SharedStore>) -> Result<(), StoreError> {
+    let guard = Arc::clone(&inner.maintaining).lock_owned().await;
+    // ORDER: the commits of sealed segments are published, and their rows are flushed after that. So the log needs none
+    // of these rows any more, not even those after the last event.
+    let segments = inner.with_log(|_, log| {
+        seal_segment(log)?;
+        Ok(log.sealed_segments())
+    })?;
+    inner.index_all().await?;
+    inner.with(|core| layout::flush(&core.publisher.database))?;
+    let (scavenge, removed, applied) = (Scavenge::default(), RemovedCounts::default(), Some(END));
+    let scavenger = Arc::new(Maintenance { inner: Arc::clone(inner), scavenge, removed, applied, _guard: guard });
+    for segment in 1..=segments {
+        let scavenger = Arc::clone(&scavenger);
+        off_executor(move || scavenger.inner.with_log(|_, log| scavenger.compress(log, segment))).await??;
+    }
+    for cf in Cf::ALL {
+        let inner = Arc::clone(inner);
+        off_executor(move || inner.with(|core| core.publisher.database.compact(cf))).await??;
+    }
+    Ok(())
+}
+
+/// The points that were completed, and those that were not.
+type Points = (Vec<ScavengePoint>, Vec<ScavengePoint>);
+
+impl Maintenance {
+    /// Completes the pending scavenge points up to a position. Ends early if the scavenge is stopped.
+    fn complete(&mut self, up_to: Position) -> Result<Points, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        let mut points: Vec<ScavengePoint> = inner.with(|core| {
+            let done = core.publisher.database.scavenged()?;
+            let retention = core.publisher.operators.all();
+            let is_pending = |point: &&ScavengePoint| Some(point.position) > done && point.position <= up_to;
+            Ok(retention.points().iter().filter(is_pending).copied().collect())
+        })?;
         let mut done = 0;
         for point in &points {
-            if scavenger.point(*point)?.is_break() {
+            if self.point(*point)?.is_break() {
                 break;
             }
             done += 1;
         }
         let pending = points.split_off(done);
-        Ok(Completed { removed: scavenger.removed, points, pending })
-    })
-    .await?
-}
-
-impl Scavenger {
-    fn pending(&self, up_to: Position) -> Result<Vec<ScavengePoint>, StoreError> {
-        let done = self.shared.locked(Database::scavenged)?;
-        let retention = self.shared.operators.all();
-        let is_pending = |point: &&ScavengePoint| Some(point.position) > done && point.position <= up_to;
-        Ok(retention.points().iter().filter(is_pending).copied().collect())
+        Ok((points, pending))
     }
 
     /// Removes the events that one scavenge point covers. Breaks if the scavenge is stopped before the point is
     /// completed.
     fn point(&mut self, point: ScavengePoint) -> Result<ControlFlow<()>, StoreError> {
-        let retention = self.shared.locked(|database| retention_up_to(database, Some(point.position)))?;
+        let inner = Arc::clone(&self.inner);
+        let retention = inner.with(|core| core.view(END).retention_up_to(point.position))?;
         let mut streams: BTreeSet<StreamId> = retention.deletions().map(|(stream, _)| stream.clone()).collect();
         let mut categories = Vec::new();
         for (scope, _) in retention.rules() {
             match scope {
-                es_core::retention::Scope::Stream(stream) => drop(streams.insert(stream)),
-                es_core::retention::Scope::Category(category) => categories.push(category),
+                Scope::Stream(stream) => drop(streams.insert(stream)),
+                Scope::Category(category) => categories.push(category),
             }
         }
-        for stream in &streams {
-            if self.remove_hidden(stream, &retention, point)?.is_break() {
-                return Ok(ControlFlow::Break(()));
-            }
-        }
+        let mut batch = RemovalBatch::default();
+        let mut flow = self.remove_hidden(streams.iter(), &retention, point, &mut batch)?;
         for category in &categories {
-            let mut after = None;
-            loop {
-                let of_category = self.shared.locked(|database| streams_of(database, category, after.as_ref()))?;
-                let Some(last) = of_category.last().cloned() else { break };
-                for stream in of_category.iter().filter(|stream| !streams.contains(*stream)) {
-                    if self.remove_hidden(stream, &retention, point)?.is_break() {
-                        return Ok(ControlFlow::Break(()));
-                    }
-                }
-                after = Some(last);
+            let mut after: Option<StreamId> = None;
+            while flow.is_continue() {
+                let found = inner.with(|core| {
+                    let view = core.view(END);
+                    Ok(reader::streams(&view, category.as_str(), after.as_ref(), STREAMS_PER_LOOKUP)?)
+                })?;
+                let Some((last, _)) = found.last() else { break };
+                after = Some(last.clone());
+                let is_new =
+                    |stream: &&StreamId| stream.category_str() == category.as_str() && !streams.contains(*stream);
+                let of_category = found.iter().map(|(stream, _)| stream).filter(is_new);
+                flow = self.remove_hidden(of_category, &retention, point, &mut batch)?;
             }
         }
-        self.shared.locked(|database| {
-            let mut batch = WriteBatch::new();
-            batch.put_cf(database.family(Cf::Meta)?, META_SCAVENGED, key::position(point.position));
-            self.write(database, batch, None, || Ok(true)).map(|_| ControlFlow::Continue(()))
-        })
+        self.remove(std::mem::take(&mut batch))?;
+        if flow.is_break() {
+            return Ok(flow);
+        }
+        inner.with(|core| {
+            let database = &core.publisher.database;
+            let mut done = WriteBatch::new();
+            done.put_cf(database.family(Cf::Meta)?, META_SCAVENGED, key::position(point.position));
+            layout::write(database, done)?;
+            layout::flush(database)
+        })?;
+        Ok(flow)
     }
 
-    /// Removes the events of a stream that are hidden at a scavenge point.
-    fn remove_hidden(
+    /// Adds the hidden events of streams to the batch, and removes full batches. Breaks if the scavenge is stopped.
+    fn remove_hidden<'a>(
         &mut self,
-        stream: &StreamId,
+        streams: impl Iterator<Item = &'a StreamId>,
         retention: &Retention,
         point: ScavengePoint,
+        batch: &mut RemovalBatch,
     ) -> Result<ControlFlow<()>, StoreError> {
-        self.removed.streams += 1;
-        let retention = retention.of(stream);
-        let first = self.shared.locked(|database| {
-            Ok(database.first_visible(stream, &retention, point.at, point.position, Tier::Any)?)
-        })?;
-        self.remove_before(stream, first)
-    }
-
-    /// Removes the events of a stream before a revision. Breaks if the scavenge is stopped.
-    fn remove_before(&mut self, stream: &StreamId, first: Revision) -> Result<ControlFlow<()>, StoreError> {
-        let shared = Arc::clone(&self.shared);
-        loop {
-            let removed = shared.locked(|database| match next_removal(database, stream, first)? {
-                removal if removal.removed.events == 0 => Ok(Some(removal.removed)),
-                removal => self.write_removal(database, stream, removal),
+        let inner = Arc::clone(&self.inner);
+        for stream in streams {
+            self.removed.streams += 1;
+            let before = self.removed.events;
+            inner.with(|core| {
+                let (view, retention) = (core.view(END), retention.of(stream));
+                let first = view.first_visible(stream, &retention, point.at, point.position, Tier::Any)?;
+                self.collect(&view, stream, first, batch)
             })?;
-            // A removal is stale only if other events were removed meanwhile, so that the loop ends.
-            let Some(removed) = removed else { continue };
-            if removed.events == 0 {
-                return Ok(ControlFlow::Continue(()));
+            if batch.events >= BATCH_EVENTS {
+                self.remove(std::mem::take(batch))?;
             }
-            self.removed.events += removed.events;
-            self.removed.bytes += removed.bytes;
             let progress = ScavengeProgress { streams: self.removed.streams, events: self.removed.events };
-            if self.scavenge.report(progress).is_break() {
+            if self.removed.events > before && self.scavenge.report(progress).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
-            // Pauses without the lock, so that the store can be closed meanwhile.
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Adds the events of a stream before a revision to the batch.
+    fn collect(
+        &mut self,
+        view: &IndexView<'_>,
+        stream: &StreamId,
+        first: Revision,
+        batch: &mut RemovalBatch,
+    ) -> Result<(), StoreError> {
+        let prefix = key::prefix(stream.as_str());
+        let mut copies = view.database.iterate(Cf::Streams, prefix.clone(), Tier::Any)?;
+        copies.seek_to_first();
+        let mut decoder = LogDecoder::default();
+        while let Some((key, value)) = item(&copies, Cf::Streams)? {
+            let revision = key::decode_in_stream(key, &prefix).map_err(|error| bad_key(Cf::Streams, key, &error))?;
+            if revision >= first {
+                break;
+            }
+            let event = view.copied_event(stream, revision, value, &mut decoder)?;
+            batch.copies.push(key.to_vec());
+            if !event.is_removed() {
+                let position = event.position;
+                let names = [(Cf::Categories, stream.category_str()), (Cf::Types, event.data.event_type.as_str())];
+                let tags = event.data.tags.iter().map(|tag| (Cf::Tags, tag.as_str()));
+                for (cf, name) in names.into_iter().chain(tags) {
+                    batch.postings.entry((cf, name.to_owned())).or_default().insert(position);
+                }
+                batch.segments.extend(view.log.place_of(position).map(|place| place.segment));
+                batch.events += 1;
+                self.removed.events += 1;
+                self.removed.bytes += value.len() as u64;
+            }
+            batch.firsts.insert(stream.clone(), first);
+            copies.next();
+        }
+        Ok(())
+    }
+
+    /// Removes the events of a batch.
+    fn remove(&self, batch: RemovalBatch) -> Result<(), StoreError> {
+        let RemovalBatch { firsts, segments, copies, postings, .. } = batch;
+        if copies.is_empty() {
+            return Ok(());
+        }
+        self.inner.with_log(|core, log| {
+            let database = &core.publisher.database;
+            let mut raised = WriteBatch::new();
+            for (stream, first) in &firsts {
+                raised.put_cf(database.family(Cf::Meta)?, first_key(stream), key::revision(*first));
+            }
+            // ORDER: first, so that a read that misses a removed event knows why; and on disk, because the log does not
+            // have it, and has no removed event any more after a kill.
+            layout::write(database, raised)?;
+            layout::flush(database)?;
+            if segments.last() > Some(&log.sealed_segments()) {
+                seal_segment(log)?;
+            }
+            Ok(())
+        })?;
+        for segment in segments {
+            self.inner.with_log(|_, log| self.rewrite(log, segment, &firsts))?;
+            // Pauses without the open files, so that the store can be closed meanwhile.
             if !self.scavenge.pause.is_zero() {
                 std::thread::sleep(self.scavenge.pause);
             }
         }
+        self.inner.with(|core| {
+            let database = &core.publisher.database;
+            let mut deleted = WriteBatch::new();
+            for key in copies {
+                deleted.delete_cf(database.family(Cf::Streams)?, key);
+            }
+            for ((cf, name), removed) in &postings {
+                posting_blocks::remove(database, (*cf, name), removed, &mut deleted)?;
+            }
+            layout::write(database, deleted)?;
+            layout::flush(database)
+        })?;
+        // ORDER: after the removal, so that a buffer that is read from now on has no removed event.
+        self.inner.buffers.clear();
+        // The tables still have the copies of the events, and the tags.
+        let streams = firsts.keys().map(|stream| (Cf::Streams, stream.as_str()));
+        for (cf, name) in streams.chain(postings.keys().map(|(cf, name)| (*cf, name.as_str()))) {
+            self.inner.with(|core| core.publisher.database.compact_prefix(cf, &key::prefix(name)))?;
+        }
+        Ok(())
     }
 
-    /// Writes a removal. Returns `None`, and writes nothing, if events of the stream were removed since it was read: it
-    /// would lower the first revision of the stream to one without an event, which every read reports as damage.
-    fn write_removal(
-        &self,
-        database: &Database,
-        stream: &StreamId,
-        removal: Removal,
-    ) -> Result<Option<Removed>, StoreError> {
-        let Removal { removed, from, last, batch } = removal;
-        let is_current = || Ok(database.first_left(stream, Tier::Any)? == from);
-        Ok(self.write(database, batch, last, is_current)?.then_some(removed))
+    /// Rewrites a segment without the events before the first revisions, and without rows and keys that the index has.
+    fn rewrite(&self, log: &Log, segment: u32, firsts: &BTreeMap<StreamId, Revision>) -> Result<(), StoreError> {
+        log.rewrite(segment, self.unwanted(firsts)).map(drop).map_err(not_rewritten)
     }
 
-    /// Writes a batch under the lock of the writer, so that at most one write is not synced. `last` is the position of
-    /// the last removed event. Returns `false`, and writes nothing, if `is_current` returns `false`.
-    fn write(
-        &self,
-        database: &Database,
-        batch: WriteBatch,
-        last: Option<Position>,
-        is_current: impl FnOnce() -> Result<bool, StoreError>,
-    ) -> Result<bool, StoreError> {
-        let shared = &self.shared;
-        let Ok(mut turn) = shared.writing.lock() else {
-            return Err(StoreError::Stopped { reason: "its writer panicked; this is a bug".to_owned() });
-        };
-        turn.clone().map_err(|reason| StoreError::Stopped { reason })?;
-        // ORDER: under the lock, so that no other write removes events between this check and the write.
-        if !is_current()? {
-            return Ok(false);
+    /// Compresses a segment, without rows and keys that the index has.
+    fn compress(&self, log: &Log, segment: u32) -> Result<(), StoreError> {
+        log.compress(segment, self.unwanted(&BTreeMap::new())).map(drop).map_err(not_rewritten)
+    }
+
+    /// Returns whether a record is not wanted any more.
+    fn unwanted<'a>(&'a self, firsts: &'a BTreeMap<StreamId, Revision>) -> impl Fn(&Record<'_>) -> bool + 'a {
+        let first_left = |stream: &[u8]| firsts.get(std::str::from_utf8(stream).ok()?);
+        move |record| match record.body {
+            Body::Event(event) => first_left(event.stream).is_some_and(|first| event.revision < *first),
+            Body::Row(_) | Body::Key(_) => Some(record.position) <= self.applied,
+            Body::Tombstone(_) | Body::Opaque(_) => false,
         }
-        // ORDER: before the write, so that no read after the write returns removed events from memory.
-        let evicted = last.map(|last| shared.tail.evict_to(last));
-        let in_place = || self.mark.check_in_place();
-        let write =
-            |batch| database.raw().write_opt(batch, &options::write(self.durability)).map_err(|e| e.to_string());
-        // The directory is checked before and after the write, as in the writer.
-        if let Err(error) = in_place().and_then(|()| write(batch)).and_then(|()| in_place()) {
-            let reason = format!("a write failed: {error}");
-            shared.stop(database, &mut turn, &reason);
-            return Err(StoreError::Stopped { reason });
-        }
-        // ORDER: under the lock, so that a point read that saw this write waits only until it is published.
-        shared.visible.advance(database.sequence());
-        drop(turn);
-        drop(evicted);
-        Ok(true)
     }
 }
 
-/// A batch that removes the first events of a stream.
-struct Removal {
-    removed: Removed,
-    /// The first revision of the stream when the batch was made.
-    from: Revision,
-    /// The position of the last removed event.
-    last: Option<Position>,
-    batch: WriteBatch,
+fn seal_segment(log: &Log) -> Result<(), StoreError> {
+    log.seal().map_err(|error| match error {
+        AppendError::NotWritten { .. } => StoreError::io("seal a segment of the log", error),
+        error => not_appended(error),
+    })
 }
-
-/// Returns a batch that removes the next events of a stream before a revision.
-fn next_removal(database: &Database, stream: &StreamId, first: Revision) -> Result<Removal, StoreError> {
-    let family = |cf| database.family(cf);
-    let (log, streams, meta) = (family(Cf::Log)?, family(Cf::Streams)?, family(Cf::Meta)?);
-    let (categories, types, tags) = (family(Cf::Categories)?, family(Cf::Types)?, family(Cf::Tags)?);
-    let prefix = key::prefix(stream.as_str());
-    let mut records = database.iterate(Cf::Streams, prefix.clone(), Tier::Any)?;
-    let from = database.first_left(stream, Tier::Any)?;
-    // Seeks the first remaining event, because from the beginning RocksDB would scan all deleted keys.
-    records.seek(key::in_stream(stream, from));
-    let (mut removed, mut last, mut batch) = (Removed::default(), None, WriteBatch::new());
-    let mut decoder = Decoder::default();
-    while let Some((key, record)) = item(&records, Cf::Streams)? {
-        let revision = key::decode_in_stream(key, &prefix).map_err(|error| bad_key(Cf::Streams, key, &error))?;
-        if revision >= first || removed.events >= BATCH_EVENTS || removed.bytes >= BATCH_BYTES {
-            break;
-        }
-        let event = decode_in(stream, revision, record, &mut decoder)?;
-        let mut tombstone = Vec::new();
-        let encoded = record::encode_tombstone(&event.without_content(), &mut tombstone);
-        encoded.map_err(|error| StoreError::io(format!("encode {}", place_in(stream, revision)), error))?;
-        batch.put_cf(log, key::position(event.position), tombstone);
-        batch.delete_cf(streams, key);
-        batch.delete_cf(categories, key::posting(stream.category_str(), event.position));
-        batch.delete_cf(types, key::posting(event.data.event_type.as_str(), event.position));
-        for tag in &event.data.tags {
-            batch.delete_cf(tags, key::posting(tag.as_str(), event.position));
-        }
-        batch.put_cf(meta, first_key(stream), key::revision(revision.next()));
-        removed.events += 1;
-        removed.bytes += record.len() as u64;
-        last = Some(event.position);
-        records.next();
-    }
-    Ok(Removal { removed, from, last, batch })
-}
-
-/// Returns the next streams of a category after another one, in the order of their names.
-fn streams_of(database: &Database, category: &Category, after: Option<&StreamId>) -> Result<Vec<StreamId>, StoreError> {
-    let mut heads = database.iterate(Cf::Heads, category.as_str().as_bytes().to_vec(), Tier::Any)?;
-    heads.seek(after.map_or(category.as_str(), StreamId::as_str));
-    let mut streams = Vec::new();
-    while streams.len() < STREAMS_PER_LOOKUP {
-        let Some((name, _)) = item(&heads, Cf::Heads)? else { break };
-        let stream = std::str::from_utf8(name).ok().and_then(|name| StreamId::new(name).ok());
-        let stream = stream.ok_or_else(|| bad_name(Cf::Heads, name))?;
-        if after != Some(&stream) && stream.category_str() == category.as_str() {
-            streams.push(stream);
-        }
-        heads.next();
-    }
-    Ok(streams)
-}
-
-#[cfg(test)]
-mod tests;

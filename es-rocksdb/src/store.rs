@@ -1,93 +1,90 @@
-//! [`RocksDbStore`]: the handle of a store, and its implementation of [`EventStore`].
+//! [`RocksDbStore`]: the handle of a store whose events are in a log of segments.
+
+pub(crate) mod pinned_disk;
+pub(crate) mod read_only;
+pub(crate) mod snapshot;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use es_core::model::ErrorChain;
-use es_core::model::{LogId, OriginId};
-use es_core::model::{Table, UniqueKey};
+use es_core::model::{ErrorChain, LogId, OriginId, Table, UniqueKey};
 use es_core::retention::{Retained, Retention, Scavenge, ScavengeReport};
-use es_core::store::Committed;
 use es_core::store::implement::{Decider, PrepareHook, Replication, ValidCommit};
-use es_core::store::{EventStream, HeadWatch, Row, RowScan, StartHookError, StoreInfo, Visitor};
+use es_core::store::{
+    Committed, EventStream, HeadWatch, InvalidCommit, Row, RowScan, StartHookError, StoreInfo, Visitor,
+};
 use es_core::{
     Commit, CommitError, EventId, EventReader, EventStore, LogRead, Position, RecordedEvent, Revision, StoreError,
     StreamId, StreamRead, Timestamp,
 };
+use es_log::{Log, PendingCommit, ReadableLog, Turn};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
-use crate::acknowledged::{Mark, MarkFile};
-use crate::database::Database;
-use crate::draft::Draft;
-use crate::error::{OpenError, of_rocksdb};
-use crate::group::Closed;
-use crate::listing::Described;
-use crate::memory::Memory;
-use crate::notify::Visible;
-use crate::open::{self, Identity, Opened};
-use crate::options::{self, Durability, Options, ReadLimits};
-use crate::queue::{PendingAnswer, Queue, Reservation};
-use crate::retention::Operators;
-use crate::rows;
-use crate::schema::Cf;
-use crate::shared::{Shared, off_executor};
+use crate::engine::database::{Fault, Tier};
+use crate::engine::memory::Memory;
+use crate::error::OpenError;
+use crate::executor::{may_block_here, off_executor};
+use crate::index::END;
+use crate::open::directory::Identity;
+use crate::open::{self, OpenedLog};
+use crate::options::Options;
+use crate::reader::description::Described;
+use crate::reader::shared::{Core, SharedStore};
+use crate::reader::stream_buffers::StreamBuffers;
+use crate::record::codec::{EncodedCommit, IdleDecoders};
 use crate::stats::Stats;
-use crate::sync::thread::{self, JoinHandle};
-use crate::sync::{AtomicBool, Mutex, PoisonError};
-use crate::tail::Tail;
-use crate::writer::{self, WriteToDisk, Writer, WriterParts};
+use crate::sync::thread;
+use crate::sync::{AtomicBool, Mutex, PoisonError, RwLock};
+use crate::writer::decide::{Accepted, DecisionInputs, Refused, not_appended, prefetch};
+use crate::writer::publish::Publisher;
+use crate::writer::seal;
+use crate::{reader, scavenge};
+
+/// The smallest cost of a commit in the queue, in bytes: its own size, the answer, the index entries of a small event.
+const MIN_COST: u32 = 16 * 1024;
+
+/// The number of full runs in memory at which commits wait until one is written to tables.
+const MAX_FULL_RUNS: usize = 4;
 
 /// An event store in a directory. The [crate documentation](crate) lists its guarantees.
 ///
-/// A handle is cheap to clone, and all clones refer to one store. [`close`](EventStore::close) writes the queued
-/// commits, ends the writer and unlocks the directory. Dropping the last handle does the same, but blocks the thread,
-/// and logs errors instead of returning them. An open [`EventStream`] does not keep the store open: its next batch is
+/// A handle is cheap to clone, and all clones refer to one store. [`close`](EventStore::close) writes the waiting
+/// commits and unlocks the directory. Dropping the last handle does the same, but blocks the thread, and logs errors
+/// instead of returning them. An open [`EventStream`] does not keep the store open: its next batch is
 /// [`StoreError::Closed`].
 ///
 /// # Commits
 ///
-/// One writer checks the conditions of all commits, one commit at a time. The cost of an append condition is the number
-/// of entries after its position in the most selective of its indexes: pass the position up to which the log was read.
+/// A commit is decided on the thread of its task, one commit at a time, and added to the open frame of the log. One
+/// write and one sync store all commits of a frame; meanwhile the next frame fills. The cost of an append condition is
+/// the number of entries after its position in the most selective of its indexes: pass the position up to which the log
+/// was read.
 ///
 /// A lone commit is written on the thread of its task, if that is a worker of a multi-thread runtime. Tokio first moves
 /// the worker's other tasks to another thread ([`block_in_place`](tokio::task::block_in_place)); futures in the same
-/// task, such as other arms of a `join!`, continue after the sync. In all other cases, and for concurrent commits, the
-/// writer thread of the store writes.
+/// task, such as other arms of a `join!`, continue after the sync. In all other cases, and for concurrent commits, a
+/// thread of the log writes.
 ///
 /// # Reads
 ///
-/// A read runs on the executor if its data is in memory, and on tokio's blocking threads otherwise. Outside a tokio
-/// runtime, it blocks the thread that polls it.
+/// A read runs on the executor if its data is in memory. Otherwise it blocks its thread, if that is a worker of a
+/// multi-thread runtime, as a lone commit does, or runs on tokio's blocking threads. Outside a tokio runtime, it blocks
+/// the thread that polls it.
 #[derive(Clone)]
 pub struct RocksDbStore {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<SharedStore>,
 }
 
-/// The name of the writer thread.
-pub(crate) const THREAD_NAME: &str = "es-rocksdb-writer";
-
-/// The state that all handles share. Dropping it closes the store.
-struct Inner {
-    queue: Arc<Queue<Writer>>,
-    shared: Arc<Shared>,
-    mark: Arc<MarkFile>,
-    decider: Arc<Decider>,
-    writer: Mutex<Option<JoinHandle<()>>>,
-    is_closed: AtomicBool,
-    durability: Durability,
-    read_batch: ReadLimits,
-    directory: PathBuf,
-    store_id: Uuid,
-    log_id: LogId,
-    created: Timestamp,
-    /// The number of this opening.
-    opening: u64,
+/// A commit that was decided.
+enum Begun {
+    Accepted(Accepted, PendingCommit),
+    Refused(Refused),
 }
 
 impl Options {
@@ -111,7 +108,7 @@ impl RocksDbStore {
 
     /// Opens the store in this directory with these options.
     ///
-    /// It reads the write-ahead log three times. The length of the log is limited to four write buffers.
+    /// It reads the part of the log that is not in index tables yet: at most some 100,000 events.
     ///
     /// # Errors
     /// - [`OpenError::AlreadyOpen`] if another process or another handle has the store open.
@@ -127,7 +124,7 @@ impl RocksDbStore {
         let hooks = options.hooks.clone();
         let opened = off_executor({
             let directory = directory.clone();
-            move || open::open(&directory, &options).and_then(|opened| Self::start(opened, &options, None))
+            move || open::open(&directory, &options).and_then(|opened| Self::start(opened, &options))
         });
         let store = opened.await.unwrap_or_else(|error| Err(OpenError::io(&directory, "open the store", error)))?;
         // ORDER: before a caller has a handle, so that no commit is decided without a hook.
@@ -142,60 +139,33 @@ impl RocksDbStore {
         Ok(store)
     }
 
-    /// Prepares the hooks. Each takes part in every later commit.
-    async fn start_hooks(&self, hooks: &[Arc<dyn PrepareHook>]) -> Result<(), StartHookError> {
-        for hook in hooks {
-            self.inner.decider.start(self, &**hook, |start| start(self.inner.shared.visible.head())).await?;
-        }
-        Ok(())
-    }
-
-    /// Starts the writer of an opened store. Tests pass another disk.
-    pub(crate) fn start(opened: Opened, options: &Options, disk: Option<WriteToDisk>) -> Result<Self, OpenError> {
-        let Opened { database, mark, end, recent, identity, opening } = opened;
+    fn start(opened: OpenedLog, options: &Options) -> Result<Self, OpenError> {
+        let OpenedLog { log, publisher, decider, identity, directory, tables } = opened;
         let Identity { id: store_id, log_id, created, secret } = identity;
-        let directory = database.directory().to_owned();
-        let operators = Operators::load(&database)
-            .map_err(|error| OpenError::of_store(&directory, "read rules and deletions", error))?;
-        tracing::info!(directory = %directory.display(), id = %log_id, head = ?end.head, "opened the store");
-        let visible = Visible::new(end.head, database.sequence());
-        let tail = Tail::new(options.tail_bytes);
-        let clock = Arc::clone(&options.clock);
-        let shared =
-            Arc::new(Shared::new(Arc::clone(&database), visible, tail, operators, secret, clock, end.recorded_at));
-        let mark = Arc::new(mark);
-        let locks = rows::locks(&database)
-            .map_err(|error| OpenError::of_store(&directory, "read the locks of transactions", error))?;
-        let decider = Arc::new(Decider::new(locks));
-        let writer = Writer::new(WriterParts {
-            disk: disk.unwrap_or_else(|| production_disk(Arc::clone(&database), options.durability)),
-            mark: Arc::clone(&mark),
-            decider: Arc::clone(&decider),
-            database,
-            shared: Arc::clone(&shared),
-            clock: Arc::clone(&options.clock),
-            is_synced: options.durability == Durability::Sync,
-            end,
-            cached_heads: options.cached_heads,
-            recent,
+        let handles = Arc::clone(&publisher.handles);
+        let sealer = thread::Builder::new().name("es-rocksdb-index".into()).spawn({
+            let (publisher, log) = (Arc::clone(&publisher), Arc::downgrade(&log));
+            let compresses = options.compress_log;
+            move || seal::run(&publisher, &log, &tables, compresses)
         });
-        let queue = Arc::new(Queue::new(options.queue_bytes, options.commit_batch, writer));
-        let writer = thread::Builder::new()
-            .name(THREAD_NAME.into())
-            .spawn({
-                let queue = Arc::clone(&queue);
-                move || writer::run(&queue)
-            })
-            .map_err(|error| OpenError::io(&directory, "start the writer", error))?;
-        let inner = Inner {
-            queue,
-            shared,
-            mark,
+        let sealer = sealer.map_err(|error| OpenError::io(&directory, "start the thread of the index", error))?;
+        publisher.signal_full_run(handles.visible.head());
+        let capacity = u32::try_from(options.queue_bytes).unwrap_or(u32::MAX).max(MIN_COST);
+        let permits = usize::try_from(capacity).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let opening = log.opens();
+        let inner = SharedStore {
+            core: RwLock::new(Some(Core { log: ReadableLog::clone(&log), writer: Some(log), publisher, secret })),
+            handles,
             decider,
-            writer: Mutex::new(Some(writer)),
+            sealer: Mutex::new(Some(sealer)),
+            room: Arc::new(Semaphore::new(permits)),
+            capacity,
             is_closed: AtomicBool::new(false),
-            durability: options.durability,
+            maintaining: Arc::default(),
             read_batch: options.read_batch,
+            decoders: IdleDecoders::default(),
+            buffers: StreamBuffers::new(options.stream_buffer_bytes),
+            clock: Arc::clone(&options.clock),
             directory,
             store_id,
             log_id,
@@ -205,10 +175,59 @@ impl RocksDbStore {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// Creates the handle of a store that is only read. It is not for commits.
+    pub(crate) fn of_snapshot(
+        log: ReadableLog,
+        publisher: Arc<Publisher>,
+        decider: Arc<Decider>,
+        identity: Identity,
+        directory: PathBuf,
+        options: &Options,
+    ) -> Self {
+        let Identity { id: store_id, log_id, created, secret } = identity;
+        let handles = Arc::clone(&publisher.handles);
+        let inner = SharedStore {
+            core: RwLock::new(Some(Core { log, writer: None, publisher, secret })),
+            handles,
+            decider,
+            sealer: Mutex::new(None),
+            room: Arc::new(Semaphore::new(0)),
+            capacity: 0,
+            is_closed: AtomicBool::new(false),
+            maintaining: Arc::default(),
+            read_batch: options.read_batch,
+            decoders: IdleDecoders::default(),
+            buffers: StreamBuffers::new(options.stream_buffer_bytes),
+            clock: Arc::clone(&options.clock),
+            directory,
+            store_id,
+            log_id,
+            created,
+            opening: 0,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Prepares the hooks. Each takes part in every later commit.
+    async fn start_hooks(&self, hooks: &[Arc<dyn PrepareHook>]) -> Result<(), StartHookError> {
+        let at_end = |start: &mut dyn FnMut(Option<Position>) -> bool| {
+            let started = self.inner.with(|core| {
+                let decisions = core.publisher.decisions()?;
+                Ok(start(decisions.end.head))
+            });
+            // A closed or stopped store takes no commits, so that it does not matter whether the hook takes part.
+            started.unwrap_or_else(|_| start(self.inner.handles.visible.head()))
+        };
+        for hook in hooks {
+            self.inner.decider.start(self, &**hook, at_end).await?;
+        }
+        Ok(())
+    }
+
     /// Returns the counters since the store was opened.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.inner.shared.counters.read()
+        self.inner.handles.counters.read()
     }
 
     /// Returns the memory that RocksDB uses for this store.
@@ -217,7 +236,8 @@ impl RocksDbStore {
     /// - [`StoreError::Closed`] if the store is closed.
     /// - [`StoreError::Io`] if RocksDB does not return a number.
     pub async fn memory(&self) -> Result<Memory, StoreError> {
-        self.inner.shared.blocking(Memory::of).await
+        let inner = Arc::clone(&self.inner);
+        off_executor(move || inner.with(|core| Memory::of(&core.publisher.database))).await?
     }
 
     /// Returns the absolute path of the directory.
@@ -244,83 +264,20 @@ impl RocksDbStore {
     /// it is opened, and at the first such commit.
     #[must_use]
     pub fn ahead_of_clock(&self) -> Option<Duration> {
-        self.inner.shared.ahead_of_clock()
-    }
-
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.inner.shared
-    }
-
-    pub(crate) fn mark(&self) -> &Arc<MarkFile> {
-        &self.inner.mark
-    }
-
-    pub(crate) fn durability(&self) -> Durability {
-        self.inner.durability
+        reader::ahead_of_log(&self.inner)
     }
 
     /// Returns all retention rules and deletions.
     #[must_use]
     pub fn retention(&self) -> Retention {
-        self.inner.shared.operators.all()
-    }
-
-    /// Flushes the memtables into table files, which later backups share.
-    pub(crate) async fn flush(&self) -> Result<(), StoreError> {
-        self.inner.shared.blocking(Database::flush).await
-    }
-
-    /// Validates and encodes a commit before it is queued.
-    async fn draft(&self, commit: Commit) -> Result<(Draft, Reservation), CommitError> {
-        // ORDER: the limits are checked before the reservation; the draft uses memory, and is made after it.
-        let commit = commit.validated()?;
-        let room = self.inner.queue.room(queued_bytes(&commit)).await.map_err(|Closed| self.inner.refusal())?;
-        Ok((Draft::new(commit)?, room))
-    }
-
-    /// Encodes and queues as many of the first commits as the queue has room for, and removes them from `commits`.
-    async fn queue_next(
-        &self,
-        commits: &mut VecDeque<ValidCommit>,
-    ) -> Result<Vec<Result<PendingAnswer, StoreError>>, Closed> {
-        let queue = &self.inner.queue;
-        let rooms = queue.rooms(commits.iter().map(queued_bytes)).await?;
-        let (mut drafts, mut failed) = (Vec::with_capacity(rooms.len()), Vec::new());
-        for (index, (room, commit)) in rooms.into_iter().zip(std::iter::from_fn(|| commits.pop_front())).enumerate() {
-            match Draft::new(commit) {
-                Ok(draft) => drafts.push((draft, room)),
-                Err(error) => failed.push((index, error)),
-            }
-        }
-        let mut answers: Vec<_> = queue.push_all(drafts)?.into_iter().map(Ok).collect();
-        for (index, error) in failed {
-            answers.insert(index, Err(error));
-        }
-        Ok(answers)
-    }
-
-    /// Waits for the result of a queued commit.
-    pub(crate) async fn answer(&self, waiting: PendingAnswer) -> Result<Committed, CommitError> {
-        waiting.await.unwrap_or_else(|_| Err(self.inner.refusal()))
-    }
-}
-
-#[cfg(test)]
-impl RocksDbStore {
-    /// Returns the open database, for tests with a failing disk.
-    pub(crate) fn database_for_test(&self) -> Option<Arc<Database>> {
-        self.inner.shared.database()
-    }
-
-    /// Returns the number of queued commits.
-    pub(crate) fn queued_for_test(&self) -> usize {
-        self.inner.queue.len()
+        // A closed store has none.
+        self.inner.with(|core| Ok(core.publisher.operators.all())).unwrap_or_default()
     }
 }
 
 impl fmt::Debug for RocksDbStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let head = self.inner.shared.visible.head();
+        let head = self.inner.handles.visible.head();
         f.debug_struct("RocksDbStore")
             .field("directory", &self.inner.directory)
             .field("head", &head)
@@ -328,89 +285,106 @@ impl fmt::Debug for RocksDbStore {
     }
 }
 
-/// Returns the bytes that a commit uses in the queue: its contents and its encoded records.
-fn queued_bytes(commit: &ValidCommit) -> usize {
-    commit.weight().saturating_mul(2)
-}
+impl SharedStore {
+    fn cost(&self, commit: &ValidCommit) -> u32 {
+        u32::try_from(commit.weight().saturating_mul(2)).unwrap_or(u32::MAX).clamp(MIN_COST, self.capacity)
+    }
 
-/// Returns the function that writes a batch to RocksDB.
-fn production_disk(database: Arc<Database>, durability: Durability) -> WriteToDisk {
-    let options = options::write(durability);
-    Box::new(move |batch| Ok(database.raw().write_opt(batch, &options)?))
-}
-
-impl Inner {
-    fn close(&self) -> Result<(), StoreError> {
-        self.is_closed.store(true, Ordering::Release);
-        self.queue.close();
-        // The lock is held until the writer has ended, so that a concurrent call of `close` waits, too.
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let panicked = writer.take().is_some_and(|writer| writer.join().is_err()) || self.queue.is_abandoned();
-        // ORDER: after the end of the writer, so that the log does not grow after followers are notified of the close.
-        self.shared.visible.close();
-        let Some(database) = self.shared.take() else { return Ok(()) };
-        let synced = match self.durability {
-            Durability::Sync => Ok(()),
-            Durability::Buffered => {
-                // ORDER: both before the sync, so that it covers them.
-                let mark = Mark { sequence: database.sequence(), head: self.shared.visible.head() };
-                let synced = database.raw().flush_wal(true);
-                synced.map(|()| self.mark.raise(mark)).map_err(|error| of_rocksdb("sync", "write-ahead log", error))
+    /// Waits until the queue has room for a commit and the index has written enough events to tables. Fails if it
+    /// cannot write them.
+    async fn room(&self, commit: &ValidCommit) -> Result<OwnedSemaphorePermit, StoreError> {
+        let cost = self.cost(commit);
+        let room = Arc::clone(&self.room).acquire_many_owned(cost).await.map_err(|_| StoreError::Closed)?;
+        loop {
+            let sealed = self.handles.signal.sealed.notified();
+            if self.with(|core| Ok(core.publisher.index.full_runs()))? < MAX_FULL_RUNS {
+                return Ok(room);
             }
-        };
-        // From here on the mark does not lag, not even after a power failure.
-        let synced = synced.and_then(|()| self.mark.sync().map_err(|error| StoreError::io("sync the mark", error)));
-        // ORDER: the writer had the only other reference and has ended: this closes RocksDB and releases its lock.
-        drop(database);
-        self.mark.unlock();
-        tracing::info!(directory = %self.directory.display(), "closed the store");
-        if panicked {
-            return Err(StoreError::io("end the writer", "it panicked; this is a bug, see the panic message"));
+            self.handles.signal.check()?;
+            sealed.await;
         }
-        synced
     }
 
-    /// Returns the error of a commit that was not queued or got no result.
-    fn refusal(&self) -> CommitError {
-        let error = if self.is_closed.load(Ordering::Acquire) {
-            StoreError::Closed
-        } else {
-            StoreError::Stopped { reason: "its writer ended without being asked to".into() }
+    /// Encodes a commit, and reads what its decision needs.
+    async fn draft(self: &Arc<Self>, commit: ValidCommit) -> Result<EncodedCommit, StoreError> {
+        let draft = EncodedCommit::new(commit)?;
+        let prefetched = self.with(|core| match prefetch(&core.view(END), &core.secret, &draft, Tier::Cached) {
+            Ok(()) => Ok(true),
+            Err(Fault::NotCached) => Ok(false),
+            Err(Fault::Store(error)) => Err(error),
+        })?;
+        if prefetched {
+            return Ok(draft);
+        }
+        let inner = Arc::clone(self);
+        off_executor(move || {
+            inner.with(|core| Ok(prefetch(&core.view(END), &core.secret, &draft, Tier::Any)?))?;
+            Ok(draft)
+        })
+        .await?
+    }
+
+    /// Decides on a commit and adds it to the open frame of the log.
+    fn begin<'a>(&self, core: &Core, log: &'a Log, draft: &mut EncodedCommit) -> (Begun, Option<Turn<'a>>) {
+        let Core { publisher, secret, .. } = core;
+        let inputs = DecisionInputs {
+            decider: &self.decider,
+            index: &publisher.index,
+            database: &publisher.database,
+            log,
+            secret,
         };
-        error.into()
+        let begun = log.begin(|frame| {
+            let mut decisions =
+                publisher.decisions().map_err(|error| Refused { answer: Err(error.into()), after: 0 })?;
+            decisions.decide(&inputs, draft, frame, self.clock.now())
+        });
+        match begun {
+            Ok((accepted, pending, turn)) => (Begun::Accepted(accepted, pending), turn),
+            Err(refused) => (Begun::Refused(refused), None),
+        }
     }
 
-    /// Returns the head up to which a new read sees events.
-    fn open_head(&self) -> Result<Option<Position>, StoreError> {
-        if self.is_closed.load(Ordering::Acquire) { Err(StoreError::Closed) } else { Ok(self.shared.visible.head()) }
+    /// Waits for the answer to a commit.
+    async fn answer(&self, begun: Begun) -> Result<Committed, CommitError> {
+        match begun {
+            Begun::Accepted(Accepted { events, number }, pending) => {
+                pending.await.map_err(not_appended)?;
+                self.handles.visible.wait_published(number).await?;
+                Ok(Committed { events: Arc::unwrap_or_clone(events), repeated: false })
+            }
+            Begun::Refused(Refused { answer, after }) => {
+                self.handles.visible.wait_published(after).await?;
+                answer
+            }
+        }
     }
 }
 
-impl Drop for Inner {
-    fn drop(&mut self) {
-        if let Err(error) = self.close() {
-            let (directory, error) = (self.directory.display(), ErrorChain(&error));
-            tracing::error!(%directory, %error, "could not close the store");
-        }
+/// Writes the frame of a lone commit on this thread if it may block; otherwise a thread of the log writes it.
+fn write_or_leave(turn: Option<Turn<'_>>) {
+    match turn {
+        Some(turn) if may_block_here() => tokio::task::block_in_place(|| turn.write()),
+        turn => drop(turn),
     }
 }
 
 #[async_trait]
 impl EventReader for RocksDbStore {
     async fn read_stream(&self, read: StreamRead) -> Result<EventStream, StoreError> {
-        Ok(self.inner.shared.read_stream(self.inner.read_batch, read, self.inner.open_head()?))
+        Ok(reader::read_stream(&self.inner, read, self.inner.open_head()?))
     }
 
     async fn visit_stream(&self, read: StreamRead, visitor: &mut Visitor<'_>) -> Result<(), StoreError> {
-        self.inner.shared.visit_stream(self.inner.read_batch, read, self.inner.open_head()?, visitor).await
-    }
-
-    async fn visit_log(&self, read: LogRead, visitor: &mut Visitor<'_>) -> Result<Option<Position>, StoreError> {
-        self.inner.shared.visit_log(self.inner.read_batch, read, self.inner.open_head()?, None, visitor).await
+        reader::visit_stream(&self.inner, read, self.inner.open_head()?, visitor).await
     }
 
     async fn read_log(&self, read: LogRead) -> Result<EventStream, StoreError> {
-        Ok(self.inner.shared.read_log(self.inner.read_batch, read, self.inner.open_head()?))
+        Ok(reader::read_log(&self.inner, read, self.inner.open_head()?))
+    }
+
+    async fn visit_log(&self, read: LogRead, visitor: &mut Visitor<'_>) -> Result<Option<Position>, StoreError> {
+        reader::visit_log(&self.inner, read, self.inner.open_head()?, visitor).await
     }
 
     async fn head(&self) -> Result<Option<Position>, StoreError> {
@@ -422,31 +396,42 @@ impl EventReader for RocksDbStore {
     }
 
     fn watch_head(&self) -> HeadWatch {
-        self.inner.shared.visible.watch()
+        self.inner.handles.visible.watch()
     }
 
     async fn revision(&self, stream: &StreamId) -> Result<Option<Revision>, StoreError> {
-        self.inner.shared.revision(stream).await
+        let Some(head) = self.inner.open_head()? else { return Ok(None) };
+        let stream = stream.clone();
+        self.inner.read(move |core, tier| reader::revision(&core.view(head), &stream, tier)).await
     }
 
     async fn find(&self, id: EventId) -> Result<Option<RecordedEvent>, StoreError> {
-        self.inner.shared.find(id).await
+        let Some(head) = self.inner.open_head()? else { return Ok(None) };
+        let now = self.inner.clock.now();
+        self.inner.read(move |core, tier| reader::find(core, id, head, now, tier)).await
     }
 
     async fn owner(&self, key: &UniqueKey) -> Result<Option<StreamId>, StoreError> {
-        self.inner.shared.owner(key).await
+        let key = key.clone();
+        let read = move |core: &_, tier| reader::owner(core, &key, tier);
+        let Some(owner) = self.inner.read_changing(read).await? else { return Ok(None) };
+        // ORDER: after the claim is read. A deletion that this misses was not acknowledged when the read started.
+        let begins = self.inner.with(|core| Ok(core.publisher.operators.of(&owner.stream).begins()))?;
+        Ok(owner.holder(begins))
     }
 
     async fn row(&self, table: &Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        self.inner.shared.row(table, key).await
+        let (table, key) = (table.clone(), Bytes::copy_from_slice(key));
+        self.inner.read_changing(move |core, tier| core.publisher.database.row(&table, &key, tier)).await
     }
 
     async fn rows(&self, scan: RowScan) -> Result<Vec<Row>, StoreError> {
-        self.inner.shared.rows(scan).await
+        self.inner.read_changing(move |core, tier| reader::rows(core, &scan, tier)).await
     }
 
     async fn retained(&self, stream: &StreamId) -> Result<Retained, StoreError> {
-        self.inner.shared.retained(stream, self.inner.open_head()?).await
+        let (head, stream, now) = (self.inner.open_head()?, stream.clone(), self.inner.clock.now());
+        self.inner.read(move |core, tier| reader::retained(core, &stream, head, now, tier)).await
     }
 
     async fn streams(
@@ -455,7 +440,10 @@ impl EventReader for RocksDbStore {
         after: Option<&StreamId>,
         limit: usize,
     ) -> Result<Vec<(StreamId, Revision)>, StoreError> {
-        self.inner.shared.streams(prefix, after, limit).await
+        let Some(head) = self.inner.open_head()? else { return Ok(Vec::new()) };
+        let (prefix, after, inner) = (prefix.to_owned(), after.cloned(), Arc::clone(&self.inner));
+        let list = move || inner.with(|core| Ok(reader::streams(&core.view(head), &prefix, after.as_ref(), limit)?));
+        off_executor(list).await?
     }
 
     async fn info(&self) -> Result<StoreInfo, StoreError> {
@@ -466,7 +454,7 @@ impl EventReader for RocksDbStore {
             created: self.inner.created,
             head: self.inner.open_head()?,
         };
-        self.inner.shared.describe(described).await
+        reader::info(&self.inner, described).await
     }
 }
 
@@ -478,86 +466,125 @@ impl EventStore for RocksDbStore {
     }
 
     async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
-        let (draft, room) = self.draft(commit).await?;
-        let queue = &self.inner.queue;
-        let waiting =
-            queue.push_or_serve(draft, room, writer::serve_on_caller).map_err(|Closed| self.inner.refusal())?;
-        self.answer(waiting).await
+        // ORDER: the limits are checked before the room is reserved; the draft uses memory, and is made after it.
+        let commit = commit.validated()?;
+        let _room = self.inner.room(&commit).await?;
+        let mut draft = self.inner.draft(commit).await?;
+        let begun = self.inner.with_log(|core, log| {
+            let (begun, turn) = self.inner.begin(core, log, &mut draft);
+            write_or_leave(turn);
+            Ok(begun)
+        })?;
+        self.inner.answer(begun).await
     }
 
-    /// Writes the commits with as few syncs as [`Options::commit_batch`] allows: with one if they fit into one batch.
+    /// Writes the commits with as few syncs as the room of the queue allows.
     async fn commit_all(&self, commits: Vec<Commit>) -> Vec<Result<Committed, CommitError>> {
         let mut answers = Vec::with_capacity(commits.len());
-        let (mut valid, mut waiting) = (VecDeque::with_capacity(commits.len()), VecDeque::with_capacity(commits.len()));
-        for commit in commits {
-            // The answer to a valid commit is filled in below.
-            answers.push(commit.validated().map(|commit| valid.push_back(commit)));
-        }
-        while !valid.is_empty() {
-            match self.queue_next(&mut valid).await {
-                Ok(queued) => waiting.extend(queued),
-                Err(Closed) => break,
+        let mut commits: VecDeque<_> = commits.into_iter().map(Commit::validated).collect();
+        while !commits.is_empty() {
+            let group = self.next_group(&mut commits).await;
+            for begun in self.begin_all(group) {
+                answers.push(match begun {
+                    Ok((begun, _room)) => self.inner.answer(begun).await,
+                    Err(error) => Err(error),
+                });
             }
         }
-        let mut answered = Vec::with_capacity(answers.len());
-        for answer in answers {
-            answered.push(match answer.map(|()| waiting.pop_front()) {
-                Err(invalid) => Err(invalid.into()),
-                Ok(Some(Ok(waiting))) => self.answer(waiting).await,
-                Ok(Some(Err(error))) => Err(error.into()),
-                Ok(None) => Err(self.inner.refusal()),
-            });
-        }
-        answered
+        answers
     }
 
     fn runs_hook(&self, name: &str) -> bool {
         self.inner.decider.runs(name)
     }
 
-    fn is_own_origin(&self, origin: OriginId) -> bool {
-        self.inner.decider.is_own_origin(origin)
-    }
-
     fn replication(&self) -> Option<Arc<dyn Replication>> {
         self.inner.decider.replication()
     }
 
-    async fn scavenge(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError> {
-        self.scavenge_now(how).await
+    fn is_own_origin(&self, origin: OriginId) -> bool {
+        self.inner.decider.is_own_origin(origin)
     }
 
-    /// Compacts all column families, one after the other, which makes reads cheaper and the directory smaller.
-    ///
-    /// Commits and reads continue, more slowly. It rewrites all table files and needs up to twice the disk space while
-    /// it runs. RocksDB compacts in the background, too: call this after a scavenge that must leave no bytes, after an
-    /// import, or before the directory is copied. A compaction ends after the current column family if its future is
-    /// dropped.
+    /// Removes hidden events: from the log, by rewriting the segments that have them, and from the index, by compacting
+    /// the ranges that have them. Afterwards no segment and no table contains them. The manifest of RocksDB can name
+    /// their tags until the store is opened again.
+    async fn scavenge(&self, how: &Scavenge) -> Result<ScavengeReport, CommitError> {
+        scavenge::scavenge(self, &self.inner, how).await
+    }
+
+    /// Rewrites the segments of the log without rows and unique keys that the index has, compresses them, and compacts
+    /// the index.
     ///
     /// # Errors
     /// - [`StoreError::Closed`] if the store is closed, also if it is closed during the compaction.
     /// - [`StoreError::Damaged`] if a file is corrupt.
     /// - [`StoreError::Io`] if a read or a write fails, for example on a full disk.
     async fn compact(&self) -> Result<(), StoreError> {
-        // One flush of all families, so that the write-ahead log files from before the call can be deleted.
-        self.inner.shared.blocking(Database::flush).await?;
-        for cf in Cf::ALL {
-            self.inner.shared.blocking(move |database| database.compact(cf)).await?;
-        }
-        Ok(())
+        scavenge::compact(&self.inner).await
     }
 
-    /// Writes the queued commits, waits for running reads, and closes the store for all handles. Afterwards the
-    /// directory is unlocked and all acknowledged commits are on disk, also with [`Durability::Buffered`].
+    /// Writes the waiting commits, waits for running reads, and closes the store for all handles. Afterwards the
+    /// directory is unlocked and all acknowledged commits are on disk, also with
+    /// [`Durability::Buffered`](crate::Durability::Buffered).
     ///
     /// If the future is dropped after its first poll, the store is closed nevertheless.
     ///
     /// # Errors
-    /// [`StoreError::Io`] if the last sync fails or the writer panicked, and [`StoreError::Damaged`] if RocksDB reports
-    /// a corrupt file. The store is closed nevertheless. After an error, a power failure can lose commits that were
-    /// acknowledged with [`Durability::Buffered`].
+    /// [`StoreError::Io`] if the last sync fails. The store is closed nevertheless.
     async fn close(&self) -> Result<(), StoreError> {
         let inner = Arc::clone(&self.inner);
         off_executor(move || inner.close()).await?
+    }
+}
+
+/// A commit that is ready for its decision, with its room in the queue; or why there is none.
+type Drafted = Result<(EncodedCommit, OwnedSemaphorePermit), CommitError>;
+
+impl RocksDbStore {
+    /// Takes the next commits for which the queue has room together: at least one.
+    async fn next_group(&self, commits: &mut VecDeque<Result<ValidCommit, InvalidCommit>>) -> Vec<Drafted> {
+        let mut group = Vec::new();
+        while let Some(next) = commits.front() {
+            // ORDER: only the first commit waits for room. Two callers that each hold a part of the room and wait for
+            // the rest would deadlock.
+            let room = match next {
+                Ok(commit) if group.is_empty() => Some(self.inner.room(commit).await),
+                Ok(commit) => match Arc::clone(&self.inner.room).try_acquire_many_owned(self.inner.cost(commit)) {
+                    Ok(room) => Some(Ok(room)),
+                    Err(_) => break,
+                },
+                Err(_) => None,
+            };
+            let drafted = match (commits.pop_front(), room) {
+                (Some(Ok(commit)), Some(Ok(room))) => match self.inner.draft(commit).await {
+                    Ok(draft) => Ok((draft, room)),
+                    Err(error) => Err(error.into()),
+                },
+                (_, Some(Err(error))) => Err(error.into()),
+                (Some(Err(invalid)), _) => Err(invalid.into()),
+                (None, Some(Ok(_))) | (_, None) => break,
+            };
+            group.push(drafted);
+        }
+        group
+    }
+
+    /// Decides on commits, and adds those that are accepted to one frame of the log if possible.
+    fn begin_all(&self, group: Vec<Drafted>) -> Vec<Result<(Begun, OwnedSemaphorePermit), CommitError>> {
+        let core = self.inner.core.read().unwrap_or_else(PoisonError::into_inner);
+        let open = core.as_ref().and_then(|core| Some((core, &**core.writer.as_ref()?)));
+        // The turn of the first commit is kept until all of them are in the frame.
+        let mut first_turn = None;
+        let begin = |drafted: Drafted| {
+            let (mut draft, room) = drafted?;
+            let (core, log) = open.ok_or(StoreError::Closed)?;
+            let (begun, turn) = self.inner.begin(core, log, &mut draft);
+            first_turn = first_turn.take().or(turn);
+            Ok((begun, room))
+        };
+        let begun = group.into_iter().map(begin).collect();
+        write_or_leave(first_turn);
+        begun
     }
 }

@@ -1,444 +1,246 @@
 //! Verification of a whole store.
 //!
 //! ```text
-//!   1 log      each record: checksum, key, no gap in positions, index in its commit, time;
-//!              and looks up the copy of the record in its stream, its id and its index entries
-//!   2 streams  each record: checksum, key, no gap in revisions from the first retained one, head of its stream;
-//!              the streams lack as many events at their beginnings as the log has tombstones
-//!   3 counts   each family has exactly as many entries as steps 1 and 2 confirmed;
-//!              otherwise checks each entry, to find the unconfirmed ones
-//!   4 keys     each claim has its entry, a later claim or a release; each entry has its claim or a removed event
-//!   5 tables   the checksum of each block of each table file, including blocks that RocksDB skips if they are corrupt
+//!   1 log      each segment alone, in parallel: checksums, chain of frames, footers; each event: commit, time;
+//!              sums up the index entries that the events need                                         (facts)
+//!   2 tail     the events after the tables continue their streams
+//!   3 tables   each family, in parallel: sums up its entries; copies without gaps, heads, first revisions (tables)
+//!   4 entries  only if the sums of a family differ: looks up each entry, in both directions          (entries)
+//!   5 keys     each claim has its entry, a later claim or a release; each entry has its claim          (keys)
+//!   6 rows     each row that a frame names has the value of the last frame; no other row, if no frame was rewritten
+//!   7 blocks   the checksum of each block of each table, including blocks that RocksDB skips if they are corrupt
 //! ```
 //!
-//! Steps 1 and 3 together verify both directions: no required entry is missing, and no other entry exists.
-//!
-//! Step 5 covers the parts of table files that RocksDB skips without an error if they are corrupt, because they are
-//! only optimizations (Bloom filters, properties). RocksDB counts them: step 5 reads a key from each table file, and
-//! the count must stay zero.
+//! A sum is the number of entries and the sum of their hashes. It does not depend on their order, so that both sides
+//! are read once, in their own order. An entry after the tables is compared with the runs in memory, which were made
+//! from the log: a process can end after it wrote some tables of a run.
 
-mod beyond;
+mod blocks;
+mod entries;
+mod facts;
+mod findings;
+mod key_parts;
 mod keys;
-mod strays;
 mod tables;
 
-pub(crate) use strays::{has_table, place_in_stream, split_numbered};
-pub(crate) use tables::verify_tables;
-
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
-use es_core::model::CommitPart;
-use es_core::store::implement::{KeyHash, KeySecret};
-use es_core::{Position, RecordedEvent, Revision, StoreError, StreamId, Timestamp};
-use rocksdb::DBRawIterator;
+use es_core::store::implement::KeySecret;
+use es_core::{Position, Revision, StoreError, StreamId};
+use es_log::{Disk, verify_and_visit};
 
-use crate::database::{Database, Tier, bad_key, bad_name, check_position, check_revision, item, place_in, place_of};
-use crate::key;
-use crate::record::{Checked, Decoder, RecordError};
+use crate::engine::database::{Database, Tier, place_in};
+use crate::engine::layout;
+use crate::index::{END, IndexView, decode_head, of_log};
+use crate::reader::shared::Core;
+use crate::record::codec::LogDecoder;
 use crate::retention::Operators;
-use crate::schema::{Cf, META_FIRST};
+use crate::schema::Cf;
+use blocks::verify_blocks;
+use facts::{Facts, Totals};
+use tables::FamilySum;
 
-/// Receives the progress: the name of the current step, the number of processed entries, and the total if it is known.
-pub type Progress<'a> = &'a mut dyn FnMut(&str, u64, Option<u64>);
+pub use findings::{Damage, Progress, Verification};
+pub(crate) use key_parts::{has_table, place_in_stream, split_numbered};
 
-/// The maximum number of described findings. Further findings are only counted.
-const MAX_DAMAGE: usize = 1000;
-/// The number of entries between two reports of progress.
-const PROGRESS_INTERVAL: u64 = 1024;
+/// The time between two reports of progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A finding of a verification.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Damage {
-    /// The location: a position, a stream or an entry of an index.
-    pub place: String,
-    /// The expected and the found data.
-    pub detail: String,
+/// What is verified.
+pub(crate) struct Inputs<'a> {
+    pub(crate) core: &'a Core,
+    pub(crate) disk: Arc<dyn Disk>,
+    /// The directory of the log.
+    pub(crate) log_directory: PathBuf,
+    /// The options of the database, which have its statistics.
+    pub(crate) counts: &'a rocksdb::Options,
 }
 
-/// The result of [`ReadOnlyStore::verify`](crate::ReadOnlyStore::verify).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Verification {
-    /// The number of readable events.
-    pub events: u64,
-    /// The number of [removed](es_core::retention) events.
-    pub removed: u64,
-    /// The number of streams.
-    pub streams: u64,
-    /// The number of verified entries of all kinds.
-    pub entries: u64,
-    /// The distinct findings, at most the first thousand. [`findings`](Self::findings) returns their frequencies, too.
-    pub damage: Vec<Damage>,
-    /// The number of further findings, including repeated ones.
-    pub more_damage: u64,
-    /// The frequency of each finding.
-    times: Vec<u64>,
-    /// The index of each finding in `damage`.
-    places: HashMap<Damage, usize>,
-}
-
-impl Verification {
-    /// Returns `true` if no damage was found.
-    #[must_use]
-    pub fn is_sound(&self) -> bool {
-        self.damage.is_empty()
-    }
-
-    /// Returns each finding with its frequency: every read of a corrupt block repeats its finding.
-    pub fn findings(&self) -> impl Iterator<Item = (&Damage, u64)> {
-        self.damage.iter().zip(self.times.iter().copied().chain(std::iter::repeat(1)))
-    }
-
-    pub(crate) fn add(&mut self, place: impl Into<String>, detail: impl Into<String>) {
-        self.add_times(Damage { place: place.into(), detail: detail.into() }, 1);
-    }
-
-    fn add_times(&mut self, damage: Damage, count: u64) {
-        // ORDER: before the limit, so that the repeated finding of one corrupt block does not displace other findings.
-        if let Some(times) = self.places.get(&damage).and_then(|place| self.times.get_mut(*place)) {
-            *times = times.saturating_add(count);
-        } else if self.damage.len() < MAX_DAMAGE {
-            self.places.insert(damage.clone(), self.damage.len());
-            self.times.push(count);
-            self.damage.push(damage);
-        } else {
-            self.more_damage = self.more_damage.saturating_add(count);
-        }
-    }
-
-    /// Adds the findings of another part of the store.
-    pub(crate) fn merge(&mut self, other: Self) {
-        self.more_damage = self.more_damage.saturating_add(other.more_damage);
-        for (damage, times) in other.damage.into_iter().zip(other.times) {
-            self.add_times(damage, times);
-        }
-    }
-
-    /// Records damage. Returns other results and errors.
-    pub(crate) fn note<T>(&mut self, result: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
-        match result {
-            Ok(found) => Ok(Some(found)),
-            Err(StoreError::Damaged { place, detail }) => {
-                self.add(place, detail);
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// Verifies the store. `counts` are the options of the database, which have its statistics.
-pub(crate) fn verify(
-    database: &Database,
-    operators: &Operators,
-    secret: &KeySecret,
-    counts: &rocksdb::Options,
-    progress: Progress<'_>,
-) -> Result<Verification, StoreError> {
-    let mut verifier = Verifier {
-        database,
-        operators,
-        secret,
-        progress,
-        found: Verification::default(),
-        confirmed: [0; Cf::ALL.len()],
-        unindexed: HashMap::new(),
-        processed: 0,
-    };
-    verifier.log()?;
-    verifier.unindexed();
-    verifier.streams()?;
-    for cf in [Cf::Heads, Cf::Ids, Cf::Categories, Cf::Types, Cf::Tags] {
-        verifier.count(cf)?;
-    }
-    verifier.key_entries()?;
-    verifier.rows()?;
-    let Verifier { mut found, progress, .. } = verifier;
-    let mut entries = 0;
-    verify_tables(database, counts, &mut found, |done, total| {
-        entries += 1;
-        progress("tables", done, Some(total));
-    })?;
-    found.entries += entries;
-    Ok(found)
-}
-
-struct Verifier<'a> {
+/// What all threads of a verification read.
+struct Context<'a> {
+    inputs: &'a Inputs<'a>,
+    view: IndexView<'a>,
     database: &'a Database,
     operators: &'a Operators,
     secret: &'a KeySecret,
-    progress: Progress<'a>,
-    found: Verification,
-    /// The number of entries of each family that the log or the streams confirm.
-    confirmed: [u64; Cf::ALL.len()],
-    /// The claims without an entry that no event has released so far, with their positions.
-    unindexed: HashMap<KeyHash, Position>,
-    /// The number of calls of [`report`](Self::report).
-    processed: u64,
+    /// The position up to which the tables have all events.
+    applied: Option<Position>,
+    /// The last frame of the snapshot. Another process may have written further ones.
+    last_frame: u64,
+    /// Whether a scavenge is not complete: entries of removed events may be left then.
+    is_scavenging: bool,
+    threads: NonZeroUsize,
+    /// The number of entries that were verified in the current step.
+    processed: AtomicU64,
 }
 
-/// The data of the previous event that the check of an event needs.
-#[derive(Clone, Copy)]
-struct Predecessor {
-    position: Position,
-    part: CommitPart,
-    recorded_at: Timestamp,
-}
-
-/// An owned key and value.
-type Entry = (Vec<u8>, Vec<u8>);
-
-impl Verifier<'_> {
-    /// Counts an entry, and reports the progress from time to time.
-    fn report(&mut self, what: &str, done: u64, total: Option<u64>) {
-        self.found.entries += 1;
-        self.processed += 1;
-        if self.processed.is_multiple_of(PROGRESS_INTERVAL) {
-            (self.progress)(what, done, total);
-        }
+impl Context<'_> {
+    fn is_in_tables(&self, position: Position) -> bool {
+        Some(position) <= self.applied
     }
 
-    fn confirm(&mut self, cf: Cf) {
-        if let Some(confirmed) = self.confirmed.get_mut(cf as usize) {
-            *confirmed += 1;
-        }
+    fn count(&self) {
+        self.processed.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn confirmed(&self, cf: Cf) -> u64 {
-        self.confirmed.get(cf as usize).copied().unwrap_or_default()
-    }
-
-    /// Returns the current entry of an iterator; `None` at its end or at an unreadable block.
-    fn entry(&mut self, entries: &DBRawIterator<'_>, cf: Cf) -> Result<Option<Entry>, StoreError> {
-        let found = item(entries, cf).map_err(StoreError::from);
-        let found = found.map(|found| found.map(|(key, value)| (key.to_vec(), value.to_vec())));
-        Ok(self.found.note(found)?.flatten())
-    }
-
-    fn log(&mut self) -> Result<(), StoreError> {
-        let total = self.found.note(self.database.last_event())?.flatten().map(|last| last.position.get());
-        let mut decoder = Decoder::default();
-        let mut log = self.database.iterate(Cf::Log, Vec::new(), Tier::Any)?;
-        log.seek_to_first();
-        let (mut expected, mut last, mut unread) = (Position::FIRST, None::<Predecessor>, None);
-        let mut buffer = None;
-        loop {
-            let Some((key, record)) = self.entry(&log, Cf::Log)? else {
-                if log.status().is_ok() {
-                    break;
-                }
-                (unread, last) = (unread.or(Some(expected)), None);
-                if beyond::seek(&mut log, expected, total) {
-                    continue;
-                }
-                break;
-            };
-            log.next();
-            self.report("log", expected.get(), total);
-            let position = key::decode_position(&key).map_err(|error| bad_key(Cf::Log, &key, &error));
-            let Some(position) = self.found.note(position)? else { continue };
-            if let Some(from) = unread.take() {
-                self.found.add(beyond::place(from, position), beyond::UNREAD);
-            } else if position != expected {
-                self.found.add(place_of(expected), format!("expected an event, found the next at position {position}"));
-                last = None;
+    /// Verifies the log, and calls `visit` with each valid frame of the snapshot.
+    fn visit_log<V: Default + Send>(
+        &self,
+        visit: impl Fn(&mut V, &es_log::Frame) + Sync,
+    ) -> Result<(es_log::VerifyReport, Vec<V>), StoreError> {
+        let visit_known = |value: &mut V, frame: &es_log::Frame| {
+            if frame.header().number <= self.last_frame {
+                visit(value, frame);
             }
-            expected = position.next();
-            let event = check_position(position, decode(&record, &mut decoder, &mut buffer));
-            let Some(event) = self.found.note(event)? else {
-                last = None;
+        };
+        verify_and_visit(&self.inputs.disk, &self.inputs.log_directory, self.threads, visit_known).map_err(of_log)
+    }
+
+    /// Runs a step on other threads, and reports its progress meanwhile.
+    fn with_progress<T: Send>(
+        &self,
+        step: &str,
+        total: Option<u64>,
+        progress: &mut dyn FnMut(&str, u64, Option<u64>),
+        work: impl FnOnce() -> T + Send,
+    ) -> T {
+        self.processed.store(0, Ordering::Relaxed);
+        std::thread::scope(|scope| {
+            let (ended, is_ended) = mpsc::channel::<()>();
+            let worker = scope.spawn(move || {
+                let _ended = ended;
+                work()
+            });
+            while is_ended.recv_timeout(PROGRESS_INTERVAL) == Err(mpsc::RecvTimeoutError::Timeout) {
+                progress(step, self.processed.load(Ordering::Relaxed), total);
+            }
+            progress(step, self.processed.load(Ordering::Relaxed), total);
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Runs jobs on as many threads as there are processors. Returns their results in order.
+    fn in_parallel<J: Sync, T: Send>(&self, jobs: &[J], run: impl Fn(&J) -> T + Sync) -> Vec<T> {
+        let (next, results) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+        let work = || {
+            while let Ok(index) = usize::try_from(next.fetch_add(1, Ordering::Relaxed))
+                && let Some(job) = jobs.get(index)
+            {
+                let result = run(job);
+                results.lock().unwrap_or_else(PoisonError::into_inner).push((index, result));
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..self.threads.get().min(jobs.len()) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+        results.sort_by_key(|(index, _)| *index);
+        results.into_iter().map(|(_, result)| result).collect()
+    }
+}
+
+/// Verifies a store.
+pub(crate) fn verify(inputs: &Inputs<'_>, progress: Progress<'_>) -> Result<Verification, StoreError> {
+    let (core, publisher) = (inputs.core, &inputs.core.publisher);
+    let applied = layout::applied(&publisher.database)?;
+    let scavenged = publisher.database.scavenged()?;
+    let context = Context {
+        inputs,
+        view: core.view(END),
+        database: &publisher.database,
+        operators: &publisher.operators,
+        secret: &core.secret,
+        applied,
+        last_frame: core.log.last_frame(),
+        is_scavenging: publisher.operators.all().points().iter().any(|point| Some(point.position) > scavenged),
+        threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+        processed: AtomicU64::new(0),
+    };
+    let head = core.log.head().map(Position::get);
+    let visited = context.with_progress("log", head, progress, || {
+        context.visit_log(|facts: &mut Facts, frame| facts.frame(&context, frame))
+    });
+    let (report, facts) = visited?;
+    let mut found = Verification::default();
+    for damage in &report.damages {
+        let place = damage.position.map_or_else(|| damage.file.clone(), crate::engine::database::place_of);
+        found.add(place, damage.to_string());
+    }
+    let is_log_sound = report.is_sound();
+    let totals = Totals::of(facts, &mut found)?;
+    (found.events, found.removed) = (totals.events, totals.removed);
+    let streams_in_memory = tail(&context, &mut found)?;
+
+    let families = [Cf::Streams, Cf::Ids, Cf::Categories, Cf::Types, Cf::Tags, Cf::Keys, Cf::Rows, Cf::Meta];
+    let scanned = context.with_progress("index", None, progress, || {
+        context.in_parallel(&families, |cf| tables::scan(&context, *cf, &totals, is_log_sound))
+    });
+    let mut differing = Vec::new();
+    for (cf, scan) in families.into_iter().zip(scanned) {
+        let FamilySum { found: of_family, sum, entries, streams } = scan?;
+        found.merge(of_family);
+        found.entries += entries;
+        found.streams += streams;
+        if sum.is_some_and(|sum| sum != totals.sum(cf)) {
+            differing.push((cf, sum.unwrap_or_default(), totals.sum(cf)));
+        }
+    }
+    found.entries += totals.events + totals.removed;
+    found.streams += streams_in_memory;
+    if !differing.is_empty() {
+        let searched = context.with_progress("entries", None, progress, || entries::search(&context, &differing));
+        let details = searched?;
+        let is_explained = !details.is_sound() || context.is_scavenging || !found.is_sound();
+        found.merge(details);
+        for (cf, sum, expected) in differing.iter().filter(|_| !is_explained) {
+            let detail = format!("expected {} entries, found {} with other contents", expected.count, sum.count);
+            found.add(format!("column family {}", cf.name()), detail);
+        }
+    }
+    let step = |done: u64, total: u64| progress("tables", done, Some(total));
+    verify_blocks(&publisher.database, inputs.counts, &mut found, step)?;
+    Ok(found)
+}
+
+/// Checks that the events after the tables continue their streams. Returns the number of streams that begin with them.
+fn tail(context: &Context<'_>, found: &mut Verification) -> Result<u64, StoreError> {
+    let mut reader = context.inputs.core.log.read_after(context.applied);
+    let (mut decoder, mut last, mut begun) = (LogDecoder::default(), HashMap::<StreamId, Revision>::new(), 0);
+    // The verification of the log has a finding for a frame that cannot be read.
+    while let Ok(Some(batch)) = reader.next_batch() {
+        for record in batch.records() {
+            let Ok(Some(event)) =
+                record.map_err(drop).and_then(|record| decoder.event(&record, batch.bytes()).map_err(drop))
+            else {
                 continue;
             };
-            match event.is_removed() {
-                true => self.found.removed += 1,
-                false => self.found.events += 1,
-            }
-            self.follows(last, event);
-            self.event(event, &record)?;
-            last = Some(Predecessor { position, part: event.part, recorded_at: event.recorded_at });
-        }
-        if let Some(from) = unread {
-            self.found.add(format!("{} and all after it", place_of(from)), beyond::UNREAD);
-        }
-        if let Some(event) = last.filter(|event| !event.part.is_last()) {
-            self.found
-                .add(place_of(event.position), "expected the rest of its commit after it, found the end of the log");
-        }
-        Ok(())
-    }
-
-    /// Checks an event against the previous one.
-    fn follows(&mut self, last: Option<Predecessor>, event: &RecordedEvent) {
-        let part = event.part;
-        let index = last.map(|last| if last.part.is_last() { 0 } else { last.part.index.saturating_add(1) });
-        let index = index.or((event.position == Position::FIRST).then_some(0));
-        let size = last.filter(|last| !last.part.is_last()).map_or(part.size, |last| last.part.size);
-        if part.index >= part.size || index.is_some_and(|index| index != part.index) || size != part.size {
-            let index = index.map_or_else(|| "a lesser number".to_owned(), |index| index.to_string());
-            let detail = format!("expected event {index} of a commit of {size}, found {} of {}", part.index, part.size);
-            self.found.add(place_of(event.position), detail);
-        }
-        if let Some(last) = last.filter(|last| last.recorded_at > event.recorded_at) {
-            let detail = format!("expected a time from {} on, found {}", last.recorded_at, event.recorded_at);
-            self.found.add(place_of(event.position), detail);
-        }
-    }
-
-    /// Checks that all required entries of an event exist.
-    fn event(&mut self, event: &RecordedEvent, record: &[u8]) -> Result<(), StoreError> {
-        if event.is_removed() {
-            return self.id(event);
-        }
-        let key = key::in_stream(&event.stream, event.revision);
-        let what = format!("the same record as {}", place_in(&event.stream, event.revision));
-        self.require(event, Cf::Streams, &key, Some(record), &what)?;
-        self.id(event)?;
-        let category = event.stream.category_str();
-        self.posting(event, Cf::Categories, category)?;
-        self.posting(event, Cf::Types, event.data.event_type.as_str())?;
-        for tag in &event.data.tags {
-            self.posting(event, Cf::Tags, tag.as_str())?;
-        }
-        self.keys_of(event)
-    }
-
-    fn id(&mut self, event: &RecordedEvent) -> Result<(), StoreError> {
-        let position = key::position(event.position);
-        self.require(event, Cf::Ids, &key::id(event.data.id), Some(&position), &format!("its id {}", event.data.id))
-    }
-
-    fn posting(&mut self, event: &RecordedEvent, cf: Cf, name: &str) -> Result<(), StoreError> {
-        self.require(event, cf, &key::posting(name, event.position), None, &format!("its entry under {name:?}"))
-    }
-
-    /// Checks that an entry of an event exists and has the value, if one is given.
-    fn require(
-        &mut self,
-        event: &RecordedEvent,
-        cf: Cf,
-        key: &[u8],
-        value: Option<&[u8]>,
-        what: &str,
-    ) -> Result<(), StoreError> {
-        let found = self.database.get(cf, key, Tier::Any).map_err(StoreError::from);
-        let found = found.map(|found| found.map(|found| value.is_none_or(|value| *found == *value)));
-        let wrong = match self.found.note(found)? {
-            Some(Some(true)) => {
-                self.confirm(cf);
-                return Ok(());
-            }
-            Some(Some(false)) => "found another",
-            Some(None) => "found none",
-            None => return Ok(()),
-        };
-        self.found.add(place_of(event.position), format!("expected {what} in the family {}, {wrong}", cf.name()));
-        Ok(())
-    }
-
-    fn streams(&mut self) -> Result<(), StoreError> {
-        let (mut decoder, mut buffer) = (Decoder::default(), None);
-        let mut streams = self.database.iterate(Cf::Streams, Vec::new(), Tier::Any)?;
-        streams.seek_to_first();
-        let (mut last, mut count): (Option<(StreamId, Revision)>, u64) = (None, 0);
-        while let Some((key, record)) = self.entry(&streams, Cf::Streams)? {
-            streams.next();
-            count += 1;
-            self.report("streams", count, Some(self.found.events));
-            let Some((stream, revision)) = self.found.note(strays::place_in_stream(&key))? else { continue };
-            self.found.note(check_revision(&stream, revision, decode(&record, &mut decoder, &mut buffer)))?;
-            let expected = match &last {
-                Some((known, last)) if *known == stream => last.next(),
-                _ => {
-                    self.head(last.take())?;
-                    self.found.streams += 1;
-                    let first = self.database.first_left(&stream, Tier::Any).map_err(StoreError::from);
-                    self.found.note(first)?.unwrap_or(revision)
-                }
+            let expected = match last.get(&event.stream) {
+                Some(last) => Some(last.next()),
+                None => match context.database.get(Cf::Heads, event.stream.as_str().as_bytes(), Tier::Any)? {
+                    // A head can be ahead of the other tables.
+                    Some(head) => decode_head(&head)
+                        .ok()
+                        .and_then(|(revision, position)| context.is_in_tables(position).then(|| revision.next())),
+                    None => {
+                        begun += 1;
+                        Some(Revision::FIRST)
+                    }
+                },
             };
-            if revision != expected {
-                let detail = format!("expected an event, found the next at revision {revision}");
-                self.found.add(place_in(&stream, expected), detail);
+            if let Some(expected) = expected.filter(|expected| *expected != event.revision) {
+                let detail = format!("expected an event, found the next at revision {}", event.revision);
+                found.add(place_in(&event.stream, expected), detail);
             }
-            last = Some((stream, revision));
+            last.insert(event.stream, event.revision);
         }
-        // After a scan that ended at an unreadable block, `last` need not be the last event of its stream.
-        if streams.status().is_ok() {
-            self.head(last)?;
-        }
-        self.firsts()?;
-        if count != self.confirmed(Cf::Streams) {
-            self.strays(Cf::Streams)?;
-        }
-        Ok(())
     }
-
-    /// Checks that the streams lack as many events at their beginnings as the log has tombstones, and that streams
-    /// without retained events have their heads.
-    fn firsts(&mut self) -> Result<(), StoreError> {
-        let prefix = key::prefix(META_FIRST);
-        let mut firsts = self.database.iterate(Cf::Meta, prefix.clone(), Tier::Any)?;
-        firsts.seek_to_first();
-        let mut removed = 0_u64;
-        while let Some((key, value)) = self.entry(&firsts, Cf::Meta)? {
-            firsts.next();
-            self.report("streams", removed, None);
-            let name = key.strip_prefix(prefix.as_slice()).and_then(|name| std::str::from_utf8(name).ok());
-            let stream = name.and_then(|name| StreamId::new(name).ok()).ok_or_else(|| bad_name(Cf::Meta, &key));
-            let Some(stream) = self.found.note(stream)? else { continue };
-            let first = key::decode_revision(&value).map_err(|error| bad_key(Cf::Meta, &key, &error));
-            let Some(first) = self.found.note(first)? else { continue };
-            // A number from a damaged file can have any value.
-            removed = removed.saturating_add(first.get());
-            let last = first.get().checked_sub(1).map(Revision::new);
-            let head = self.database.revision(&stream, Tier::Any).map_err(StoreError::from);
-            if last.is_some() && self.found.note(head)?.flatten() == last {
-                self.found.streams += 1;
-                self.confirm(Cf::Heads);
-            }
-        }
-        if removed != self.found.removed {
-            let detail =
-                format!("expected {removed} events that were removed in the log, found {}", self.found.removed);
-            self.found.add("beginnings of streams", detail);
-        }
-        Ok(())
-    }
-
-    /// Checks that the head of a stream is its last event.
-    fn head(&mut self, last: Option<(StreamId, Revision)>) -> Result<(), StoreError> {
-        let Some((stream, last)) = last else { return Ok(()) };
-        let head = self.database.revision(&stream, Tier::Any).map_err(StoreError::from);
-        match self.found.note(head)? {
-            Some(Some(head)) if head == last => self.confirm(Cf::Heads),
-            Some(head) => {
-                let found = head.map_or_else(|| "none".to_owned(), |head| format!("revision {head}"));
-                self.found
-                    .add(format!("head of stream {stream:?}"), format!("expected revision {last}, found {found}"));
-            }
-            None => {}
-        }
-        Ok(())
-    }
-
-    /// Checks that a family has only confirmed entries.
-    fn count(&mut self, cf: Cf) -> Result<(), StoreError> {
-        let mut entries = self.database.iterate(cf, Vec::new(), Tier::Any)?;
-        entries.seek_to_first();
-        let (mut count, expected) = (0, self.confirmed(cf));
-        while self.found.note(item(&entries, cf).map(|item| item.is_some()).map_err(StoreError::from))? == Some(true) {
-            entries.next();
-            count += 1;
-            self.report(cf.name(), count, Some(expected));
-        }
-        if count == expected { Ok(()) } else { self.strays(cf) }
-    }
-}
-
-/// Decodes a record over the event in `buffer`, which verification does not need any more.
-fn decode<'e>(
-    record: &[u8],
-    decoder: &mut Decoder,
-    buffer: &'e mut Option<RecordedEvent>,
-) -> Result<&'e RecordedEvent, RecordError> {
-    let (event, _) = decoder.decode_into(Checked::new(record)?, None, buffer, None)?;
-    Ok(event)
+    Ok(begun)
 }

@@ -6,11 +6,11 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{all, append, event, open, raw, stream, tag, tamper};
+use common::stores::{Content, content};
+use common::{append, event, open, stream, tag};
 use es_core::model::{LogPosition, PositionError, Table, UniqueKey};
 use es_core::{Commit, EventReader, EventStore, ExpectedRevision, Position};
 use es_rocksdb::{Backup, BackupError, Backups, ReadOnlyStore, RocksDbStore};
-use rocksdb::IteratorMode;
 use tempfile::TempDir;
 
 struct TestDirs {
@@ -51,21 +51,19 @@ async fn change(store: &RocksDbStore, round: usize) {
     store.commit(Commit::new().delete_row(views, format!("row {}", round - 1))).await.unwrap();
 }
 
-/// Returns all entries of all column families of a closed store, without the id of its log and the number of its
-/// openings.
-fn entries(dir: &Path) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
-    let db = raw(dir);
-    let families =
-        ["log", "streams", "heads", "ids", "categories", "types", "tags", "keys", "rows", "meta"].into_iter();
-    families
-        .flat_map(|name| {
-            let entries = db.iterator_cf(db.cf_handle(name).unwrap(), IteratorMode::Start);
-            entries
-                .map(move |entry| entry.map(|(key, value)| (name, key.into(), value.into())).unwrap())
-                .collect::<Vec<_>>()
-        })
-        .filter(|(_, key, _): &(_, Vec<u8>, _)| key != b"log-id" && key != b"opening")
-        .collect()
+async fn content_of(store: &Path) -> Content {
+    content(&ReadOnlyStore::open(store).await.unwrap()).await
+}
+
+/// Flips a bit of an event in the first segment of a closed store.
+fn flip(store: &Path) {
+    let segment = store.join("log/00000001.seg");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.windows(8).position(|window| window == b"\"amount\"").unwrap();
+    bytes[at] ^= 4;
+    // Another file of this name: the segment can be a link to that of the store.
+    std::fs::remove_file(&segment).unwrap();
+    std::fs::write(segment, bytes).unwrap();
 }
 
 #[tokio::test]
@@ -85,7 +83,7 @@ async fn a_backup_of_an_open_store_is_complete_and_the_next_is_incremental() {
     store.close().await.unwrap();
 
     assert_eq!(dirs.restore(None).await.unwrap().events, 15);
-    assert!(entries(&dirs.target) == entries(&dirs.store), "the restored store is another");
+    assert!(content_of(&dirs.target).await == content_of(&dirs.store).await, "the restored store is another");
     let refused = dirs.restore(None).await.unwrap_err();
     assert!(matches!(refused, BackupError::NotEmpty { .. }), "{refused}");
     std::fs::remove_dir_all(&dirs.target).unwrap();
@@ -136,24 +134,6 @@ async fn a_restored_store_has_a_log_id_of_its_own() {
     dirs.restore(None).await.unwrap();
     let again = ReadOnlyStore::open(&dirs.target).await.unwrap().log_id();
     assert!(again != new_log_id && again != log_id);
-}
-
-#[tokio::test]
-async fn a_later_backup_shares_files_with_the_earlier() {
-    let dirs = TestDirs::new();
-    let store = open(&dirs.store).await;
-    change(&store, 1).await;
-    dirs.backup().await.unwrap();
-    change(&store, 2).await;
-    dirs.backup().await.unwrap();
-    store.close().await.unwrap();
-    let tables = |number: u32| {
-        let dir = dirs.backups.join(format!("backup-{number:06}"));
-        let names = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        names.filter(|name| name.ends_with(".sst")).collect::<std::collections::BTreeSet<_>>()
-    };
-    assert!(!tables(1).is_empty());
-    assert!(tables(1).is_subset(&tables(2)), "{:?} {:?}", tables(1), tables(2));
 }
 
 #[tokio::test]
@@ -218,13 +198,9 @@ async fn a_damaged_store_is_not_backed_up() {
     let store = open(&dirs.store).await;
     change(&store, 1).await;
     store.close().await.unwrap();
-    tamper(&dirs.store, "log", &2u64.to_be_bytes(), |record| {
-        let mut record = record.unwrap();
-        record[90] ^= 4;
-        Some(record)
-    });
+    flip(&dirs.store);
     let refused = dirs.backup().await.unwrap_err();
-    assert!(refused.to_string().contains("expected checksum"), "{refused}");
+    assert!(refused.to_string().contains("the log is damaged"), "{refused}");
     assert_eq!(Backups::new(&dirs.backups).list().unwrap(), []);
 }
 
@@ -235,48 +211,10 @@ async fn a_restore_detects_a_damaged_backup_and_leaves_no_files() {
     change(&store, 1).await;
     let backup = dirs.backup().await.unwrap();
     store.close().await.unwrap();
-    tamper(&backup.directory, "tags", &[b"x\0".as_slice(), &1u64.to_be_bytes()].concat(), |_| None);
+    flip(&backup.directory);
     let refused = dirs.restore(None).await.unwrap_err();
-    assert!(matches!(&refused, BackupError::Damaged { verification: Some(_), .. }), "{refused}");
+    assert!(matches!(&refused, BackupError::Damaged { .. }), "{refused}");
     assert!(!dirs.target.exists());
-    let source = ReadOnlyStore::open(&backup.directory).await.unwrap();
-    assert_eq!(all(&source).await.len(), 3);
-}
-
-/// Flips a bit in the largest table file of a closed store.
-fn flip(dir: &Path) {
-    let tables = common::files(dir).into_iter().filter(|(name, _)| name.ends_with(".sst"));
-    let (name, mut bytes) = tables.max_by_key(|(_, bytes)| bytes.len()).unwrap();
-    // The offset is within the records, at the start; the rest of so small a table file is mostly properties.
-    bytes[20] ^= 4;
-    std::fs::write(dir.join(name), bytes).unwrap();
-}
-
-/// Regression: the table files of the last backup were linked without a check. After one flipped bit in them, every
-/// later backup failed with a finding in a directory that no longer existed, and with advice that did not help.
-#[tokio::test]
-async fn the_backup_after_a_damaged_one_is_a_full_copy() {
-    let dirs = TestDirs::new();
-    let store = open(&dirs.store).await;
-    for round in 1..20 {
-        change(&store, round).await;
-    }
-    let first = dirs.backup().await.unwrap();
-    change(&store, 20).await;
-    flip(&first.directory);
-
-    let second = dirs.backup().await.unwrap();
-    assert_eq!((second.number, second.events, second.new_events), (2, 79, 79));
-    let damaged = second.damaged.unwrap();
-    assert_eq!((damaged.number, &damaged.directory), (1, &first.directory));
-    assert!(damaged.found.contains("checksum"), "{}", damaged.found);
-    change(&store, 21).await;
-    // The damaged backup is not read again.
-    let third = dirs.backup().await.unwrap();
-    assert_eq!((third.number, third.new_events, third.damaged), (3, 4, None));
-    store.close().await.unwrap();
-    assert_eq!(dirs.restore(None).await.unwrap().events, 83);
-    assert!(entries(&dirs.target) == entries(&dirs.store), "the restored store is another");
 }
 
 /// Regression: a full copy was not compared with earlier backups.
@@ -289,7 +227,7 @@ async fn another_store_is_rejected_also_after_a_damaged_backup() {
     change(&store, 2).await;
     let second = dirs.backup().await.unwrap();
     store.close().await.unwrap();
-    std::fs::remove_file(second.directory.join("CURRENT")).unwrap();
+    std::fs::remove_file(second.directory.join("index/CURRENT")).unwrap();
     let other = open(&dirs.target).await;
     change(&other, 1).await;
     other.close().await.unwrap();
@@ -309,15 +247,15 @@ async fn the_error_of_a_damaged_backup_names_its_directory_and_the_other_backups
     change(&store, 2).await;
     let second = dirs.backup().await.unwrap();
     store.close().await.unwrap();
-    tamper(&second.directory, "tags", &[b"x\0".as_slice(), &1u64.to_be_bytes()].concat(), |_| None);
+    flip(&second.directory);
     let refused = dirs.restore(None).await.unwrap_err().to_string();
-    let expected = format!("backup 2 in {} is damaged: position 1: expected its entry", second.directory.display());
+    let expected = format!("backup 2 in {} is damaged: ", second.directory.display());
     assert!(refused.starts_with(&expected), "{refused}");
     assert!(refused.ends_with("restore an earlier one with --number: there are 1"), "{refused}");
     assert_eq!(dirs.restore(Some(1)).await.unwrap().events, 3);
     std::fs::remove_dir_all(&dirs.target).unwrap();
 
-    std::fs::remove_file(first.directory.join("CURRENT")).unwrap();
+    std::fs::remove_file(first.directory.join("index/CURRENT")).unwrap();
     let refused = dirs.restore(Some(1)).await.unwrap_err().to_string();
     assert!(refused.starts_with(&format!("backup 1 in {} is damaged: ", first.directory.display())), "{refused}");
     assert!(refused.ends_with("restore a later one with --number: there are 2"), "{refused}");
@@ -388,16 +326,16 @@ async fn a_restore_that_fails_leaves_the_target_as_it_was() {
     change(&store, 1).await;
     let first = dirs.backup().await.unwrap();
     store.close().await.unwrap();
-    let current = std::fs::read(first.directory.join("CURRENT")).unwrap();
-    std::fs::write(first.directory.join("CURRENT"), "MANIFEST-999999\n").unwrap();
+    let current = std::fs::read(first.directory.join("index/CURRENT")).unwrap();
+    std::fs::write(first.directory.join("index/CURRENT"), "MANIFEST-999999\n").unwrap();
     dirs.restore(None).await.unwrap_err();
     assert!(!dirs.target.exists());
     std::fs::create_dir(&dirs.target).unwrap();
     dirs.restore(None).await.unwrap_err();
     assert_eq!(std::fs::read_dir(&dirs.target).unwrap().count(), 0, "the directory was there before");
-    std::fs::write(first.directory.join("CURRENT"), current).unwrap();
+    std::fs::write(first.directory.join("index/CURRENT"), current).unwrap();
     assert_eq!(dirs.restore(None).await.unwrap().events, 3);
     // A rejected restore keeps the existing files of the target.
     dirs.restore(None).await.unwrap_err();
-    assert!(dirs.target.join("CURRENT").exists());
+    assert!(dirs.target.join("index/CURRENT").exists());
 }

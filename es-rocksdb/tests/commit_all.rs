@@ -62,9 +62,6 @@ async fn commits_of_one_batch_share_one_sync() {
     let answers = store.commit_all((0..100).map(|_| append("a-1")).collect()).await;
     assert!(answers.iter().all(Result::is_ok));
     let after = store.stats();
-    assert_eq!(
-        (after.commits - before.commits, after.batches - before.batches, after.syncs - before.syncs),
-        (100, 1, 1)
-    );
+    assert_eq!((after.commits - before.commits, after.frames - before.frames, after.syncs - before.syncs), (100, 1, 1));
     store.close().await.unwrap();
 }

@@ -37,8 +37,7 @@ async fn the_next_commit_detects_a_removed_directory_and_reads_continue() {
         store.commit(append("a-1")).await.unwrap();
         fs::remove_dir_all(&path).unwrap();
         let reason = refused_commit(&store).await;
-        assert!(reason.contains("No such file or directory"), "{reason}");
-        assert!(reason.ends_with("the directory was removed, moved or replaced while the store was open"), "{reason}");
+        assert!(reason.contains("the directory of the log was removed, moved or replaced"), "{reason}");
         assert_eq!(refused_commit(&store).await, reason, "it stays so");
         assert_eq!(positions(&all(&store).await), [1]);
         assert_eq!(store.revision(&stream("a-1")).await.unwrap(), Some(Revision::FIRST));
@@ -62,7 +61,7 @@ async fn a_replaced_directory_is_not_written_to() {
     let before = names(&path);
 
     let reason = refused_commit(&store).await;
-    assert!(reason.contains("found another file of this name"), "{reason}");
+    assert!(reason.contains("the directory of the log was removed, moved or replaced"), "{reason}");
     assert_eq!(positions(&all(&store).await), [1]);
     let _ = store.close().await;
     assert_eq!(names(&path), before, "files of the one store are in the directory of the other");

@@ -35,18 +35,13 @@ async fn options_for_crash_safety_are_set() {
     store.commit(append("order-1")).await.unwrap();
     store.close().await.unwrap();
     let store = open(dir.path()).await;
-    let options = options_file(dir.path());
+    let options = options_file(&dir.path().join("index"));
     let database = &options["DBOptions"];
     for (name, value) in [
-        ("wal_recovery_mode", "kAbsoluteConsistency"),
-        ("track_and_verify_wals_in_manifest", "true"),
-        ("recycle_log_file_num", "0"),
-        ("manual_wal_flush", "false"),
         ("paranoid_checks", "true"),
         ("unordered_write", "false"),
         ("enable_pipelined_write", "false"),
-        ("atomic_flush", "false"),
-        ("use_fsync", "false"),
+        ("atomic_flush", "true"),
         ("allow_mmap_writes", "false"),
         ("best_efforts_recovery", "false"),
     ] {
@@ -60,8 +55,8 @@ async fn options_for_crash_safety_are_set() {
 async fn each_family_has_its_own_options() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await;
-    let options = options_file(dir.path());
-    let records = ["log", "streams"];
+    let options = options_file(&dir.path().join("index"));
+    let records = ["streams"];
     let points = ["heads", "ids", "keys", "rows", "meta"];
     let postings = ["categories", "types", "tags"];
     for family in records.iter().chain(&points).chain(&postings) {

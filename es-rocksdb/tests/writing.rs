@@ -32,8 +32,8 @@ async fn concurrent_commits_share_a_sync() {
     assert_eq!(seen.len(), 500);
     let stats = store.stats();
     assert_eq!((stats.commits, stats.events), (500, 500));
-    assert_eq!(stats.batches, stats.syncs);
-    assert!(stats.batches < 250, "500 commits took {} batches", stats.batches);
+    assert_eq!(stats.frames, stats.syncs);
+    assert!(stats.frames < 250, "500 commits took {} frames", stats.frames);
     assert!(stats.bytes > 500 * 200);
 }
 
@@ -44,7 +44,7 @@ async fn a_lone_commit_does_not_wait_for_others() {
     for _ in 0..10 {
         store.commit(append("order-1")).await.unwrap();
     }
-    assert_eq!(store.stats().batches, 10);
+    assert_eq!(store.stats().frames, 10);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -250,7 +250,7 @@ async fn a_buffered_store_never_syncs_and_keeps_what_it_wrote() {
     let dir = tempfile::tempdir().unwrap();
     let store = Options::new().durability(Durability::Buffered).open(dir.path()).await.unwrap();
     store.commit(append("order-1")).await.unwrap();
-    assert_eq!((store.stats().batches, store.stats().syncs), (1, 0));
+    assert_eq!((store.stats().frames, store.stats().syncs), (1, 0));
     store.close().await.unwrap();
     assert_eq!(all(&open(dir.path()).await).await.len(), 1);
 }
@@ -259,7 +259,7 @@ async fn a_buffered_store_never_syncs_and_keeps_what_it_wrote() {
 #[tokio::test]
 async fn a_commit_larger_than_every_limit_is_written_atomically() {
     let dir = tempfile::tempdir().unwrap();
-    let options = Options::new().queue_bytes(1).commit_batch(1, 1).write_buffer_bytes(1).read_batch(1, 1);
+    let options = Options::new().queue_bytes(1).write_buffer_bytes(1).read_batch(1, 1);
     let store = options.open(dir.path()).await.unwrap();
     let mut large = event("large");
     large.data.payload = vec![7; 3 << 20].into();

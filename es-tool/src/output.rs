@@ -250,8 +250,9 @@ fn resolve(path: &Path) -> io::Result<Target> {
 /// Returns the directory of the store that has this file, a full path without links.
 fn store_with(file: &Path) -> Option<PathBuf> {
     let has = |directory: &Path, name: &str| directory.join(name).is_file();
-    let is_store =
-        |directory: &Path| has(directory, "ACKNOWLEDGED") || (has(directory, "CURRENT") && has(directory, "IDENTITY"));
+    let is_store = |directory: &Path| {
+        has(&directory.join("log"), "ACKNOWLEDGED") || (has(directory, "CURRENT") && has(directory, "IDENTITY"))
+    };
     file.ancestors().skip(1).find(|directory| is_store(directory)).map(Path::to_owned)
 }
 

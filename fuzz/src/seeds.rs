@@ -4,9 +4,7 @@ use std::path::Path;
 
 use es_decoding::seeds::{Target, seeds};
 
-const TARGETS: [(&str, Target); 9] = [
-    ("records", Target::Records),
-    ("keys", Target::Keys),
+const TARGETS: [(&str, Target); 7] = [
     ("lines", Target::Lines),
     ("imports", Target::Imports),
     ("frames", Target::Frames),

@@ -1,7 +1,6 @@
 //! Runs tests on every store, and the conformance suite on RocksDB.
 
 use std::collections::HashMap;
-use std::fmt::Debug;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,7 +10,7 @@ use es_core::model::Clock;
 use es_core::store::implement::PrepareHook;
 use es_core::store::memory::MemoryStore;
 use es_core::testing::conformance::Harness;
-use es_rocksdb::{OpenError, Options, ReadOnlyStore, RocksDbStore, SegmentedStore};
+use es_rocksdb::{Options, ReadOnlyStore, RocksDbStore};
 use tempfile::TempDir;
 
 /// Runs a test on the memory store and on RocksDB, on a runtime with two threads.
@@ -43,57 +42,30 @@ pub fn small() -> Options {
     Options::new().block_cache_bytes(8 << 20).write_buffer_bytes(4 << 20).log_segment_bytes(256 << 10)
 }
 
-/// A store in a directory.
-#[async_trait]
-pub trait DiskStore: EventStore + Clone + Debug {
-    /// Opens the store in a directory.
-    async fn open(dir: &Path, options: Options) -> Result<Self, OpenError>;
-
-    /// Verifies a closed store, if it can be verified.
-    async fn verify(dir: &Path);
-}
-
-#[async_trait]
-impl DiskStore for RocksDbStore {
-    async fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
-        options.open(dir).await
-    }
-
-    async fn verify(dir: &Path) {
-        let store = ReadOnlyStore::open(dir).await.expect("opens");
-        let found = store.verify(&mut |_, _, _| {}).expect("verified");
-        assert!(found.is_sound(), "{:?}", found.damage);
-    }
-}
-
-#[async_trait]
-impl DiskStore for SegmentedStore {
-    async fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
-        options.open_segmented(dir).await
-    }
-
-    /// Verifies the log. The index has no verification yet.
-    async fn verify(dir: &Path) {
-        let disk: Arc<dyn es_log::Disk> = Arc::new(es_log::SystemDisk);
-        let found = es_log::verify(&disk, &dir.join("log")).expect("verified");
-        assert!(found.is_sound(), "{found:?}");
-    }
+/// Verifies a closed store.
+///
+/// # Panics
+/// If it is not sound.
+pub async fn verify(dir: &Path) {
+    let store = ReadOnlyStore::open(dir).await.expect("opens");
+    let found = store.verify(&mut |_, _, _| {}).expect("verified");
+    assert!(found.is_sound(), "{:?}", found.damage);
 }
 
 /// Opens stores for the conformance suite, each in a temporary directory that is removed with the harness.
 #[derive(Debug)]
-pub struct DiskHarness<S> {
+pub struct DiskHarness {
     options: Options,
-    open: Mutex<HashMap<usize, (S, TempDir)>>,
+    open: Mutex<HashMap<usize, (RocksDbStore, TempDir)>>,
 }
 
-impl<S> Default for DiskHarness<S> {
+impl Default for DiskHarness {
     fn default() -> Self {
         Self::new(small())
     }
 }
 
-impl<S> DiskHarness<S> {
+impl DiskHarness {
     /// Creates a harness of stores with these options.
     #[must_use]
     pub fn new(options: Options) -> Self {
@@ -101,9 +73,9 @@ impl<S> DiskHarness<S> {
     }
 }
 
-impl<S: DiskStore> DiskHarness<S> {
+impl DiskHarness {
     async fn open_in(&self, dir: TempDir, options: Options) -> Arc<dyn EventStore> {
-        let store = S::open(dir.path(), options).await.expect("the store opens");
+        let store = options.open(dir.path()).await.expect("the store opens");
         let shared: Arc<dyn EventStore> = Arc::new(store.clone());
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.insert(key(&shared), (store, dir));
@@ -117,7 +89,7 @@ fn key(store: &Arc<dyn EventStore>) -> usize {
 }
 
 #[async_trait]
-impl<S: DiskStore> Harness for DiskHarness<S> {
+impl Harness for DiskHarness {
     async fn open_with(&self, hooks: Vec<Arc<dyn PrepareHook>>) -> Arc<dyn EventStore> {
         let options = hooks.into_iter().fold(self.options.clone(), Options::hook);
         self.open_in(tempfile::tempdir().expect("a directory"), options).await

@@ -1,13 +1,14 @@
 //! A flipped bit on disk is reported or has no effect: it never loses an event silently.
 //!
-//! A child commits and is closed or killed. One bit is flipped in a copy of its directory: in the write-ahead log, in
-//! an SST file or in the manifest. Then the copy is opened, read-only and read-write, and all content is read: the log,
-//! each stream, each category, type and tag, ids, unique keys and rows. Either an operation fails, or all acknowledged
-//! commits are unchanged, because the bit is in obsolete bytes or in a commit that was not acknowledged.
+//! A child commits and is closed or killed. One bit is flipped in a copy of its directory: in the log, in an SST file,
+//! in the manifest or in the high-water mark. Then the copy is opened, read-only and read-write, and all content is
+//! read: the log, each stream, each category, type and tag, ids, unique keys and rows. Either an operation fails, or
+//! all acknowledged commits are unchanged, because the bit is in bytes without a meaning, in bytes that are stored
+//! twice, or in a commit that was not acknowledged.
 //!
 //! RocksDB with its defaults fails this test: it opens with a damaged write-ahead log and silently loses the events
-//! after the damage. `es-rocksdb/src/recovery.rs` documents how the store detects this, and what it cannot detect:
-//! damage of the last record together with a power failure, which this test does not cover.
+//! after the damage. `es-rocksdb/src/recovery.rs` and `es-log/src/recovery.rs` document how the stores detect this, and
+//! what they cannot detect: damage of the last record together with a power failure, which this test does not cover.
 //!
 //! `ES_FLIPS=600` runs the long form; `ES_SEED` repeats the random choices.
 
@@ -18,12 +19,14 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use es_rocksdb::Durability;
 use es_tests::crash::{Contents, History, Random, Run, StoreRefusal, number, read_all, read_all_read_only, seed};
 use tempfile::TempDir;
 
-/// The kinds of files: a part of their names, and a description.
-const KINDS: [(&str, &str); 3] = [(".log", "write-ahead log"), (".sst", "SST file"), ("MANIFEST-", "manifest")];
+/// A kind of files: a part of their names, and a description.
+type Kind = (&'static str, &'static str);
+
+const SST_FILE: Kind = (".sst", "SST file");
+const MANIFEST: Kind = ("MANIFEST-", "manifest");
 
 /// The outcome of a flip that has no effect on acknowledged commits.
 const NO_LOSS: &str = "no loss";
@@ -47,16 +50,8 @@ struct Filled {
 impl Filled {
     fn new(end: End) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let run = Run {
-            program: env!("CARGO_BIN_EXE_crash-child"),
-            dir: dir.path(),
-            number: 1,
-            durability: Durability::Sync,
-            commits: if end == End::Killed { 0 } else { 100 },
-            power: None,
-            open_files: 0,
-            is_segmented: false,
-        };
+        let run = Run::new(env!("CARGO_BIN_EXE_crash-child"), dir.path(), 1);
+        let run = Run { commits: if end == End::Killed { 0 } else { 100 }, ..run };
         let mut child = run.start();
         let lines = match end {
             End::Killed => {
@@ -73,15 +68,31 @@ impl Filled {
     fn copy(&self) -> TempDir {
         let copy = tempfile::tempdir().expect("a directory");
         for (path, _) in self.files() {
-            fs::copy(&path, copy.path().join(name(&path))).expect("copied");
+            let target = copy.path().join(self.relative(&path));
+            fs::create_dir_all(target.parent().expect("a directory")).expect("created");
+            fs::copy(&path, target).expect("copied");
         }
         copy
     }
 
+    fn relative<'a>(&self, path: &'a Path) -> &'a Path {
+        path.strip_prefix(self.dir.path()).expect("a file of the store")
+    }
+
+    /// Returns all files with their lengths.
     fn files(&self) -> Vec<(PathBuf, u64)> {
-        let entries = fs::read_dir(self.dir.path()).expect("a directory").map(|entry| entry.expect("an entry"));
-        let files = entries.map(|entry| (entry.path(), entry.metadata().expect("a file").len()));
-        let mut files: Vec<_> = files.collect();
+        let (mut files, mut pending) = (Vec::new(), vec![self.dir.path().to_owned()]);
+        while let Some(dir) = pending.pop() {
+            for entry in fs::read_dir(dir).expect("a directory") {
+                let entry = entry.expect("an entry");
+                let metadata = entry.metadata().expect("a file");
+                if metadata.is_dir() {
+                    pending.push(entry.path());
+                } else {
+                    files.push((entry.path(), metadata.len()));
+                }
+            }
+        }
         files.sort();
         files
     }
@@ -108,7 +119,7 @@ fn name(path: &Path) -> String {
 /// Flips a bit in a copy of the directory and reads the copy. Returns the outcome, or a description of a silent loss.
 fn flip(filled: &Filled, file: &Path, at: u64, bit: u64) -> Result<&'static str, String> {
     let copy = Arc::new(filled.copy());
-    let file = copy.path().join(name(file));
+    let file = copy.path().join(filled.relative(file));
     let mut bytes = fs::read(&file).expect("read");
     bytes[usize::try_from(at).expect("a small file")] ^= 1 << bit;
     fs::write(&file, bytes).expect("written");
@@ -142,6 +153,11 @@ fn outcome(
 
 #[test]
 fn a_flipped_bit_never_loses_an_event_silently() {
+    flip_bits(&[(".seg", "segment"), SST_FILE, MANIFEST, ("ACKNOWLEDGED", "high-water mark")]);
+}
+
+/// Flips bits in files of these kinds in turn.
+fn flip_bits(kinds: &[Kind]) {
     let (seed, flips) = (seed(), number("ES_FLIPS", 60));
     let mut random = Random::new(seed);
     let filled = [Filled::new(End::Closed), Filled::new(End::Killed)];
@@ -150,8 +166,7 @@ fn a_flipped_bit_never_loses_an_event_silently() {
         filled.history.clone().check(&contents).unwrap_or_else(|error| panic!("before any flip: {error}"));
     }
     let mut outcomes: BTreeMap<(&str, &str), u64> = BTreeMap::new();
-    for number in 0..flips {
-        let (kind, description) = KINDS[usize::try_from(number % 3).expect("small")];
+    for (number, (kind, description)) in (0..flips).zip(kinds.iter().cycle()) {
         let filled = &filled[usize::try_from(random.below(2)).expect("small")];
         let (file, at) = filled.random_byte(kind, &mut random);
         let bit = random.below(8);
@@ -161,7 +176,7 @@ fn a_flipped_bit_never_loses_an_event_silently() {
                 name(&file)
             )
         });
-        *outcomes.entry((description, outcome)).or_default() += 1;
+        *outcomes.entry((*description, outcome)).or_default() += 1;
     }
     println!("{flips} flips, none silent: {outcomes:?}");
     let refused: u64 = outcomes.iter().filter(|((_, outcome), _)| outcome.starts_with("refused")).map(|(_, n)| n).sum();

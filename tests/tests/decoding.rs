@@ -60,16 +60,6 @@ fn mutate(input: &mut Vec<u8>, others: &[Vec<u8>], random: &mut Random) {
 }
 
 #[test]
-fn records_have_the_decoding_properties() {
-    check(Target::Records, properties::records);
-}
-
-#[test]
-fn keys_have_the_decoding_properties() {
-    check(Target::Keys, properties::keys);
-}
-
-#[test]
 fn lines_have_the_decoding_properties() {
     check(Target::Lines, properties::lines);
 }
@@ -105,20 +95,10 @@ fn a_hostile_session_harms_no_data() {
     check_one_in(10, Target::Sessions, properties::sessions);
 }
 
-/// Flips each bit of the first records, not only a random one.
-#[test]
-fn every_flipped_bit_of_a_record_is_an_error_or_changes_nothing() {
-    for input in seeds(Target::Records).iter().take(6) {
-        properties::every_bit(input);
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
     fn random_bytes_have_the_decoding_properties(data in proptest::collection::vec(any::<u8>(), 0..600)) {
-        properties::records(&data);
-        properties::keys(&data);
         properties::lines(&data);
         properties::imports(&data);
         properties::frames(&data);

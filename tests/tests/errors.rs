@@ -104,7 +104,7 @@ fn errors_of_es_rocksdb_print_once() {
         || OpenError::Io { directory: "data".into(), action: "open the mark".into(), source: disk_full().into() };
     assert_eq!(assert_prints_once(&open()), 2);
     assert_eq!(assert_prints_once(&BackupError::Open(open())), 2);
-    assert_eq!(assert_prints_once(&BackupError::Write(store_error().into())), 3);
+    assert_eq!(assert_prints_once(&BackupError::Store(store_error())), 2);
     let read = BackupError::Io { action: "read", path: "backup/1".into(), source: disk_full() };
     assert_eq!(assert_prints_once(&read), 2);
     let copy = RepairError::Io { action: "copy", path: "data/CURRENT".into(), source: disk_full() };

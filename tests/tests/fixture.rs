@@ -1,7 +1,7 @@
 //! Stores of earlier versions, in `tests/fixtures`: they open, have their original content and accept commits.
 //!
-//! The directory `format-N` has a store of format version N, written by that version (SST files, and a write-ahead log
-//! that was not yet flushed), and its expected content: `events.jsonl` in the format of `es export`, `rows.jsonl` and
+//! The directory `format-N` has a store of format version N, written by that version (with events in tables, and events
+//! in the log only), and its expected content: `events.jsonl` in the format of `es export`, `rows.jsonl` and
 //! `keys.jsonl`. `ES_FIXTURE=write` creates the directory of a new format version. A fixture is never changed; it is
 //! removed when its format is no longer supported.
 
@@ -20,7 +20,6 @@ use es_core::{
     Commit, EventId, EventReader, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, RecordedEvent, StreamId,
     StreamRead,
 };
-use es_decoding::FORMAT_VERSION;
 use es_rocksdb::{Options, ReadOnlyStore, RocksDbStore};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -41,13 +40,15 @@ fn table() -> Table {
     Table::new("totals").expect("a name")
 }
 
-/// Copies the files of a store, without the lock and log files of a process.
+/// Copies the files of a store, without the lock files and log messages of a process.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a directory");
     for entry in fs::read_dir(from).expect("a directory") {
         let path = entry.expect("an entry").path();
         let name = path.file_name().expect("a name").to_string_lossy().into_owned();
-        if name != "LOCK" && !name.starts_with("LOG") {
+        if path.is_dir() {
+            copy(&path, &to.join(name));
+        } else if name != "LOCK" && !name.starts_with("LOG") {
             fs::copy(&path, to.join(name)).expect("copied");
         }
     }
@@ -99,10 +100,19 @@ fn commits(part: u128) -> Vec<Commit> {
     commits
 }
 
+/// Returns the version of the current format, from the document that a test compares with the constants.
+fn format_version() -> u32 {
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/storage-format.md");
+    let document = fs::read_to_string(document).expect("the document");
+    let (_, meta) = document.split_once("<!-- begin: meta -->").expect("the document has the description");
+    let (_, after) = meta.split_once("Format version ").expect("the document names the version");
+    after.split_once('.').and_then(|(version, _)| version.parse().ok()).expect("a number")
+}
+
 /// With `ES_FIXTURE=write`, creates the fixture of the current format if it does not exist.
 #[test]
 fn the_current_format_has_a_fixture() {
-    let dir = fixtures().join(format!("format-{FORMAT_VERSION}"));
+    let dir = fixtures().join(format!("format-{}", format_version()));
     if dir.exists() {
         return;
     }
@@ -111,7 +121,7 @@ fn the_current_format_has_a_fixture() {
     let written = tempfile::tempdir().expect("a directory");
     runtime().block_on(async {
         let clock = Arc::new(ManualClock::at("2024-01-01T00:00:00.123456Z".parse().expect("a time")));
-        let options = Options::new().clock(Arc::clone(&clock) as _);
+        let options = Options::new().clock(Arc::clone(&clock) as _).log_segment_bytes(8 << 10);
         let store = options.open(written.path()).await.expect("the store opens");
         for part in 1..=2 {
             for commit in commits(part) {
@@ -120,7 +130,7 @@ fn the_current_format_has_a_fixture() {
             }
             if part == 1 {
                 retain(&store).await;
-                // The first part is flushed to SST files; the second stays in the write-ahead log.
+                // The first part is in tables and in a rewritten segment; the second is in the log only.
                 store.compact().await.expect("compacted");
             }
         }

@@ -20,10 +20,10 @@ use es_core::{
     Commit, CommitError, EventReader, EventStore, EventType, ExecuteError, ExpectedRevision, NewEvent, Position,
     Repository, StreamId,
 };
-use es_rocksdb::{Durability, OpenError, RocksDbStore};
+use es_rocksdb::{OpenError, RocksDbStore};
 use es_tests::account::{Account, AccountEvent, Deposit};
 use es_tests::counted::{self, COUNTS, EventsOfStreams};
-use es_tests::crash::{History, Random, Run, number, read_all, seed};
+use es_tests::crash::{History, Random, Run, number, options, read_all, seed};
 use es_tests::stores::small;
 use es_tests::supervised::{TIMEOUT, active, wait_until};
 
@@ -292,9 +292,13 @@ async fn commits_fail_after_the_view_of_an_inline_projection_was_reset() {
     assert!(matches!(duplicate, Err(StartHookError::Duplicate { .. })));
 }
 
-/// Kills children with the inline projection.
 #[test]
 fn the_view_agrees_with_the_log_after_a_kill() {
+    kill_with_the_projection();
+}
+
+/// Kills children with the inline projection.
+fn kill_with_the_projection() {
     let (seed, cycles) = (seed(), number("ES_CRASH_CYCLES", 50).min(500) / 5);
     let mut random = Random::new(seed);
     let dir = tempfile::tempdir().expect("a directory");
@@ -303,24 +307,19 @@ fn the_view_agrees_with_the_log_after_a_kill() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let mut events = 0;
     for run in 1..=cycles {
-        let run = Run {
-            program: env!("CARGO_BIN_EXE_crash-child"),
-            dir: &store,
-            number: u32::try_from(run).expect("a small number"),
-            durability: Durability::Sync,
-            commits: 0,
-            power: None,
-            open_files: 0,
-            is_segmented: false,
-        };
-        let lines = run.start().kill_after(Duration::from_millis(50 + random.below(300)));
+        let number = u32::try_from(run).expect("a small number");
+        let run = Run::new(env!("CARGO_BIN_EXE_crash-child"), &store, number);
+        let mut child = run.start();
+        // With 0, the child may be killed while it opens the store.
+        child.wait_for("A ", random.pick(&[0, 1]));
+        let lines = child.kill_after(Duration::from_millis(50 + random.below(300)));
         history.add(&lines).expect("acknowledgements");
         let contents = read_all(&store, &history).expect("the store opens");
         history.check(&contents).unwrap_or_else(|error| panic!("ES_SEED={seed}: {error}"));
         events = contents.log.len();
         runtime.block_on(async {
             // Open without the projection, so that the view is that of the killed process.
-            let opened = RocksDbStore::open(&store).await.expect("the store opens");
+            let opened = RocksDbStore::open_with(&store, options()).await.expect("the store opens");
             let shared: Arc<dyn EventStore> = Arc::new(opened.clone());
             assert_eq!(counted::check(&shared).await, shared.head().await.unwrap(), "ES_SEED={seed}");
             drop(shared);

@@ -12,28 +12,21 @@
 //!
 //! `ES_CRASH_CYCLES=2000` runs the long form; `ES_SEED` repeats the random choices.
 
-use es_core::model::ErrorChain;
 use std::time::Duration;
 
-use es_rocksdb::{Durability, RocksDbStore, SegmentedStore};
-use es_tests::crash::{History, Random, Run, number, read_all, read_all_of, seed};
-use es_tests::stores::DiskStore;
+use es_core::model::ErrorChain;
+use es_tests::crash::{History, Random, Run, number, read_all, seed};
 
 /// Number of children per directory, which bounds the cost of reading all content.
 const PER_DIRECTORY: u64 = 10;
 
 #[test]
 fn acknowledged_commits_survive_a_kill_of_the_process() {
-    println!("{}", kill_and_compare::<RocksDbStore>(false, number("ES_CRASH_CYCLES", 50)));
-}
-
-#[test]
-fn acknowledged_commits_of_a_segmented_store_survive_a_kill_of_the_process() {
-    println!("{}", kill_and_compare::<SegmentedStore>(true, number("ES_CRASH_CYCLES", 50)));
+    println!("{}", kill_and_compare(number("ES_CRASH_CYCLES", 50)));
 }
 
 /// Kills children in stores of one kind, and compares what is left with what they acknowledged. Returns the counts.
-fn kill_and_compare<S: DiskStore>(is_segmented: bool, cycles: u64) -> String {
+fn kill_and_compare(cycles: u64) -> String {
     let seed = seed();
     let mut random = Random::new(seed);
     let (mut acknowledged, mut events) = (0, 0);
@@ -44,19 +37,14 @@ fn kill_and_compare<S: DiskStore>(is_segmented: bool, cycles: u64) -> String {
         let mut history = History::default();
         for run in 1..=PER_DIRECTORY.min(cycles - completed) {
             let cycle = completed + run;
-            let run = Run {
-                program: env!("CARGO_BIN_EXE_crash-child"),
-                dir: &store,
-                number: u32::try_from(run).expect("a small number"),
-                durability: Durability::Sync,
-                commits: 0,
-                power: None,
-                open_files: 0,
-                is_segmented,
-            };
-            let lines = run.start().kill_after(Duration::from_millis(20 + random.below(300)));
+            let number = u32::try_from(run).expect("a small number");
+            let run = Run::new(env!("CARGO_BIN_EXE_crash-child"), &store, number);
+            let mut child = run.start();
+            // With 0, the child may be killed while it opens the store.
+            child.wait_for("A ", random.pick(&[0, 0, 1]));
+            let lines = child.kill_after(Duration::from_millis(20 + random.below(300)));
             let checked = history.add(&lines).and_then(|()| {
-                let contents = read_all_of::<S>(&store, &history).map_err(|error| ErrorChain(&error).to_string())?;
+                let contents = read_all(&store, &history).map_err(|error| ErrorChain(&error).to_string())?;
                 history.check(&contents)?;
                 Ok(contents.log.len())
             });
@@ -73,25 +61,20 @@ fn lacks_files(message: &str) -> bool {
     message.contains("oo many open files") || message.contains("`ulimit -n")
 }
 
-/// Runs children with limits of open files from too few to open the store up to enough.
 #[test]
 fn a_limit_of_open_files_is_an_error_without_loss() {
+    limit_open_files();
+}
+
+/// Runs children with limits of open files from too few to open the store up to enough.
+fn limit_open_files() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = dir.path().join("store");
     let mut history = History::default();
     let (mut failed_opens, mut failed_commits) = (0, 0);
     for (run, open_files) in (1..).zip([0, 16, 20, 24, 28, 32, 36, 40, 48, 64]) {
-        let run = Run {
-            program: env!("CARGO_BIN_EXE_crash-child"),
-            dir: &store,
-            number: run,
-            durability: Durability::Sync,
-            commits: 60,
-            power: None,
-            open_files,
-            is_segmented: false,
-        };
-        let (lines, errors) = run.start().wait();
+        let run = Run::new(env!("CARGO_BIN_EXE_crash-child"), &store, run);
+        let (lines, errors) = Run { commits: 60, open_files, ..run }.start().wait();
         assert!(!errors.contains("panicked"), "{open_files} open files: {errors}");
         let failures: Vec<_> = lines.iter().filter(|line| line.starts_with("O ") || line.starts_with("E ")).collect();
         assert!(failures.iter().all(|line| lacks_files(line) || line.contains("takes no more writes")), "{failures:?}");

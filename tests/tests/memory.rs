@@ -43,7 +43,6 @@ fn options() -> Options {
         .write_buffer_bytes(WRITE_BUFFER)
         .block_cache_bytes(BLOCK_CACHE)
         .durability(Durability::Buffered)
-        .cached_heads(1_000)
         .tail_bytes(64 << 10)
         .read_batch(64, 64 << 10)
 }

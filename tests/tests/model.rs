@@ -19,8 +19,8 @@ use es_core::{
     Commit, CommitError, EventId, EventReader, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position,
     RecordedEvent, Revision, StreamId, StreamRead,
 };
-use es_rocksdb::{RocksDbStore, SegmentedStore};
-use es_tests::stores::{DiskStore, small};
+use es_rocksdb::RocksDbStore;
+use es_tests::stores::{small, verify};
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
@@ -288,15 +288,15 @@ fn outcome(result: &Result<es_core::store::Committed, CommitError>) -> String {
 }
 
 /// The memory store and a store on disk.
-struct Pair<S> {
+struct Pair {
     model: MemoryStore,
     /// `None` only while the store is reopened.
-    store: Option<S>,
+    store: Option<RocksDbStore>,
     clock: Arc<ManualClock>,
     dir: tempfile::TempDir,
 }
 
-impl<S: DiskStore> Pair<S> {
+impl Pair {
     async fn new() -> Self {
         let clock = Arc::new(ManualClock::at("2024-01-01T00:00:00.123456789Z".parse().expect("a time")));
         let dir = tempfile::tempdir().expect("a directory");
@@ -305,13 +305,13 @@ impl<S: DiskStore> Pair<S> {
         Self { model, store: Some(store), clock, dir }
     }
 
-    async fn open(clock: &Arc<ManualClock>, dir: &tempfile::TempDir) -> S {
+    async fn open(clock: &Arc<ManualClock>, dir: &tempfile::TempDir) -> RocksDbStore {
         // Batches of three events, tables of five and small segments, so that short logs have several of them.
         let options = small().read_batch(3, 1 << 20).index_run(5, 1 << 20).log_segment_bytes(8 << 10).tail_bytes(1024);
-        S::open(dir.path(), options.clock(Arc::clone(clock) as _)).await.expect("opens")
+        RocksDbStore::open_with(dir.path(), options.clock(Arc::clone(clock) as _)).await.expect("opens")
     }
 
-    fn store(&self) -> &S {
+    fn store(&self) -> &RocksDbStore {
         self.store.as_ref().expect("the store is open")
     }
 
@@ -434,12 +434,12 @@ fn altered(commit: &Commit, alteration: Alteration) -> Commit {
 }
 
 /// The stores and their runtime.
-struct Compared<S> {
+struct Compared {
     runtime: Runtime,
-    pair: Pair<S>,
+    pair: Pair,
 }
 
-impl<S: DiskStore> StateMachineTest for Compared<S> {
+impl StateMachineTest for Compared {
     type SystemUnderTest = Self;
     type Reference = Steps;
 
@@ -467,7 +467,7 @@ impl<S: DiskStore> StateMachineTest for Compared<S> {
             pair.apply(&sent, Step::Reopen).await;
             pair.compare(&sent).await;
             pair.store().close().await.expect("closed");
-            S::verify(pair.dir.path()).await;
+            verify(pair.dir.path()).await;
         });
     }
 }
@@ -477,8 +477,5 @@ prop_state_machine! {
         std::env::var("ES_MODEL_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(60)
     ) })]
     #[test]
-    fn rocksdb_returns_the_results_of_the_memory_store(sequential 1..60 => Compared<RocksDbStore>);
-
-    #[test]
-    fn a_segmented_store_returns_the_results_of_the_memory_store(sequential 1..60 => Compared<SegmentedStore>);
+    fn rocksdb_returns_the_results_of_the_memory_store(sequential 1..60 => Compared);
 }

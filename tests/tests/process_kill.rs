@@ -30,7 +30,8 @@ use es_tests::tally::{ACCOUNTS, Counting, Mirror, TICKS, TallyEvent, account, ma
 /// acknowledged: accounts and numbers.
 fn killed_child(dir: &Path, run: u64, signals: u64) -> Vec<(String, u64)> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_process-child"));
-    let mut child = command.arg(dir).arg(run.to_string()).stdout(Stdio::piped()).spawn().expect("the child starts");
+    command.arg(dir).arg(run.to_string());
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("the child starts");
     let mut output = BufReader::new(child.stdout.take().expect("a pipe"));
     let mut text = String::new();
     for _ in 0..signals {
@@ -141,6 +142,10 @@ async fn check(manager: &ProcessManager<Counting>, store: &Arc<dyn EventStore>, 
 
 #[test]
 fn each_reaction_is_committed_once_over_kills_of_the_process() {
+    kill_and_compare();
+}
+
+fn kill_and_compare() {
     let (seed, kills) = (seed(), number("ES_PROCESS_KILLS", 4));
     println!("ES_SEED={seed}");
     let mut random = Random::new(seed);

@@ -23,6 +23,10 @@ use es_tests::ledger::{LEASE, Ledger, check, read_books};
 
 #[test]
 fn a_view_agrees_with_its_checkpoint_after_a_kill() {
+    kill_and_compare();
+}
+
+fn kill_and_compare() {
     let (seed, kills) = (seed(), number("ES_PROJECTION_KILLS", 10));
     let mut random = Random::new(seed);
     let dir = tempfile::tempdir().expect("a directory");

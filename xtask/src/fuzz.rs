@@ -18,10 +18,6 @@ const CARGO_FUZZ: &str = "0.13.2";
 /// A fuzz target: a program in `fuzz/fuzz_targets`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Target {
-    /// Event records.
-    Records,
-    /// Keys of RocksDB entries.
-    Keys,
     /// Lines of `es import` and `es export`.
     Lines,
     /// Files of `es import`.
@@ -39,9 +35,7 @@ pub(crate) enum Target {
 }
 
 impl Target {
-    pub(crate) const ALL: [Self; 9] = [
-        Self::Records,
-        Self::Keys,
+    pub(crate) const ALL: [Self; 7] = [
         Self::Lines,
         Self::Imports,
         Self::Frames,
@@ -53,8 +47,6 @@ impl Target {
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Self::Records => "records",
-            Self::Keys => "keys",
             Self::Lines => "lines",
             Self::Imports => "imports",
             Self::Frames => "frames",
@@ -67,8 +59,6 @@ impl Target {
 
     pub(crate) const fn title(self) -> &'static str {
         match self {
-            Self::Records => "fuzzed records",
-            Self::Keys => "fuzzed keys",
             Self::Lines => "fuzzed lines",
             Self::Imports => "fuzzed imports",
             Self::Frames => "fuzzed frames",

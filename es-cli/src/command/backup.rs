@@ -62,7 +62,7 @@ pub(super) async fn create(store: &Path, dir: &Path, json: bool) -> Result<ExitC
             None => created,
             Some(DamagedBackup { number, directory, found, .. }) => format!(
                 "{created}\n\
-                 backup {number} is damaged, so this backup is a full copy: {found}\n\
+                 backup {number} is damaged, so this backup does not continue it: {found}\n\
                  delete {}, and verify earlier backups, which may share the damaged file: `es --store DIR verify`",
                 directory.display()
             ),

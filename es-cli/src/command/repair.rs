@@ -70,7 +70,6 @@ struct RepairedAnswer<'a> {
     new_store_id: bool,
     events: u64,
     rows: u64,
-    carried_claims: u64,
     snapshots_deleted: u64,
     projections_reset: u64,
     groups_reset: u64,
@@ -101,7 +100,6 @@ pub(super) async fn run(directory: &Path, args: &RepairArgs, json: bool) -> Resu
         new_store_id: repaired.is_new_id,
         events: repaired.events,
         rows: repaired.rows,
-        carried_claims: repaired.carried_claims,
         snapshots_deleted: reset.snapshots,
         projections_reset: reset.followers.projections,
         groups_reset: reset.followers.groups,
@@ -234,14 +232,10 @@ fn to_text(answer: &RepairAnswer<'_>) -> String {
 }
 
 fn repaired_to_text(damaged: &Path, repaired: &Repaired, reset: DerivedReset, lost_and_found: &Path) -> String {
-    let Repaired { directory, id, is_new_id, events, rows, carried_claims, set_aside, .. } = repaired;
+    let Repaired { directory, id, is_new_id, events, rows, set_aside, .. } = repaired;
     let events = count(*events, "event", "events");
     let rows = count(*rows, "row", "rows");
     let mut lines = vec![format!("repaired: {events}, {rows}, verified, in {}", directory.display())];
-    if *carried_claims > 0 {
-        let claims = count(*carried_claims, "claim", "claims");
-        lines.push(format!("{claims} of unique keys by removed events recovered from the index"));
-    }
     if *is_new_id {
         lines.push(format!("new store id {id}: the history differs from that of the backups; begin new backups"));
         lines.push(format!(

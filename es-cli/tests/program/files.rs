@@ -10,7 +10,7 @@ use flate2::write::GzEncoder;
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use serde_json::{Value, json};
 
-use crate::support::{TestDir, field, stream};
+use crate::support::{TestDir, field, files, stream};
 
 fn one_event() -> Commit {
     Commit::to(&stream("a-1"), ExpectedRevision::Any, [NewEvent::json(EventType::new("t").unwrap(), "{}")])
@@ -100,7 +100,7 @@ fn both_lines_of_a_commit_in_conflict_are_listed() {
 fn a_list_of_skipped_lines_replaces_neither_the_input_nor_a_file_of_the_store() {
     let dir = TestDir::with([one_event()]);
     dir.write("in.jsonl", "nonsense\n");
-    let ran = dir.run(&["import", "in.jsonl", "--skip-bad", "store/CURRENT"]);
+    let ran = dir.run(&["import", "in.jsonl", "--skip-bad", "store/index/CURRENT"]);
     assert_eq!(ran.code, Some(1), "{}", ran.err);
     assert!(ran.err.contains("expected a file outside of the store in "), "{}", ran.err);
     fs::create_dir(dir.path("new")).unwrap();
@@ -140,9 +140,11 @@ mod unix {
         assert_eq!(mode(&dir, "below/real"), 0o640);
         assert_eq!(fs::read_dir(dir.path("below")).unwrap().count(), 2);
 
-        symlink("store/CURRENT", dir.path("current")).unwrap();
+        symlink("store/index/CURRENT", dir.path("current")).unwrap();
         symlink("store", dir.path("other")).unwrap();
-        for path in ["store/CURRENT", "store/new.jsonl", "other/CURRENT", "current", "below/../store/CURRENT"] {
+        for path in
+            ["store/index/CURRENT", "store/new.jsonl", "other/index/CURRENT", "current", "below/../store/index/CURRENT"]
+        {
             let refused = dir.run(&["export", path]);
             assert_eq!(refused.code, Some(1), "{path}: {}", refused.err);
             assert!(refused.err.starts_with("error: expected a file outside of the store in "), "{}", refused.err);
@@ -212,9 +214,8 @@ mod unix {
         dir.done(&["restore", "backups", "--to", "restored"]);
         for name in ["store", "backups/backup-000001", "restored"] {
             assert_eq!(mode(&dir, name), 0o700, "{name}");
-            for entry in fs::read_dir(dir.path(name)).unwrap() {
-                let entry = entry.unwrap();
-                assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
+            for file in files(&dir.path(name)) {
+                assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
             }
         }
         assert_eq!(mode(&dir, "bad.jsonl"), 0o600);

@@ -32,7 +32,8 @@ fn read_only_commands_run_while_a_service_has_the_store_open() {
             store.commit(commit).await.unwrap();
         }
         let info = dir.json(&["info"]);
-        assert_eq!((&info["head"], &info["store_id"]), (&json!(5), &json!(store.log_id().to_string())));
+        assert_eq!((&info["head"], &info["log_id"]), (&json!(5), &json!(store.log_id().to_string())));
+        assert_eq!(info["store_id"], json!(store.store_id().to_string()));
         assert!(dir.done(&["info"]).contains("last position"));
         check_lists(&dir);
         assert_eq!(dir.json(&["verify"])["sound"], json!(true));

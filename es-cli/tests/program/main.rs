@@ -19,7 +19,7 @@ mod repair;
 mod replication;
 mod retag;
 mod retain;
-mod segmented;
+mod segments;
 #[cfg(unix)]
 mod service;
 mod support;

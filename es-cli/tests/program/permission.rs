@@ -10,10 +10,20 @@ use std::process::{Command, Stdio};
 
 use es_core::{Commit, EventType, ExpectedRevision, NewEvent};
 
-use crate::support::{Ran, TestDir, stream};
+use crate::support::{Ran, TestDir, files, stream};
 
 fn allow(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("the owner can change the mode");
+}
+
+/// Lets all users read a store.
+fn allow_reading(store: &Path) {
+    for directory in ["", "log", "index", "tables"].map(|name| store.join(name)) {
+        if directory.exists() {
+            allow(&directory, 0o755);
+        }
+    }
+    files(store).iter().for_each(|file| allow(file, 0o644));
 }
 
 /// Runs the program as another user; returns `None` if the test cannot become another user.
@@ -42,17 +52,8 @@ fn a_read_only_directory_is_read_and_not_written() {
     let event = || NewEvent::json(EventType::new("t").expect("a name"), "{}");
     let dir = TestDir::with((0..40).map(|_| Commit::to(&stream("a-1"), ExpectedRevision::Any, [event()])));
     let store = dir.path("store");
-    allow(&store, 0o755);
-    for entry in fs::read_dir(&store).expect("a directory") {
-        allow(&entry.expect("an entry").path(), 0o644);
-    }
-    let names = || {
-        let mut names: Vec<_> =
-            fs::read_dir(&store).expect("a directory").map(|entry| entry.expect("an entry").path()).collect();
-        names.sort();
-        names
-    };
-    let before = names();
+    allow_reading(&store);
+    let before = files(&store);
     let Some(ran) = as_nobody(&dir, &["info", "--json"]) else {
         return println!("skipped, 1 test: only root can become another user");
     };
@@ -70,7 +71,7 @@ fn a_read_only_directory_is_read_and_not_written() {
         refused.err
     );
     assert!(!refused.err.contains("panicked") && refused.out.is_empty(), "{}", refused.err);
-    assert_eq!(names(), before, "a command has left files");
+    assert_eq!(files(&store), before, "a command has left files");
 
     allow(&store, 0o700);
     for args in [&["info"][..], &["append", "a-1", "--type", "t", "--data", "{}"]] {
@@ -87,10 +88,7 @@ fn a_read_only_directory_is_read_and_not_written() {
 fn an_export_replaces_no_file_of_another_user() {
     let event = NewEvent::json(EventType::new("t").expect("a name"), "{}");
     let dir = TestDir::with([Commit::to(&stream("a-1"), ExpectedRevision::Any, [event])]);
-    allow(&dir.path("store"), 0o755);
-    for entry in fs::read_dir(dir.path("store")).expect("a directory") {
-        allow(&entry.expect("an entry").path(), 0o644);
-    }
+    allow_reading(&dir.path("store"));
     for (directory, mode) in [("read-only", 0o755), ("shared", 0o777)] {
         fs::create_dir(dir.path(directory)).expect("created");
         allow(&dir.path(directory), mode);

@@ -15,9 +15,9 @@ use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent, Recorde
 use es_rocksdb::RocksDbStore;
 use serde_json::{Value, json};
 
-use crate::support::{TestDir, stream};
+use crate::support::{TestDir, files, stream};
 
-/// Two commits of 1,000 events in two streams, the first in tables and the second in the write-ahead log.
+/// Two commits of 1,000 events in two streams, the first in tables and in the first segment, the second in another.
 fn dir() -> TestDir {
     let commit = |name: &str| {
         let event = |number| NewEvent::json(EventType::new("t").unwrap(), format!("{{\"number\":{number}}}"));
@@ -31,10 +31,12 @@ fn dir() -> TestDir {
     dir
 }
 
-/// Returns the table files, the largest last.
+/// Returns the tables of the index, the largest last: the copies of the events.
 fn tables(dir: &TestDir) -> Vec<PathBuf> {
-    let files = fs::read_dir(dir.path("store")).unwrap().map(|entry| entry.unwrap().path());
-    let mut tables: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "sst")).collect();
+    let mut tables: Vec<_> = files(&dir.path("store/index"))
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|end| end == "sst"))
+        .collect();
     tables.sort_by_key(|path| fs::metadata(path).unwrap().len());
     tables
 }
@@ -92,8 +94,9 @@ fn the_printed_command_repairs_damage_without_loss() {
 fn a_loss_must_be_confirmed_and_readable_events_are_set_aside() {
     let dir = dir();
     let export = dir.done(&["export"]);
-    for table in tables(&dir).into_iter().rev().take(2) {
-        fs::remove_file(table).unwrap();
+    // Both copies of the events.
+    for file in [dir.path("store/log/00000001.seg"), tables(&dir).pop().unwrap()] {
+        fs::remove_file(file).unwrap();
     }
     let ran = dir.run(&["repair", "--json"]);
     assert_eq!(ran.code, Some(4), "{}", ran.err);
@@ -105,7 +108,7 @@ fn a_loss_must_be_confirmed_and_readable_events_are_set_aside() {
     );
     assert_eq!(shown["loss"]["unreadable"], json!([[1, 1000]]));
     assert_eq!(shown["command"], json!("es --store store repair --to store.repaired --accept-loss 2000"));
-    assert!(dir.run(&["repair"]).out.contains("  stream a-1: 1000 events"));
+    assert!(dir.run(&["repair"]).out.contains("  stream b-1: 1000 events"));
 
     let refused = dir.run(&["repair", "--to", "new"]);
     assert_eq!(refused.code, Some(4));
@@ -127,7 +130,7 @@ fn a_loss_must_be_confirmed_and_readable_events_are_set_aside() {
 
     let answer = dir.json(&["--store", "store", "repair", "--to", "new", "--accept-loss", "2000"]);
     assert_eq!(answer["repaired"]["new_store_id"], json!(true));
-    assert_eq!((&answer["repaired"]["set_aside"], &answer["repaired"]["snapshots_deleted"]), (&json!(1000), &json!(1)));
+    assert_eq!((&answer["repaired"]["set_aside"], &answer["repaired"]["snapshots_deleted"]), (&json!(1000), &json!(0)));
     dir.done(&["--store", "new", "verify"]);
 
     // The events that were set aside are the second half of the export, and can be imported.
@@ -198,9 +201,10 @@ fn followers_process_the_events_that_get_the_positions_of_lost_ones() {
     let result = json!({"format": 2, "results": [{"stream": "b-1", "events": [], "last": 999}]}).to_string();
     dir.commit([Commit::new().put_row(Table::new("commands").unwrap(), "b-1\0add", result)]);
     dir.done(&["compact"]);
-    // Both copies of the records, and the ids, whose table has about the same size.
-    let largest = tables(&dir).into_iter().rev().take(3);
-    largest.for_each(|table| fs::remove_file(table).unwrap());
+    // Both copies of the events.
+    for file in [dir.path("store/log/00000002.seg"), tables(&dir).pop().unwrap()] {
+        fs::remove_file(file).unwrap();
+    }
     let shown = dir.run(&["repair", "--json"]);
     let shown: Value = serde_json::from_str(&shown.out).unwrap();
     let loss = shown["loss"]["events"].as_u64().unwrap();

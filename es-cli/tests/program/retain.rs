@@ -1,7 +1,7 @@
 //! `retain` and `delete`, and the output of other commands for hidden and removed events.
 
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use es_core::model::UniqueKey;
 use es_core::{Commit, EventType, ExpectedRevision, NewEvent};
@@ -281,26 +281,18 @@ fn a_killed_scavenge_is_completed_by_the_next() {
     let dir = TestDir::with((0..STREAMS).map(|number| append(&format!("a-{number}"), 200)));
     dir.done(&["retain", "set", "--category", "a", "--max-count", "20"]);
     let before = dir.done(&["export"]);
-    let (all, mut seen) = (STREAMS as u64 * 180, 0);
-    for _ in 0..3 {
-        // The scavenge pauses after each stream for longer than this test waits.
-        let mut program =
-            dir.command(&["retain", "scavenge", "--pause", "60000"]).stdout(Stdio::null()).spawn().unwrap();
-        let started = Instant::now();
-        let removed = loop {
-            let removed = is_sound(&dir).as_u64().unwrap();
-            if removed > seen || started.elapsed() > Duration::from_secs(60) {
-                break removed;
-            }
-        };
+    let (all, mut killed) = (STREAMS as u64 * 180, 0);
+    for delay in (0..12).map(|step| Duration::from_millis(step * 8)) {
+        let mut program = dir.command(&["retain", "scavenge"]).stdout(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(delay);
         program.kill().unwrap();
-        program.wait().unwrap();
-        assert!(removed > seen && removed < all, "{removed} of {all}, {seen} before");
-        seen = removed;
-        assert_eq!(without_points(&dir.done(&["export"])), without_points(&before));
+        // A process that ended by itself has an exit code; a killed one has none.
+        killed += u64::from(program.wait().unwrap().code().is_none());
+        assert!(is_sound(&dir).as_u64().unwrap() <= all);
+        assert_eq!(without_points(&dir.done(&["export"])), without_points(&before), "after {delay:?}");
     }
-    let report = dir.json(&["retain", "scavenge"]);
-    assert_eq!((&report["events"], &report["earlier_points"]), (&json!(all - seen), &json!(3)));
+    assert!(killed > 3, "only {killed} scavenges were killed");
+    dir.done(&["retain", "scavenge"]);
     assert_eq!(is_sound(&dir), json!(all));
     assert_eq!(without_points(&dir.done(&["export"])), without_points(&before));
     assert_eq!(revisions(&dir, "a-7").len(), 20);

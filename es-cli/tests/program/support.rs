@@ -1,7 +1,7 @@
 //! Runs the program in a temporary directory.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use es_core::{Commit, EventReader, EventStore, LogRead, RecordedEvent, StreamId};
@@ -106,6 +106,27 @@ impl TestDir {
         let ran = self.run(args);
         assert_eq!((ran.code, ran.out.as_str(), ran.err.trim_end()), (Some(code), "", error), "{args:?}");
     }
+}
+
+/// Returns all files of a directory and of the directories in it, in order; none if it does not exist.
+pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut files: Vec<_> = entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect();
+    files.sort();
+    files
+}
+
+/// Flips a bit of the nth payload with this text, in the log of a store. A link gets a file of its own.
+pub(crate) fn flip_in_log(store: &Path, text: &str, number: usize) {
+    for segment in files(&store.join("log")).into_iter().filter(|file| file.extension() == Some("seg".as_ref())) {
+        let mut bytes = fs::read(&segment).expect("it is read");
+        let mut found = bytes.windows(text.len()).enumerate().filter(|(_, bytes)| *bytes == text.as_bytes());
+        let Some(at) = found.nth(number).map(|(at, _)| at) else { continue };
+        bytes[at] ^= 1;
+        fs::remove_file(&segment).expect("it is removed");
+        return fs::write(segment, bytes).expect("it is written");
+    }
+    panic!("expected {text} in the log");
 }
 
 pub(crate) fn runtime() -> tokio::runtime::Runtime {

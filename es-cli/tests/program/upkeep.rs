@@ -6,7 +6,7 @@ use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent, aggrega
 use es_rocksdb::RocksDbStore;
 use serde_json::json;
 
-use crate::support::{TestDir, field, runtime, stream};
+use crate::support::{TestDir, field, files, runtime, stream};
 
 fn append(name: &str, events: usize) -> Commit {
     let event = |number| NewEvent::json(EventType::new("t").unwrap(), format!("{{\"number\":{number}}}"));
@@ -50,11 +50,8 @@ fn verify_lists_damage_and_exits_with_4() {
     let dir = TestDir::with([append("a-1", 2000)]);
     dir.done(&["compact"]);
     assert!(dir.done(&["verify"]).starts_with("sound: 2000 events in 1 stream,"));
-    let tables = fs::read_dir(dir.path("store")).unwrap().map(|entry| entry.unwrap().path());
-    let largest = tables
-        .filter(|path| path.extension().is_some_and(|extension| extension == "sst"))
-        .max_by_key(|path| fs::metadata(path).unwrap().len())
-        .unwrap();
+    let tables = files(&dir.path("store/index")).into_iter().filter(|file| file.extension() == Some("sst".as_ref()));
+    let largest = tables.max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
     let mut bytes = fs::read(&largest).unwrap();
     let middle = bytes.len() / 3;
     bytes[middle] ^= 1;
@@ -67,13 +64,9 @@ fn verify_lists_damage_and_exits_with_4() {
     let different: std::collections::BTreeSet<_> =
         findings.iter().map(|found| format!("{} {}", found["place"], found["detail"])).collect();
     assert_eq!(different.len(), findings.len(), "{}", ran.out);
-    // A damaged block is reported by each read that needs it.
-    assert!(findings.iter().any(|found| found["times"].as_u64() > Some(1)), "{}", ran.out);
     let output = dir.run(&["verify"]).out;
     assert!(
-        output.starts_with("damaged: ")
-            && output.contains(" times)\n")
-            && output.contains("`es --store store repair` shows what can be recovered"),
+        output.starts_with("damaged: ") && output.contains("`es --store store repair` shows what can be recovered"),
         "{output}"
     );
     // A read that needs the block reports the damage as well.

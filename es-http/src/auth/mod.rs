@@ -1,33 +1,30 @@
 //! Authentication by bearer tokens and client certificates, and roles.
 
+mod known;
 mod tokens;
 
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
-use axum::http::{Extensions, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+pub(crate) use known::KnownClient;
+use tokens::Credentials;
 pub use tokens::{Tokens, TokensError};
 
 use crate::Problem;
 use crate::client::{Authenticated, Role};
+use crate::edge::{EdgeHeaders, HeaderValues};
 use crate::scope::RequestScope;
-
-impl Authenticated {
-    /// Returns the client of a request with these extensions.
-    pub(crate) fn of(extensions: &Extensions) -> Option<&Self> {
-        RequestScope::of(extensions)?.client.as_deref()
-    }
-}
 
 impl<S: Send + Sync> FromRequestParts<S> for Authenticated {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        Self::of(&parts.extensions).cloned().ok_or_else(unauthorized)
+    async fn from_request_parts(_: &mut Parts, _: &S) -> Result<Self, Problem> {
+        RequestScope::client().map(|client| Self::clone(&client)).ok_or_else(unauthorized)
     }
 }
 
@@ -41,12 +38,18 @@ pub struct ClientCertificate {
 
 /// Returns the client of a request. The error is 401: the request has no bearer token or client certificate of
 /// `tokens`. If it has both, the token counts. Await [`Tokens::check`] before.
-pub(crate) fn identify(tokens: &Tokens, request: &Request) -> Result<Arc<Authenticated>, Problem> {
-    let mut values = request.headers().get_all(header::AUTHORIZATION).iter();
-    let client = match (values.next(), values.next()) {
-        (Some(value), None) => bearer(value).and_then(|token| tokens.owner(token)),
-        (Some(_), Some(_)) => None,
-        (None, _) => request.extensions().get().and_then(|certificate| tokens.owner_of_certificate(certificate)),
+pub(crate) fn identify(
+    tokens: &Tokens,
+    authorization: HeaderValues<'_>,
+    request: &Request,
+) -> Result<Arc<Authenticated>, Problem> {
+    let client = match authorization {
+        HeaderValues::One(value) => tokens.client(Credentials::Authorization(value)),
+        HeaderValues::Several => None,
+        HeaderValues::None => request.extensions().get().copied().and_then(|certificate| {
+            // The server has verified it.
+            tokens.client(Credentials::Certificate(certificate))
+        }),
     };
     client.ok_or_else(unauthorized)
 }
@@ -65,21 +68,19 @@ pub(crate) fn check_role(role: Role, client: &Authenticated) -> Result<(), Probl
     Err(Problem::new(StatusCode::FORBIDDEN, detail))
 }
 
-/// Checks the role of the client of a request. The error is 401 without a client, and 403 for a lesser role.
-pub(crate) fn check_role_of_client(role: Role, request: &Request) -> Result<(), Problem> {
-    check_role(role, Authenticated::of(request.extensions()).ok_or_else(unauthorized)?)
+/// Checks the role of the client of the present request. The error is 401 without a client, and 403 for a lesser role.
+pub(crate) fn check_role_of_client(role: Role) -> Result<(), Problem> {
+    check_role(role, &*RequestScope::client().ok_or_else(unauthorized)?)
 }
 
 /// Answers 401 to requests without a client of the tokens. Other requests have an [`Authenticated`] client.
-pub(crate) async fn authenticate(State(tokens): State<Tokens>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn authenticate(State(tokens): State<Tokens>, request: Request, next: Next) -> Response {
     if let Some(check) = tokens.check() {
         check.await;
     }
-    match identify(&tokens, &request) {
-        Ok(client) => {
-            request.extensions_mut().get_or_insert_default::<RequestScope>().client = Some(client);
-            next.run(request).await
-        }
+    let authorization = EdgeHeaders::of(request.headers()).authorization;
+    match identify(&tokens, authorization, &request) {
+        Ok(client) => RequestScope { client: Some(client), context: None }.enter(next.run(request)).await,
         Err(problem) => problem.into_response(),
     }
 }
@@ -99,19 +100,10 @@ pub(crate) async fn authenticate(State(tokens): State<Tokens>, mut request: Requ
 /// # Ok::<(), es_http::TokensError>(())
 /// ```
 pub async fn require_role(State(role): State<Role>, request: Request, next: Next) -> Response {
-    match check_role_of_client(role, &request) {
+    match check_role_of_client(role) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }
-}
-
-/// The scheme of tokens, and the character after it.
-const BEARER: &str = "bearer ";
-
-/// Returns the token of a header `Authorization: Bearer TOKEN`.
-fn bearer(value: &HeaderValue) -> Option<&str> {
-    let (scheme, token) = value.to_str().ok()?.split_at_checked(BEARER.len())?;
-    scheme.eq_ignore_ascii_case(BEARER).then(|| token.trim())
 }
 
 fn unauthorized() -> Problem {

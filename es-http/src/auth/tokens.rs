@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use axum::http::HeaderValue;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::ClientCertificate;
+use super::{ClientCertificate, KnownClient};
 use crate::Tenant;
 use crate::client::{Authenticated, Role};
 use crate::reloaded::Reloaded;
+use crate::server::ConnectionScope;
 
 /// The clients of a service: bearer tokens and TLS certificates, by their SHA-256 hashes.
 ///
@@ -39,7 +41,7 @@ pub struct Tokens(Reloaded<Vec<ClientEntry>, TokensError>);
 struct ClientEntry {
     proof: ProofKind,
     hash: HashWords,
-    /// Shared with its requests: a copy would allocate memory at each request.
+    /// Shared with requests under another server than [`serve`](crate::serve).
     client: Arc<Authenticated>,
 }
 
@@ -105,22 +107,63 @@ impl Tokens {
         self.0.check()
     }
 
-    /// Returns the owner of a token.
-    pub(super) fn owner(&self, token: &str) -> Option<Arc<Authenticated>> {
-        self.find(ProofKind::Token, Sha256::digest(token.as_bytes()).into())
+    /// Returns the client with these credentials.
+    pub(super) fn client(&self, credentials: Credentials<'_>) -> Option<Arc<Authenticated>> {
+        let version = self.0.version();
+        let known = ConnectionScope::with_client(|known| known.as_ref()?.with(version, credentials).cloned());
+        known.flatten().or_else(|| self.find(credentials))
     }
 
-    /// Returns the owner of a certificate, which the server has verified.
-    pub(super) fn owner_of_certificate(&self, certificate: &ClientCertificate) -> Option<Arc<Authenticated>> {
-        self.find(ProofKind::Certificate, certificate.sha256)
-    }
-
-    fn find(&self, proof: ProofKind, hash: [u8; 32]) -> Option<Arc<Authenticated>> {
-        let (entries, hash) = (self.0.value(), words(hash));
+    /// Looks credentials up, and remembers the client for the further requests of the connection.
+    fn find(&self, credentials: Credentials<'_>) -> Option<Arc<Authenticated>> {
+        let (entries, version) = self.0.value();
+        let (kind, hash) = credentials.proof()?;
         // All entries are compared, so that the time does not depend on which one matches.
-        let matching = entries.iter().filter(|entry| bool::from(entry.hash.ct_eq(&hash)) && entry.proof == proof);
-        matching.fold(None, |_, entry| Some(&entry.client)).cloned()
+        let matching = entries.iter().filter(|entry| bool::from(entry.hash.ct_eq(&hash)) && entry.proof == kind);
+        let client = matching.fold(None, |_, entry| Some(&entry.client))?;
+        let remembered = ConnectionScope::with_client(|known| {
+            Arc::clone(known.insert(KnownClient::new(version, credentials, client)).client())
+        });
+        Some(remembered.unwrap_or_else(|| Arc::clone(client)))
     }
+}
+
+/// What a client sends to prove its identity.
+#[derive(Clone, Copy)]
+pub(super) enum Credentials<'a> {
+    /// The value of the header `Authorization`.
+    Authorization(&'a HeaderValue),
+    Certificate(ClientCertificate),
+}
+
+impl Credentials<'_> {
+    pub(super) const fn is_certificate(&self) -> bool {
+        matches!(self, Self::Certificate(_))
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Authorization(value) => value.as_bytes(),
+            Self::Certificate(ClientCertificate { sha256 }) => sha256,
+        }
+    }
+
+    /// Returns what the tokens have of these credentials; `None` if the header has no bearer token.
+    fn proof(&self) -> Option<(ProofKind, HashWords)> {
+        Some(match self {
+            Self::Authorization(value) => (ProofKind::Token, words(Sha256::digest(bearer(value)?).into())),
+            Self::Certificate(ClientCertificate { sha256 }) => (ProofKind::Certificate, words(*sha256)),
+        })
+    }
+}
+
+/// The scheme of tokens, and the character after it.
+const BEARER: &str = "bearer ";
+
+/// Returns the token of a header `Authorization: Bearer TOKEN`.
+fn bearer(value: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = value.to_str().ok()?.split_at_checked(BEARER.len())?;
+    scheme.eq_ignore_ascii_case(BEARER).then(|| token.trim())
 }
 
 fn read(path: &Path) -> Result<Vec<ClientEntry>, TokensError> {
@@ -181,15 +224,19 @@ mod tests {
     fn a_token_is_found_by_its_hash() {
         let tokens: Tokens = format!("# comment\n\n  {TEST} operate ops\n").parse().unwrap();
         let client = Authenticated { name: "ops".to_owned(), role: Role::Operate, tenant: None };
-        assert_eq!(tokens.owner("test").as_deref(), Some(&client));
-        for other in ["", "Test", "test ", "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"] {
-            assert_eq!(tokens.owner(other), None);
+        let owner = |tokens: &Tokens, token: &str| {
+            let value = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
+            tokens.client(Credentials::Authorization(&value))
+        };
+        assert_eq!(owner(&tokens, "test").as_deref(), Some(&client));
+        for other in ["", "Test", "te st", "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"] {
+            assert_eq!(owner(&tokens, other), None);
         }
-        let certificate = ClientCertificate { sha256: Sha256::digest("test").into() };
-        assert_eq!(tokens.owner_of_certificate(&certificate), None, "the hash of a token is no certificate");
+        let certificate = Credentials::Certificate(ClientCertificate { sha256: Sha256::digest("test").into() });
+        assert_eq!(tokens.client(certificate), None, "the hash of a token is no certificate");
         let tokens: Tokens = format!("certificate-{TEST} read a").parse().unwrap();
-        assert_eq!(tokens.owner("test"), None);
-        assert!(tokens.owner_of_certificate(&certificate).is_some());
+        assert_eq!(owner(&tokens, "test"), None);
+        assert!(tokens.client(certificate).is_some());
     }
 
     #[test]

@@ -14,6 +14,7 @@ use pin_project_lite::pin_project;
 #[cfg(feature = "otel")]
 use tracing::instrument::Instrumented as Traced;
 
+use crate::scope::InScope;
 use crate::{Problem, context};
 
 /// An answer: in the span of its request, with the feature `otel`.
@@ -55,7 +56,7 @@ pin_project! {
     #[project = AdmissionProjection]
     pub(super) enum Admission<F> {
         /// The routes answer.
-        Admitted { correlation_id: CorrelationId, #[pin] response: F },
+        Admitted { correlation_id: CorrelationId, #[pin] response: InScope<F> },
         /// The edge answers; `None` after it has.
         Refused { problem: Option<Problem> },
         /// It is decided after a file was checked.
@@ -93,7 +94,7 @@ pub(super) struct RequestMeter {
 #[cfg(feature = "metrics")]
 impl RequestMeter {
     pub(super) fn start(request: &Request, recorded: &std::sync::Arc<crate::metrics::RecordedRequests>) -> Self {
-        Self { request: crate::metrics::RequestMetrics::start(request), recorded: recorded.clone() }
+        Self { request: crate::metrics::RequestMetrics::start(recorded, request), recorded: recorded.clone() }
     }
 
     fn end(&self, response: &Response) {

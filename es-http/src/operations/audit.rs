@@ -4,13 +4,14 @@ use std::convert::Infallible;
 
 use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::{Extensions, Method, StatusCode};
+use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use es_core::retention::Note;
 
-use crate::Authenticated;
-use crate::server::UnixPeer;
+use crate::PeerAddress;
+use crate::scope::RequestScope;
+use crate::server::ConnectionScope;
 
 /// The target of the audit log.
 const TARGET: &str = "audit";
@@ -21,9 +22,14 @@ const TARGET: &str = "audit";
 pub struct Operator(Option<String>);
 
 impl Operator {
-    fn of(extensions: &Extensions) -> Self {
-        let of_token = Authenticated::of(extensions).map(|client| client.name.clone());
-        Self(of_token.or_else(|| extensions.get::<UnixPeer>().map(|peer| format!("uid:{}", peer.uid))))
+    /// Returns the operator of the request that the present task answers.
+    fn current() -> Self {
+        let of_token = RequestScope::client().map(|client| client.name.clone());
+        Self(of_token.or_else(|| match ConnectionScope::address()? {
+            #[cfg(unix)]
+            PeerAddress::Unix(peer) => Some(format!("uid:{}", peer.uid)),
+            PeerAddress::Tcp(_) => None,
+        }))
     }
 
     /// Returns the name that is recorded: the identity of the client if it has one, with the name that the request
@@ -46,8 +52,8 @@ impl Operator {
 impl<S: Send + Sync> FromRequestParts<S> for Operator {
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self::of(&parts.extensions))
+    async fn from_request_parts(_: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::current())
     }
 }
 
@@ -57,7 +63,7 @@ pub(super) async fn record(request: Request, next: Next) -> Response {
         return next.run(request).await;
     }
     let mut record = AuditRecord {
-        operator: Operator::of(request.extensions()),
+        operator: Operator::current(),
         method: request.method().clone(),
         path: request.uri().path_and_query().map_or_else(String::new, ToString::to_string),
         status: None,

@@ -221,7 +221,7 @@ impl Operations {
 
 /// Demands the role for looking or for changing.
 async fn demand_role(request: Request, next: Next) -> Response {
-    match check_role_of_client(role_for(request.method(), Role::Operate), &request) {
+    match check_role_of_client(role_for(request.method(), Role::Operate)) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }

@@ -3,7 +3,7 @@
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::http::response::Parts;
-use axum::http::{self, HeaderMap, Method, StatusCode, header};
+use axum::http::{self, HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
@@ -28,17 +28,21 @@ pub async fn uniform_problems(request: Request, next: Next) -> Response {
 
 /// What the response to a request can name.
 ///
-/// The path is a copy: a part of the request would keep the read buffer of its connection in use, and hyper would
-/// allocate another one for the next read.
+/// The URI is a part of the read buffer of the connection. It must not be kept until the next read, for which hyper
+/// would allocate another buffer.
 #[derive(Debug, Clone)]
 pub(crate) struct AnsweredRequest {
     pub(crate) method: Method,
-    pub(crate) path: Box<str>,
+    uri: Uri,
 }
 
 impl AnsweredRequest {
     pub(crate) fn of<B>(request: &http::Request<B>) -> Self {
-        Self { method: request.method().clone(), path: request.uri().path().into() }
+        Self { method: request.method().clone(), uri: request.uri().clone() }
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        self.uri.path()
     }
 }
 
@@ -69,12 +73,12 @@ fn is_plain_text(headers: &HeaderMap) -> bool {
 }
 
 async fn detail(parts: &Parts, body: Body, request: &AnsweredRequest) -> String {
-    let AnsweredRequest { method, path } = request;
+    let (method, path) = (&request.method, request.path());
     let text = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let text = String::from_utf8_lossy(&text).trim().to_owned();
     match parts.status {
         StatusCode::INTERNAL_SERVER_ERROR => {
-            tracing::error!(%method, %path, error = text, "a request failed");
+            tracing::error!(%method, path, error = text, "a request failed");
             Problem::unexplained().detail().to_owned()
         }
         _ if !text.is_empty() => text,

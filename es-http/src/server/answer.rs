@@ -1,5 +1,6 @@
 //! [`Answerer`]: the answers to the requests of one connection.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -8,7 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, DefaultBodyLimit};
+use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, Request, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::future::RouteFuture;
@@ -17,12 +18,13 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tower::Service;
 
-use super::Peer;
 use super::activity::Activity;
 use super::body::{BodyLimits, LimitedBody, Reservation};
-use super::listener::PeerAddress;
-use crate::Problem;
 use crate::problem::{AnsweredRequest, is_uniform, uniform};
+use crate::{ClientCertificate, Problem};
+
+/// The longest body that the extractors of axum accept from a request without a [`DefaultBodyLimit`], in bytes.
+const DEFAULT_LIMIT_OF_AXUM: usize = 2 * 1024 * 1024;
 
 /// Answers the requests of one connection: the service of hyper.
 ///
@@ -30,9 +32,10 @@ use crate::problem::{AnsweredRequest, is_uniform, uniform};
 /// the same counter wait for each other.
 #[derive(Debug)]
 pub(super) struct Answerer {
-    pub(super) routes: Router,
+    /// A call changes nothing, but demands an exclusive reference.
+    pub(super) routes: RefCell<Router>,
     pub(super) limits: Arc<BodyLimits>,
-    pub(super) peer: Peer,
+    pub(super) certificate: Option<ClientCertificate>,
     pub(super) activity: Arc<Activity>,
 }
 
@@ -50,7 +53,7 @@ impl hyper::service::Service<Request<Incoming>> for Answerer {
             Ok(()) => {
                 let (request, reservation) = self.prepare(request);
                 // The router clones a service, whose `clone` may panic.
-                let route = catch_panic(|| self.routes.clone().call(request));
+                let route = catch_panic(|| self.routes.borrow_mut().call(request));
                 (
                     route.map_or_else(|panic| AnswerState::ready(panic.respond(&answered)), AnswerState::Route),
                     reservation,
@@ -72,16 +75,11 @@ impl Answerer {
             None => Body::empty(),
         };
         let mut request = Request::from_parts(parts, body);
-        if reservation.is_some() {
+        if reservation.is_some() && self.limits.max_bytes() > DEFAULT_LIMIT_OF_AXUM {
             // The limit of the server applies in place of the default limit of axum.
             DefaultBodyLimit::disable().apply(&mut request);
         }
-        match self.peer.address {
-            PeerAddress::Tcp(address) => drop(request.extensions_mut().insert(ConnectInfo(address))),
-            #[cfg(unix)]
-            PeerAddress::Unix(peer) => drop(request.extensions_mut().insert(peer)),
-        }
-        if let Some(certificate) = self.peer.certificate {
+        if let Some(certificate) = self.certificate {
             request.extensions_mut().insert(certificate);
         }
         (request, reservation)
@@ -167,8 +165,7 @@ struct Panicked;
 
 impl Panicked {
     fn respond(self, answered: &AnsweredRequest) -> Response {
-        let AnsweredRequest { method, path } = answered;
-        tracing::error!(%method, %path, "a handler panicked");
+        tracing::error!(method = %answered.method, path = answered.path(), "a handler panicked");
         Problem::unexplained().into_response()
     }
 }

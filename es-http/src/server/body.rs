@@ -64,6 +64,10 @@ impl BodyLimits {
         }
     }
 
+    pub(super) const fn max_bytes(&self) -> usize {
+        self.max_bytes
+    }
+
     /// Checks the length that a request declares.
     pub(super) fn check_length(&self, body: &impl Body) -> Result<(), BodyRefused> {
         let declared = body.size_hint().lower();

@@ -7,11 +7,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use tokio::sync::watch;
 
-tokio::task_local! {
-    /// The signal of the connection whose requests the present task answers. An extension of each request would
-    /// allocate memory.
-    static OF_CONNECTION: Draining;
-}
+use super::connection::ConnectionScope;
 
 /// Tells a handler that the server stops, so that a response without an end, such as server-sent events, can end.
 ///
@@ -36,11 +32,6 @@ impl Draining {
         Self(Some(Arc::new(requested)))
     }
 
-    /// Runs the task of the connection, whose handlers extract the signal.
-    pub(super) async fn scope(self, connection: impl Future<Output = ()>) {
-        OF_CONNECTION.scope(self, connection).await;
-    }
-
     /// Waits until the server stops.
     pub async fn requested(self) {
         match self.0 {
@@ -58,6 +49,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Draining {
     type Rejection = Infallible;
 
     async fn from_request_parts(_: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(OF_CONNECTION.try_with(Self::clone).unwrap_or_default())
+        Ok(ConnectionScope::draining())
     }
 }

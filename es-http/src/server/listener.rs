@@ -14,7 +14,7 @@ use tokio::net::{UnixListener, UnixStream};
 pub enum Listener {
     /// A TCP socket.
     Tcp(TcpListener),
-    /// A Unix socket. TLS and the extractor `ConnectInfo<SocketAddr>` are not available.
+    /// A Unix socket. TLS is not available.
     #[cfg(unix)]
     Unix(UnixListener),
 }
@@ -50,8 +50,7 @@ impl Listener {
     }
 }
 
-/// The client of a connection over a Unix socket, as the operating system reports it. It is an extension of each
-/// request of the connection.
+/// The client of a connection over a Unix socket, as the operating system reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnixPeer {
     /// The user id of the process that connected.
@@ -65,10 +64,31 @@ pub(super) enum Stream {
     Unix(UnixStream),
 }
 
-/// The address of a client.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum PeerAddress {
+/// The address of the client of a connection, which may be a proxy. It is an extractor under [`serve`](crate::serve);
+/// under another server, the response is 500, and `Option<PeerAddress>` is `None`.
+///
+/// Requests have no extension `ConnectInfo`, which would allocate memory at each request. A layer that needs it gets it
+/// from a layer around it:
+///
+/// ```
+/// use axum::extract::{ConnectInfo, Request};
+/// use axum::middleware::{Next, from_fn};
+/// use es_http::PeerAddress;
+///
+/// let add_connect_info = from_fn(async |peer: PeerAddress, mut request: Request, next: Next| {
+///     if let PeerAddress::Tcp(address) = peer {
+///         request.extensions_mut().insert(ConnectInfo(address));
+///     }
+///     next.run(request).await
+/// });
+/// # let _: axum::Router = axum::Router::new().layer(add_connect_info);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PeerAddress {
+    /// A TCP connection.
     Tcp(SocketAddr),
+    /// A connection over a Unix socket.
     #[cfg(unix)]
     Unix(UnixPeer),
 }

@@ -12,6 +12,7 @@
 mod activity;
 mod answer;
 mod body;
+mod connection;
 mod draining;
 mod listener;
 mod on_wake;
@@ -20,6 +21,7 @@ mod options;
 mod signals;
 mod stream;
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
@@ -38,9 +40,10 @@ use tokio::time::{Instant, sleep, timeout_at};
 use activity::Activity;
 use answer::Answerer;
 use body::BodyLimits;
+pub(crate) use connection::ConnectionScope;
 pub use draining::Draining;
-pub use listener::{Listener, UnixPeer};
-use listener::{PeerAddress, Stream};
+use listener::Stream;
+pub use listener::{Listener, PeerAddress, UnixPeer};
 use on_wake::OnWake;
 pub use options::ServeOptions;
 #[cfg(feature = "signal")]
@@ -96,8 +99,7 @@ struct Peer {
 /// The server speaks HTTP/1.1; a proxy in front of it may speak other versions. Each limit is described at
 /// [`ServeOptions`]. Error responses are converted into [problems](crate::Problem), as
 /// [`uniform_problems`](crate::uniform_problems) does, except those to bytes that are not a request. Handlers can
-/// extract [`Draining`], and `ConnectInfo<SocketAddr>` on a TCP connection. Requests on a Unix socket have the
-/// extension [`UnixPeer`]; they are not encrypted.
+/// extract [`Draining`] and [`PeerAddress`]. Requests on a Unix socket are not encrypted.
 ///
 /// If the returned future is dropped, all connections are closed at once. A [`Service`](es_core::Service) does this at
 /// a second signal.
@@ -139,8 +141,9 @@ pub async fn serve(
                 let draining = Draining::new(requested.subscribe());
                 let (routes, limits, options) = (routes.clone(), Arc::clone(&limits), options.clone());
                 let failed = failed.clone();
-                let connection = Connection { routes, limits, options, peer, draining: draining.clone(), failed, slot };
-                connections.spawn(draining.scope(connection.run(stream)));
+                let scope = ConnectionScope::new(draining.clone(), peer.address);
+                let connection = Connection { routes, limits, options, peer, draining, failed, slot };
+                connections.spawn(scope.enter(connection.run(stream)));
             }
             Some(_) = connections.join_next() => {}
         }
@@ -258,7 +261,8 @@ impl Connection {
         let Self { routes, limits, options, peer, draining, failed, slot: _slot } = self;
         let activity = Arc::new(Activity::new());
         let io = TokioIo::new(TimedStream::new(stream, Arc::clone(&activity), &options));
-        let answerer = Answerer { routes, limits, peer, activity: Arc::clone(&activity) };
+        let certificate = peer.certificate;
+        let answerer = Answerer { routes: RefCell::new(routes), limits, certificate, activity: Arc::clone(&activity) };
         let mut http = http1::Builder::new();
         // `Activity` has the deadline of the head; that of hyper would also close idle connections. `TimedStream`
         // notices clients that leave; hyper would allocate another read buffer for each request to do so.

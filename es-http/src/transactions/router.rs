@@ -26,7 +26,9 @@ use crate::auth::{authenticate, check_role_of_client, role_for};
 use crate::operations::local_host;
 use crate::origin::same_origin;
 use crate::problem::shortened;
-use crate::{AllowedOrigins, Authenticated, Json, NoParameters, Path, Problem, Role, Tokens};
+use crate::scope::RequestScope;
+use crate::server::ConnectionScope;
+use crate::{AllowedOrigins, Json, NoParameters, Path, PeerAddress, Problem, Role, Tokens};
 
 /// The routes of a participant, for its coordinators. The [module](super) has an example and the list of routes.
 ///
@@ -202,14 +204,14 @@ struct CallingClient(Option<String>);
 impl<S: Send + Sync> FromRequestParts<S> for CallingClient {
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self(Authenticated::of(&parts.extensions).map(|client| client.name.clone())))
+    async fn from_request_parts(_: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(RequestScope::client().map(|client| client.name.clone())))
     }
 }
 
 /// Demands the role for reading or for changing.
 async fn demand_role(request: Request, next: Next) -> Response {
-    match check_role_of_client(role_for(request.method(), Role::Write), &request) {
+    match check_role_of_client(role_for(request.method(), Role::Write)) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }
@@ -217,8 +219,12 @@ async fn demand_role(request: Request, next: Next) -> Response {
 
 /// Refuses requests from other machines.
 async fn demand_loopback(request: Request, next: Next) -> Response {
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    if peer.is_some_and(|ConnectInfo(peer)| peer.ip().to_canonical().is_loopback()) {
+    let peer = match ConnectionScope::address() {
+        Some(PeerAddress::Tcp(address)) => Some(address),
+        // Another server can run the router.
+        _ => request.extensions().get().map(|ConnectInfo::<SocketAddr>(address)| *address),
+    };
+    if peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback()) {
         return next.run(request).await;
     }
     let detail = "expected a client on the machine of the participant, which has no authentication; configure tokens";

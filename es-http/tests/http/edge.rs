@@ -1,22 +1,29 @@
 //! Context, origin, authentication, and probes, over the memory store.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::extract::State;
+use async_trait::async_trait;
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::HeaderName;
+use axum::middleware::Next;
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 use es_core::model::CorrelationId;
 use es_core::prelude::*;
+use es_core::store::Committed;
+use es_core::store::implement::StoreLayer;
 use es_core::store::memory::MemoryStore;
-use es_core::{LogRead, RecordedEvent};
+use es_core::{Commit, CommitError, LogRead, RecordedEvent, StoreError};
 use es_http::{
-    AllowedOrigins, Authenticated, ContextOptions, Edge, Health, Problem, RequestContext, Role, ServeOptions, Tokens,
-    require_role,
+    AllowedOrigins, Authenticated, ContextOptions, Edge, Health, PeerAddress, Problem, RequestContext, Role,
+    ServeOptions, Tokens, require_role,
 };
-use tokio::time::sleep;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
 
 use crate::counter::{Add, Counter};
 use crate::support::{Answer, PATIENCE, Server};
@@ -282,4 +289,138 @@ async fn a_projection_with_a_parked_key_is_not_ready() {
     projection.wait_for(added.position, PATIENCE).await.unwrap();
     sleep(Duration::from_millis(1100)).await;
     assert!(send(&server, "GET", "/readyz", &[]).await.body.contains(r#""projection picky":"failed""#));
+}
+
+/// Sends a request on an open connection.
+async fn send_on(client: &mut TcpStream, method: &str, path: &str, headers: &[&str]) -> Answer {
+    let headers: String = headers.iter().flat_map(|header| [*header, "\r\n"]).collect();
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: a\r\n{headers}Content-Length: 0\r\n\r\n");
+    client.write_all(request.as_bytes()).await.unwrap();
+    Answer::read(client).await
+}
+
+/// A connection remembers its client: that must not answer for another token, nor for one that was revoked.
+#[tokio::test]
+async fn each_request_of_a_connection_has_the_client_of_its_own_token() {
+    let path = std::env::temp_dir().join(format!("es-http-known-client-{}", std::process::id()));
+    std::fs::write(&path, format!("{READER}\n{WRITER}\n")).unwrap();
+    let server = Server::start(protected(Tokens::load(&path).unwrap()), ServeOptions::new()).await;
+    let mut client = server.connect().await;
+    let [reader, writer] = ["reader", "writer"].map(|token| format!("Authorization: Bearer {token}"));
+    for _ in 0..2 {
+        for (headers, name) in [
+            (&[reader.as_str()][..], Some("r")),
+            (&[reader.as_str()], Some("r")),
+            (&[writer.as_str()], Some("w")),
+            (&["Authorization: Bearer writes"], None),
+            (&["Authorization: Bearer write"], None),
+            (&[writer.as_str(), reader.as_str()], None),
+            (&[], None),
+        ] {
+            let answer = send_on(&mut client, "GET", "/", headers).await;
+            assert_eq!(answer.status, if name.is_some() { 200 } else { 401 }, "{headers:?}: {answer:?}");
+            assert!(name.is_none_or(|name| answer.body == name), "{headers:?}: {answer:?}");
+        }
+    }
+    assert_eq!(send_on(&mut client, "POST", "/", &[&writer]).await.status, 200);
+    std::fs::write(&path, WRITER.replace("write w", "read w")).unwrap();
+    sleep(Duration::from_millis(1200)).await;
+    assert_eq!(send_on(&mut client, "POST", "/", &[&writer]).await.status, 403, "the role has changed");
+    assert_eq!(send_on(&mut client, "GET", "/", &[&reader]).await.status, 401, "the token was revoked");
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[tokio::test]
+async fn each_request_of_a_connection_has_a_correlation_id_of_its_own() {
+    let router = Router::new().route("/", get(async || "")).layer(Edge::new());
+    let server = Server::start(router, ServeOptions::new()).await;
+    let mut ids = std::collections::BTreeSet::new();
+    for _ in 0..3 {
+        let mut client = server.connect().await;
+        for _ in 0..3 {
+            let answer = send_on(&mut client, "GET", "/", &[]).await;
+            let id: CorrelationId = answer.header("x-correlation-id").unwrap().parse().unwrap();
+            assert_eq!(id.as_uuid().get_version_num(), 7);
+            assert!(ids.insert(id), "{id} is repeated");
+        }
+    }
+}
+
+/// The layer of the documentation gives `ConnectInfo` to other layers.
+#[tokio::test]
+async fn the_address_of_the_client_is_that_of_its_connection() {
+    let add_connect_info = middleware::from_fn(async |peer: PeerAddress, mut request: Request, next: Next| {
+        if let PeerAddress::Tcp(address) = peer {
+            request.extensions_mut().insert(ConnectInfo(address));
+        }
+        next.run(request).await
+    });
+    let show = async |peer: PeerAddress, ConnectInfo(address): ConnectInfo<SocketAddr>| {
+        assert_eq!(peer, PeerAddress::Tcp(address));
+        address.to_string()
+    };
+    let server = Server::start(Router::new().route("/", get(show)).layer(add_connect_info), ServeOptions::new()).await;
+    let mut client = server.connect().await;
+    let address = client.local_addr().unwrap().to_string();
+    assert_eq!(send_on(&mut client, "GET", "/", &[]).await.body, address);
+}
+
+/// A store that refuses commits once it is told to.
+#[derive(Debug, Default)]
+struct Refusing {
+    inner: MemoryStore,
+    refuses: AtomicBool,
+}
+
+#[async_trait]
+impl StoreLayer for Refusing {
+    fn inner(&self) -> &dyn EventStore {
+        &self.inner
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
+        if self.refuses.load(Ordering::SeqCst) {
+            return Err(StoreError::io("write", std::io::Error::other("the disk is full")).into());
+        }
+        self.inner.commit(commit).await
+    }
+}
+
+/// A projection that has failed does not update its view until it is restarted: the service is not ready.
+#[tokio::test]
+async fn a_failed_projection_is_not_ready() {
+    use es_core::projection::{ProjectionOptions, Supervisor};
+
+    struct Sums;
+    impl Projection for Sums {
+        type Source = Counter;
+        const NAME: &'static str = "sums";
+        fn apply(&self, _: &crate::counter::Added, _: &ProjectedContext<'_>, _: &mut Rows) -> Result<(), ApplyError> {
+            Ok(())
+        }
+    }
+
+    let store = Arc::new(Refusing::default());
+    let options = ProjectionOptions::new().restart(PATIENCE * 3, PATIENCE * 3);
+    let running = Supervisor::new().projection(Sums, options).start(store.clone()).await.unwrap();
+    let projection = running.projection("sums").unwrap().clone();
+    let counters = Repository::<Counter>::new(Arc::new(store.inner.clone()));
+    let added = counters.execute(&1, Add { amount: 1 }).await.unwrap();
+    projection.wait_for(added.position, PATIENCE).await.unwrap();
+    let server = Server::start(Health::new().projection(projection).router(), ServeOptions::new()).await;
+    assert_eq!(send(&server, "GET", "/readyz", &[]).await.status, 200);
+    store.refuses.store(true, Ordering::SeqCst);
+    counters.execute(&1, Add { amount: 1 }).await.unwrap();
+    let start = Instant::now();
+    let answer = loop {
+        let answer = send(&server, "GET", "/readyz", &[]).await;
+        if answer.status != 200 {
+            break answer;
+        }
+        assert!(start.elapsed() < PATIENCE, "a service whose projection has failed is ready");
+        sleep(Duration::from_millis(100)).await;
+    };
+    answer.problem(503);
+    assert!(answer.body.contains(r#""projection sums":"failed""#), "{answer:?}");
+    assert_eq!(send(&server, "GET", "/livez", &[]).await.status, 200);
 }

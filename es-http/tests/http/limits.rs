@@ -247,6 +247,16 @@ async fn a_long_body_is_received() {
     }
 }
 
+/// The limit of the server applies, and not the 2 MiB that the extractors of axum accept by default.
+#[tokio::test]
+async fn the_maximum_of_the_server_replaces_that_of_axum() {
+    let server = Server::start(router(), patient().max_body_bytes(4 * 1024 * 1024)).await;
+    let mut client = server.connect().await;
+    client.write_all(head(3 * 1024 * 1024).as_bytes()).await.unwrap();
+    client.write_all(&vec![b'x'; 3 * 1024 * 1024]).await.unwrap();
+    assert_eq!(Answer::read(&mut client).await.body, "3145728");
+}
+
 #[tokio::test]
 async fn further_connections_wait_until_one_ends() {
     let server = Server::start(router(), patient().max_connections(2)).await;

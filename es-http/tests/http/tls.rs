@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
-use es_http::{Authenticated, Edge, ServeOptions, Tls, Tokens};
+use es_http::{Authenticated, Edge, Role, ServeOptions, Tls, Tokens, require_role};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
@@ -45,8 +46,13 @@ async fn connect(server: &Server, client: Option<&str>) -> std::io::Result<TlsSt
 }
 
 async fn get_root(server: &Server, client: Option<&str>) -> std::io::Result<Answer> {
+    send(server, client, "GET", "/").await
+}
+
+async fn send(server: &Server, client: Option<&str>, method: &str, path: &str) -> std::io::Result<Answer> {
     let mut stream = connect(server, client).await?;
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
     // In TLS 1.3 a client learns that its certificate was refused when it reads.
     let mut peeked = Vec::new();
     tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut peeked).await?;
@@ -65,6 +71,44 @@ async fn a_client_certificate_is_an_identity() {
     get_root(&server, None).await.unwrap_err();
     get_root(&server, Some("foreign")).await.unwrap_err();
     assert_eq!(get_root(&server, Some("client")).await.unwrap().status, 200, "the server continues");
+}
+
+#[tokio::test]
+async fn a_client_certificate_has_the_role_of_its_line() {
+    let hash = "e2e61c8122ab27eb7e69a841dcc683b1ef46286a2939116c66306746f9cbeaa0";
+    for (role, [read, write, operate]) in
+        [("read", [200, 403, 403]), ("write", [200, 200, 403]), ("operate", [200, 200, 200])]
+    {
+        let tokens: Tokens = format!("certificate-sha256:{hash} {role} reports").parse().unwrap();
+        let operators = Router::new()
+            .route("/operate", get(async || "done"))
+            .route_layer(from_fn_with_state(Role::Operate, require_role));
+        let router = Router::new().route("/", get(async || "read").post(async || "written")).merge(operators);
+        let tls = Tls::load_mutual(file("server.pem"), file("server.key.pem"), file("authority.pem")).unwrap();
+        let server = Server::start(router.layer(Edge::new().tokens(tokens)), ServeOptions::new().tls(tls)).await;
+        for (method, path, status) in [("GET", "/", read), ("POST", "/", write), ("GET", "/operate", operate)] {
+            let answer = send(&server, Some("client"), method, path).await.unwrap();
+            assert_eq!(answer.status, status, "{role} {method} {path}: {answer:?}");
+        }
+    }
+}
+
+/// The authorities of clients are read again, too.
+#[tokio::test]
+async fn a_replaced_authority_of_clients_is_used_without_a_restart() {
+    let authorities = std::env::temp_dir().join(format!("es-http-authorities-{}.pem", std::process::id()));
+    std::fs::copy(file("authority.pem"), &authorities).unwrap();
+    let tls = Tls::load_mutual(file("server.pem"), file("server.key.pem"), &authorities).unwrap();
+    let router = Router::new().route("/", get(async || "hello"));
+    let server = Server::start(router, ServeOptions::new().tls(tls)).await;
+    assert_eq!(get_root(&server, Some("client")).await.unwrap().status, 200);
+    std::fs::copy(file("foreign.pem"), &authorities).unwrap();
+    let start = Instant::now();
+    while get_root(&server, Some("client")).await.is_ok() {
+        assert!(start.elapsed() < PATIENCE, "the file is not read again");
+        sleep(Duration::from_millis(100)).await;
+    }
+    std::fs::remove_file(&authorities).unwrap();
 }
 
 #[tokio::test]

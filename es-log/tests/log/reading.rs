@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use es_core::Position;
-use es_log::{AppendError, Body, CommitDraft, EntryKind, Frame, Log, LogOptions, PendingCommit};
+use es_log::{AppendError, Body, CommitDraft, EntryKind, Frame, Log, LogOptions, LogReader, PendingCommit};
 
 use crate::support::{SimDisk, append, commit, event, options, payloads, read_all, real_options};
 
@@ -288,4 +288,45 @@ fn a_frame_of_another_log_or_segment_is_rejected() {
     let other = es_core::model::LogId::new();
     assert!(Frame::verify(&bytes, es_log::Place { log_id: other, ..place }).is_err());
     assert_eq!(read_all(&log).expect("it reads").len(), 2);
+}
+
+/// Regression: segments without an event have one first position. A read of all changes began in the last of them, so
+/// that a store lost the rows of the others when it was opened.
+#[test]
+fn a_read_of_all_changes_has_the_rows_of_segments_without_events() {
+    for (tail_bytes, first_event) in [(0, None), (1024, None), (1 << 20, None), (0, Some(290)), (1024, Some(1))] {
+        let disk = SimDisk::new(1);
+        let options = LogOptions { tail_bytes, ..options(&disk) };
+        let log = Log::open(Path::new(DIRECTORY), options.clone()).expect("it opens");
+        for number in 1..=300 {
+            commit(&log, number, u32::from(first_event == Some(number))).expect("it commits");
+        }
+        assert!(log.sealed_segments() > 1, "{}", log.sealed_segments());
+        let rows_of = |mut reader: LogReader| {
+            let mut rows = Vec::new();
+            while let Some(batch) = reader.next_batch().expect("it reads") {
+                for record in batch.records() {
+                    if let Body::Row(row) = record.expect("it decodes").body {
+                        rows.push(u64::from_be_bytes(row.key.try_into().expect("eight bytes")));
+                    }
+                }
+            }
+            rows
+        };
+        let rows_after = |log: &Log, event| rows_of(log.read_after(event));
+        let all: Vec<u64> = (1..=300).collect();
+        assert_eq!(rows_after(&log, None), all, "{tail_bytes} bytes in memory");
+        for frame in [1, 77, 209, 210, 299, 300] {
+            let event = first_event.filter(|event| *event <= frame).map(|_| Position::FIRST);
+            let found = rows_of(log.read_after_frame(frame, event));
+            assert_eq!(found, all[frame as usize..], "after frame {frame}");
+        }
+        if let Some(first) = first_event {
+            assert_eq!(rows_after(&log, Some(Position::FIRST)), all[first as usize - 1..]);
+        }
+        log.close().expect("it closes");
+        drop(log);
+        let log = Log::open(Path::new(DIRECTORY), options).expect("it opens");
+        assert_eq!(rows_after(&log, None), all, "opened again");
+    }
 }

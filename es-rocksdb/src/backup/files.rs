@@ -8,12 +8,9 @@ use super::BackupError;
 use crate::access;
 use crate::marker;
 use crate::open;
-use crate::verify::Progress;
 
 pub(super) const INCOMPLETE: &str = "incomplete";
 const LOCK: &str = "lock";
-/// The file that names the manifest. RocksDB opens a database only if this file exists.
-const CURRENT: &str = "CURRENT";
 
 /// Returns the conversion of an error of the operating system that occurred during `action`.
 pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BackupError {
@@ -51,7 +48,7 @@ pub(super) fn lock(directory: &Path) -> Result<File, BackupError> {
         return Err(BackupError::NotEmpty { directory: directory.to_owned() });
     }
     // The parent directory is synced, too: otherwise a power failure can remove the directory with its synced files.
-    open::create_durably(directory).map_err(io_error("create the directory", directory))?;
+    open::directory::create_durably(directory).map_err(io_error("create the directory", directory))?;
     let path = directory.join(LOCK);
     let file = access::file_options().create(true).append(true).open(&path).map_err(io_error("open", &path))?;
     match file.try_lock() {
@@ -64,21 +61,13 @@ pub(super) fn lock(directory: &Path) -> Result<File, BackupError> {
     }
 }
 
-/// Creates the directory of the next backup, with the files of the last one.
-pub(super) fn begin(directory: &Path, last: Option<&Path>) -> Result<PathBuf, BackupError> {
+/// Creates the directory of the next backup.
+pub(super) fn begin(directory: &Path) -> Result<PathBuf, BackupError> {
     let incomplete = directory.join(INCOMPLETE);
     if incomplete.exists() {
         fs::remove_dir_all(&incomplete).map_err(io_error("remove an incomplete backup", &incomplete))?;
     }
     access::create_directory(&incomplete).map_err(io_error("create the directory", &incomplete))?;
-    for file in last.map(store_files).transpose()?.into_iter().flatten() {
-        let Some(name) = file.file_name() else { continue };
-        let (is_table, to) = (file.extension().is_some_and(|extension| extension == "sst"), incomplete.join(name));
-        // RocksDB never changes a table file, so that a link is sufficient. It changes the other files.
-        if !(is_table && fs::hard_link(&file, &to).is_ok()) {
-            fs::copy(&file, &to).map_err(io_error("copy", &file))?;
-        }
-    }
     Ok(incomplete)
 }
 
@@ -146,40 +135,6 @@ pub(super) fn is_free(directory: &Path) -> Result<bool, BackupError> {
         return Err(BackupError::NotEmpty { directory: directory.to_owned() });
     }
     Ok(!directory.exists())
-}
-
-/// Copies a closed store into a directory that is [free](is_free), and applies `change` to the copy.
-///
-/// The copy is made in a subdirectory, so that the directory has either no store or the changed one.
-pub(super) fn copy_store(
-    from: &Path,
-    to: &Path,
-    change: impl FnOnce(&Path) -> Result<(), BackupError>,
-    progress: Progress<'_>,
-) -> Result<(), BackupError> {
-    let incomplete = to.join(INCOMPLETE);
-    open::create_durably(&incomplete).map_err(io_error("create the directory", &incomplete))?;
-    let files = store_files(from)?;
-    let total = files.len() as u64;
-    for (done, file) in (1..).zip(&files) {
-        let Some(name) = file.file_name() else { continue };
-        fs::copy(file, incomplete.join(name)).map_err(io_error("copy", file))?;
-        progress("files", done, Some(total));
-    }
-    change(&incomplete)?;
-    let mut files = store_files(&incomplete)?;
-    // ORDER: moves `CURRENT` last, so that an incomplete copy does not open.
-    files.sort_by_key(|file| file.file_name().is_some_and(|name| name == CURRENT));
-    for file in &files {
-        let Some(name) = file.file_name() else { continue };
-        sync(file)?;
-        if name == CURRENT {
-            sync(to)?;
-        }
-        fs::rename(file, to.join(name)).map_err(io_error("rename", file))?;
-    }
-    fs::remove_dir_all(&incomplete).map_err(io_error("remove", &incomplete))?;
-    sync(to)
 }
 
 /// Removes all entries of a directory.

@@ -2,23 +2,25 @@
 
 use std::path::{Path, PathBuf};
 
-use es_core::{EventReader, LogRead, Position, RecordedEvent};
+use es_core::{EventReader, LogRead, RecordedEvent};
 
 use super::BackupError;
-use crate::read_only::ReadOnlyStore;
+use crate::engine::layout::FrameEnd;
 use crate::retention::HiddenEvents;
+use crate::store::read_only::ReadOnlyStore;
 
-/// Checks that the store continues the last backup. Returns the head of that backup.
+/// Checks that the store continues the last backup. Returns the end of that backup.
 pub(super) async fn check_continues(
     source: &ReadOnlyStore,
     before: &ReadOnlyStore,
     backups: &Path,
-) -> Result<Option<Position>, BackupError> {
+) -> Result<FrameEnd, BackupError> {
     let other = |found: String| BackupError::OtherStore { directory: backups.to_owned(), found };
     if source.store_id() != before.store_id() {
         return Err(other(format!("those of store {}", before.store_id())));
     }
-    let Some(head) = before.head().await? else { return Ok(None) };
+    let end = FrameEnd { frame: before.snapshot().log().last_frame(), head: before.head().await? };
+    let Some(head) = end.head else { return Ok(end) };
     let last = LogRead::all().from(head).limit(1);
     let (ours, theirs) = (
         source.read_log_with_hidden(last.clone(), HiddenEvents::WithContent).next().await?,
@@ -31,22 +33,22 @@ pub(super) async fn check_continues(
         let event = if ours.is_some() { "another event" } else { "an event that the store lacks" };
         return Err(other(format!("{event} at position {head}: another history of this store")));
     }
-    Ok(Some(head))
+    Ok(end)
 }
 
-/// Checks that the store continues the newest readable backup. Returns the head of that backup.
+/// Checks that the store continues the newest readable backup. Returns the number and the end of that backup.
 ///
 /// This check is for a backup without a predecessor, so that the backups of two stores are never in one directory.
 pub(super) async fn check_continues_any(
     source: &ReadOnlyStore,
     earlier: &[(u32, PathBuf)],
     backups: &Path,
-) -> Result<Option<Position>, BackupError> {
-    for (_, directory) in earlier.iter().rev() {
+) -> Result<Option<(u32, FrameEnd)>, BackupError> {
+    for (number, directory) in earlier.iter().rev() {
         let Ok(before) = ReadOnlyStore::open(directory).await else { continue };
         match check_continues(source, &before, backups).await {
             Err(error @ BackupError::OtherStore { .. }) => return Err(error),
-            Ok(head) => return Ok(head),
+            Ok(end) => return Ok(Some((*number, end))),
             Err(_) => {}
         }
     }

@@ -4,7 +4,7 @@ use es_core::model::{KeyChange, Keys, UniqueKey};
 
 use super::error::RecordError;
 use super::extensions::encode_head;
-use super::layout::{EXTENSION_HEAD_LEN, KEYS_TAG};
+use super::layout::KEYS_TAG;
 use super::primitive::{FieldReader, length_u16};
 
 /// The first byte of a claimed key.
@@ -13,11 +13,6 @@ pub(crate) const CLAIM: u8 = 1;
 pub(crate) const RELEASE: u8 = 2;
 /// The length of a key without its texts: the code, and the lengths of scope and value.
 const CHANGE_LEN: usize = 1 + 2 + 2;
-
-/// Returns the length of the extension with its head; 0 for an event without keys.
-pub(super) fn length(keys: &Keys) -> usize {
-    if keys.is_empty() { 0 } else { EXTENSION_HEAD_LEN + value_length(keys) }
-}
 
 fn value_length(keys: &Keys) -> usize {
     keys.len() * CHANGE_LEN + keys.bytes()

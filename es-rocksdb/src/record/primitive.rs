@@ -1,31 +1,6 @@
 //! Numbers, lengths and texts in a record, and [`FieldReader`], which reads them.
 
-use es_core::{Position, Revision};
-use uuid::Uuid;
-
 use super::error::RecordError;
-
-/// Returns the position of an event.
-///
-/// # Errors
-/// [`RecordError::PositionZero`], [`RecordError::NoNext`].
-pub(super) fn position(number: u64) -> Result<Position, RecordError> {
-    match number {
-        u64::MAX => Err(RecordError::NoNext { field: "position" }),
-        number => Position::new(number).ok_or(RecordError::PositionZero),
-    }
-}
-
-/// Returns the revision of an event.
-///
-/// # Errors
-/// [`RecordError::NoNext`].
-pub(super) fn revision(number: u64) -> Result<Revision, RecordError> {
-    match number {
-        u64::MAX => Err(RecordError::NoNext { field: "revision" }),
-        number => Ok(Revision::new(number)),
-    }
-}
 
 /// Decodes a length.
 pub(super) fn length(bytes: [u8; 4]) -> Result<usize, RecordError> {
@@ -63,24 +38,12 @@ impl<'a> FieldReader<'a> {
         self.array(field).map(u16::from_be_bytes)
     }
 
-    pub(super) fn u32(&mut self, field: &'static str) -> Result<u32, RecordError> {
-        self.array(field).map(u32::from_be_bytes)
-    }
-
     pub(super) fn u64(&mut self, field: &'static str) -> Result<u64, RecordError> {
         self.array(field).map(u64::from_be_bytes)
     }
 
     pub(super) fn length(&mut self, field: &'static str) -> Result<usize, RecordError> {
         length(self.array(field)?)
-    }
-
-    pub(super) fn uuid(&mut self, field: &'static str) -> Result<Uuid, RecordError> {
-        self.array(field).map(Uuid::from_bytes)
-    }
-
-    pub(super) fn i64(&mut self, field: &'static str) -> Result<i64, RecordError> {
-        self.array(field).map(i64::from_be_bytes)
     }
 
     /// Reads a number in LEB128. Accepts only its shortest encoding, so that a value has one encoding.
@@ -104,14 +67,6 @@ impl<'a> FieldReader<'a> {
 
     pub(super) fn text(&mut self, field: &'static str, length: usize) -> Result<&'a str, RecordError> {
         std::str::from_utf8(self.take(field, length)?).map_err(|_| RecordError::NotUtf8 { field })
-    }
-
-    /// Checks that no bytes remain.
-    pub(super) fn end(&self) -> Result<(), RecordError> {
-        match self.record.len() - self.at {
-            0 => Ok(()),
-            found => Err(RecordError::Trailing { found }),
-        }
     }
 }
 

@@ -11,7 +11,7 @@ use es_core::store::MAX_ORIGINS;
 
 use super::error::RecordError;
 use super::extensions::{Extensions, encode_head};
-use super::layout::{COMMAND_TAG, EXTENSION_HEAD_LEN, SEEN_TAG, STAMP_TAG};
+use super::layout::{COMMAND_TAG, SEEN_TAG, STAMP_TAG};
 use super::primitive::{FieldReader, encode_varint, varint_len};
 
 /// The value of the extension with the dot and the hybrid time: name and length of each field, in order.
@@ -22,14 +22,6 @@ const LEN: usize = FIELDS[0].1 + FIELDS[1].1 + FIELDS[2].1;
 pub(crate) const ORIGIN_LEN: usize = 8;
 /// The length of the digest of a command.
 pub(crate) const DIGEST_LEN: usize = 8;
-
-/// Returns the length of the extensions with their heads; 0 for an event without a stamp.
-pub(super) fn length(stamp: Option<&Stamp>) -> usize {
-    let Some(Stamp { dot: _, time: _, seen, command }) = stamp else { return 0 };
-    let seen = seen.as_ref().map_or(0, |seen| EXTENSION_HEAD_LEN + clock_len(seen));
-    let command = command.as_ref().map_or(0, |(id, _)| EXTENSION_HEAD_LEN + command_len(id));
-    EXTENSION_HEAD_LEN + LEN + seen + command
-}
 
 fn clock_len(clock: &VectorClock) -> usize {
     let origins = clock.iter();

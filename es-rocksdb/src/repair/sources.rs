@@ -2,104 +2,39 @@
 
 use std::fmt;
 
-use rocksdb::{DBRawIterator, ReadOptions};
+use rocksdb::DBRawIterator;
 
-use crate::database::{Database, Tier};
+use crate::engine::database::{Database, Tier};
 use crate::schema::Cf;
 
-/// The result of a lookup.
-pub(super) enum Lookup<T> {
-    Intact(T),
-    /// The value is damaged, or a block that can have it cannot be read.
-    Damaged,
-    Absent,
-}
-
-impl<T> Lookup<T> {
-    pub(super) fn intact(self) -> Option<T> {
-        match self {
-            Self::Intact(found) => Some(found),
-            Self::Damaged | Self::Absent => None,
-        }
-    }
-}
-
-/// The databases of a damaged store, the newest last.
-pub(super) struct Sources {
-    pub(super) databases: Vec<Database>,
-    pub(super) strict: ReadOptions,
-    pub(super) lenient: ReadOptions,
-    /// Whether blocks with wrong checksums are read, too.
-    pub(super) reads_corrupt_blocks: bool,
-}
+/// The index of a damaged store.
+pub(super) struct Sources(Database);
 
 impl fmt::Debug for Sources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sources").field("databases", &self.databases.len()).finish_non_exhaustive()
+        f.debug_struct("Sources").finish_non_exhaustive()
     }
 }
 
 impl Sources {
-    pub(super) fn new(databases: Vec<Database>) -> Self {
-        let (mut strict, mut lenient) = (ReadOptions::default(), ReadOptions::default());
-        strict.set_verify_checksums(true);
-        lenient.set_verify_checksums(false);
-        // A strict read must not find a corrupt block in the cache.
-        lenient.fill_cache(false);
-        Self { databases, strict, lenient, reads_corrupt_blocks: false }
+    pub(super) fn new(database: Database) -> Self {
+        Self(database)
     }
 
-    /// From now on also reads blocks with wrong checksums.
-    ///
-    /// Used only as a last resort. RocksDB trusts the length in a corrupt block: it can allocate more memory than there
-    /// is, which ends the process, because its exception cannot be caught here.
-    pub(super) fn read_corrupt_blocks(&mut self) {
-        self.reads_corrupt_blocks = true;
-    }
-
-    /// Looks up a key, in the newest database first. A block with a wrong checksum can have intact records: `accept`
-    /// verifies the checksum of a record, and returns `None` for a damaged one.
-    pub(super) fn look_up<T>(&self, cf: Cf, key: &[u8], mut accept: impl FnMut(&[u8]) -> Option<T>) -> Lookup<T> {
-        let mut is_damaged = false;
-        for database in self.databases.iter().rev() {
-            let Ok(family) = database.family(cf) else { continue };
-            let lenient = self.reads_corrupt_blocks.then_some(&self.lenient);
-            for options in std::iter::once(&self.strict).chain(lenient) {
-                match database.raw().get_pinned_cf_opt(family, key, options) {
-                    Ok(Some(value)) => match accept(&value) {
-                        Some(found) => return Lookup::Intact(found),
-                        None => is_damaged = true,
-                    },
-                    Ok(None) => break,
-                    Err(_) => is_damaged = true,
-                }
-            }
-        }
-        if is_damaged { Lookup::Damaged } else { Lookup::Absent }
-    }
-
-    /// Returns a value that has no checksum of its own, from the newest database that has it in a readable block.
+    /// Returns a value that has no checksum of its own, if its block is readable.
     pub(super) fn value(&self, cf: Cf, key: &[u8]) -> Option<Vec<u8>> {
-        let found = |database: &Database| database.get(cf, key, Tier::Any).ok().flatten().map(|value| value.to_vec());
-        self.databases.iter().rev().find_map(found)
+        self.0.get(cf, key, Tier::Any).ok().flatten().map(|value| value.to_vec())
     }
 
-    /// Visits the readable entries of a family, the newest of each key last. Returns whether all entries could be read.
+    /// Visits the readable entries of a family. Returns whether all entries could be read.
     pub(super) fn scan(&self, cf: Cf, mut visit: impl FnMut(&[u8], &[u8])) -> bool {
-        let mut is_complete = true;
-        for database in &self.databases {
-            if database.family(cf).is_ok() {
-                let scanned =
-                    database.iterate(cf, Vec::new(), Tier::Any).map(|mut all| visit_readable(&mut all, &mut visit));
-                is_complete &= scanned.unwrap_or(false);
-            }
-        }
-        is_complete
+        let entries = self.0.iterate(cf, Vec::new(), Tier::Any);
+        entries.is_ok_and(|mut entries| visit_readable(&mut entries, &mut visit))
     }
 }
 
 /// Visits all readable entries, also after unreadable blocks. Returns whether all entries could be read.
-pub(super) fn visit_readable(entries: &mut DBRawIterator<'_>, visit: &mut impl FnMut(&[u8], &[u8])) -> bool {
+fn visit_readable(entries: &mut DBRawIterator<'_>, visit: &mut impl FnMut(&[u8], &[u8])) -> bool {
     entries.seek_to_first();
     let (mut is_complete, mut last) = (true, Vec::new());
     loop {

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-pub(crate) mod segmented;
+pub(crate) mod stores;
 
 use std::path::Path;
 use std::pin::Pin;
@@ -59,14 +59,15 @@ pub(crate) async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Outp
     std::future::poll_fn(|context| Poll::Ready(Pin::new(&mut *future).poll(context))).await
 }
 
-/// Opens the RocksDB database of a closed store.
+/// Opens the index of a closed store.
 pub(crate) fn raw(dir: &Path) -> DB {
-    let names = DB::list_cf(&Options::default(), dir).unwrap();
+    let index = dir.join("index");
+    let names = DB::list_cf(&Options::default(), &index).unwrap();
     let families = names.into_iter().map(|name| ColumnFamilyDescriptor::new(name, Options::default()));
-    DB::open_cf_descriptors(&Options::default(), dir, families).unwrap()
+    DB::open_cf_descriptors(&Options::default(), &index, families).unwrap()
 }
 
-/// Changes the value under a key of a family of a closed store.
+/// Changes the value under a key of a family of the index of a closed store.
 pub(crate) fn tamper(dir: &Path, family: &str, key: &[u8], change: impl FnOnce(Option<Vec<u8>>) -> Option<Vec<u8>>) {
     let db = raw(dir);
     let family = db.cf_handle(family).unwrap();
@@ -74,6 +75,8 @@ pub(crate) fn tamper(dir: &Path, family: &str, key: &[u8], change: impl FnOnce(O
         Some(value) => db.put_cf(family, key, value).unwrap(),
         None => db.delete_cf(family, key).unwrap(),
     }
+    // The store has no write-ahead log.
+    db.flush_cf(family).unwrap();
 }
 
 /// Returns the hash of a unique key in a closed store: its key in the family `keys`.
@@ -83,15 +86,13 @@ pub(crate) fn key_hash(dir: &Path, key: &UniqueKey) -> [u8; KeyHash::BYTES] {
     *KeySecret::from_bytes(secret.try_into().unwrap()).hash(key).as_bytes()
 }
 
-/// Returns the names and contents of the files in a directory.
+/// Returns the paths, within a directory, and the contents of all files in it.
 pub(crate) fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
-    let entry = |entry: std::io::Result<std::fs::DirEntry>| {
-        let entry = entry.unwrap();
-        (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap())
+    let file = |path: std::path::PathBuf| {
+        let name = path.strip_prefix(dir).unwrap().to_str().unwrap().to_owned();
+        (name, std::fs::read(path).unwrap())
     };
-    let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().map(entry).collect();
-    files.sort();
-    files
+    stores::files(dir).into_iter().map(file).collect()
 }
 
 /// Random numbers of a seed (SplitMix64).

@@ -1,11 +1,11 @@
-//! The decoders without RocksDB, and the properties that they must have for any bytes. They decode records and keys of
-//! the store, the lines and files that `es` imports, frames and records of es-log, and frames of es-replication. One
-//! property is about a whole session of a replica with a hostile peer.
+//! The decoders without RocksDB, and the properties that they must have for any bytes. They decode the lines and files
+//! that `es` imports, frames and records of es-log, and frames of es-replication. One property is about a whole session
+//! of a replica with a hostile peer.
 //!
 //! - [`properties`]: the properties. Each is a function of bytes that panics if the property does not hold;
 //! - [`seeds`]: generated inputs.
 //!
-//! The sources are those of `es-rocksdb`, `es-cli` and `es-replication`, included by their paths. There they stay
+//! The sources are those of `es-cli` and `es-replication`, included by their paths. There they stay
 //! private, and a fuzzer instruments them without a build of RocksDB. `tests/tests/decoding.rs` checks the properties
 //! on seeds, mutated seeds and random bytes. The targets in `fuzz/` check them with libFuzzer.
 
@@ -22,9 +22,6 @@ mod filter {
 }
 #[path = "../../../es-cli/src/import/group.rs"]
 mod group;
-#[path = "../../../es-rocksdb/src/key.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the properties do not use everything")]
-mod key;
 mod knowledge {
     //! What the included source `wire` imports from its crate.
     pub(crate) use es_replication::Knowledge;
@@ -43,16 +40,7 @@ mod promise {
     pub(crate) use es_replication::Promise;
 }
 pub mod properties;
-#[path = "../../../es-rocksdb/src/record/mod.rs"]
-#[allow(dead_code, unused_imports, unreachable_pub, reason = "the properties do not use everything")]
-mod record;
-#[path = "../../../es-rocksdb/src/schema.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the properties do not use everything")]
-mod schema;
 pub mod seeds;
 #[path = "../../../es-replication/src/wire/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the properties do not use everything")]
 mod wire;
-
-/// The version of the storage format that the sources write.
-pub const FORMAT_VERSION: u32 = schema::FORMAT_VERSION;

@@ -4,17 +4,12 @@ use arbitrary::Unstructured;
 use es_core::RecordedEvent;
 use es_core::model::ContentType;
 
-use crate::properties::record::written;
 use crate::properties::{frame_of, generated, segment_of, wire_frame_of};
 use es_core::schema::line;
 
 /// The property that an input is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// [`records`](crate::properties::records)
-    Records,
-    /// [`keys`](crate::properties::keys)
-    Keys,
     /// [`lines`](crate::properties::lines)
     Lines,
     /// [`imports`](crate::properties::imports)
@@ -36,12 +31,6 @@ pub enum Target {
 pub fn seeds(target: Target) -> Vec<Vec<u8>> {
     let choices = (0..24).map(choices);
     match target {
-        Target::Keys => {
-            // The fuzzer found it: a table whose name begins with the prefix of the framework's names.
-            let framework_table = include_bytes!("seeds/framework_table").to_vec();
-            choices.chain([vec![0; 8], vec![0xff; 8], b"a\0\0\0\0\0\0\0\0\x07".to_vec(), framework_table]).collect()
-        }
-        Target::Records => choices.chain(events().iter().map(written)).collect(),
         Target::Imports => choices.chain(files()).collect(),
         Target::LogRecords => choices.collect(),
         Target::Segments => {

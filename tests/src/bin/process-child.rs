@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use es_core::{EventStore, Repository};
-use es_rocksdb::RocksDbStore;
 use es_saga::process::{ProcessManager, SignalError, SignalOutcome};
 use es_tests::account::{Account, Deposit, Open};
 use es_tests::crash::options;
@@ -17,10 +16,11 @@ use es_tests::tally::{ACCOUNTS, Counting, account, manager, signal_id};
 #[tokio::main(worker_threads = 2)]
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [dir, run] = arguments.as_slice() else { panic!("expected DIRECTORY RUN, found {arguments:?}") };
+    let [dir, run] = arguments.as_slice() else {
+        panic!("expected DIRECTORY RUN, found {arguments:?}");
+    };
     let run: u64 = run.parse().expect("a number");
-    let store = RocksDbStore::open_with(&PathBuf::from(dir), options()).await.expect("the store opens");
-    let store: Arc<dyn EventStore> = Arc::new(store);
+    let store: Arc<dyn EventStore> = Arc::new(options().open(PathBuf::from(dir)).await.expect("the store opens"));
     let manager = manager(Arc::clone(&store));
     let running = manager.start().await.expect("the process starts");
     let writers: Vec<_> = (0..ACCOUNTS)

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use es_core::EventStore;
 use es_core::projection::{ProjectionAdmin, ProjectionOptions, RebuildFrom, Supervisor};
-use es_rocksdb::RocksDbStore;
 use es_tests::account::AccountEvent;
 use es_tests::crash::{Random, options};
 use es_tests::ledger::{LEASE, Ledger, append};
@@ -16,10 +15,11 @@ use es_tests::ledger::{LEASE, Ledger, append};
 #[tokio::main(worker_threads = 2)]
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [dir, seed] = arguments.as_slice() else { panic!("expected DIRECTORY SEED, found {arguments:?}") };
+    let [dir, seed] = arguments.as_slice() else {
+        panic!("expected DIRECTORY SEED, found {arguments:?}");
+    };
     let mut random = Random::new(seed.parse().expect("a number"));
-    let store = RocksDbStore::open_with(&PathBuf::from(dir), options()).await.expect("the store opens");
-    let store: Arc<dyn EventStore> = Arc::new(store);
+    let store: Arc<dyn EventStore> = Arc::new(options().open(PathBuf::from(dir)).await.expect("the store opens"));
     let partitions = random.pick(&[1, 2, 4]);
     let options = ProjectionOptions::new().partitions(partitions).batch(random.pick(&[4, 64]));
     let options = options.keep_retired(Duration::ZERO).lease(LEASE);

@@ -30,11 +30,16 @@ pub struct Run<'a> {
     pub power: Option<&'a Power>,
     /// Limit of open files; 0 for the limit of the parent.
     pub open_files: u32,
-    /// Whether the store is a `SegmentedStore`.
-    pub is_segmented: bool,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    /// Returns the run of a child that commits durably until it is killed.
+    #[must_use]
+    pub fn new(program: &'a str, dir: &'a Path, number: u32) -> Self {
+        let durability = Durability::Sync;
+        Self { program, dir, number, durability, commits: 0, power: None, open_files: 0 }
+    }
+
     /// Starts the child.
     ///
     /// # Panics
@@ -59,11 +64,9 @@ impl Run<'_> {
         };
         let durability = if self.durability == Durability::Sync { "sync" } else { "buffered" };
         command.arg(self.dir).arg(self.number.to_string()).arg(durability).arg(self.commits.to_string());
-        command.arg(if self.is_segmented { "segmented" } else { "rocksdb" });
         if let Some(power) = self.power {
-            power.begin(self.dir).expect("a journal");
+            command.envs(power.begin(self.dir).expect("a journal"));
             power.refuse(Some(calls));
-            command.envs(power.environment(self.dir));
         }
         let stderr = tempfile::tempfile().expect("create a file for standard error");
         let stderr_of_child = stderr.try_clone().expect("duplicate the file handle");

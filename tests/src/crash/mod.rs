@@ -29,14 +29,13 @@ pub mod writers;
 
 use std::path::Path;
 
+use es_core::EventStore;
 use es_rocksdb::{Durability, OpenError, Options, ReadOnlyStore, RocksDbStore};
 
 pub use child::{Child, Run};
 pub use contents::Contents;
 pub use history::History;
 pub use power::Power;
-
-use crate::stores::DiskStore;
 
 /// Returns the number in an environment variable, or the default.
 #[must_use]
@@ -58,22 +57,14 @@ pub fn options() -> Options {
     options.index_run(100, 1 << 20).log_segment_bytes(256 << 10)
 }
 
-/// Opens the store, reads all content and closes the store.
-///
-/// # Errors
-/// [`StoreRefusal`] if the store cannot be opened or read.
-pub fn read_all(dir: &Path, history: &History) -> Result<Contents, StoreRefusal> {
-    read_all_of::<RocksDbStore>(dir, history)
-}
-
 /// Opens the store of this kind, reads all content and closes the store.
 ///
 /// # Errors
 /// [`StoreRefusal`] if the store cannot be opened or read.
-pub fn read_all_of<S: DiskStore>(dir: &Path, history: &History) -> Result<Contents, StoreRefusal> {
+pub fn read_all(dir: &Path, history: &History) -> Result<Contents, StoreRefusal> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     runtime.block_on(async {
-        let store = S::open(dir, options().durability(Durability::Sync)).await?;
+        let store = RocksDbStore::open_with(dir, options().durability(Durability::Sync)).await?;
         let contents = Contents::read(&store, &history.acknowledged().collect::<Vec<_>>()).await;
         store.close().await?;
         Ok(contents?)

@@ -1,24 +1,37 @@
-//! [`Power`]: simulates a power failure. A child runs under a shim that records syncs; after the child was killed, data
-//! that was not synced is removed.
+//! [`Power`]: simulates a power failure. A child runs under a shim that records changes and syncs; after the child was
+//! killed, changes that were not synced are taken back.
 //!
-//! The model is stricter than most file systems: only synced data is certain. The bytes of a file are certain up to its
-//! length at its last sync. A new name, a rename and a removal are certain after the directory was synced. All other
-//! changes are kept or lost at random, by the seed. In torn mode, a part of the bytes is kept, with holes.
+//! The model is stricter than most file systems: only synced changes are certain.
+//!
+//! - A file has its content as of its last sync. Later writes are kept or lost, also in the middle of the file, as
+//!   [`Loss`] has it.
+//! - A new name, a rename and a removal are certain after the directory was synced, and only if the directory itself
+//!   has a certain name. New names that are not certain are kept or lost independently; renames and removals are kept up
+//!   to a random one of them.
+//!
+//! A kill without a power failure takes nothing back. The journal continues with the next child then.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod content;
+mod journal;
+
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::Random;
+use journal::{Entry, Journal, Names};
 
-/// The loss of bytes that were not synced.
+/// The loss of content that was not synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
-    /// All bytes are lost.
+    /// All of it is lost.
     Drop,
-    /// A prefix of random length is kept, in which some blocks of 64 bytes are zero.
+    /// Each file keeps all of it or none, because the system has written back some files.
+    WriteBack,
+    /// Each file keeps a part: any of its blocks can have its content after any of the writes. The file can end between
+    /// its old and its new end.
     Tear,
 }
 
@@ -28,9 +41,6 @@ pub struct Power {
     library: PathBuf,
     scratch: tempfile::TempDir,
 }
-
-/// The file that is overwritten in place. Its certain content is that at the start of the journal.
-const OVERWRITTEN: &str = "ACKNOWLEDGED";
 
 impl Power {
     /// Compiles the shim into the temporary directory of the target directory. Returns `None` on systems other than
@@ -55,10 +65,6 @@ impl Power {
         Some(Self { library, scratch })
     }
 
-    fn journal(&self) -> PathBuf {
-        self.scratch.path().join("journal")
-    }
-
     fn control(&self) -> PathBuf {
         self.scratch.path().join("control")
     }
@@ -74,194 +80,125 @@ impl Power {
         fs::rename(new, self.control()).expect("rename the control file");
     }
 
-    /// Returns the environment variables for a child.
-    pub(super) fn environment(&self, dir: &Path) -> [(&'static str, PathBuf); 4] {
-        let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
-        [
+    /// Prepares for a child that changes this directory, and returns its environment variables. The current content of
+    /// the directory is certain, unless a child ran before and no power failure followed.
+    ///
+    /// # Errors
+    /// An error of the file system.
+    pub fn begin(&self, dir: &Path) -> io::Result<[(&'static str, PathBuf); 5]> {
+        let dir = dir.canonicalize()?;
+        let (kept, journal) = (kept(&dir), journal(&dir));
+        self.refuse(None);
+        if kept.is_dir() {
+            // The kill may have cut off the last record.
+            let complete = Journal::read(&fs::read(&journal)?).complete;
+            OpenOptions::new().write(true).open(&journal)?.set_len(complete)?;
+        } else {
+            fs::create_dir(&kept)?;
+            let mut file = File::create(&journal)?;
+            for (path, entry) in entries(&dir)? {
+                writeln!(file, "{}", journal::certain(&path, entry))?;
+            }
+        }
+        Ok([
             ("LD_PRELOAD", self.library.clone()),
             ("ES_POWER_DIR", dir),
-            ("ES_POWER_JOURNAL", self.journal()),
+            ("ES_POWER_KEPT", kept),
+            ("ES_POWER_JOURNAL", journal),
             ("ES_POWER_CONTROL", self.control()),
-        ]
+        ])
     }
 
-    /// Starts a journal. The current content of the directory is certain.
-    pub(super) fn begin(&self, dir: &Path) -> io::Result<()> {
-        for entry in fs::read_dir(self.scratch.path())? {
-            let path = entry?.path();
-            if path != self.library {
-                fs::remove_file(path)?;
-            }
-        }
-        self.refuse(None);
-        let mut journal = File::create(self.journal())?;
-        let Ok(entries) = dir.canonicalize().and_then(fs::read_dir) else { return Ok(()) };
-        for entry in entries {
-            let entry = entry?;
-            writeln!(journal, "S {} {}", entry.path().display(), entry.metadata()?.len())?;
-            if entry.file_name() == OVERWRITTEN {
-                fs::copy(entry.path(), self.scratch.path().join(OVERWRITTEN))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes from the directory the changes that a power failure may lose. Call it after the child was killed.
-    /// Returns the number of lost bytes of write-ahead logs.
+    /// Takes back changes in the directory that a power failure may lose. Call it after the child was killed. Returns
+    /// the number of lost bytes of logs.
     ///
     /// # Errors
     /// An error of the file system.
     pub fn fail(&self, dir: &Path, loss: Loss, random: &mut Random) -> io::Result<u64> {
-        let journal = Journal::read(&fs::read_to_string(self.journal())?);
-        journal.undo_names(random)?;
+        let dir = dir.canonicalize()?;
+        let kept = kept(&dir);
+        let journal = Journal::read(&fs::read(self::journal(&dir))?);
+        let mut names = journal.names_after_failure(random);
+        let mut logs = BTreeSet::new();
+        for (path, entry) in entries(&dir)? {
+            let file = content_of(&kept, entry);
+            if !entry.is_directory && !file.exists() {
+                fs::hard_link(&path, &file)?;
+            }
+            if path.extension().is_some_and(|extension| extension == "log" || extension == "seg") {
+                logs.insert(entry.inode);
+            }
+            if !journal.knows(entry) {
+                // The C library has created it, such as the information log of RocksDB.
+                names.insert(path, entry);
+            }
+        }
         let mut lost = 0;
-        let Ok(entries) = dir.canonicalize().and_then(fs::read_dir) else { return Ok(lost) };
-        for entry in entries {
-            let path = entry?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if name.starts_with("LOG") || name == "LOCK" {
-                continue;
-            }
-            let synced = journal.synced.get(&path).copied().unwrap_or_default();
-            let len = path.metadata()?.len();
-            if name == OVERWRITTEN {
-                self.forget_overwritten(&path, synced, loss, random)?;
-            } else if journal.is_new(&path) && random.once_in(2) {
-                fs::remove_file(&path)?;
-            } else if len > synced {
-                lost += if name.ends_with(".log") { len - synced } else { 0 };
-                lose(&path, synced, len, loss, random)?;
-            }
+        for (inode, writes) in journal.unsynced() {
+            let bytes = content::lose(&kept.join(inode.to_string()), writes, loss, random)?;
+            lost += if logs.contains(&inode) { bytes } else { 0 };
         }
+        replace(&dir, &names, &kept)?;
+        fs::remove_dir_all(&kept)?;
         Ok(lost)
-    }
-
-    /// Restores the overwritten file to its new content, its old content, or a mix of both, because the system may
-    /// write a page back at any time.
-    fn forget_overwritten(&self, path: &Path, synced: u64, loss: Loss, random: &mut Random) -> io::Result<()> {
-        let before = self.scratch.path().join(OVERWRITTEN);
-        match random.below(3) {
-            0 => Ok(()),
-            1 if before.exists() => fs::copy(before, path).map(drop),
-            _ if loss == Loss::Tear => {
-                let len = path.metadata()?.len();
-                let mut file = OpenOptions::new().write(true).open(path)?;
-                file.seek(SeekFrom::Start(random.below(len.max(1))))?;
-                file.write_all(&[0; 9])
-            }
-            _ => OpenOptions::new().write(true).open(path)?.set_len(synced),
-        }
     }
 }
 
-/// Drops or tears the bytes of a file after its synced length.
-fn lose(path: &Path, synced: u64, len: u64, loss: Loss, random: &mut Random) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).open(path)?;
-    if loss == Loss::Drop {
-        return file.set_len(synced);
+/// Returns the directory beside the store that has the journal, and a name for each file that has lost one.
+fn kept(dir: &Path) -> PathBuf {
+    dir.with_extension("power")
+}
+
+fn journal(dir: &Path) -> PathBuf {
+    kept(dir).join("journal")
+}
+
+/// Returns the kept name of a file.
+fn content_of(kept: &Path, entry: Entry) -> PathBuf {
+    kept.join(entry.inode.to_string())
+}
+
+/// Returns all files and directories below a directory.
+fn entries(dir: &Path) -> io::Result<Names> {
+    let mut found = Names::new();
+    let mut pending = vec![dir.to_owned()];
+    while let Some(dir) = pending.pop() {
+        for entry in fs::read_dir(&dir)? {
+            let entry = entry?;
+            let (path, metadata) = (entry.path(), entry.metadata()?);
+            if metadata.is_dir() {
+                pending.push(path.clone());
+            }
+            found.insert(path, Entry { inode: inode(&metadata), is_directory: metadata.is_dir() });
+        }
     }
-    let kept = synced + random.below(len - synced + 1);
-    file.set_len(kept)?;
-    let mut file = file;
-    for _ in 0..random.below(4) {
-        if kept > synced {
-            let hole = synced + random.below(kept - synced);
-            file.seek(SeekFrom::Start(hole))?;
-            let zeros = [0; 64];
-            let len = usize::try_from(kept - hole).map_or(64, |len| len.min(64));
-            file.write_all(&zeros[..len])?;
+    Ok(found)
+}
+
+#[cfg(unix)]
+fn inode(metadata: &fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(metadata)
+}
+
+#[cfg(not(unix))]
+fn inode(_: &fs::Metadata) -> u64 {
+    unreachable!("the shim needs Linux")
+}
+
+/// Replaces the content of a directory. Names in a directory that does not exist are left out.
+fn replace(dir: &Path, names: &Names, kept: &Path) -> io::Result<()> {
+    fs::remove_dir_all(dir)?;
+    fs::create_dir(dir)?;
+    // A directory comes before the names in it.
+    for (path, entry) in names {
+        if !path.parent().is_some_and(Path::is_dir) {
+            continue;
+        }
+        if entry.is_directory {
+            fs::create_dir(path)?;
+        } else {
+            fs::hard_link(content_of(kept, *entry), path)?;
         }
     }
     Ok(())
-}
-
-/// The journal of the shim.
-#[derive(Debug, Default)]
-struct Journal {
-    /// The synced length of each file.
-    synced: BTreeMap<PathBuf, u64>,
-    /// New files since the last sync of their directory.
-    new: BTreeSet<PathBuf>,
-    /// Renames and removals since the last sync of their directory.
-    names: Vec<NameChange>,
-}
-
-/// A rename or a removal.
-#[derive(Debug)]
-struct NameChange {
-    /// The new name, or the name of the removed file.
-    name: PathBuf,
-    /// A copy of the previous file of this name, if there was one.
-    previous: PathBuf,
-    /// The old name of a renamed file.
-    from: Option<PathBuf>,
-}
-
-impl Journal {
-    fn read(text: &str) -> Self {
-        let mut journal = Self::default();
-        // The last line may be cut off by the kill.
-        let complete = text.rfind('\n').map_or("", |end| &text[..end]);
-        for line in complete.lines() {
-            let fields: Vec<&str> = line.split(' ').collect();
-            journal.add(&fields);
-        }
-        journal
-    }
-
-    fn add(&mut self, fields: &[&str]) {
-        let path = |text: &str| PathBuf::from(text);
-        match *fields {
-            ["C", created] => {
-                self.new.insert(path(created));
-                self.synced.insert(path(created), 0);
-            }
-            ["S", file, len] => {
-                self.synced.insert(path(file), len.parse().unwrap_or_default());
-            }
-            ["T", file, len] => {
-                let synced = self.synced.entry(path(file)).or_default();
-                *synced = (*synced).min(len.parse().unwrap_or_default());
-            }
-            ["R", from, to, kept] => {
-                let synced = self.synced.remove(&path(from)).unwrap_or_default();
-                self.synced.insert(path(to), synced);
-                self.new.remove(&path(from));
-                self.names.push(NameChange { name: path(to), previous: path(kept), from: Some(path(from)) });
-            }
-            // The removal of a file whose name was never certain needs no undo.
-            ["U", file, kept] if !self.new.remove(&path(file)) => {
-                self.names.push(NameChange { name: path(file), previous: path(kept), from: None });
-            }
-            ["D", dir] => {
-                self.new.retain(|name| name.parent() != Some(Path::new(dir)));
-                self.names.retain(|change| change.name.parent() != Some(Path::new(dir)));
-            }
-            _ => {}
-        }
-    }
-
-    fn is_new(&self, path: &Path) -> bool {
-        self.new.contains(path)
-    }
-
-    /// Undoes the renames and removals after a random point, of those that are not certain.
-    fn undo_names(&self, random: &mut Random) -> io::Result<()> {
-        let certain = usize::try_from(random.below(self.names.len() as u64 + 1)).unwrap_or_default();
-        for NameChange { name, previous, from } in self.names[certain..].iter().rev() {
-            let is_log = name.file_name().is_some_and(|name| name.to_string_lossy().starts_with("LOG"));
-            if is_log {
-                continue;
-            }
-            if let Some(from) = from
-                && name.exists()
-            {
-                fs::rename(name, from)?;
-            }
-            if previous.exists() {
-                fs::rename(previous, name)?;
-            }
-        }
-        Ok(())
-    }
 }

@@ -6,10 +6,8 @@ use std::time::Duration;
 
 use es_core::model::ErrorChain;
 use es_core::projection::inline::Inline;
-use es_core::{CommitError, LogRead};
-use es_rocksdb::Durability;
-
-use crate::stores::DiskStore;
+use es_core::{CommitError, EventReader, EventStore, LogRead};
+use es_rocksdb::{Durability, RocksDbStore};
 
 use super::work::{Name, WRITERS};
 use super::{Random, options};
@@ -37,14 +35,16 @@ pub struct Task {
 ///
 /// # Panics
 /// If standard output is closed, or a commit returns no events.
-pub async fn write<S: DiskStore>(dir: &Path, task: Task) {
-    // RocksDB syncs SST files. With `Buffered`, a large write buffer avoids flushes, so that no data is synced.
+pub async fn write(dir: &Path, task: Task) {
+    // Tables and full segments are synced. With `Buffered`, larger ones avoid this, so that no data is synced.
     let options = match task.durability {
         Durability::Sync => options(),
-        Durability::Buffered => options().write_buffer_bytes(64 << 20),
+        Durability::Buffered => {
+            options().write_buffer_bytes(64 << 20).index_run(1 << 20, 64 << 20).log_segment_bytes(16 << 20)
+        }
     };
     let options = options.durability(task.durability).hook(Inline::new(EventsOfStreams::<1>));
-    let store = match S::open(dir, options).await {
+    let store = match RocksDbStore::open_with(dir, options).await {
         Ok(store) => store,
         Err(error) => return print(&format!("O {}", ErrorChain(&error))),
     };
@@ -70,7 +70,7 @@ pub async fn write<S: DiskStore>(dir: &Path, task: Task) {
 }
 
 /// Commits until the number of commits is reached or a commit fails.
-async fn write_as<S: DiskStore>(store: S, task: Task, writer: u16) -> Result<(), CommitError> {
+async fn write_as(store: RocksDbStore, task: Task, writer: u16) -> Result<(), CommitError> {
     let mut random = Random::new(u64::from(task.run) << 16 | u64::from(writer));
     for number in 1.. {
         if task.commits > 0 && number > task.commits {
@@ -89,7 +89,7 @@ async fn write_as<S: DiskStore>(store: S, task: Task, writer: u16) -> Result<(),
     Ok(())
 }
 
-async fn commit<S: DiskStore>(store: &S, name: Name) -> Result<(), CommitError> {
+async fn commit(store: &RocksDbStore, name: Name) -> Result<(), CommitError> {
     let committed = store.commit(name.commit()).await?;
     let (Some(first), Some(last)) = (committed.events.first(), committed.events.last()) else {
         panic!("commit {name} returned no events");
@@ -99,7 +99,7 @@ async fn commit<S: DiskStore>(store: &S, name: Name) -> Result<(), CommitError> 
     Ok(())
 }
 
-async fn count<S: DiskStore>(store: &S) -> Result<usize, es_core::StoreError> {
+async fn count(store: &RocksDbStore) -> Result<usize, es_core::StoreError> {
     Ok(store.read_log(LogRead::all()).await?.collect().await?.len())
 }
 

@@ -159,7 +159,7 @@ fn positions_are_given_in_one_place() {
     let words = ["Position::following", "Revision::following(last_revision)"];
     assert_absent("es-core", &words, &["store/decide.rs", "revision.rs"]);
     // These compute the first position of a search or of an index. They assign none.
-    assert_absent("es-rocksdb", &words, &["postings.rs", "segmented/replay.rs", "segmented/index.rs"]);
+    assert_absent("es-rocksdb", &words, &["postings.rs", "open/replay.rs", "src/index.rs"]);
 }
 
 #[test]

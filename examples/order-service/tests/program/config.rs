@@ -59,7 +59,7 @@ fn the_file_can_have_the_directory_of_the_store() {
     let mut program = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts");
     let stderr = BufReader::new(program.stderr.take().expect("a pipe"));
     assert!(stderr.lines().any(|line| line.expect("text").starts_with("listening on ")));
-    assert!(dir.path("elsewhere").join("CURRENT").exists() && dir.path("operations.sock").exists());
+    assert!(dir.path("elsewhere").join("log").exists() && dir.path("operations.sock").exists());
     end(program);
 }
 

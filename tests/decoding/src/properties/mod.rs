@@ -5,20 +5,16 @@
 
 pub(crate) mod generated;
 mod import;
-mod key;
 mod line;
 mod log;
 mod memory_disk;
-pub(crate) mod record;
 mod segment;
 mod session;
 mod wire;
 
 pub use import::imports;
-pub use key::keys;
 pub use line::lines;
 pub use log::{frame_of, frames, log_records};
-pub use record::{every_bit, records, sealed};
 pub use segment::{segment_of, segments};
 pub use session::sessions;
 pub use wire::{wire_frame_of, wire_frames};

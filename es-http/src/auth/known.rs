@@ -1,0 +1,39 @@
+//! [`KnownClient`]: the client of the last request of a connection.
+
+use std::sync::Arc;
+
+use subtle::ConstantTimeEq;
+
+use super::tokens::Credentials;
+use crate::client::Authenticated;
+
+/// The client of the last request of a connection, and its credentials. Most connections have one client, whose token
+/// is then not parsed, hashed and compared with those of all clients at each request.
+pub(crate) struct KnownClient {
+    /// The tokens in which the client was found. Changed tokens have another version.
+    version: u64,
+    is_certificate: bool,
+    credentials: Box<[u8]>,
+    /// A copy for the connection: threads that count references of one client wait for each other.
+    client: Arc<Authenticated>,
+}
+
+impl KnownClient {
+    pub(super) fn new(version: u64, credentials: Credentials<'_>, client: &Authenticated) -> Self {
+        let client = Arc::new(client.clone());
+        Self { version, is_certificate: credentials.is_certificate(), credentials: credentials.bytes().into(), client }
+    }
+
+    /// Returns the client if it has these credentials. The time of the comparison depends only on their length, because
+    /// a proxy may send requests of other clients on the connection.
+    pub(super) fn with(&self, version: u64, credentials: Credentials<'_>) -> Option<&Arc<Authenticated>> {
+        let is_known = self.version == version
+            && self.is_certificate == credentials.is_certificate()
+            && bool::from(self.credentials.ct_eq(credentials.bytes()));
+        is_known.then_some(&self.client)
+    }
+
+    pub(super) fn client(&self) -> &Arc<Authenticated> {
+        &self.client
+    }
+}

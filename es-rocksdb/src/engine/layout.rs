@@ -1,0 +1,77 @@
+//! The directories of a store, and writes of its index.
+
+use es_core::{Position, StoreError};
+use rocksdb::{Cache, DBCompressionType, WriteBatch, WriteOptions};
+
+use crate::engine::database::{Database, Tier};
+use crate::engine::key;
+use crate::error::of_rocksdb;
+use crate::options::{self, Options};
+use crate::schema::{Cf, META_APPLIED, META_APPLIED_FRAME};
+
+pub(crate) use crate::schema::{INDEX, LOG, TABLES};
+
+/// Returns the options of a table that RocksDB takes over.
+pub(crate) fn table_options(cf: Cf) -> rocksdb::Options {
+    let mut family = options::family(cf, &Options::new(), &Cache::new_lru_cache(0));
+    // A compaction compresses the table. Until then, compression would cost as much as the rest of the table.
+    family.set_compression_type(DBCompressionType::None);
+    family.set_bottommost_compression_type(DBCompressionType::None);
+    family
+}
+
+/// Writes to the memtables. The log has the changes, so RocksDB's own log is not used.
+pub(crate) fn write(database: &Database, batch: WriteBatch) -> Result<(), StoreError> {
+    let mut options = WriteOptions::default();
+    options.disable_wal(true);
+    database.raw().write_opt(batch, &options).map_err(|error| of_rocksdb("write", "rows and keys", error))
+}
+
+/// Writes all memtables to tables: rows, unique keys and metadata at one point of the log, and the deletions of a
+/// scavenge.
+pub(crate) fn flush(database: &Database) -> Result<(), StoreError> {
+    let families: Result<Vec<_>, _> = Cf::ALL.into_iter().map(|cf| database.family(cf)).collect();
+    let flushed = database.raw().flush_cfs_opt(&families?, &rocksdb::FlushOptions::default());
+    flushed.map_err(|error| of_rocksdb("flush", "the index", error))
+}
+
+/// Returns the position up to which the tables have all events.
+pub(crate) fn applied(database: &Database) -> Result<Option<Position>, StoreError> {
+    let Some(value) = database.get(Cf::Meta, META_APPLIED, Tier::Any)? else { return Ok(None) };
+    let position = key::decode_position(&value);
+    position
+        .map(Some)
+        .map_err(|error| StoreError::damaged("the position up to which events are indexed", error.to_string()))
+}
+
+/// The end of the log up to a frame.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct FrameEnd {
+    /// The number of the frame; 0 for none.
+    pub(crate) frame: u64,
+    /// The last event up to it.
+    pub(crate) head: Option<Position>,
+}
+
+impl FrameEnd {
+    pub(crate) fn encode(self) -> [u8; 16] {
+        let mut value = [0; 16];
+        let (frame, head) = value.split_at_mut(8);
+        frame.copy_from_slice(&self.frame.to_be_bytes());
+        head.copy_from_slice(&self.head.map_or(0, Position::get).to_be_bytes());
+        value
+    }
+}
+
+/// Returns the frame up to which the tables have all rows and unique keys.
+pub(crate) fn applied_frame(database: &Database) -> Result<FrameEnd, StoreError> {
+    let Some(value) = database.get(Cf::Meta, META_APPLIED_FRAME, Tier::Any)? else { return Ok(FrameEnd::default()) };
+    let [frame, head] = match value.as_chunks() {
+        ([frame, head], []) => [frame, head].map(|number| u64::from_be_bytes(*number)),
+        _ => {
+            let detail = format!("expected 16 bytes, found {}", value.len());
+            return Err(StoreError::damaged("the frame up to which rows are in tables", detail));
+        }
+    };
+    Ok(FrameEnd { frame, head: Position::new(head) })
+}

@@ -1,0 +1,158 @@
+//! [`PinnedDisk`]: the files of a log that is only read. Each stays the file that it was when it was opened first.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use es_log::{DirectoryLock, Disk, DiskFile, SystemDisk};
+
+use crate::sync::{Mutex, PoisonError};
+
+/// The ending of the name of a segment.
+const SEGMENT: &str = ".seg";
+
+/// A disk that keeps the files open which it has opened, so that a reader still has the old content of a segment that
+/// another process replaces. It writes nothing.
+#[derive(Debug)]
+pub(crate) struct PinnedDisk {
+    pinned: Mutex<BTreeMap<PathBuf, Pinned>>,
+    /// The largest number of files that are kept open. The others are opened again for each read.
+    limit: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Pinned {
+    file: Arc<dyn DiskFile>,
+    identity: InodeIdentity,
+}
+
+/// Identifies a file independently of its name. On other systems than Unix, an open file cannot be replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct InodeIdentity {
+    device: u64,
+    number: u64,
+}
+
+impl InodeIdentity {
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(path)?;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            Ok(Self { device: metadata.dev(), number: metadata.ino() })
+        }
+        #[cfg(not(unix))]
+        {
+            let _ = metadata;
+            Ok(Self { device: 0, number: 0 })
+        }
+    }
+}
+
+impl PinnedDisk {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { pinned: Mutex::default(), limit }
+    }
+
+    /// Opens the segments in a directory.
+    pub(crate) fn pin_segments(&self, directory: &Path) -> io::Result<()> {
+        for name in self.names(directory)?.iter().filter(|name| name.ends_with(SEGMENT)) {
+            self.open_read_only(&directory.join(name))?;
+        }
+        Ok(())
+    }
+
+    /// Returns the segments that are kept open, in order.
+    pub(crate) fn segments(&self) -> Vec<PathBuf> {
+        let pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        pinned.keys().filter(|path| path.to_string_lossy().ends_with(SEGMENT)).cloned().collect()
+    }
+
+    /// Returns whether no file that is kept open was replaced since it was opened.
+    pub(crate) fn is_unreplaced(&self) -> io::Result<bool> {
+        let pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for (path, Pinned { identity, .. }) in pinned {
+            if InodeIdentity::of(&path)? != identity {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Returns whether a path names another file, or none, than the one that is kept open under it.
+    pub(crate) fn is_replaced(&self, path: &Path) -> io::Result<bool> {
+        let pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
+        match (pinned, InodeIdentity::of(path)) {
+            (Some(pinned), Ok(identity)) => Ok(identity != pinned.identity),
+            (Some(_), Err(error)) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            (Some(_), Err(error)) => Err(error),
+            (None, _) => Ok(false),
+        }
+    }
+
+    /// Returns whether this path names the file that is kept open under another one.
+    pub(crate) fn is_link_of(&self, path: &Path, pinned: &Path) -> io::Result<bool> {
+        let identity = InodeIdentity::of(path)?;
+        let files = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(files.get(pinned).is_some_and(|pinned| pinned.identity == identity))
+    }
+}
+
+fn refused() -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, "the store is open for reading only")
+}
+
+impl Disk for PinnedDisk {
+    fn create_directory(&self, _: &Path) -> io::Result<()> {
+        Err(refused())
+    }
+
+    fn names(&self, directory: &Path) -> io::Result<Vec<String>> {
+        SystemDisk.names(directory)
+    }
+
+    fn open(&self, _: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        Err(refused())
+    }
+
+    fn open_read_only(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        if let Some(pinned) = self.pinned.lock().unwrap_or_else(PoisonError::into_inner).get(path) {
+            return Ok(Arc::clone(&pinned.file));
+        }
+        loop {
+            let identity = InodeIdentity::of(path)?;
+            let file = SystemDisk.open_read_only(path)?;
+            // Otherwise the file was replaced while it was opened.
+            if InodeIdentity::of(path)? == identity {
+                let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+                if pinned.len() < self.limit {
+                    let kept = Pinned { file: Arc::clone(&file), identity };
+                    return Ok(Arc::clone(&pinned.entry(path.to_owned()).or_insert(kept).file));
+                }
+                return Ok(file);
+            }
+        }
+    }
+
+    fn create(&self, _: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        Err(refused())
+    }
+
+    fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
+        Err(refused())
+    }
+
+    fn remove(&self, _: &Path) -> io::Result<()> {
+        Err(refused())
+    }
+
+    fn sync_directory(&self, _: &Path) -> io::Result<()> {
+        Err(refused())
+    }
+
+    fn lock(&self, _: &Path) -> io::Result<Box<dyn DirectoryLock>> {
+        Err(refused())
+    }
+}

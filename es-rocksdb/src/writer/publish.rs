@@ -1,0 +1,199 @@
+//! [`Publisher`]: makes the commits of a written frame visible, before they are answered.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use es_core::model::ErrorChain;
+use es_core::{Position, StoreError};
+use es_log::{AppendError, Follower, FrameHeader};
+use rocksdb::WriteBatch;
+
+use crate::engine::database::Database;
+use crate::engine::key;
+use crate::engine::layout::{self, FrameEnd};
+use crate::index::Index;
+use crate::retention::{Operators, first_key};
+use crate::schema::{Cf, META_APPLIED_FRAME};
+use crate::stats::{Counters, Stats};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
+use crate::writer::decide::{Decisions, stop_reason};
+use crate::writer::pending::DecidedCommit;
+use crate::writer::signal::SealSignal;
+use crate::writer::visible::Visible;
+
+/// The state that outlives an open store: handles and open reads keep it.
+#[derive(Debug)]
+pub(crate) struct Handles {
+    pub(crate) visible: Visible,
+    pub(crate) counters: Counters,
+    pub(crate) signal: SealSignal,
+}
+
+/// The state that decisions, the log and readers share.
+pub(crate) struct Publisher {
+    pub(crate) database: Arc<Database>,
+    pub(crate) index: Index,
+    decisions: Mutex<Decisions>,
+    /// The rules and deletions of all published commits.
+    pub(crate) operators: Operators,
+    pub(crate) handles: Arc<Handles>,
+    /// The number of the last commit whose rows may be in RocksDB.
+    started: AtomicU64,
+    /// The number of syncs of each frame: 0 or 1.
+    syncs: u64,
+    /// The last frame whose rows are in RocksDB.
+    end: Mutex<FrameEnd>,
+    /// The bytes of the frames whose rows are not in tables.
+    unflushed: AtomicU64,
+}
+
+impl fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publisher").field("visible", &self.handles.visible).finish_non_exhaustive()
+    }
+}
+
+impl Publisher {
+    pub(crate) fn new(
+        database: Arc<Database>,
+        index: Index,
+        decisions: Decisions,
+        operators: Operators,
+        is_synced: bool,
+    ) -> Self {
+        Self {
+            database,
+            index,
+            handles: Arc::new(Handles {
+                visible: Visible::new(decisions.end.head, 0),
+                counters: Counters::default(),
+                signal: SealSignal::default(),
+            }),
+            decisions: Mutex::new(decisions),
+            operators,
+            started: AtomicU64::new(0),
+            syncs: u64::from(is_synced),
+            end: Mutex::default(),
+            unflushed: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn set_end(&self, end: FrameEnd) {
+        *self.end.lock().unwrap_or_else(PoisonError::into_inner) = end;
+    }
+
+    /// Returns whether the rows of so many frames are not in tables that they should be written. An opening would read
+    /// these frames.
+    pub(crate) fn has_unflushed_run(&self) -> bool {
+        self.unflushed.load(Ordering::Relaxed) >= self.index.run_bytes()
+    }
+
+    /// Returns the last frame whose rows are in RocksDB, for a flush that follows.
+    pub(crate) fn begin_flush(&self) -> FrameEnd {
+        // ORDER: frames that are written meanwhile count as not flushed.
+        self.unflushed.store(0, Ordering::Relaxed);
+        *self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes all rows and unique keys of published commits to tables.
+    pub(crate) fn flush(&self) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::new();
+        batch.put_cf(self.database.family(Cf::Meta)?, META_APPLIED_FRAME, self.begin_flush().encode());
+        layout::write(&self.database, batch)?;
+        layout::flush(&self.database)
+    }
+
+    /// Locks the state of decisions.
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`] if a decision has panicked, so that the state may be inconsistent.
+    pub(crate) fn decisions(&self) -> Result<MutexGuard<'_, Decisions>, StoreError> {
+        let panicked = || StoreError::Stopped { reason: "a decision panicked; this is a bug".to_owned() };
+        self.decisions.lock().map_err(|_| panicked())
+    }
+
+    /// Returns the number of the last commit whose rows a read before this call can have seen.
+    pub(crate) fn started(&self) -> u64 {
+        self.started.load(Ordering::Acquire)
+    }
+
+    /// Refuses all later commits.
+    pub(crate) fn stop(&self, reason: &str) {
+        tracing::error!(directory = %self.database.directory().display(), reason, "the store takes no more writes");
+        self.decisions.lock().unwrap_or_else(PoisonError::into_inner).stopped = Some(reason.to_owned());
+        self.handles.visible.stop(reason);
+    }
+
+    fn publish(&self, frame: &FrameHeader) -> Result<(), StoreError> {
+        let commits = self.decisions()?.pending.take(frame.commits);
+        let Some(last) = commits.last().map(|commit| commit.number) else { return Ok(()) };
+        // ORDER: before the rows are changed, so that a reader that has seen one waits until it is published.
+        self.started.store(last, Ordering::Release);
+        self.write_changes(&commits)?;
+        let events = || commits.iter().flat_map(|commit| commit.events.iter());
+        // ORDER: before the commits are visible, so that a read that returns a retention event also applies its rule.
+        if let Err(error) = self.operators.apply(events()) {
+            tracing::error!(error = %ErrorChain(&error), "an event of a reserved stream could not be applied");
+        }
+        let head = events().next_back().map(|event| event.position).or_else(|| self.handles.visible.head());
+        // ORDER: the rows are in RocksDB, where the next decision finds them.
+        self.decisions()?.pending.remove(&commits);
+        self.handles.visible.publish(head, last);
+        let (written, events) = (commits.len() as u64, events().count() as u64);
+        let bytes = frame.length as u64;
+        let counted = Stats { commits: written, frames: 1, events, bytes, syncs: self.syncs };
+        self.handles.counters.add(counted);
+        self.set_end(FrameEnd { frame: frame.number, head });
+        self.unflushed.fetch_add(bytes, Ordering::Relaxed);
+        self.signal_full_run(head);
+        Ok(())
+    }
+
+    /// Wakes the thread that writes tables, if there is a run or as many bytes of rows for it.
+    pub(crate) fn signal_full_run(&self, head: Option<Position>) {
+        if self.index.oldest_full(head).is_some() || self.has_unflushed_run() {
+            self.handles.signal.wake();
+        }
+    }
+
+    /// Changes the rows and unique keys of written commits.
+    fn write_changes(&self, commits: &[DecidedCommit]) -> Result<(), StoreError> {
+        if commits.iter().all(|commit| commit.changes.is_empty()) {
+            return Ok(());
+        }
+        let database = &*self.database;
+        let (meta, keys, rows) = (database.family(Cf::Meta)?, database.family(Cf::Keys)?, database.family(Cf::Rows)?);
+        let mut batch = WriteBatch::new();
+        for changes in commits.iter().map(|commit| &commit.changes) {
+            for (stream, first) in &changes.firsts {
+                batch.put_cf(meta, first_key(stream), key::revision(*first));
+            }
+            for (hash, owner) in &changes.owners {
+                match owner {
+                    Some(owner) => batch.put_cf(keys, hash.as_bytes(), key::owner(owner)),
+                    None => batch.delete_cf(keys, hash.as_bytes()),
+                }
+            }
+            for ((table, row), value) in &changes.rows {
+                match value {
+                    Some(value) => batch.put_cf(rows, key::row(table, row), value),
+                    None => batch.delete_cf(rows, key::row(table, row)),
+                }
+            }
+        }
+        layout::write(database, batch)
+    }
+}
+
+impl Follower for Publisher {
+    fn written(&self, frame: &FrameHeader) {
+        if let Err(error) = self.publish(frame) {
+            self.stop(&format!("a written commit could not be published: {}", ErrorChain(&error)));
+        }
+    }
+
+    fn failed(&self, error: &AppendError) {
+        self.stop(&stop_reason(error));
+    }
+}

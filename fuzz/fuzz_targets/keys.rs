@@ -1,4 +1,0 @@
-//! See `es_decoding::properties::keys`.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| es_decoding::properties::keys(data));
