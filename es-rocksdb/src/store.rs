@@ -293,13 +293,8 @@ impl SharedStore {
     async fn room(&self, commit: &ValidCommit) -> Result<OwnedSemaphorePermit, StoreError> {
         let cost = self.cost(commit);
         let room = Arc::clone(&self.room).acquire_many_owned(cost).await.map_err(|_| StoreError::Closed)?;
-        loop {
-            let sealed = self.handles.signal.sealed.notified();
-            if self.with(|core| Ok(core.publisher.index.full_runs()))? < MAX_FULL_RUNS {
-                return Ok(room);
-            }
-            sealed.await;
-        }
+        self.wait_for_tables(|core| Ok((core.publisher.index.full_runs() < MAX_FULL_RUNS).then_some(()))).await?;
+        Ok(room)
     }
 
     /// Encodes a commit, and reads what its decision needs.

@@ -123,6 +123,8 @@ impl Publisher {
         tracing::error!(directory = %self.database.directory().display(), reason, "the store takes no more writes");
         self.decisions.lock().unwrap_or_else(PoisonError::into_inner).stopped = Some(reason.to_owned());
         self.handles.visible.stop(reason);
+        // Commits and scavenges that wait for tables may wait for events that are never published.
+        self.handles.signal.sealed.notify_waiters();
     }
 
     fn publish(&self, frame: &FrameHeader) -> Result<(), StoreError> {

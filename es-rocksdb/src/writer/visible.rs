@@ -53,6 +53,15 @@ impl Visible {
         self.publication.send_modify(|publication| publication.stopped = Some(reason.to_owned()));
     }
 
+    /// Checks that more can be published.
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`] after a failed write.
+    pub(crate) fn check_running(&self) -> Result<(), StoreError> {
+        let stopped = self.publication.borrow().stopped.clone();
+        stopped.map_or(Ok(()), |reason| Err(StoreError::Stopped { reason }))
+    }
+
     /// Notifies the watches of the head that it does not move any more.
     pub(crate) fn close(&self) {
         self.head.close();
