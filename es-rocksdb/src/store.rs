@@ -139,7 +139,7 @@ impl RocksDbStore {
         Ok(store)
     }
 
-    fn start(opened: OpenedLog, options: &Options) -> Result<Self, OpenError> {
+    pub(crate) fn start(opened: OpenedLog, options: &Options) -> Result<Self, OpenError> {
         let OpenedLog { log, publisher, decider, identity, directory, tables } = opened;
         let Identity { id: store_id, log_id, created, secret } = identity;
         let handles = Arc::clone(&publisher.handles);

@@ -10,6 +10,8 @@ use es_core::store::implement::HeadSender;
 use es_core::{Position, StoreError};
 use tokio::sync::watch;
 
+use crate::sync::switch_threads;
+
 /// The published state of the log.
 #[derive(Debug)]
 pub(crate) struct Visible {
@@ -33,6 +35,7 @@ impl Visible {
 
     /// Returns the position of the last published event.
     pub(crate) fn head(&self) -> Option<Position> {
+        switch_threads();
         self.head.head()
     }
 
@@ -45,6 +48,7 @@ impl Visible {
     pub(crate) fn publish(&self, head: Option<Position>, sequence: u64) {
         // ORDER: the head first, so that a task that waits for the number then finds the head.
         self.head.publish(head);
+        switch_threads();
         self.publication.send_modify(|publication| publication.sequence = sequence);
     }
 
