@@ -17,6 +17,11 @@ pub(crate) async fn off_executor<T: Send + 'static>(
     }
 }
 
+/// Returns whether blocking work can run on another thread: one of a tokio runtime.
+pub(crate) fn has_blocking_threads() -> bool {
+    tokio::runtime::Handle::try_current().is_ok()
+}
+
 /// Returns whether this thread may wait for the disk inside of [`block_in_place`](tokio::task::block_in_place) without
 /// delaying other tasks: a worker of a multi-threaded runtime moves its other tasks to another thread. Without a
 /// runtime, the calling thread is blocked, as by [`off_executor`].

@@ -115,6 +115,8 @@ mod repair;
 mod retag;
 mod retention;
 mod scavenge;
+#[cfg(shuttle)]
+pub mod schedules;
 mod schema;
 mod stats;
 mod store;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use es_core::StoreError;
 use es_core::model::LogId;
 use es_core::store::implement::{Decider, KeySecret, check_clock};
-use es_log::{Log, LogOptions};
+use es_log::{Disk, Log, LogOptions, SystemDisk};
 use rocksdb::{Cache, ColumnFamilyDescriptor, DB, WriteBatch};
 
 use crate::access;
@@ -60,18 +60,23 @@ pub(crate) fn open(directory: &Path, options: &Options) -> Result<OpenedLog, Ope
     if is_described && !directory.join(LOG).is_dir() {
         return Err(OpenError::damaged(&directory, "expected the directory of the log, found none"));
     }
-    let log = Arc::new(open_log(&directory, options)?);
+    let log = open_log(&directory, options, Arc::new(SystemDisk))?;
     if log.last_frame() == 0 {
         // ORDER: the directories are on disk before the description, which tells that they have existed. An earlier
         // process may have created them and ended before it synced their names.
         access::sync(&directory).map_err(|error| OpenError::io(&directory, "sync the directory", error))?;
-        create(&database, options)
-            .map_err(|error| OpenError::of_store(&directory, "write the description of the store", error))?;
     }
+    describe(&database, &log, options)?;
     if is_new {
         let restricted = access::restrict_files(&directory.join(INDEX));
         restricted.map_err(|error| OpenError::io(&directory, "set the modes of files", error))?;
     }
+    assemble(database, log, options)
+}
+
+/// Reads the log after the last table, and returns the parts of the open store.
+pub(crate) fn assemble(database: Database, log: Log, options: &Options) -> Result<OpenedLog, OpenError> {
+    let (log, directory) = (Arc::new(log), database.directory().to_owned());
     let identity = identify(&database, log.log_id())?;
     let opened = restore(database, &log, options, ReplayAccess::Writing);
     let (publisher, decider) = opened.map_err(|error| OpenError::of_store(&directory, "read the log", error))?;
@@ -161,7 +166,8 @@ pub(crate) fn families(options: &Options) -> Vec<ColumnFamilyDescriptor> {
     families.chain([default]).collect()
 }
 
-fn open_log(directory: &Path, options: &Options) -> Result<Log, OpenError> {
+/// Opens the log of the store in a directory, on this disk.
+pub(crate) fn open_log(directory: &Path, options: &Options, disk: Arc<dyn Disk>) -> Result<Log, OpenError> {
     let log = LogOptions {
         base_time: options.clock.now().timestamp_micros(),
         durability: match options.durability {
@@ -175,6 +181,7 @@ fn open_log(directory: &Path, options: &Options) -> Result<Log, OpenError> {
         largest_segment: options.log_segment_bytes,
         // A hook cannot undo a decision that was not written.
         on_write_failure: es_log::OnWriteFailure::Stop,
+        disk,
         ..LogOptions::default()
     };
     Log::open(directory.join(LOG), log).map_err(|error| of_log_opening(directory, error))
@@ -211,7 +218,12 @@ pub(crate) fn is_described(database: &Database) -> Result<bool, StoreError> {
     Ok(database.get(Cf::Meta, META_FORMAT, Tier::Any)?.is_some())
 }
 
-/// Gives a new store its description, unless an earlier opening did.
+/// Gives a store without a commit its description, unless an earlier opening did.
+pub(crate) fn describe(database: &Database, log: &Log, options: &Options) -> Result<(), OpenError> {
+    let failed = |error| OpenError::of_store(database.directory(), "write the description of the store", error);
+    if log.last_frame() == 0 { create(database, options).map_err(failed) } else { Ok(()) }
+}
+
 fn create(database: &Database, options: &Options) -> Result<(), StoreError> {
     if is_described(database)? {
         return Ok(());

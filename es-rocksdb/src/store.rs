@@ -139,7 +139,7 @@ impl RocksDbStore {
         Ok(store)
     }
 
-    fn start(opened: OpenedLog, options: &Options) -> Result<Self, OpenError> {
+    pub(crate) fn start(opened: OpenedLog, options: &Options) -> Result<Self, OpenError> {
         let OpenedLog { log, publisher, decider, identity, directory, tables } = opened;
         let Identity { id: store_id, log_id, created, secret } = identity;
         let handles = Arc::clone(&publisher.handles);
@@ -295,14 +295,8 @@ impl SharedStore {
     async fn room(&self, commit: &ValidCommit) -> Result<OwnedSemaphorePermit, StoreError> {
         let cost = self.cost(commit);
         let room = Arc::clone(&self.room).acquire_many_owned(cost).await.map_err(|_| StoreError::Closed)?;
-        loop {
-            let sealed = self.handles.signal.sealed.notified();
-            if self.with(|core| Ok(core.publisher.index.full_runs()))? < MAX_FULL_RUNS {
-                return Ok(room);
-            }
-            self.handles.signal.check()?;
-            sealed.await;
-        }
+        self.wait_for_tables(|core| Ok((core.publisher.index.full_runs() < MAX_FULL_RUNS).then_some(()))).await?;
+        Ok(room)
     }
 
     /// Encodes a commit, and reads what its decision needs.

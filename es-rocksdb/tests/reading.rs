@@ -428,3 +428,32 @@ async fn events_outside_of_memory_are_read_from_disk() {
     assert_eq!(positions(&tagged), (1..=300).filter(|position| (position - 1) % 7 == 3).collect::<Vec<_>>());
     assert_eq!(store.rows(RowScan::new(table, "", 1000)).await.unwrap().len(), 300);
 }
+
+/// Without a runtime, a future is complete after its first poll.
+fn at_once<T>(future: impl Future<Output = T>) -> T {
+    match std::pin::pin!(future).poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+        std::task::Poll::Ready(value) => value,
+        std::task::Poll::Pending => panic!("expected what is done on this thread, found a wait for another"),
+    }
+}
+
+/// Regression: a read of the log panicked outside of a tokio runtime if its events were not all in memory, or if it had
+/// a query. It blocks the thread that polls it. `tests/schedules` found it.
+#[test]
+fn a_read_of_the_log_needs_no_runtime() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = at_once(Options::new().tail_bytes(0).read_batch(2, 1 << 20).open(dir.path())).unwrap();
+    for _ in 0..5 {
+        let commit = Commit::to(&stream("order-1"), ExpectedRevision::Any, [event("happened").tagged(tag("red"))]);
+        at_once(store.commit(commit)).unwrap();
+    }
+    for read in [LogRead::all(), LogRead::tag(tag("red")), LogRead::all().limit(9)] {
+        assert_eq!(
+            positions(&at_once(collect(at_once(store.read_log(read.clone())))).unwrap()),
+            [1, 2, 3, 4, 5],
+            "{read:?}"
+        );
+        assert_eq!(positions(&at_once(collect(at_once(store.read_log(read.backward())))).unwrap()), [5, 4, 3, 2, 1]);
+    }
+    at_once(store.close()).unwrap();
+}

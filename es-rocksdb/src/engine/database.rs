@@ -15,6 +15,7 @@ use crate::engine::changes::{ChangedEntry, UnflushedChanges};
 use crate::engine::key::{self, KeyError};
 use crate::error;
 use crate::schema::Cf;
+use crate::sync::switch_threads;
 
 /// An open RocksDB database with the column families of a store.
 pub(crate) struct Database {
@@ -106,6 +107,7 @@ impl Database {
 
     /// Returns the RocksDB database, for writes.
     pub(crate) fn raw(&self) -> &DB {
+        switch_threads();
         &self.db
     }
 
@@ -122,6 +124,7 @@ impl Database {
             Tier::Cached => &self.cached,
             Tier::Any => &self.any,
         };
+        switch_threads();
         let found = self.db.get_pinned_cf_opt(self.family(cf)?, key, options).map_err(|error| fault(cf, error))?;
         Ok(found.map(Value::Stored))
     }
@@ -186,6 +189,7 @@ impl Database {
     /// Returns an iterator over the keys of a column family that start with `prefix`; over all keys if it is empty.
     pub(crate) fn iterate(&self, cf: Cf, prefix: Vec<u8>, tier: Tier) -> Result<DBRawIterator<'_>, StoreError> {
         let mut options = read_options(tier);
+        switch_threads();
         options.set_iterate_range(rocksdb::PrefixRange(prefix));
         Ok(self.db.raw_iterator_cf_opt(self.family(cf)?, options))
     }

@@ -11,6 +11,7 @@ use es_log::{Batch as Frame, LogReader, PointReader};
 use tokio::task::JoinSet;
 
 use crate::engine::database::{Tier, missing_event};
+use crate::executor::has_blocking_threads;
 use crate::index::postings::{Cursor, SeekResult, check_matches, predecessor, successor};
 use crate::index::{IndexView, of_log};
 use crate::options::ReadLimits;
@@ -123,17 +124,22 @@ impl FrameSource {
         }
         self.scan = Some(scan);
         // Read ahead, but not before the number of events in the frames is known.
-        if !self.is_ended && self.remaining.is_none() {
+        if !self.is_ended && self.remaining.is_none() && has_blocking_threads() {
             self.start();
         }
         Ok(events)
     }
 
-    /// Reads the next part: on this thread if its frames are in memory, otherwise on a blocking thread.
+    /// Reads the next part: on this thread if its frames are in memory or there is no runtime, otherwise on a blocking
+    /// thread.
     async fn read_part(&mut self) -> Result<(Box<FrameScan>, FramePart), StoreError> {
         if let Some(mut scan) = self.scan.take() {
             match self.inner.with(|core| Ok(scan.frames_in_memory(core)))? {
                 Some(part) => return Ok((scan, part)),
+                None if !has_blocking_threads() => {
+                    let part = self.inner.with(|core| scan.fetch(core))?;
+                    return Ok((scan, part));
+                }
                 None => self.scan = Some(scan),
             }
             self.start();

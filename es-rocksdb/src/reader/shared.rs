@@ -125,13 +125,29 @@ impl SharedStore {
             core.publisher.signal_full_run(self.handles.visible.head());
             Ok(())
         })?;
+        self.wait_for_tables(|core| {
+            Ok(Some(layout::applied(&core.publisher.database)?).filter(|applied| *applied >= head))
+        })
+        .await
+    }
+
+    /// Returns what `find` finds. Tries again each time a run was written to tables.
+    ///
+    /// # Errors
+    /// - [`StoreError::Io`] if tables cannot be written.
+    /// - [`StoreError::Stopped`] if the store has stopped and nothing is found: a run with events of a failed frame is
+    ///   never written to tables.
+    pub(crate) async fn wait_for_tables<T>(
+        &self,
+        find: impl Fn(&Core) -> Result<Option<T>, StoreError>,
+    ) -> Result<T, StoreError> {
         loop {
             let sealed = self.handles.signal.sealed.notified();
-            let applied = self.with(|core| layout::applied(&core.publisher.database))?;
-            if applied >= head {
-                return Ok(applied);
+            if let Some(found) = self.with(&find)? {
+                return Ok(found);
             }
             self.handles.signal.check()?;
+            self.handles.visible.check_running()?;
             sealed.await;
         }
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use es_core::model::ErrorChain;
 use es_core::{Position, StoreError};
@@ -16,7 +16,7 @@ use crate::index::Index;
 use crate::retention::{Operators, first_key};
 use crate::schema::{Cf, META_APPLIED_FRAME};
 use crate::stats::{Counters, Stats};
-use crate::sync::{Mutex, MutexGuard, PoisonError};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, PoisonError};
 use crate::writer::decide::{Decisions, stop_reason};
 use crate::writer::pending::DecidedCommit;
 use crate::writer::signal::SealSignal;
@@ -123,6 +123,8 @@ impl Publisher {
         tracing::error!(directory = %self.database.directory().display(), reason, "the store takes no more writes");
         self.decisions.lock().unwrap_or_else(PoisonError::into_inner).stopped = Some(reason.to_owned());
         self.handles.visible.stop(reason);
+        // Commits and scavenges that wait for tables may wait for events that are never published.
+        self.handles.signal.sealed.notify_waiters();
     }
 
     fn publish(&self, frame: &FrameHeader) -> Result<(), StoreError> {

@@ -10,6 +10,8 @@ use es_core::store::implement::HeadSender;
 use es_core::{Position, StoreError};
 use tokio::sync::watch;
 
+use crate::sync::switch_threads;
+
 /// The published state of the log.
 #[derive(Debug)]
 pub(crate) struct Visible {
@@ -33,6 +35,7 @@ impl Visible {
 
     /// Returns the position of the last published event.
     pub(crate) fn head(&self) -> Option<Position> {
+        switch_threads();
         self.head.head()
     }
 
@@ -45,12 +48,22 @@ impl Visible {
     pub(crate) fn publish(&self, head: Option<Position>, sequence: u64) {
         // ORDER: the head first, so that a task that waits for the number then finds the head.
         self.head.publish(head);
+        switch_threads();
         self.publication.send_modify(|publication| publication.sequence = sequence);
     }
 
     /// Ends all waits with an error: after a failed write nothing more will be published.
     pub(crate) fn stop(&self, reason: &str) {
         self.publication.send_modify(|publication| publication.stopped = Some(reason.to_owned()));
+    }
+
+    /// Checks that more can be published.
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`] after a failed write.
+    pub(crate) fn check_running(&self) -> Result<(), StoreError> {
+        let stopped = self.publication.borrow().stopped.clone();
+        stopped.map_or(Ok(()), |reason| Err(StoreError::Stopped { reason }))
     }
 
     /// Notifies the watches of the head that it does not move any more.
