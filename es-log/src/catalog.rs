@@ -134,8 +134,8 @@ impl Catalog {
         u32::try_from(lock(&self.state).sealed.len()).unwrap_or(u32::MAX)
     }
 
-    /// Replaces a sealed segment by its rewritten file, which `rename` gives its name. If records were removed, the frames
-    /// that still have them leave the memory.
+    /// Replaces a sealed segment by its rewritten file, which `rename` gives its name. If records were removed, the
+    /// frames that still have them leave the memory.
     pub(crate) fn replace_segment(
         &self,
         info: SegmentInfo,

@@ -8,7 +8,7 @@
 //! - **In order.** Positions have no gaps. Readers see a commit after it is on disk.
 //!
 //! It is not an event store: it does not know the revisions of streams, conditions or indexes. A store decides on a
-//! commit inside [`Log::commit`], and keeps its own indexes, as `SegmentedStore` of `es-rocksdb` does.
+//! commit inside [`Log::commit`], and keeps its own indexes, as `RocksDbStore` of `es-rocksdb` does.
 //!
 //! ```
 //! use es_core::{EventId, Position, Revision, model::CommitPart};

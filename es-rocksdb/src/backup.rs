@@ -136,7 +136,8 @@ pub struct Backup {
     pub new_rows: u64,
     /// The number of events.
     pub events: u64,
-    /// The previous backup, if it is damaged. The new backup shares no damaged file with it. Remove the damaged backup. Earlier backups may share the damaged file.
+    /// The previous backup, if it is damaged. The new backup shares no damaged file with it. Remove the damaged backup.
+    /// Earlier backups may share the damaged file.
     pub damaged: Option<DamagedBackup>,
 }
 

@@ -116,8 +116,8 @@ fn earlier_format(directory: &Path) -> OpenError {
     error.unwrap_or_else(|| OpenError::not_a_store(directory, "a RocksDB database of another program"))
 }
 
-/// Checks that the index of a log is there and has a supported format. Writes nothing: RocksDB would create a new index,
-/// and the column families that are missing.
+/// Checks that the index of a log is there and has a supported format. Writes nothing: RocksDB would create a new
+/// index, and the column families that are missing.
 fn check_index(directory: &Path) -> Result<(), OpenError> {
     if !directory.join(LOG).exists() {
         return Ok(());

@@ -203,8 +203,9 @@ impl Options {
         self
     }
 
-    /// Sets the size of the largest segment of the log, in bytes, at least 8 KiB. Default: 64 MiB. The first segment has an eighth of it, and each further one twice the size of the
-    /// one before. A segment is filled with zeros before it is used.
+    /// Sets the size of the largest segment of the log, in bytes, at least 8 KiB. Default: 64 MiB. The first segment
+    /// has an eighth of it, and each further one twice the size of the one before. A segment is filled with zeros
+    /// before it is used.
     #[must_use]
     pub fn log_segment_bytes(mut self, bytes: u32) -> Self {
         self.log_segment_bytes = bytes.max(8 << 10);

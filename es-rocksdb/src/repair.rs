@@ -249,9 +249,9 @@ impl Salvage {
     /// Writes the recoverable data to a new store in `target`, an empty or new directory, and verifies it. The damaged
     /// store is unchanged.
     ///
-    /// If data is lost, `accept` must be the number of [lost events](Loss::events) in the report. Rows are
-    /// those that the log has up to its new end, if it has all; otherwise they are copied unchanged, including those that
-    /// depend on lost events: delete the snapshots and call [`es_core::projection::reset_followers`].
+    /// If data is lost, `accept` must be the number of [lost events](Loss::events) in the report. Rows are those that
+    /// the log has up to its new end, if it has all; otherwise they are copied unchanged, including those that depend
+    /// on lost events: delete the snapshots and call [`es_core::projection::reset_followers`].
     ///
     /// `set_aside` receives the readable events after the first lost one, in the order of the log. An event of an
     /// incomplete commit is passed as a commit of its own.

@@ -93,7 +93,8 @@ fn a_load_is_one_ordered_scan_and_a_filtered_read_touches_only_matching_events()
     let rare = || at_once(async { collect(store.read_log(LogRead::tag(tag("rare:1"))).await).await.unwrap() });
     let (events, cost) = counted(&rare);
     assert_eq!(events, RARE);
-    assert!(cost.blocks <= 6 && cost.filters <= RARE, "{cost:?}");
+    // The blocks of the index of the tag; the events are in the log.
+    assert!(cost.blocks <= 10 && cost.filters <= RARE, "{cost:?}");
 }
 
 struct Unpark(Thread);

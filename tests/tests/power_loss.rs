@@ -2,8 +2,8 @@
 //!
 //! Like `kill.rs`, but before the store is opened again, changes that were not synced are taken back, all of them or a
 //! part. A shim under the child (`shim/power.c`) records changes and syncs; `es_tests::crash::power` documents the
-//! model. The store may refuse to open if the manifest of RocksDB is torn or missing, which is not a silent loss; then a
-//! repair must recover all acknowledged commits. The store must never open with fewer.
+//! model. The store may refuse to open if the manifest of RocksDB is torn or missing, which is not a silent loss; then
+//! a repair must recover all acknowledged commits. The store must never open with fewer.
 //!
 //! This does not test that a disk that reports a sync has synced.
 //!

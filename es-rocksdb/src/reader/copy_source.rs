@@ -226,8 +226,8 @@ impl<'a> Filling<'a> {
         self.records.len() >= self.max_events || self.bytes >= self.scan.max_bytes
     }
 
-    /// Takes the records of a buffer from the next revision on. Returns `false` if the part ends within the buffer: it is
-    /// full, or the next event is after the head.
+    /// Takes the records of a buffer from the next revision on. Returns `false` if the part ends within the buffer: it
+    /// is full, or the next event is after the head.
     fn take(&mut self, buffer: &StreamBuffer) -> bool {
         for record in buffer.from(self.next) {
             if self.is_full() || record.position > self.scan.head {

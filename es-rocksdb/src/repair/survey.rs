@@ -34,7 +34,7 @@ use crate::record::codec::LogDecoder;
 use crate::schema::{Cf, META_APPLIED, META_CREATED, META_KEY_SECRET, META_STORE_ID};
 use crate::verify::{Progress, has_table};
 
-/// The recoverable data of a segmented store.
+/// The recoverable data of a store.
 #[derive(Debug)]
 pub(super) struct Survey {
     log: DamagedLog,

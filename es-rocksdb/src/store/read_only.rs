@@ -30,10 +30,10 @@ use crate::verify::{Progress, Verification};
 /// never changes; [`refresh`](Self::refresh) returns a newer one.
 ///
 /// It implements [`EventReader`] and not [`EventStore`](es_core::EventStore). Opening reads the part of the log that is
-/// not in index tables into memory: up to five [runs](crate::Options::index_run). An open snapshot keeps the disk space of files that the
-/// service has replaced since, and one descriptor for each table file and each segment (about 64 MiB each). If the
-/// process may not have as many files open (`ulimit -n`), the snapshot opens files when it needs them; a read then
-/// fails if the service has replaced a table since.
+/// not in index tables into memory: up to five [runs](crate::Options::index_run). An open snapshot keeps the disk space
+/// of files that the service has replaced since, and one descriptor for each table file and each segment (about 64 MiB
+/// each). If the process may not have as many files open (`ulimit -n`), the snapshot opens files when it needs them; a
+/// read then fails if the service has replaced a table since.
 #[derive(Clone)]
 pub struct ReadOnlyStore {
     snapshot: Snapshot,
@@ -76,9 +76,9 @@ impl ReadOnlyStore {
     /// Verifies the whole store: the checksum of each record, positions and revisions without gaps, and that the log,
     /// the streams, the heads, the ids, the unique keys and the indexes agree in both directions.
     ///
-    /// It reads each file once or twice, with as many threads as there are processors, and blocks the calling thread. It
-    /// uses about 50 bytes of memory for each row that the log has, and for each unique key that is claimed and later
-    /// released; otherwise memory does not grow with the store.
+    /// It reads each file once or twice, with as many threads as there are processors, and blocks the calling thread.
+    /// It uses about 50 bytes of memory for each row that the log has, and for each unique key that is claimed and
+    /// later released; otherwise memory does not grow with the store.
     ///
     /// `progress` is called periodically; see [`Progress`].
     ///

@@ -1,4 +1,4 @@
-//! [`Snapshot`]: a snapshot of a segmented store, which another process may write.
+//! [`Snapshot`]: a snapshot of a store, which another process may write.
 //!
 //! ```text
 //!   1 open the segments ──► 2 open the index, read-only ──► 3 find the end of the log ──► 4 replay from `applied`

@@ -6,8 +6,8 @@
 //! - A file has its content as of its last sync. Later writes are kept or lost, also in the middle of the file, as
 //!   [`Loss`] has it.
 //! - A new name, a rename and a removal are certain after the directory was synced, and only if the directory itself
-//!   has a certain name. New names that are not certain are kept or lost independently; renames and removals are kept up
-//!   to a random one of them.
+//!   has a certain name. New names that are not certain are kept or lost independently; renames and removals are kept
+//!   up to a random one of them.
 //!
 //! A kill without a power failure takes nothing back. The journal continues with the next child then.
 
