@@ -24,7 +24,7 @@ use crate::engine::key;
 use crate::engine::layout;
 use crate::executor::off_executor;
 use crate::index::posting_blocks;
-use crate::index::{END, IndexView, not_rewritten, of_log};
+use crate::index::{END, IndexView, not_rewritten};
 use crate::reader;
 use crate::reader::shared::SharedStore;
 use crate::record::codec::LogDecoder;

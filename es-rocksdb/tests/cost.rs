@@ -120,8 +120,11 @@ fn wait_for<T>(future: impl Future<Output = T>) -> T {
 fn an_append_to_a_cached_stream_with_a_new_id_needs_no_look_up() {
     let dir = tempfile::tempdir().unwrap();
     let store = wait_for(open(dir.path()));
-    // The filter of a table of heads is asked for an unknown stream.
-    wait_for(store.commit(Commit::to(&stream("order-0"), ExpectedRevision::NoStream, [event("happened")]))).unwrap();
+    // The filter of a table of heads is asked for an unknown stream between two of its streams.
+    for around in ["order-0", "order-3"] {
+        let commit = Commit::to(&stream(around), ExpectedRevision::NoStream, [event("happened")]);
+        wait_for(store.commit(commit)).unwrap();
+    }
     wait_for(store.compact()).unwrap();
     let append = |expected| wait_for(store.commit(Commit::to(&stream("order-1"), expected, [event("happened")])));
     let mut last = 0;
