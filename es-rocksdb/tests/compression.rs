@@ -4,20 +4,19 @@
 
 mod common;
 
-use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::stores::{Content, content, files, fill, filled, open, options, verify};
-use common::{stream, tag};
+use common::{frames, stream, tag};
 use es_core::retention::{DeleteKind, Note, Scavenge};
 use es_core::store::QueryItem;
 use es_core::{
     Commit, EventReader, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position, RecordedEvent,
     StreamRead,
 };
-use es_log::{Disk, Frame, ReadableLog, SystemDisk};
+use es_log::{ReadableLog, SystemDisk};
 use es_rocksdb::{Backups, ReadOnlyStore};
 
 fn log_of(directory: &Path) -> ReadableLog {
@@ -33,15 +32,6 @@ fn compressed(directory: &Path) -> Vec<bool> {
 fn bytes_of_sealed_segments(directory: &Path) -> u64 {
     let sealed = log_of(directory).segments().into_iter().filter(|file| file.is_sealed);
     sealed.map(|file| directory.join("log").join(file.name).metadata().unwrap().len()).sum()
-}
-
-/// Returns the bytes of all frames of the log, decompressed.
-fn frames(directory: &Path) -> Vec<u8> {
-    let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
-    let visit = |bytes: &mut Vec<u8>, frame: &Frame| bytes.extend_from_slice(frame.bytes());
-    let (report, frames) = es_log::verify_and_visit(&disk, &directory.join("log"), NonZeroUsize::MIN, visit).unwrap();
-    assert!(report.is_sound(), "{report:?}");
-    frames.concat()
 }
 
 /// Returns the events that a store has for each kind of index, and by their ids.

@@ -7,7 +7,7 @@ mod common;
 use std::num::NonZeroU64;
 use std::path::Path;
 
-use common::{all, event, open, stream, tag, tamper};
+use common::{all, close_with_tables, event, flip, frames, open, stream, tag};
 use es_core::model::{CommandDigest, CommandId, Dot, HybridTime, OriginId, Stamp, Tags, VectorClock};
 use es_core::retention::{Note, Rule, Scavenge, Scope};
 use es_core::{Commit, EventReader, EventStore, ExpectedRevision, NewEvent, RecordedEvent, StreamRead};
@@ -100,17 +100,9 @@ async fn a_copy_with_added_tags_keeps_the_stamps() {
 async fn a_repair_keeps_the_stamps() {
     let root = TempDir::new().unwrap();
     let [dir, repaired] = ["store", "repaired"].map(|name| root.path().join(name));
-    let store = open(&dir).await;
-    let events = write(&store).await;
-    store.close().await.unwrap();
-    for position in [1u64, 6] {
-        let flip_last_bit = |record: Option<Vec<u8>>| {
-            let mut record = record.unwrap();
-            *record.last_mut().unwrap() ^= 1;
-            Some(record)
-        };
-        tamper(&dir, "log", &position.to_be_bytes(), flip_last_bit);
-    }
+    let events = close_with_tables(&dir, 7, write).await;
+    flip(&dir, 6);
+    flip(&dir, 1);
     let salvage = Salvage::survey(&dir, &mut |_, _, _| {}).unwrap();
     assert_eq!((salvage.report().from_streams, salvage.report().loss.is_none()), (2, true));
     salvage.write(&repaired, None, &mut |_| Ok(()), &mut |_, _, _| {}).unwrap();
@@ -128,8 +120,5 @@ async fn a_scavenge_removes_the_stamps_of_removed_events_only() {
     store.compact().await.unwrap();
     store.close().await.unwrap();
     assert_eq!(read_only(dir.path()).await[..3], events[5..]);
-    let db = common::raw(dir.path());
-    let log = db.iterator_cf(db.cf_handle("log").unwrap(), rocksdb::IteratorMode::Start);
-    let has_command = |(_, record): (_, Box<[u8]>)| record.windows(8).any(|bytes| bytes == b"request-");
-    assert_eq!(log.filter(|entry| has_command(entry.clone().unwrap())).count(), 2);
+    assert_eq!(frames(dir.path()).windows(8).filter(|bytes| bytes == b"request-").count(), 2);
 }

@@ -34,7 +34,7 @@ async fn concurrent_commits_share_a_sync() {
     assert_eq!((stats.commits, stats.events), (500, 500));
     assert_eq!(stats.frames, stats.syncs);
     assert!(stats.frames < 250, "500 commits took {} frames", stats.frames);
-    assert!(stats.bytes > 500 * 200);
+    assert!(stats.bytes > 500 * 100, "{} bytes", stats.bytes);
 }
 
 #[tokio::test]
@@ -161,7 +161,7 @@ async fn closing_writes_queued_commits_and_rejects_later_ones() {
 async fn an_open_read_ends_with_an_error_when_the_store_is_closed() {
     let dir = tempfile::tempdir().unwrap();
     let store = Options::new().read_batch(1, 1).open(dir.path()).await.unwrap();
-    for _ in 0..3 {
+    for _ in 0..100 {
         store.commit(append("order-1")).await.unwrap();
     }
     let mut log = store.read_log(LogRead::all()).await.unwrap();
@@ -169,8 +169,19 @@ async fn an_open_read_ends_with_an_error_when_the_store_is_closed() {
     log.next().await.unwrap().unwrap();
     of_stream.next().await.unwrap().unwrap();
     drop(store);
-    assert!(matches!(log.next().await, Err(StoreError::Closed)));
-    assert!(matches!(of_stream.next().await, Err(StoreError::Closed)));
+    for read in [&mut log, &mut of_stream] {
+        // Events that were already read are returned.
+        let mut later = 0;
+        let error = loop {
+            match read.next().await {
+                Ok(event) => assert!(event.is_some(), "the read ended as if it was complete"),
+                Err(error) => break error,
+            }
+            later += 1;
+        };
+        assert!(matches!(error, StoreError::Closed), "{error}");
+        assert!(later < 10, "{later} events");
+    }
     open(dir.path()).await;
 }
 

@@ -4,16 +4,21 @@
 
 pub(crate) mod stores;
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use es_core::model::{Tag, UniqueKey};
 use es_core::store::EventStream;
 use es_core::store::implement::{KeyHash, KeySecret};
 use es_core::{
-    Commit, EventReader, EventType, ExpectedRevision, LogRead, NewEvent, RecordedEvent, StoreError, StreamId,
+    Commit, EventReader, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, RecordedEvent, StoreError,
+    StreamId,
 };
+use es_log::{Disk, Frame, SystemDisk};
 use es_rocksdb::{OpenError, RocksDbStore};
 use rocksdb::{ColumnFamilyDescriptor, DB, Options};
 
@@ -110,4 +115,41 @@ impl Random {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         usize::try_from((mixed ^ (mixed >> 31)) % limit as u64).unwrap()
     }
+}
+
+/// Returns the bytes of all frames of the log, decompressed.
+pub(crate) fn frames(directory: &Path) -> Vec<u8> {
+    let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
+    let visit = |bytes: &mut Vec<u8>, frame: &Frame| bytes.extend_from_slice(frame.bytes());
+    let (report, frames) = es_log::verify_and_visit(&disk, &directory.join("log"), NonZeroUsize::MIN, visit).unwrap();
+    assert!(report.is_sound(), "{report:?}");
+    frames.concat()
+}
+
+/// Changes a byte of the payload of the event at a position, in the first segment of the log. Events before it have the
+/// payload of [`event`], too.
+pub(crate) fn flip(dir: &Path, position: usize) {
+    let segment = dir.join("log/00000001.seg");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let text = b"\"amount\"";
+    let found = bytes.windows(text.len()).enumerate().filter(|(_, bytes)| bytes == text).nth(position - 1);
+    let at = found.expect("the event").0;
+    bytes[at] ^= 4;
+    std::fs::write(segment, bytes).unwrap();
+}
+
+/// Writes `count` events and closes the store, whose log stays as it was written. All of the events are in tables.
+pub(crate) async fn close_with_tables<T>(dir: &Path, count: u32, write: impl AsyncFnOnce(&RocksDbStore) -> T) -> T {
+    let tables = || {
+        let files = std::fs::read_dir(dir.join("index")).unwrap().map(|file| file.unwrap().path());
+        files.filter(|file| file.extension().is_some_and(|extension| extension == "sst")).count()
+    };
+    let store = es_rocksdb::Options::new().index_run(count, 1 << 20).open(dir).await.unwrap();
+    let before = tables();
+    let written = write(&store).await;
+    while tables() == before {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    store.close().await.unwrap();
+    written
 }
