@@ -14,7 +14,7 @@ use std::sync::Arc;
 use es_core::StoreError;
 use es_core::model::LogId;
 use es_core::store::implement::{Decider, KeySecret, check_clock};
-use es_log::{Disk, Log, LogOptions, SystemDisk};
+use es_log::{Disk, Log, LogOptions, ReadableLog, SystemDisk};
 use rocksdb::{Cache, ColumnFamilyDescriptor, DB, WriteBatch};
 
 use crate::access;
@@ -124,6 +124,9 @@ fn check_index(directory: &Path) -> Result<(), OpenError> {
     }
     let index = directory.join(INDEX);
     if !index.join("CURRENT").exists() {
+        if !has_frames(directory) {
+            return Ok(());
+        }
         return Err(OpenError::damaged(directory, "expected the file CURRENT in the index, found none"));
     }
     let of_rocksdb = |error| OpenError::of_rocksdb(directory, "inspect the index", error);
@@ -140,6 +143,16 @@ fn check_index(directory: &Path) -> Result<(), OpenError> {
         }
         // Opening returns the reason, or finds that nothing was written yet.
         None => Ok(()),
+    }
+}
+
+/// Returns whether a log can have a frame. The creation of a store without one may have been interrupted: a power
+/// failure can keep the directory of the log and lose that of the index.
+pub(crate) fn has_frames(directory: &Path) -> bool {
+    match ReadableLog::open(directory.join(LOG), Arc::new(SystemDisk)) {
+        Ok(log) => log.last_frame() > 0,
+        Err(es_log::OpenError::Io { source, .. }) => source.kind() != std::io::ErrorKind::NotFound,
+        Err(_) => true,
     }
 }
 

@@ -293,9 +293,13 @@ impl Maintenance {
         // ORDER: after the removal, so that a buffer that is read from now on has no removed event.
         self.inner.buffers.clear();
         // The tables still have the copies of the events, and the tags.
-        let streams = firsts.keys().map(|stream| (Cf::Streams, stream.as_str()));
-        for (cf, name) in streams.chain(postings.keys().map(|(cf, name)| (*cf, name.as_str()))) {
-            self.inner.with(|core| core.publisher.database.compact_prefix(cf, &key::prefix(name)))?;
+        let mut names: BTreeMap<Cf, Vec<&str>> = BTreeMap::new();
+        names.insert(Cf::Streams, firsts.keys().map(StreamId::as_str).collect());
+        for (cf, name) in postings.keys() {
+            names.entry(*cf).or_default().push(name);
+        }
+        for (cf, names) in names {
+            self.inner.with(|core| core.publisher.database.compact_names(cf, &names))?;
         }
         Ok(())
     }

@@ -13,7 +13,8 @@ use common::{all, append, event, open, poll_once, positions, stream};
 use es_core::model::{Table, UniqueKey};
 use es_core::testing::ManualClock;
 use es_core::{
-    Commit, CommitError, EventReader, EventStore, ExpectedRevision, LogRead, Position, Revision, StoreError, StreamRead,
+    Commit, CommitError, EventReader, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, Position, Revision,
+    StoreError, StreamRead,
 };
 use es_rocksdb::{Durability, Options};
 
@@ -34,7 +35,7 @@ async fn concurrent_commits_share_a_sync() {
     assert_eq!((stats.commits, stats.events), (500, 500));
     assert_eq!(stats.frames, stats.syncs);
     assert!(stats.frames < 250, "500 commits took {} frames", stats.frames);
-    assert!(stats.bytes > 500 * 100, "{} bytes", stats.bytes);
+    assert!(stats.bytes > 500 * 40, "{} bytes", stats.bytes);
 }
 
 #[tokio::test]
@@ -160,9 +161,12 @@ async fn closing_writes_queued_commits_and_rejects_later_ones() {
 #[tokio::test]
 async fn an_open_read_ends_with_an_error_when_the_store_is_closed() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Options::new().read_batch(1, 1).open(dir.path()).await.unwrap();
-    for _ in 0..100 {
-        store.commit(append("order-1")).await.unwrap();
+    let store = Options::new().read_batch(1, 1).tail_bytes(0).open(dir.path()).await.unwrap();
+    // More than is read ahead.
+    let large = || NewEvent::json(EventType::new("large").unwrap(), format!(r#""{}""#, "x".repeat(16 << 10)));
+    for _ in 0..400 {
+        let commit = Commit::to(&stream("order-1"), ExpectedRevision::Any, [large()]);
+        store.commit(commit).await.unwrap();
     }
     let mut log = store.read_log(LogRead::all()).await.unwrap();
     let mut of_stream = store.read_stream(StreamRead::new(stream("order-1"))).await.unwrap();
@@ -171,16 +175,13 @@ async fn an_open_read_ends_with_an_error_when_the_store_is_closed() {
     drop(store);
     for read in [&mut log, &mut of_stream] {
         // Events that were already read are returned.
-        let mut later = 0;
         let error = loop {
             match read.next().await {
                 Ok(event) => assert!(event.is_some(), "the read ended as if it was complete"),
                 Err(error) => break error,
             }
-            later += 1;
         };
         assert!(matches!(error, StoreError::Closed), "{error}");
-        assert!(later < 10, "{later} events");
     }
     open(dir.path()).await;
 }

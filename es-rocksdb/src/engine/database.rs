@@ -90,6 +90,9 @@ pub(crate) fn place_in(stream: &StreamId, revision: Revision) -> String {
     format!("stream {stream:?}, revision {revision}")
 }
 
+/// The number of names up to which their ranges are compacted one by one.
+const SEPARATE_RANGES: usize = 16;
+
 impl Database {
     pub(crate) fn new(db: DB, directory: PathBuf) -> Self {
         let changes = UnflushedChanges::default();
@@ -199,12 +202,18 @@ impl Database {
         self.compact_range(cf, None, None)
     }
 
-    /// Rewrites the table files of the keys that start with `prefix`, which ends with a [`key::SEPARATOR`], as
-    /// [`compact`](Self::compact) does.
-    pub(crate) fn compact_prefix(&self, cf: Cf, prefix: &[u8]) -> Result<(), StoreError> {
-        let end: Vec<u8> =
-            prefix.iter().copied().take(prefix.len().saturating_sub(1)).chain([key::SEPARATOR + 1]).collect();
-        self.compact_range(cf, Some(prefix), Some(&end))
+    /// Rewrites the table files of the keys of these names, which are in order, as [`compact`](Self::compact) does. The
+    /// range of many names is rewritten at once: a file can have the keys of thousands of them.
+    pub(crate) fn compact_names(&self, cf: Cf, names: &[&str]) -> Result<(), StoreError> {
+        let together = if names.len() > SEPARATE_RANGES { names.len() } else { 1 };
+        for range in names.chunks(together) {
+            let (Some(first), Some(last)) = (range.first(), range.last()) else { continue };
+            let mut end = key::prefix(last);
+            end.pop();
+            end.push(key::SEPARATOR + 1);
+            self.compact_range(cf, Some(&key::prefix(first)), Some(&end))?;
+        }
+        Ok(())
     }
 
     fn compact_range(&self, cf: Cf, start: Option<&[u8]>, end: Option<&[u8]>) -> Result<(), StoreError> {

@@ -20,7 +20,7 @@ use es_core::retention::Retention;
 use es_core::store::implement::{BatchSource, ahead_of_clock};
 use es_core::store::{Batch, EventStream, Visitor};
 use es_core::{EventReader, LogRead, Position, RecordedEvent, Revision, StoreError, StreamId, Timestamp};
-use es_log::{MARK_FILE, ReadableLog, SystemDisk};
+use es_log::{MARK_FILE, ReadableLog};
 use rocksdb::DB;
 use rocksdb::statistics::StatsLevel;
 
@@ -31,7 +31,7 @@ use crate::error::OpenError;
 use crate::executor::off_executor;
 use crate::open::directory::{self, Identity};
 use crate::open::replay::{ReplayAccess, restore};
-use crate::open::{families, identify, inspect, is_described, of_log_opening};
+use crate::open::{families, has_frames, identify, inspect, is_described, of_log_opening};
 use crate::options::{self, Options};
 use crate::reader::shared::SharedStore;
 use crate::reader::whole_log::WholeLogSource;
@@ -217,11 +217,7 @@ impl PinnedLog {
 /// Returns whether the creation of the store was interrupted: the log has no frame, and the index no description, which
 /// is written before the first frame.
 fn is_unfinished(directory: &Path) -> bool {
-    let has_frames = match ReadableLog::open(directory.join(LOG), Arc::new(SystemDisk)) {
-        Ok(log) => log.last_frame() > 0,
-        Err(es_log::OpenError::Io { source, .. }) => source.kind() != std::io::ErrorKind::NotFound,
-        Err(_) => true,
-    };
+    let has_frames = has_frames(directory);
     if has_frames || !directory.join(INDEX).join("CURRENT").exists() {
         return !has_frames;
     }

@@ -59,7 +59,7 @@ fn crates_depend_on_each_other_as_the_map_draws() {
         ("es-bench", vec!["es-core", "es-log", "es-replication", "es-rocksdb", "es-saga", "es-tool", "es-transaction"]),
         ("es-tests", vec!["es-core", "es-log", "es-rocksdb", "es-saga"]),
         ("es-decoding", vec!["es-core", "es-log", "es-replication"]),
-        ("es-schedules", vec!["es-core", "es-log"]),
+        ("es-schedules", vec!["es-core", "es-log-schedules"]),
         ("es-log-schedules", vec!["es-core"]),
         ("es-load", vec![]),
         ("es-examples", vec!["es-core"]),
