@@ -175,9 +175,11 @@ async fn an_open_read_ends_with_an_error_when_the_store_is_closed() {
     drop(store);
     for read in [&mut log, &mut of_stream] {
         // Events that were already read are returned.
+        let mut later = 0;
         let error = loop {
+            later += 1;
             match read.next().await {
-                Ok(event) => assert!(event.is_some(), "the read ended as if it was complete"),
+                Ok(event) => assert!(event.is_some(), "the read ended as if it was complete, after {later} events"),
                 Err(error) => break error,
             }
         };

@@ -138,7 +138,7 @@ pub(crate) fn flip(dir: &Path, position: usize) {
     std::fs::write(segment, bytes).unwrap();
 }
 
-/// Writes `count` events of less than 10 KiB, and closes the store. The events are in tables and in the first segment of
+/// Writes `count` events of less than 200 KiB, and closes the store. The events are in tables and in the first segment of
 /// the log, which stays as it was written; two others are after them, so that the segment is not the last one, which
 /// each opening verifies.
 pub(crate) async fn close_with_tables<T>(dir: &Path, count: u32, write: impl AsyncFnOnce(&RocksDbStore) -> T) -> T {
@@ -147,11 +147,11 @@ pub(crate) async fn close_with_tables<T>(dir: &Path, count: u32, write: impl Asy
         files.filter(|file| file.extension().is_some_and(|extension| extension == "sst")).count()
     };
     let store =
-        es_rocksdb::Options::new().index_run(count, 1 << 20).log_segment_bytes(256 << 10).open(dir).await.unwrap();
+        es_rocksdb::Options::new().index_run(count, 1 << 20).log_segment_bytes(4 << 20).open(dir).await.unwrap();
     let before = tables();
     let written = write(&store).await;
     for _ in 0..2 {
-        let large = NewEvent::json(EventType::new("large").unwrap(), format!(r#""{}""#, "x".repeat(20 << 10)));
+        let large = NewEvent::json(EventType::new("large").unwrap(), format!(r#""{}""#, "x".repeat(300 << 10)));
         store.commit(Commit::to(&stream("large-1"), ExpectedRevision::Any, [large])).await.unwrap();
     }
     while tables() == before {
