@@ -203,6 +203,16 @@ impl Catalog {
         u32::try_from(index).unwrap_or(u32::MAX).max(1)
     }
 
+    /// Returns the number of the segment that has the frame with this number, if it is in the log.
+    pub(crate) fn segment_with_frame(&self, frame: u64) -> u32 {
+        let state = lock(&self.state);
+        if state.active.header.first_frame <= frame {
+            return state.active.header.place.segment;
+        }
+        let index = state.sealed.partition_point(|info| info.header.first_frame <= frame);
+        u32::try_from(index).unwrap_or(u32::MAX).max(1)
+    }
+
     /// Returns the offset of an event of the active segment that is at most [`OFFSET_STEP`] events before the event
     /// with this index.
     pub(crate) fn active_offset(&self, number: u32, index: u64) -> Option<u32> {

@@ -161,18 +161,20 @@ impl LogReader {
         Ok(Some(batch))
     }
 
-    /// Opens the segment of the next position, at its event.
+    /// Opens the segment of the next frame if the reader needs each frame, otherwise that of the next position, at its
+    /// event. Several segments can have one first position, because a frame need not have an event.
     fn open_at(&mut self) -> Result<SegmentCursor, ReadError> {
+        if let Some(frame) = self.next_frame.filter(|_| self.has_changes) {
+            let number = self.catalog.segment_with_frame(frame);
+            let (segment, mut window) = self.files.open(&self.catalog, number, READ_LEN.into())?;
+            let at = self.offset_of_frame(&mut window, &segment, frame)?;
+            return Ok(SegmentCursor { window, segment, at, previous: None });
+        }
         let number = self.catalog.segment_with(self.next);
         let (segment, mut window) = self.files.open(&self.catalog, number, READ_LEN.into())?;
         if self.next == segment.header.first_position {
             let at = SEGMENT_HEADER_LEN as u64;
             self.next_frame = Some(segment.header.first_frame);
-            return Ok(SegmentCursor { window, segment, at, previous: None });
-        }
-        // The frames before this one were read from memory, which they have left.
-        if let Some(frame) = self.next_frame.filter(|_| self.has_changes) {
-            let at = self.offset_of_frame(&mut window, &segment, frame)?;
             return Ok(SegmentCursor { window, segment, at, previous: None });
         }
         self.next_frame = None;

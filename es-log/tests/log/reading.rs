@@ -289,3 +289,38 @@ fn a_frame_of_another_log_or_segment_is_rejected() {
     assert!(Frame::verify(&bytes, es_log::Place { log_id: other, ..place }).is_err());
     assert_eq!(read_all(&log).expect("it reads").len(), 2);
 }
+
+/// Regression: segments without an event have one first position. A read of all changes began in the last of them, so
+/// that a store lost the rows of the others when it was opened.
+#[test]
+fn a_read_of_all_changes_has_the_rows_of_segments_without_events() {
+    for (tail_bytes, first_event) in [(0, None), (1024, None), (1 << 20, None), (0, Some(290)), (1024, Some(1))] {
+        let disk = SimDisk::new(1);
+        let options = LogOptions { tail_bytes, ..options(&disk) };
+        let log = Log::open(Path::new(DIRECTORY), options.clone()).expect("it opens");
+        for number in 1..=300 {
+            commit(&log, number, u32::from(first_event == Some(number))).expect("it commits");
+        }
+        assert!(log.sealed_segments() > 1, "{}", log.sealed_segments());
+        let rows_after = |log: &Log, event| {
+            let (mut rows, mut reader) = (Vec::new(), log.read_after(event));
+            while let Some(batch) = reader.next_batch().expect("it reads") {
+                for record in batch.records() {
+                    if let Body::Row(row) = record.expect("it decodes").body {
+                        rows.push(u64::from_be_bytes(row.key.try_into().expect("eight bytes")));
+                    }
+                }
+            }
+            rows
+        };
+        let all: Vec<u64> = (1..=300).collect();
+        assert_eq!(rows_after(&log, None), all, "{tail_bytes} bytes in memory");
+        if let Some(first) = first_event {
+            assert_eq!(rows_after(&log, Some(Position::FIRST)), all[first as usize - 1..]);
+        }
+        log.close().expect("it closes");
+        drop(log);
+        let log = Log::open(Path::new(DIRECTORY), options).expect("it opens");
+        assert_eq!(rows_after(&log, None), all, "opened again");
+    }
+}

@@ -35,6 +35,8 @@ pub(crate) struct CopySource {
     /// A part that is read on a blocking thread. It is kept here, so that a dropped call loses nothing.
     reading: JoinSet<Result<CopyPart, StoreError>>,
     decoder: LogDecoder,
+    /// Whether the read has returned no event yet.
+    is_empty: bool,
     is_ended: bool,
 }
 
@@ -61,6 +63,13 @@ struct CopyPart {
     next: Option<Revision>,
 }
 
+impl CopyPart {
+    /// Returns whether the read ends without another event.
+    fn is_end(&self) -> bool {
+        self.records.is_empty() && self.next.is_none()
+    }
+}
+
 impl CopySource {
     /// Creates a read of a stream up to `head`.
     pub(crate) fn new(inner: Arc<SharedStore>, read: StreamRead, head: Position) -> Self {
@@ -75,7 +84,7 @@ impl CopySource {
             max_bytes: limits.bytes,
         };
         let is_ended = scan.remaining == Some(0);
-        Self { inner, scan, reading: JoinSet::new(), decoder: LogDecoder::default(), is_ended }
+        Self { inner, scan, reading: JoinSet::new(), decoder: LogDecoder::default(), is_empty: true, is_ended }
     }
 
     /// Returns the next records; `None` after the last part.
@@ -86,11 +95,44 @@ impl CopySource {
         if self.inner.is_closed() {
             return Err(StoreError::Closed);
         }
-        let CopyPart { records, next } = self.read_part().await?;
+        let mut part = self.read_part().await?;
+        // Without this loop, a stream that always had events could be read as empty. The read restarts with the current
+        // head, as often as the log has grown and a scavenge has removed all events up to that head again.
+        while self.is_empty
+            && part.is_end()
+            && let Some(head) = self.head_after_removal().await?
+        {
+            let scan = &mut self.scan;
+            (scan.head, scan.now, scan.next) = (head, self.inner.clock.now(), scan.read.from);
+            part = self.read_part().await?;
+        }
+        let CopyPart { records, next } = part;
+        self.is_empty &= records.is_empty();
         self.scan.remaining = self.scan.remaining.map(|events_left| events_left.saturating_sub(records.len() as u64));
         self.scan.next = next;
         self.is_ended = next.is_none() || self.scan.remaining == Some(0);
         Ok(Some(records))
+    }
+
+    /// Returns the current head if a scavenge has removed all events of the stream up to the head of the read, and the
+    /// stream has newer events.
+    async fn head_after_removal(&self) -> Result<Option<Position>, StoreError> {
+        let (stream, read_to) = (self.scan.read.stream.clone(), self.scan.head);
+        let Some(head) = self.inner.handles.visible.head().filter(|head| *head > read_to) else { return Ok(None) };
+        let is_removed = move |core: &Core, tier: Tier| {
+            let view = core.view(head);
+            if !core.publisher.operators.is_touched() {
+                return Ok(false);
+            }
+            let first = view.first_left(&stream, tier)?;
+            if first == Revision::FIRST {
+                return Ok(false);
+            }
+            let (mut points, mut copies) = (view.log.point_reader(), Payloads::default());
+            let found = view.record_in(&mut points, (&stream, first), tier, &mut copies)?;
+            Ok(found.is_some_and(|(position, _)| position > read_to))
+        };
+        Ok(self.inner.read(is_removed).await?.then_some(head))
     }
 
     async fn read_part(&mut self) -> Result<CopyPart, StoreError> {
@@ -184,8 +226,8 @@ impl<'a> Filling<'a> {
         self.records.len() >= self.max_events || self.bytes >= self.scan.max_bytes
     }
 
-    /// Takes the records of a buffer from the next revision on. Returns `false` if the part ends within the buffer: it is
-    /// full, or the next event is after the head.
+    /// Takes the records of a buffer from the next revision on. Returns `false` if the part ends within the buffer: it
+    /// is full, or the next event is after the head.
     fn take(&mut self, buffer: &StreamBuffer) -> bool {
         for record in buffer.from(self.next) {
             if self.is_full() || record.position > self.scan.head {
