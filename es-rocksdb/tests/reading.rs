@@ -304,31 +304,7 @@ async fn an_open_read_continues_during_rules_and_scavenges() {
 #[tokio::test]
 async fn a_stream_that_always_has_events_is_never_read_as_empty() {
     let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path()).await;
-    let append = |count| {
-        let (stream, events) = (stream("order-1"), std::iter::repeat_with(|| event("happened")).take(count));
-        Commit::to(&stream, ExpectedRevision::Any, events)
-    };
-    let rule = Rule { max_count: Some(2), ..Rule::default() };
-    store.commit(append(3)).await.unwrap();
-    store.commit(Commit::set_rule(Scope::Stream(stream("order-1")), rule, Note::default())).await.unwrap();
-    let whole = StreamRead::new(stream("order-1"));
-    let mut opened = Vec::new();
-    for read in [whole.clone(), whole.clone().backward(), whole.clone().from(Revision::new(1)), whole.clone().limit(1)]
-    {
-        opened.push(store.read_stream(read).await);
-    }
-    let of_another = store.read_stream(StreamRead::new(stream("order-2"))).await;
-    store.commit(append(2)).await.unwrap();
-    store.commit(Commit::to(&stream("order-2"), ExpectedRevision::NoStream, [event("happened")])).await.unwrap();
-    assert_eq!(store.scavenge(&Scavenge::default()).await.unwrap().events, 3);
-    let mut found = Vec::new();
-    for read in opened {
-        let events = collect(read).await.unwrap();
-        found.push(events.iter().map(|event| event.revision.get()).collect::<Vec<_>>());
-    }
-    assert_eq!(found, [vec![3, 4], vec![4, 3], vec![3, 4], vec![3]]);
-    assert_eq!(collect(of_another).await.unwrap(), [], "nothing of it was removed: it is read as it was");
+    common::check_reads_over_a_scavenge(&open(dir.path()).await).await;
 }
 
 /// Hidden events, and later removed ones, are neither returned nor counted, also after the rule is cleared.

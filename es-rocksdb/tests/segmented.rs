@@ -1,5 +1,9 @@
 //! Segmented stores: what is in their files, after crashes and after erasures.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails where it should")]
+
+mod common;
+
 use std::path::Path;
 
 use es_core::model::{EventView, Metadata, Table, Tag, UniqueKey};
@@ -44,37 +48,11 @@ fn files(directory: &Path) -> Vec<std::path::PathBuf> {
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-/// Regression: an open read returned no event after a scavenge had removed all events of its snapshot, although the
-/// stream always had two visible events. A repository concluded that the aggregate did not exist. The
-/// schedules of the store found it.
+/// Regression: as the test of this name in `reading.rs`.
 #[tokio::test]
 async fn a_stream_that_always_has_events_is_never_read_as_empty() {
     let directory = tempfile::tempdir().unwrap();
-    let store = open(directory.path()).await;
-    let append = |count| {
-        let (stream, events) = (stream("order-1"), std::iter::repeat_with(|| event("{}")).take(count));
-        Commit::to(&stream, ExpectedRevision::Any, events)
-    };
-    let rule = Rule { max_count: Some(2), ..Rule::default() };
-    store.commit(append(3)).await.unwrap();
-    store.commit(Commit::set_rule(Scope::Stream(stream("order-1")), rule, Note::default())).await.unwrap();
-    let whole = StreamRead::new(stream("order-1"));
-    let mut opened = Vec::new();
-    for read in [whole.clone(), whole.clone().backward(), whole.clone().from(Revision::new(1)), whole.clone().limit(1)]
-    {
-        opened.push(store.read_stream(read).await);
-    }
-    let of_another = store.read_stream(StreamRead::new(stream("order-2"))).await;
-    store.commit(append(2)).await.unwrap();
-    store.commit(Commit::to(&stream("order-2"), ExpectedRevision::NoStream, [event("{}")])).await.unwrap();
-    assert_eq!(store.scavenge(&Scavenge::default()).await.unwrap().events, 3);
-    let mut found = Vec::new();
-    for read in opened {
-        let events = read.unwrap().collect().await.unwrap();
-        found.push(events.iter().map(|event| event.revision.get()).collect::<Vec<_>>());
-    }
-    assert_eq!(found, [vec![3, 4], vec![4, 3], vec![3, 4], vec![3]]);
-    assert_eq!(of_another.unwrap().collect().await.unwrap(), [], "nothing of it was removed: it is read as it was");
+    common::check_reads_over_a_scavenge(&open(directory.path()).await).await;
 }
 
 /// Regression: after a crash, a table that RocksDB had taken over kept its first name. The next table was written

@@ -85,7 +85,7 @@ fn ratio(report: &Report, goal: &Ratio) -> Verdict {
     at_least(&goal.goal, goal.at_least, found)
 }
 
-/// The rate of a visit of the whole log of this store to the rate of a read of the present default store.
+/// The rate of a visit of the whole log of `store`, relative to the rate of a read of the default store.
 fn visit(report: &Report, goal: &str, store: &str) -> Verdict {
     let rate = |case, store| report.median(read::READ, case, store);
     let rates = rate(read::VISITED, store).zip(rate(read::WHOLE, ES_ROCKSDB));

@@ -9,10 +9,12 @@ use std::pin::Pin;
 use std::task::Poll;
 
 use es_core::model::{Tag, UniqueKey};
+use es_core::retention::{Note, Rule, Scavenge, Scope};
 use es_core::store::EventStream;
 use es_core::store::implement::{KeyHash, KeySecret};
 use es_core::{
-    Commit, EventReader, EventType, ExpectedRevision, LogRead, NewEvent, RecordedEvent, StoreError, StreamId,
+    Commit, EventReader, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, RecordedEvent, Revision,
+    StoreError, StreamId, StreamRead,
 };
 use es_rocksdb::{OpenError, RocksDbStore};
 use rocksdb::{ColumnFamilyDescriptor, DB, Options};
@@ -52,6 +54,34 @@ pub(crate) async fn collect(events: Result<EventStream, StoreError>) -> Result<V
 
 pub(crate) fn positions(events: &[RecordedEvent]) -> Vec<u64> {
     events.iter().map(|event| event.position.get()).collect()
+}
+
+/// Opens reads of a stream, removes all events that it had by then, and checks that the reads return the newer events.
+pub(crate) async fn check_reads_over_a_scavenge(store: &dyn EventStore) {
+    let append = |count| {
+        let (stream, events) = (stream("order-1"), std::iter::repeat_with(|| event("happened")).take(count));
+        Commit::to(&stream, ExpectedRevision::Any, events)
+    };
+    let rule = Rule { max_count: Some(2), ..Rule::default() };
+    store.commit(append(3)).await.unwrap();
+    store.commit(Commit::set_rule(Scope::Stream(stream("order-1")), rule, Note::default())).await.unwrap();
+    let whole = StreamRead::new(stream("order-1"));
+    let mut opened = Vec::new();
+    for read in [whole.clone(), whole.clone().backward(), whole.clone().from(Revision::new(1)), whole.clone().limit(1)]
+    {
+        opened.push(store.read_stream(read).await);
+    }
+    let of_another = store.read_stream(StreamRead::new(stream("order-2"))).await;
+    store.commit(append(2)).await.unwrap();
+    store.commit(Commit::to(&stream("order-2"), ExpectedRevision::NoStream, [event("happened")])).await.unwrap();
+    assert_eq!(store.scavenge(&Scavenge::default()).await.unwrap().events, 3);
+    let mut found = Vec::new();
+    for read in opened {
+        let events = collect(read).await.unwrap();
+        found.push(events.iter().map(|event| event.revision.get()).collect::<Vec<_>>());
+    }
+    assert_eq!(found, [vec![3, 4], vec![4, 3], vec![3, 4], vec![3]]);
+    assert_eq!(collect(of_another).await.unwrap(), [], "nothing of it was removed: it is read as it was");
 }
 
 /// Polls a future once.
