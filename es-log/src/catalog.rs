@@ -88,6 +88,18 @@ impl ActiveView {
     }
 }
 
+impl CatalogState {
+    /// Returns the number of the last segment whose header fulfils a condition that holds up to some segment; the first
+    /// one if none does. The active segment counts only if `with_active`.
+    fn last_segment_where(&self, with_active: bool, holds: impl Fn(&SegmentHeader) -> bool) -> u32 {
+        if with_active && holds(&self.active.header) {
+            return self.active.header.place.segment;
+        }
+        let index = self.sealed.partition_point(|info| holds(&info.header));
+        u32::try_from(index).unwrap_or(u32::MAX).max(1)
+    }
+}
+
 impl Catalog {
     /// Returns the catalog of a log whose active segment has frames up to `end`.
     pub(crate) fn new(
@@ -199,21 +211,12 @@ impl Catalog {
     /// Returns the number of the segment that has the event at this position, if it is in the log.
     pub(crate) fn segment_with(&self, position: u64) -> u32 {
         let state = lock(&self.state);
-        if state.active.header.first_position <= position && state.active.events > 0 {
-            return state.active.header.place.segment;
-        }
-        let index = state.sealed.partition_point(|info| info.header.first_position <= position);
-        u32::try_from(index).unwrap_or(u32::MAX).max(1)
+        state.last_segment_where(state.active.events > 0, |header| header.first_position <= position)
     }
 
     /// Returns the number of the segment that has the frame with this number, if it is in the log.
     pub(crate) fn segment_with_frame(&self, frame: u64) -> u32 {
-        let state = lock(&self.state);
-        if state.active.header.first_frame <= frame {
-            return state.active.header.place.segment;
-        }
-        let index = state.sealed.partition_point(|info| info.header.first_frame <= frame);
-        u32::try_from(index).unwrap_or(u32::MAX).max(1)
+        lock(&self.state).last_segment_where(true, |header| header.first_frame <= frame)
     }
 
     /// Returns the offset of an event of the active segment that is at most [`OFFSET_STEP`] events before the event
