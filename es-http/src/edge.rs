@@ -1,7 +1,6 @@
 //! [`Edge`]: what happens to each request before the routes of a service.
 
 mod future;
-mod headers;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use tower::{Layer, Service};
 
 pub use self::future::EdgeFuture;
 use self::future::{Admission, RequestMeter};
-pub(crate) use self::headers::{EdgeHeaders, HeaderValues};
+use crate::edge_headers::EdgeHeaders;
 use crate::extract::check_body_has_type;
 use crate::scope::RequestScope;
 use crate::{AllowedOrigins, ContextOptions, Problem, RequestContext, Role, Tokens, auth};

@@ -72,6 +72,7 @@ mod client;
 mod conditional;
 mod context;
 mod edge;
+mod edge_headers;
 mod entity_tag;
 mod extract;
 mod header_value;
@@ -93,13 +94,14 @@ mod spans;
 mod tenant;
 #[cfg(feature = "tls")]
 mod tls;
+mod trace_parent;
 #[cfg(feature = "transactions")]
 pub mod transactions;
 
-pub use auth::{ClientCertificate, Tokens, TokensError, require_role};
-pub use client::{Authenticated, Role};
+pub use auth::{Tokens, TokensError, require_role};
+pub use client::{Authenticated, ClientCertificate, Role};
 pub use conditional::{Preconditions, WriteCondition};
-pub use context::{ContextOptions, ParseTraceParentError, RequestContext, TENANT_KEY, TRACEPARENT_KEY, TraceParent};
+pub use context::{ContextOptions, RequestContext, TENANT_KEY, TRACEPARENT_KEY};
 pub use edge::{Edge, EdgeFuture, EdgeService};
 pub use entity_tag::EntityTag;
 pub use extract::{Json, NoInput, NoParameters, Path, Query};
@@ -120,3 +122,4 @@ pub use spans::{InstallSpansError, ShutdownSpansError, SpanExport, Spans, instal
 pub use tenant::Tenant;
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};
+pub use trace_parent::{ParseTraceParentError, TraceParent};

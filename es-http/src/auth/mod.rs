@@ -1,6 +1,5 @@
 //! Authentication by bearer tokens and client certificates, and roles.
 
-mod known;
 mod tokens;
 
 use std::sync::Arc;
@@ -11,13 +10,11 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-pub(crate) use known::KnownClient;
-use tokens::Credentials;
 pub use tokens::{Tokens, TokensError};
 
 use crate::Problem;
-use crate::client::{Authenticated, Role};
-use crate::edge::{EdgeHeaders, HeaderValues};
+use crate::client::{Authenticated, Credentials, Role};
+use crate::edge_headers::{EdgeHeaders, HeaderValues};
 use crate::scope::RequestScope;
 
 impl<S: Send + Sync> FromRequestParts<S> for Authenticated {
@@ -26,14 +23,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Authenticated {
     async fn from_request_parts(_: &mut Parts, _: &S) -> Result<Self, Problem> {
         RequestScope::client().map(|client| Self::clone(&client)).ok_or_else(unauthorized)
     }
-}
-
-/// The certificate by which a client proved its identity in TLS. The server has verified it. It is an extension of each
-/// request of the connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClientCertificate {
-    /// The SHA-256 hash of the certificate in DER.
-    pub sha256: [u8; 32],
 }
 
 /// Returns the client of a request. The error is 401: the request has no bearer token or client certificate of

@@ -8,9 +8,8 @@ use axum::http::HeaderValue;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::{ClientCertificate, KnownClient};
 use crate::Tenant;
-use crate::client::{Authenticated, Role};
+use crate::client::{Authenticated, ClientCertificate, Credentials, KnownClient, Role};
 use crate::reloaded::Reloaded;
 use crate::server::ConnectionScope;
 
@@ -117,7 +116,7 @@ impl Tokens {
     /// Looks credentials up, and remembers the client for the further requests of the connection.
     fn find(&self, credentials: Credentials<'_>) -> Option<Arc<Authenticated>> {
         let (entries, version) = self.0.value();
-        let (kind, hash) = credentials.proof()?;
+        let (kind, hash) = proof(credentials)?;
         // All entries are compared, so that the time does not depend on which one matches.
         let matching = entries.iter().filter(|entry| bool::from(entry.hash.ct_eq(&hash)) && entry.proof == kind);
         let client = matching.fold(None, |_, entry| Some(&entry.client))?;
@@ -128,33 +127,12 @@ impl Tokens {
     }
 }
 
-/// What a client sends to prove its identity.
-#[derive(Clone, Copy)]
-pub(super) enum Credentials<'a> {
-    /// The value of the header `Authorization`.
-    Authorization(&'a HeaderValue),
-    Certificate(ClientCertificate),
-}
-
-impl Credentials<'_> {
-    pub(super) const fn is_certificate(&self) -> bool {
-        matches!(self, Self::Certificate(_))
-    }
-
-    pub(super) fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Authorization(value) => value.as_bytes(),
-            Self::Certificate(ClientCertificate { sha256 }) => sha256,
-        }
-    }
-
-    /// Returns what the tokens have of these credentials; `None` if the header has no bearer token.
-    fn proof(&self) -> Option<(ProofKind, HashWords)> {
-        Some(match self {
-            Self::Authorization(value) => (ProofKind::Token, words(Sha256::digest(bearer(value)?).into())),
-            Self::Certificate(ClientCertificate { sha256 }) => (ProofKind::Certificate, words(*sha256)),
-        })
-    }
+/// Returns what the tokens have of these credentials; `None` if the header has no bearer token.
+fn proof(credentials: Credentials<'_>) -> Option<(ProofKind, HashWords)> {
+    Some(match credentials {
+        Credentials::Authorization(value) => (ProofKind::Token, words(Sha256::digest(bearer(value)?).into())),
+        Credentials::Certificate(ClientCertificate { sha256 }) => (ProofKind::Certificate, words(sha256)),
+    })
 }
 
 /// The scheme of tokens, and the character after it.

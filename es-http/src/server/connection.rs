@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::draining::Draining;
 use super::listener::PeerAddress;
 use crate::Problem;
-use crate::auth::KnownClient;
+use crate::client::KnownClient;
 
 tokio::task_local! {
     /// The connection whose requests the present task answers. An extension of each request would allocate memory.
@@ -76,6 +76,14 @@ fn successor(id: CorrelationId) -> CorrelationId {
     let bits = id.as_uuid().as_u128();
     let next = (bits & LAST_RANDOM_BITS).wrapping_add(1) & LAST_RANDOM_BITS;
     CorrelationId::from_uuid(Uuid::from_u128(bits & !LAST_RANDOM_BITS | next))
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Draining {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(_: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(ConnectionScope::draining())
+    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for PeerAddress {

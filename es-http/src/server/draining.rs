@@ -1,13 +1,8 @@
 //! [`Draining`]: tells handlers that the server stops.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::extract::FromRequestParts;
-use axum::http::request::Parts;
 use tokio::sync::watch;
-
-use super::connection::ConnectionScope;
 
 /// Tells a handler that the server stops, so that a response without an end, such as server-sent events, can end.
 ///
@@ -42,13 +37,5 @@ impl Draining {
             }
             None => std::future::pending().await,
         }
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Draining {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(_: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(ConnectionScope::draining())
     }
 }

@@ -1,6 +1,13 @@
-//! [`Authenticated`]: the client of a request.
+//! [`Authenticated`]: the client of a request, and its credentials.
+
+mod credentials;
+mod known;
 
 use std::fmt;
+
+pub use credentials::ClientCertificate;
+pub(crate) use credentials::Credentials;
+pub(crate) use known::KnownClient;
 
 use crate::Tenant;
 

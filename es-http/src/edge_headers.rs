@@ -1,9 +1,12 @@
 //! [`EdgeHeaders`]: the headers that an edge reads of each request.
 
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::TraceParent;
-use crate::context::{CORRELATION_ID, TRACEPARENT};
+
+/// The header of a request and of its response with the correlation id, a UUID.
+pub(crate) const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The headers that an edge reads of each request, found in one pass: a look-up of a name computes its hash.
 #[derive(Debug, Default)]

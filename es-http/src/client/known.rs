@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use subtle::ConstantTimeEq;
 
-use super::tokens::Credentials;
-use crate::client::Authenticated;
+use super::{Authenticated, Credentials};
 
 /// The client of the last request of a connection, and its credentials. Most connections have one client, whose token
 /// is then not parsed, hashed and compared with those of all clients at each request.
@@ -19,21 +18,21 @@ pub(crate) struct KnownClient {
 }
 
 impl KnownClient {
-    pub(super) fn new(version: u64, credentials: Credentials<'_>, client: &Authenticated) -> Self {
+    pub(crate) fn new(version: u64, credentials: Credentials<'_>, client: &Authenticated) -> Self {
         let client = Arc::new(client.clone());
         Self { version, is_certificate: credentials.is_certificate(), credentials: credentials.bytes().into(), client }
     }
 
     /// Returns the client if it has these credentials. The time of the comparison depends only on their length, because
     /// a proxy may send requests of other clients on the connection.
-    pub(super) fn with(&self, version: u64, credentials: Credentials<'_>) -> Option<&Arc<Authenticated>> {
+    pub(crate) fn with(&self, version: u64, credentials: Credentials<'_>) -> Option<&Arc<Authenticated>> {
         let is_known = self.version == version
             && self.is_certificate == credentials.is_certificate()
             && bool::from(self.credentials.ct_eq(credentials.bytes()));
         is_known.then_some(&self.client)
     }
 
-    pub(super) fn client(&self) -> &Arc<Authenticated> {
+    pub(crate) fn client(&self) -> &Arc<Authenticated> {
         &self.client
     }
 }
