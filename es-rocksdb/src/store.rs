@@ -35,7 +35,7 @@ use crate::open::directory::Identity;
 use crate::open::{self, OpenedLog};
 use crate::options::Options;
 use crate::reader::description::Described;
-use crate::reader::shared::{Core, SharedStore};
+use crate::reader::shared::{CloseOnDrop, Core, SharedStore};
 use crate::reader::stream_buffers::StreamBuffers;
 use crate::record::codec::{EncodedCommit, IdleDecoders};
 use crate::stats::Stats;
@@ -79,6 +79,7 @@ const MAX_FULL_RUNS: usize = 4;
 #[derive(Clone)]
 pub struct RocksDbStore {
     pub(crate) inner: Arc<SharedStore>,
+    _close: Arc<CloseOnDrop>,
 }
 
 /// A commit that was decided.
@@ -172,7 +173,7 @@ impl RocksDbStore {
             created,
             opening,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self::of(inner))
     }
 
     /// Creates the handle of a store that is only read. It is not for commits.
@@ -205,7 +206,13 @@ impl RocksDbStore {
             created,
             opening: 0,
         };
-        Self { inner: Arc::new(inner) }
+        Self::of(inner)
+    }
+
+    fn of(inner: SharedStore) -> Self {
+        let inner = Arc::new(inner);
+        let close = Arc::new(CloseOnDrop(Arc::clone(&inner)));
+        Self { inner, _close: close }
     }
 
     /// Prepares the hooks. Each takes part in every later commit.

@@ -22,7 +22,7 @@ use crate::sync::thread::JoinHandle;
 use crate::sync::{AtomicBool, Mutex, PoisonError, RwLock};
 use crate::writer::publish::{Handles, Publisher};
 
-/// The state that all handles share. Dropping it closes the store.
+/// The state that all handles and open reads share.
 pub(crate) struct SharedStore {
     pub(crate) core: RwLock<Option<Core>>,
     pub(crate) handles: Arc<Handles>,
@@ -180,10 +180,13 @@ impl SharedStore {
     }
 }
 
-impl Drop for SharedStore {
+/// Closes the store when it is dropped. The handles share it; an open read does not have it.
+pub(crate) struct CloseOnDrop(pub(crate) Arc<SharedStore>);
+
+impl Drop for CloseOnDrop {
     fn drop(&mut self) {
-        if let Err(error) = self.close() {
-            let (directory, error) = (self.directory.display(), ErrorChain(&error));
+        if let Err(error) = self.0.close() {
+            let (directory, error) = (self.0.directory.display(), ErrorChain(&error));
             tracing::error!(%directory, %error, "could not close the store");
         }
     }
