@@ -100,13 +100,15 @@ async fn a_copy_with_added_tags_keeps_the_stamps() {
 async fn a_repair_keeps_the_stamps() {
     let root = TempDir::new().unwrap();
     let [dir, repaired] = ["store", "repaired"].map(|name| root.path().join(name));
-    let events = close_with_tables(&dir, 7, write).await;
+    // The tables have the event after the damaged frame, too: rows at the end of that frame would be in them.
+    let events = close_with_tables(&dir, 9, write).await;
     flip(&dir, 6);
     flip(&dir, 1);
     let salvage = Salvage::survey(&dir, &mut |_, _, _| {}).unwrap();
-    assert_eq!((salvage.report().from_streams, salvage.report().loss.is_none()), (2, true));
+    assert_eq!(salvage.report().from_streams, 2);
+    assert!(salvage.report().loss.is_none(), "{:?}", salvage.report().loss);
     salvage.write(&repaired, None, &mut |_| Ok(()), &mut |_, _, _| {}).unwrap();
-    assert_eq!(read_only(&repaired).await[..7], events);
+    assert_eq!(read_only(&repaired).await[..events.len()], events);
 }
 
 #[tokio::test]
