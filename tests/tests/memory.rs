@@ -44,6 +44,9 @@ fn options() -> Options {
         .block_cache_bytes(BLOCK_CACHE)
         .durability(Durability::Buffered)
         .tail_bytes(64 << 10)
+        .index_run(4096, 4 << 20)
+        .log_segment_bytes(4 << 20)
+        .stream_buffer_bytes(1 << 20)
         .read_batch(64, 64 << 10)
 }
 

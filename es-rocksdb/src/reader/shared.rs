@@ -117,10 +117,7 @@ impl SharedStore {
     pub(crate) async fn index_all(&self) -> Result<Option<Position>, StoreError> {
         let head = self.open_head()?;
         self.with(|core| {
-            // ORDER: the decisions are locked, so that no event is added meanwhile.
-            let decisions = core.publisher.decisions()?;
-            core.publisher.index.end_run();
-            drop(decisions);
+            core.publisher.end_run()?;
             // ORDER: the head after the end of the run. An event that is published later wakes the thread itself.
             core.publisher.signal_full_run(self.handles.visible.head());
             Ok(())

@@ -89,6 +89,17 @@ impl Publisher {
         self.unflushed.load(Ordering::Relaxed) >= self.index.run_bytes()
     }
 
+    /// Ends the run in memory, so that it is written to tables although it is not full.
+    ///
+    /// # Errors
+    /// The errors of [`decisions`](Self::decisions).
+    pub(crate) fn end_run(&self) -> Result<(), StoreError> {
+        // ORDER: the decisions are locked, so that no event is added meanwhile.
+        let _decisions = self.decisions()?;
+        self.index.end_run();
+        Ok(())
+    }
+
     /// Returns the last frame whose rows are in RocksDB, for a flush that follows.
     pub(crate) fn begin_flush(&self) -> FrameEnd {
         // ORDER: frames that are written meanwhile count as not flushed.

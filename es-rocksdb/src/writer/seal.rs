@@ -43,6 +43,13 @@ pub(crate) fn run(publisher: &Publisher, log: &Weak<Log>, tables: &Path, compres
 
 /// Writes full runs to tables until there is none or the store is closed, then their rows.
 fn seal_full_runs(publisher: &Publisher, log: &Weak<Log>, tables: &Path) {
+    // With many rows and few events, the run would not be full for a long time. An opening reads all frames after the
+    // last run in tables, and a read-only one keeps their rows in memory.
+    if publisher.has_unflushed_run()
+        && let Err(error) = publisher.end_run()
+    {
+        tracing::debug!(error = %ErrorChain(&error), "could not end the run of a store that has stopped");
+    }
     while let Some(oldest) = publisher.index.oldest_full(publisher.handles.visible.head()) {
         let Some(log) = log.upgrade() else { return };
         match seal(&publisher.database, &log, &oldest, Some(publisher.begin_flush()), tables) {
