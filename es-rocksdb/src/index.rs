@@ -115,6 +115,11 @@ impl Index {
         self.run_size.bytes as u64
     }
 
+    /// Returns the number of events of a full run.
+    pub(crate) fn run_events(&self) -> usize {
+        usize::try_from(self.run_size.events).unwrap_or(usize::MAX)
+    }
+
     /// Returns the number of full runs in memory.
     pub(crate) fn full_runs(&self) -> usize {
         self.in_memory().runs.len().saturating_sub(1)

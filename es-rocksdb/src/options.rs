@@ -193,10 +193,12 @@ impl Options {
         self
     }
 
-    /// Sets how many events, and how many bytes of their records, the store indexes in memory
-    /// before it writes them to index tables, both at least 1. Default: 131,072 events, 64 MiB. An event
-    /// needs about 200 bytes of memory meanwhile; up to five times as many events are in memory while tables are
-    /// written. Opening the store reads the events that are not in tables.
+    /// Sets how many events, and how many bytes of their records, the store indexes in memory before it writes them to
+    /// index tables, both at least 1. Default: 131,072 events, 64 MiB. An event needs about 200 bytes of memory
+    /// meanwhile; up to five times as many events are in memory while tables are written. Opening the store reads the
+    /// events that are not in tables.
+    ///
+    /// A scavenge removes as many events at a time, and needs some 600 bytes of memory for each.
     #[must_use]
     pub fn index_run(mut self, events: u32, bytes: usize) -> Self {
         self.index_run = RunSize { events: events.max(1), bytes: bytes.max(1) };
@@ -205,7 +207,7 @@ impl Options {
 
     /// Sets the size of the largest segment of the log, in bytes, at least 8 KiB. Default: 64 MiB. The first segment
     /// has an eighth of it, and each further one twice the size of the one before. A segment is filled with zeros
-    /// before it is used.
+    /// before it is used. A scavenge or a compaction needs twice this memory.
     #[must_use]
     pub fn log_segment_bytes(mut self, bytes: u32) -> Self {
         self.log_segment_bytes = bytes.max(8 << 10);

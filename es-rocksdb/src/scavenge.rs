@@ -32,8 +32,6 @@ use crate::retention::{StreamIndex, first_key};
 use crate::schema::{Cf, META_SCAVENGED};
 use crate::writer::decide::not_appended;
 
-/// The number of events that are removed together. Each segment that has one of them is rewritten once.
-const BATCH_EVENTS: u64 = 250_000;
 /// The number of streams of a category that are looked up at a time.
 const STREAMS_PER_LOOKUP: usize = 256;
 
@@ -58,7 +56,8 @@ struct Maintenance {
     _guard: OwnedMutexGuard<()>,
 }
 
-/// Events that are removed together.
+/// Events that are removed together: at most as many as a run of the index has. They need some 600 bytes of memory each,
+/// and each segment that has one of them is rewritten once.
 #[derive(Default)]
 struct RemovalBatch {
     /// The first revision of each stream that stays.
@@ -69,7 +68,6 @@ struct RemovalBatch {
     copies: Vec<Vec<u8>>,
     /// The positions of the events in each posting list.
     postings: BTreeMap<(Cf, String), BTreeSet<Position>>,
-    events: u64,
 }
 
 /// Commits a scavenge point, and completes all points up to it. See [`EventStore::scavenge`].
@@ -197,12 +195,15 @@ impl Maintenance {
         for stream in streams {
             self.removed.streams += 1;
             let before = self.removed.events;
-            inner.with(|core| {
-                let (view, retention) = (core.view(END), retention.of(stream));
-                let first = view.first_visible(stream, &retention, point.at, point.position, Tier::Any)?;
-                self.collect(&view, stream, first, batch)
-            })?;
-            if batch.events >= BATCH_EVENTS {
+            loop {
+                let is_full = inner.with(|core| {
+                    let (view, retention) = (core.view(END), retention.of(stream));
+                    let first = view.first_visible(stream, &retention, point.at, point.position, Tier::Any)?;
+                    self.collect(&view, stream, first, batch, core.publisher.index.run_events())
+                })?;
+                if !is_full {
+                    break;
+                }
                 self.remove(std::mem::take(batch))?;
             }
             let progress = ScavengeProgress { streams: self.removed.streams, events: self.removed.events };
@@ -213,14 +214,15 @@ impl Maintenance {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Adds the events of a stream before a revision to the batch.
+    /// Adds the events of a stream before a revision to the batch. Ends and returns `true` if the batch has `max_events`.
     fn collect(
         &mut self,
         view: &IndexView<'_>,
         stream: &StreamId,
         first: Revision,
         batch: &mut RemovalBatch,
-    ) -> Result<(), StoreError> {
+        max_events: usize,
+    ) -> Result<bool, StoreError> {
         let prefix = key::prefix(stream.as_str());
         let mut copies = view.database.iterate(Cf::Streams, prefix.clone(), Tier::Any)?;
         copies.seek_to_first();
@@ -229,6 +231,12 @@ impl Maintenance {
             let revision = key::decode_in_stream(key, &prefix).map_err(|error| bad_key(Cf::Streams, key, &error))?;
             if revision >= first {
                 break;
+            }
+            if batch.copies.len() >= max_events {
+                // A scavenge that was interrupted may have raised it further.
+                let raised = view.first_left(stream, Tier::Any)?.max(revision);
+                batch.firsts.insert(stream.clone(), raised);
+                return Ok(true);
             }
             let event = view.copied_event(stream, revision, value, &mut decoder)?;
             batch.copies.push(key.to_vec());
@@ -240,14 +248,13 @@ impl Maintenance {
                     batch.postings.entry((cf, name.to_owned())).or_default().insert(position);
                 }
                 batch.segments.extend(view.log.place_of(position).map(|place| place.segment));
-                batch.events += 1;
                 self.removed.events += 1;
                 self.removed.bytes += value.len() as u64;
             }
             batch.firsts.insert(stream.clone(), first);
             copies.next();
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Removes the events of a batch.
