@@ -12,6 +12,8 @@
 //!
 //! `ES_FLIPS=600` runs the long form; `ES_SEED` repeats the random choices.
 
+#![allow(clippy::print_stdout, reason = "a test prints its figures")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -304,7 +304,7 @@ fn kill_with_the_projection() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = dir.path().join("store");
     let mut history = History::default();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let mut events = 0;
     for run in 1..=cycles {
         let number = u32::try_from(run).expect("a small number");
@@ -321,7 +321,7 @@ fn kill_with_the_projection() {
             // Open without the projection, so that the view is that of the killed process.
             let opened = RocksDbStore::open_with(&store, options()).await.expect("the store opens");
             let shared: Arc<dyn EventStore> = Arc::new(opened.clone());
-            assert_eq!(counted::check(&shared).await, shared.head().await.unwrap(), "ES_SEED={seed}");
+            assert_eq!(counted::check(&shared).await, shared.head().await.expect("it is open"), "ES_SEED={seed}");
             drop(shared);
             opened.close().await.expect("closed");
         });

@@ -11,6 +11,8 @@
 //!
 //! `ES_CRASH_CYCLES=2000` runs the long form; `ES_SEED` repeats the random choices.
 
+#![allow(clippy::print_stdout, reason = "a test prints its figures")]
+
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;

@@ -9,6 +9,8 @@
 //!
 //! `ES_PROCESS_KILLS=200` runs the long form; `ES_SEED` repeats the random choices.
 
+#![allow(clippy::print_stdout, reason = "a test prints its figures")]
+
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;

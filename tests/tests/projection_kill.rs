@@ -10,6 +10,8 @@
 //!
 //! `ES_PROJECTION_KILLS=200` runs the long form; `ES_SEED` repeats the random choices.
 
+#![allow(clippy::print_stdout, reason = "a test prints its figures")]
+
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::Arc;

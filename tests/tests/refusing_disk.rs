@@ -5,6 +5,8 @@
 //! content of the disk is unknown, so the store accepts no commits until it is reopened, even if the disk works again
 //! ("fsyncgate", 2018: after a failed fsync, a second one can succeed although the first dropped the pages).
 
+#![allow(clippy::print_stdout, reason = "a test prints its figures")]
+
 use std::path::Path;
 use std::time::Duration;
 
