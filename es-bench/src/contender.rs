@@ -92,14 +92,14 @@ pub struct Setup {
     pub durability: Durability,
     /// Bytes of a payload.
     pub payload: usize,
-    /// The bytes that es-rocksdb passes to RocksDB. The limits write as many.
+    /// The bytes that es-rocksdb writes to its log. The limits write records of as many.
     pub shape: Shape,
 }
 
-/// The bytes of keys and values that es-rocksdb passes to RocksDB: `commit + events * event`.
+/// The bytes that es-rocksdb writes to its log for a commit: `commit + events * event`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Shape {
-    /// Bytes per commit and stream.
+    /// Bytes per commit.
     pub commit: usize,
     /// Bytes per event.
     pub event: usize,

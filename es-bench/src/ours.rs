@@ -90,7 +90,7 @@ impl Contender for EsMemory {
     }
 }
 
-/// Measures the bytes that es-rocksdb passes to RocksDB per commit and per event with this payload.
+/// Measures the bytes that es-rocksdb writes to its log per commit and per event with this payload.
 pub(crate) async fn shape(dir: &Path, payload: usize) -> Result<Shape, Failure> {
     const COMMITS: u64 = 100;
     let mut bytes = [0; 2];

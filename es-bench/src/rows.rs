@@ -1,5 +1,5 @@
-//! Events as keys and values, for engines that are used directly: as many keys and bytes per event as es-rocksdb passes
-//! to RocksDB, for the same purposes (log, streams, indexes by category, type, tag and id, and stream heads).
+//! Events as keys and values, for engines that are used directly. Each event is a record in the log and one under its
+//! stream, as long as that of es-rocksdb, and an entry in the indexes by category, type, tag and id.
 
 use crate::contender::{Append, Selection, Shape};
 use crate::domain::{ADDED, Folded, REMOVED};
@@ -12,8 +12,6 @@ pub type Key = [u8; KEY];
 /// The callback for each key and value of a scan.
 pub type Each<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), Failure> + 'a;
 
-/// The keys per event with one tag in es-rocksdb. A commit has one more key per stream.
-const KEYS_PER_EVENT: usize = 6;
 const LOG: u64 = 0;
 const STREAM: u64 = 1;
 const CATEGORY: u64 = 2;
@@ -39,10 +37,9 @@ pub trait KeyValue {
 
 /// Calls `put` with every key and value of a commit whose first event has this position.
 pub fn rows(append: &Append, first: u64, shape: Shape, mut put: impl FnMut(Key, &[u8])) {
-    let record_bytes = shape.event.saturating_sub(KEYS_PER_EVENT * KEY) / 2;
     for (index, event) in append.events.iter().enumerate() {
         let (position, revision) = (first + index as u64, append.expected + index as u64);
-        let record = record(event.event_type, &event.payload, record_bytes);
+        let record = record(event.event_type, &event.payload, shape.event);
         put(key(LOG, position, 0), &record);
         put(key(STREAM, append.stream, revision), &record);
         put(key(CATEGORY, 0, position), &[]);

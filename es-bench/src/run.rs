@@ -51,7 +51,7 @@ async fn measure(bench: &mut Bench, workloads: &[Box<dyn Workload>]) -> Result<R
     bench.shape = ours::shape(bench.home(), bench.plan.payload).await?;
     let Shape { commit, event } = bench.shape;
     let shape =
-        format!(" es-rocksdb passes {event} bytes per event and {commit} per commit to RocksDB, as do the limits.");
+        format!(" es-rocksdb writes {event} bytes per event and {commit} per commit to its log, as do the limits.");
     bench.report.form.push_str(&shape);
     for workload in workloads {
         workload.run(bench).await?;

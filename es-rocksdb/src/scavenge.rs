@@ -56,8 +56,8 @@ struct Maintenance {
     _guard: OwnedMutexGuard<()>,
 }
 
-/// Events that are removed together: at most as many as a run of the index has. They need some 600 bytes of memory each,
-/// and each segment that has one of them is rewritten once.
+/// Events that are removed together: at most as many as a run of the index has. Each needs some 600 bytes of memory.
+/// Each segment that has one of them is rewritten once.
 #[derive(Default)]
 struct RemovalBatch {
     /// The first revision of each stream that stays.
@@ -214,7 +214,7 @@ impl Maintenance {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Adds the events of a stream before a revision to the batch. Ends and returns `true` if the batch has `max_events`.
+    /// Adds the events of a stream before a revision to the batch. Ends and returns `true` if the batch has so many.
     fn collect(
         &mut self,
         view: &IndexView<'_>,

@@ -125,6 +125,27 @@ async fn a_stream_that_was_read_before_is_read_whole() {
     store.close().await.unwrap();
 }
 
+/// A scavenge removes at most as many events at a time as a run has.
+#[tokio::test]
+async fn a_long_stream_is_scavenged_in_parts() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).await;
+    for (count, max_count, removed) in [(55, 3, 52), (30, 1, 32)] {
+        append(&store, "order-1", count).await;
+        append(&store, "order-2", 1).await;
+        set_max_count(&store, "order-1", Some(max_count)).await;
+        assert_eq!(store.scavenge(&Scavenge::default()).await.unwrap().events, removed);
+        let last = revisions(&store, "order-2", 0).await.len() as u64 * 30 + 24;
+        assert_eq!(revisions(&store, "order-1", 0).await, (last + 1 - max_count..=last).collect::<Vec<_>>());
+    }
+    store.close().await.unwrap();
+    let reader = es_rocksdb::ReadOnlyStore::open(directory.path()).await.unwrap();
+    let verification = reader.verify(&mut |_, _, _| {}).unwrap();
+    assert!(verification.is_sound(), "{verification:?}");
+    // Three events, two rules and two scavenge points are left.
+    assert_eq!((verification.events, verification.removed), (7, 84));
+}
+
 /// After a hard deletion and a scavenge, only the name of the stream is left in the files.
 #[tokio::test]
 async fn an_erased_stream_leaves_no_byte_in_any_file() {

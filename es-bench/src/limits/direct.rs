@@ -1,4 +1,4 @@
-//! The limits of the engine: RocksDB used directly, with as many keys and bytes per event as es-rocksdb passes to it.
+//! The limits of RocksDB: an event store written directly on it, with records as long as those of es-rocksdb.
 //!
 //! L1 syncs a batch for each writer; RocksDB groups the syncs of concurrent writers. L2 is one thread that gathers
 //! waiting commits into one batch. The raw scans of L1 are the limit for the reads of the store.
@@ -31,7 +31,8 @@ impl Contender for EachThread {
     }
 
     fn about(&self) -> String {
-        "L1: RocksDB directly, the keys and bytes of es-rocksdb, a synced batch per writer; its reads are raw scans"
+        "L1: RocksDB directly, records as long as those of es-rocksdb, a synced batch per writer; its reads are raw \
+         scans"
             .into()
     }
 
@@ -58,8 +59,8 @@ impl Contender for OneThread {
     }
 
     fn about(&self) -> String {
-        "L2: RocksDB directly, the keys and bytes of es-rocksdb, one thread gathers waiting commits into one synced \
-         batch"
+        "L2: RocksDB directly, records as long as those of es-rocksdb, one thread gathers waiting commits into one \
+         synced batch"
             .into()
     }
 

@@ -23,7 +23,7 @@ impl Contender for BareLog {
     }
 
     fn about(&self) -> String {
-        "the log of this project without a store: no decision, no index; the store does not use it yet".into()
+        "the log of this project without a store: no decision, no index".into()
     }
 
     fn role(&self) -> Role {

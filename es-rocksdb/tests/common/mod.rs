@@ -138,8 +138,8 @@ pub(crate) fn flip(dir: &Path, position: usize) {
     std::fs::write(segment, bytes).unwrap();
 }
 
-/// Writes `count` events of less than 200 KiB, and closes the store. The events are in tables and in the first segment of
-/// the log, which stays as it was written; two others are after them, so that the segment is not the last one, which
+/// Writes `count` events of less than 200 KiB, and closes the store. The events are in tables and in the first segment
+/// of the log, which stays as it was written; two others are after them, so that the segment is not the last one, which
 /// each opening verifies.
 pub(crate) async fn close_with_tables<T>(dir: &Path, count: u32, write: impl AsyncFnOnce(&RocksDbStore) -> T) -> T {
     let tables = || {
