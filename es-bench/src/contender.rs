@@ -256,12 +256,20 @@ pub trait Opened: Send + Sync {
         Ok(())
     }
 
-    /// Compacts the data and takes due snapshots.
+    /// Brings the data into the form in which reads are fastest, and takes due snapshots.
     ///
     /// # Errors
     /// Returns a [`Failure`] that ends the run of this contender.
     async fn settle(&self) -> Result<(), Failure> {
         Ok(())
+    }
+
+    /// Brings the data into the form that takes the least space on disk.
+    ///
+    /// # Errors
+    /// Returns a [`Failure`] that ends the run of this contender.
+    async fn compact(&self) -> Result<(), Failure> {
+        self.settle().await
     }
 
     /// Returns the bytes on disk outside the directory, for a server with a data directory of its own.

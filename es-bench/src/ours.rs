@@ -231,12 +231,16 @@ impl Opened for OpenedStore {
         Ok(())
     }
 
+    /// The log stays as it was written: a compaction compresses it.
     async fn settle(&self) -> Result<(), Failure> {
-        self.settle_snapshots().await?;
-        if self.kind == Kind::Durable {
-            self.store.compact().await.map_err(failed("compact"))?;
+        self.settle_snapshots().await
+    }
+
+    async fn compact(&self) -> Result<(), Failure> {
+        match self.kind {
+            Kind::Durable => self.store.compact().await.map_err(failed("compact")),
+            Kind::Memory => Ok(()),
         }
-        Ok(())
     }
 
     async fn close(&self) -> Result<(), Failure> {

@@ -176,10 +176,6 @@ impl OpenError {
         let locked = message.contains("lock hold by current process") || (message.contains("While lock file") && taken);
         match error.kind() {
             ErrorKind::IOError if locked => Self::AlreadyOpen { directory: directory.to_owned() },
-            ErrorKind::Corruption if is_about_log_files(&error) => {
-                let found = message.trim_start_matches("Corruption: ");
-                Self::damaged(directory, format!("the write-ahead log is not whole: {found}"))
-            }
             ErrorKind::Corruption => Self::damaged(directory, error.into_string()),
             // RocksDB opens only files that its manifest names.
             ErrorKind::IOError if message.contains("No such file") => Self::damaged(directory, error.into_string()),
@@ -202,12 +198,6 @@ impl OpenError {
             other => Self::io(directory, action, other),
         }
     }
-}
-
-/// Returns `true` if a file of the write-ahead log that the manifest names is missing or too short.
-pub(crate) fn is_about_log_files(error: &rocksdb::Error) -> bool {
-    let message: &str = error.as_ref();
-    error.kind() == ErrorKind::Corruption && message.contains("WAL")
 }
 
 /// Converts an error of RocksDB that a read or a write of an open store returned.

@@ -6,9 +6,8 @@
 //! all acknowledged commits are unchanged, because the bit is in bytes without a meaning, in bytes that are stored
 //! twice, or in a commit that was not acknowledged.
 //!
-//! RocksDB with its defaults fails this test: it opens with a damaged write-ahead log and silently loses the events
-//! after the damage. `es-rocksdb/src/recovery.rs` and `es-log/src/recovery.rs` document how the stores detect this, and
-//! what they cannot detect: damage of the last record together with a power failure, which this test does not cover.
+//! `es-log/src/recovery.rs` documents how the log detects damage, and what it cannot detect: damage of the last record
+//! together with a power failure, which this test does not cover.
 //!
 //! `ES_FLIPS=600` runs the long form; `ES_SEED` repeats the random choices.
 

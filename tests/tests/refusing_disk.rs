@@ -122,8 +122,8 @@ fn a_full_disk_stops_the_writers_until_there_is_free_space_and_the_store_is_reop
     fill_the_disk();
 }
 
-/// Fills a real file system without the shim, so that both the write-ahead log and background flushes fail. After
-/// another file is removed, the reopened store accepts commits.
+/// Fills a real file system without the shim, so that both the log and the tables of the index fail. After another
+/// file is removed, the reopened store accepts commits.
 fn fill_the_disk() {
     let Some(disk) = SmallDisk::mount("28m") else {
         return println!("skipped, 1 test: a full disk needs a tmpfs, which only root can mount");

@@ -105,6 +105,7 @@ pub(crate) async fn in_this_process(
     let events = write(bench, &opened, *per_stream).await?;
     let memory = before.zip(profile::resident()).map(|(before, after)| after.cast_signed() - before.cast_signed());
     opened.settle().await?;
+    opened.compact().await?;
     let grown = opened.bytes_outside_directory().await?;
     opened.close().await?;
     drop(opened);
