@@ -18,6 +18,8 @@ const REASONS: &[(&str, &str)] = &[
     ("load", "fjall and redb fold payloads; the store verifies each record and decodes ids, times, names and tags"),
     ("read", "as for load; for fjall and redb an event is a type and a payload"),
     ("latency", "as for command to live subscriber"),
+    (DISK, "the segment that is written is filled ahead with zeros, and is not compressed"),
+    ("footprint", "memory is mostly that of caches and write buffers, which have a fixed bound"),
     (STEP, "the commit of a step also has the event of its saga, and the row of its timer"),
 ];
 
