@@ -118,6 +118,7 @@ mod tests {
             ("append", "1 writer", "es-rocksdb", &[8000.0, 9000.0, 10_000.0]),
             ("append", "1 writer", "rocksdb-each", &[10_000.0]),
             ("append", "1 writer", "bare-file", &[18_000.0]),
+            ("append", "1 writer", "redb", &[3000.0]),
         ]);
         report.skip("append", "umadb", "it does not build here");
         let text = all(&report);
