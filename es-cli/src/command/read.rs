@@ -131,8 +131,8 @@ async fn wait_for_newer(store: &ReadOnlyStore, head: Option<Position>) -> Result
                 return Ok(newer);
             }
         }
-        // Opening reads the log after the index tables, which can take seconds. Poll less often then, so that the service
-        // is not slowed down.
+        // Opening reads the log after the index tables, which can take a second. Poll less often then, so that the
+        // service is not slowed down.
         pause = POLL_INTERVAL.max(started.elapsed() * 4);
     }
 }
