@@ -115,7 +115,7 @@ impl Index {
         self.run_size.bytes as u64
     }
 
-    /// Returns the number of events of a full run.
+    /// Returns the number of events in a full run.
     pub(crate) fn run_events(&self) -> usize {
         usize::try_from(self.run_size.events).unwrap_or(usize::MAX)
     }

@@ -214,7 +214,7 @@ impl Maintenance {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Adds the events of a stream before a revision to the batch. Ends and returns `true` if the batch has so many.
+    /// Adds the events of a stream before a revision to the batch. Returns `true` if the batch reached `max_events`.
     fn collect(
         &mut self,
         view: &IndexView<'_>,

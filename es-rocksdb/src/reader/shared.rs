@@ -177,7 +177,7 @@ impl SharedStore {
     }
 }
 
-/// Closes the store when it is dropped. The handles share it; an open read does not have it.
+/// Closes the store when it is dropped. Handles share it; open reads do not hold it.
 pub(crate) struct CloseOnDrop(pub(crate) Arc<SharedStore>);
 
 impl Drop for CloseOnDrop {
