@@ -287,6 +287,11 @@ fn access(cf: Cf) -> Access {
     }
 }
 
+/// The number of tables on level 0 at which writes wait for a compaction: the limit of RocksDB.
+const LEVEL_ZERO_TABLES: i32 = 36;
+/// The number of bytes to compact at which writes wait for it: the limit of RocksDB.
+const PENDING_BYTES: usize = 256 << 30;
+
 pub(crate) fn family(cf: Cf, options: &Options, cache: &Cache) -> rocksdb::Options {
     let access = access(cf);
     let mut table = BlockBasedOptions::default();
@@ -307,5 +312,11 @@ pub(crate) fn family(cf: Cf, options: &Options, cache: &Cache) -> rocksdb::Optio
     family.set_level_compaction_dynamic_level_bytes(true);
     // The database has the limit of all families together. This limit lets one family use most of it.
     family.set_write_buffer_size(options.write_buffer_bytes);
+    // RocksDB refuses writes at the limit, and does not slow them down before: a refused write is tried again
+    // (`layout::write`), and attempts would make the delay longer.
+    family.set_level_zero_slowdown_writes_trigger(LEVEL_ZERO_TABLES);
+    family.set_level_zero_stop_writes_trigger(LEVEL_ZERO_TABLES);
+    family.set_soft_pending_compaction_bytes_limit(PENDING_BYTES);
+    family.set_hard_pending_compaction_bytes_limit(PENDING_BYTES);
     family
 }

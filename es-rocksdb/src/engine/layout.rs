@@ -1,7 +1,9 @@
 //! The directories of a store, and writes of its index.
 
+use std::time::{Duration, Instant};
+
 use es_core::{Position, StoreError};
-use rocksdb::{Cache, DBCompressionType, WriteBatch, WriteOptions};
+use rocksdb::{Cache, DBCompressionType, ErrorKind, WriteBatch, WriteOptions, properties};
 
 use crate::engine::database::{Database, Tier};
 use crate::engine::key;
@@ -20,11 +22,46 @@ pub(crate) fn table_options(cf: Cf) -> rocksdb::Options {
     family
 }
 
-/// Writes to the memtables. The log has the changes, so RocksDB's own log is not used.
+/// The pause before a write that RocksDB refused is tried again.
+const PAUSE: Duration = Duration::from_millis(1);
+/// How long RocksDB may do nothing after an error, and refuse writes, until that counts as a failure.
+const IDLE: Duration = Duration::from_secs(2);
+
+/// Writes to the memtables. The log has the changes, so RocksDB's own log is not used. Waits while RocksDB has to write
+/// or merge tables first.
+///
+/// # Errors
+/// [`StoreError::Io`] also if RocksDB cannot write tables, such as on a full disk. RocksDB itself would wait for free
+/// space, and each commit with it.
 pub(crate) fn write(database: &Database, batch: WriteBatch) -> Result<(), StoreError> {
     let mut options = WriteOptions::default();
     options.disable_wal(true);
-    database.raw().write_opt(batch, &options).map_err(|error| of_rocksdb("write", "rows and keys", error))
+    options.set_no_slowdown(true);
+    let content = batch.data().to_vec();
+    let (mut batch, mut idle_since) = (batch, None);
+    loop {
+        match database.raw().write_opt(batch, &options) {
+            Ok(()) => return Ok(()),
+            // RocksDB would have waited. After an error that it cannot recover from, the next attempt returns that.
+            Err(error) if error.kind() == ErrorKind::Incomplete => {
+                if !is_idle_after_an_error(database) {
+                    idle_since = None;
+                } else if idle_since.get_or_insert_with(Instant::now).elapsed() >= IDLE {
+                    return Err(of_rocksdb("write", "rows and keys", error));
+                }
+                std::thread::sleep(PAUSE);
+                batch = WriteBatch::from_data(&content);
+            }
+            Err(error) => return Err(of_rocksdb("write", "rows and keys", error)),
+        }
+    }
+}
+
+/// Returns whether RocksDB has had an error in the background and does nothing now that could let writes continue.
+fn is_idle_after_an_error(database: &Database) -> bool {
+    let number = |name| database.raw().property_int_value(name).ok().flatten().unwrap_or(0);
+    let running = number(properties::NUM_RUNNING_FLUSHES) + number(properties::NUM_RUNNING_COMPACTIONS);
+    running == 0 && number(properties::BACKGROUND_ERRORS) > 0
 }
 
 /// Writes all memtables to tables: rows, unique keys and metadata at one point of the log, and the deletions of a

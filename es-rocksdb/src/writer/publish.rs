@@ -100,19 +100,24 @@ impl Publisher {
         Ok(())
     }
 
-    /// Returns the last frame whose rows are in RocksDB, for a flush that follows.
-    pub(crate) fn begin_flush(&self) -> FrameEnd {
+    /// Calls `flush` with the last frame whose rows are in RocksDB. If it succeeds, the rows up to there are in tables.
+    pub(crate) fn flush_with<T>(&self, flush: impl FnOnce(FrameEnd) -> Result<T, StoreError>) -> Result<T, StoreError> {
         // ORDER: frames that are written meanwhile count as not flushed.
-        self.unflushed.store(0, Ordering::Relaxed);
-        *self.end.lock().unwrap_or_else(PoisonError::into_inner)
+        let bytes = self.unflushed.load(Ordering::Relaxed);
+        let end = *self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        let flushed = flush(end)?;
+        self.unflushed.fetch_sub(bytes, Ordering::Relaxed);
+        Ok(flushed)
     }
 
     /// Writes all rows and unique keys of published commits to tables.
     pub(crate) fn flush(&self) -> Result<(), StoreError> {
-        let mut batch = WriteBatch::new();
-        batch.put_cf(self.database.family(Cf::Meta)?, META_APPLIED_FRAME, self.begin_flush().encode());
-        layout::write(&self.database, batch)?;
-        layout::flush(&self.database)
+        self.flush_with(|end| {
+            let mut batch = WriteBatch::new();
+            batch.put_cf(self.database.family(Cf::Meta)?, META_APPLIED_FRAME, end.encode());
+            layout::write(&self.database, batch)?;
+            layout::flush(&self.database)
+        })
     }
 
     /// Locks the state of decisions.

@@ -41,39 +41,48 @@ pub(crate) fn run(publisher: &Publisher, log: &Weak<Log>, tables: &Path, compres
     }
 }
 
-/// Writes full runs to tables until there is none or the store is closed, then their rows.
+/// Writes full runs and their rows to tables until there is nothing to write or the store is closed. A failure is
+/// reported to the commits that wait, and what failed is tried again.
 fn seal_full_runs(publisher: &Publisher, log: &Weak<Log>, tables: &Path) {
-    // With many rows and few events, the run would not be full for a long time. An opening reads all frames after the
-    // last run in tables, and a read-only one keeps their rows in memory.
-    if publisher.has_unflushed_run()
-        && let Err(error) = publisher.end_run()
-    {
-        tracing::debug!(error = %ErrorChain(&error), "could not end the run of a store that has stopped");
-    }
-    while let Some(oldest) = publisher.index.oldest_full(publisher.handles.visible.head()) {
-        let Some(log) = log.upgrade() else { return };
-        match seal(&publisher.database, &log, &oldest, Some(publisher.begin_flush()), tables) {
-            Ok(ids) => {
-                publisher.index.remove_oldest(&ids);
-                publisher.handles.signal.finished(None);
-            }
+    let signal = &publisher.handles.signal;
+    loop {
+        match seal_next(publisher, log, tables) {
+            Ok(true) => signal.finished(None),
+            Ok(false) => return,
             Err(error) => {
                 let (directory, error) = (publisher.database.directory().display(), ErrorChain(&error).to_string());
-                tracing::error!(%directory, error, "could not write index tables; the events stay in memory");
-                publisher.handles.signal.finished(Some(error));
-                drop(log);
-                if !publisher.handles.signal.pause() {
+                tracing::error!(%directory, error, "could not write tables of the index; the log has the commits");
+                signal.finished(Some(error));
+                if !signal.pause() {
                     return;
                 }
             }
         }
     }
-    if publisher.has_unflushed_run()
-        && let Err(error) = publisher.flush()
+}
+
+/// Writes the oldest full run to tables, or rows if no run is full. Returns `false` if there is nothing to write.
+fn seal_next(publisher: &Publisher, log: &Weak<Log>, tables: &Path) -> Result<bool, StoreError> {
+    let oldest_full = || publisher.index.oldest_full(publisher.handles.visible.head());
+    // With many rows and few events, the run would not be full for a long time. An opening reads all frames after the
+    // last run in tables, and a read-only one keeps their rows in memory.
+    if oldest_full().is_none()
+        && publisher.has_unflushed_run()
+        && let Err(error) = publisher.end_run()
     {
-        let (directory, error) = (publisher.database.directory().display(), ErrorChain(&error));
-        tracing::error!(%directory, %error, "could not write rows to tables; the log has them");
+        tracing::debug!(error = %ErrorChain(&error), "could not end the run of a store that has stopped");
     }
+    if let Some(oldest) = oldest_full() {
+        let Some(log) = log.upgrade() else { return Ok(false) };
+        let ids = publisher.flush_with(|end| seal(&publisher.database, &log, &oldest, Some(end), tables))?;
+        publisher.index.remove_oldest(&ids);
+        return Ok(true);
+    }
+    if !publisher.has_unflushed_run() {
+        return Ok(false);
+    }
+    publisher.flush()?;
+    Ok(true)
 }
 
 /// Compresses the next segment, and reports a failure. Returns whether it did.
