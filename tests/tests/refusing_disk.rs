@@ -11,6 +11,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use es_core::model::ErrorChain;
+use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent, StreamId};
+use es_rocksdb::{Options, RocksDbStore};
+use es_tests::crash::work::{last_rows, row_key};
 use es_tests::crash::{History, Power, Run, read_all};
 
 fn run<'a>(store: &'a Path, number: u32, power: Option<&'a Power>) -> Run<'a> {
@@ -159,6 +162,46 @@ fn fill_the_disk() {
     history.add(&lines).expect("acknowledgements");
     let contents = read_all(&store, &history).expect("the store opens");
     history.check(&contents).expect("new commits are stored");
+}
+
+#[test]
+fn a_commit_of_rows_does_not_wait_for_free_space() {
+    fill_the_disk_with_rows();
+}
+
+/// RocksDB keeps rows in a buffer, and writes a full one to a table. On a full disk, it stops all writes once the next
+/// buffer is full too, and by itself waits until there is free space: a commit then waited without end, on the thread
+/// that writes the log. The log has space here, because its segment has its full size from the beginning.
+fn fill_the_disk_with_rows() {
+    let Some(disk) = SmallDisk::mount("24m") else {
+        return println!("skipped, 1 test: a full disk needs a tmpfs, which only root can mount");
+    };
+    let options = Options::new().write_buffer_bytes(64 << 10).log_segment_bytes(8 << 20).index_run(1 << 20, 64 << 20);
+    let (store, filler) = (disk.0.path().join("store"), disk.0.path().join("filler"));
+    let (sender, result) = std::sync::mpsc::channel();
+    // A thread of its own, because a commit that waits also keeps the store from being closed.
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let failed = runtime.block_on(async {
+            let store = RocksDbStore::open_with(store, options).await.expect("the store opens");
+            let full =
+                std::fs::File::create(filler).and_then(|mut file| std::io::copy(&mut std::io::repeat(1), &mut file));
+            full.expect_err("the disk is full");
+            for number in 0_u32.. {
+                let row = number.to_be_bytes().repeat(2 << 10);
+                let event = NewEvent::json(EventType::new("Changed").expect("a type"), "{}");
+                let stream = StreamId::new("account-1").expect("a name");
+                let commit = Commit::new().expect(stream.clone(), ExpectedRevision::Any).append(stream, event);
+                if let Err(error) = store.commit(commit.put_row(last_rows(), row_key(1), row)).await {
+                    return ErrorChain(&error).to_string();
+                }
+            }
+            unreachable!("the loop has no end")
+        });
+        sender.send(failed).expect("the test waits");
+    });
+    let error = result.recv_timeout(Duration::from_secs(60)).expect("a commit waits for free space");
+    assert!(error.contains("No space left on device"), "{error}");
 }
 
 fn has_only_acknowledgements(lines: &[String]) -> bool {
