@@ -33,8 +33,8 @@ const BACKUP: usize = 64 << 20;
 /// Bytes of a large row.
 const ROW: usize = 128 << 10;
 /// Tolerance in bytes: that of up to five runs of the index, which are full at other times in the second round. Threads
-/// start and stop, and buffers grow by doubling. It is less than 100 bytes for each further stream.
-const SLACK: usize = 2 << 20;
+/// start and stop, and buffers grow by doubling. It is less than 20 bytes for each further stream.
+const SLACK: usize = 512 << 10;
 
 const WRITE_BUFFER: usize = 4 << 20;
 const BLOCK_CACHE: usize = 8 << 20;
@@ -45,9 +45,9 @@ fn options() -> Options {
         .block_cache_bytes(BLOCK_CACHE)
         .durability(Durability::Buffered)
         .tail_bytes(64 << 10)
-        .index_run(2048, 2 << 20)
+        .index_run(512, 512 << 10)
         .log_segment_bytes(1 << 20)
-        .stream_buffer_bytes(1 << 20)
+        .stream_buffer_bytes(256 << 10)
         .read_batch(64, 64 << 10)
 }
 
