@@ -58,8 +58,11 @@ pub struct Turn<'a> {
 impl Turn<'_> {
     /// Writes the frame on this thread, which waits for the disk.
     pub fn write(mut self) {
-        if let Some(group) = self.group.take() {
-            group.take_turn(lock(&group.state), Next::OtherThread);
+        let Some(group) = self.group.take() else { return };
+        let mut state = lock(&group.state);
+        // Otherwise a caller that waited for the full frame has left the turn to a thread.
+        if std::mem::take(&mut state.has_idle_turn) {
+            group.take_turn(state, Next::OtherThread);
         }
     }
 }
@@ -67,13 +70,7 @@ impl Turn<'_> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let Some(group) = self.group.take() else { return };
-        let mut state = lock(&group.state);
-        if group.settings.has_threads {
-            state.has_token_holder = false;
-            group.wake_thread(state);
-        } else {
-            group.take_turn(state, Next::OtherThread);
-        }
+        group.leave_turn(lock(&group.state));
     }
 }
 
@@ -105,6 +102,8 @@ pub(crate) struct GroupSettings {
 struct GroupState {
     open: OpenFrame,
     has_token_holder: bool,
+    /// Whether the token holder is a [`Turn`] that nobody has used yet.
+    has_idle_turn: bool,
     is_closed: bool,
     /// The failure after which no commit is accepted.
     stopped: Option<Failure>,
@@ -180,6 +179,7 @@ impl Group {
         let state = GroupState {
             open,
             has_token_holder: false,
+            has_idle_turn: false,
             is_closed: false,
             stopped: None,
             turns: 0,
@@ -231,7 +231,7 @@ impl Group {
         if state.has_token_holder {
             drop(state);
         } else if state.open.commits == 1 || !self.settings.has_threads {
-            state.has_token_holder = true;
+            (state.has_token_holder, state.has_idle_turn) = (true, true);
             drop(state);
             turn = Some(Turn { group: Some(self) });
         } else {
@@ -253,16 +253,35 @@ impl Group {
             if let Some(Failure { source, .. }) = &state.stopped {
                 return Err(AppendError::Stopped { source: Arc::clone(source) }.into());
             }
-            // A full frame has commits, so that a token holder exists or a sync thread is awake.
             if state.open.bytes.len() < self.settings.frame_bytes {
                 break;
             }
+            if state.has_idle_turn {
+                // The thread that has the turn may be this one, or wait for this one.
+                self.leave_turn(state);
+                state = lock_soon(&self.state);
+                continue;
+            }
+            // A full frame has commits, so that a token holder exists or a sync thread is awake.
             state = self.wait_until_taken(state);
         }
         let value = state.open.add(self.settings.base_time, draft)?;
         let answer = Arc::new(Answer::default());
         state.open.callers.push(Arc::clone(&answer));
         Ok(Added { value, answer, state })
+    }
+
+    /// Leaves the turn that nobody has used yet to a sync thread, if there is one; without threads, uses it.
+    fn leave_turn<'a>(&'a self, mut state: MutexGuard<'a, GroupState>) {
+        if !std::mem::take(&mut state.has_idle_turn) {
+            return;
+        }
+        if self.settings.has_threads {
+            state.has_token_holder = false;
+            self.wake_thread(state);
+        } else {
+            self.take_turn(state, Next::OtherThread);
+        }
     }
 
     /// Takes the token, unless the caller has it, writes the open frame and passes the token on.
@@ -435,6 +454,23 @@ impl Group {
         }
         self.taken.notify_all();
         sealed.map_err(append_error)
+    }
+
+    /// Waits until all written frames are on disk, also those that were acknowledged before.
+    ///
+    /// # Errors
+    /// [`AppendError::SyncFailed`], and after it [`AppendError::Stopped`]: no further frame is accepted then.
+    pub(crate) fn sync(&self) -> Result<(), AppendError> {
+        if let Some(Failure { source, .. }) = lock(&self.state).stopped.as_ref().filter(|failure| failure.is_of_sync) {
+            return Err(AppendError::Stopped { source: Arc::clone(source) });
+        }
+        // Not while the writer is locked, because it can take long. An earlier segment was synced when it was sealed.
+        let file = Arc::clone(&lock(&self.writer).active.file);
+        file.sync().map_err(|error| {
+            let source = Arc::new(error);
+            lock(&self.state).stopped = Some(Failure { source: Arc::clone(&source), is_of_sync: true });
+            AppendError::SyncFailed { source }
+        })
     }
 
     /// Refuses further commits, waits for those in flight, and syncs the high-water mark, unless a sync has failed.

@@ -98,6 +98,7 @@ pub struct Log {
     group: Arc<Group>,
     readable: ReadableLog,
     spare: Arc<Spare>,
+    durability: Durability,
     removed_bytes: u64,
     rewriting: Mutex<()>,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
@@ -150,6 +151,7 @@ impl Log {
             group: Arc::new(Group::new(writer, settings)),
             readable: ReadableLog::new(catalog, disk, directory.clone(), header.place, opens),
             spare,
+            durability: options.durability,
             removed_bytes: end.removed_bytes,
             rewriting: Mutex::new(()),
             threads: Mutex::new(Vec::new()),
@@ -229,6 +231,19 @@ impl Log {
     /// [`AppendError`], as for a commit.
     pub fn seal(&self) -> Result<(), AppendError> {
         self.group.seal()
+    }
+
+    /// Waits until all commits that were acknowledged before are on disk. With [`Durability::Sync`] they are, so that
+    /// this does nothing.
+    ///
+    /// # Errors
+    /// [`AppendError::SyncFailed`], and after it [`AppendError::Stopped`]: the log accepts no further commit until it
+    /// is opened again.
+    pub fn sync(&self) -> Result<(), AppendError> {
+        match self.durability {
+            Durability::Sync => Ok(()),
+            Durability::Buffered => self.group.sync(),
+        }
     }
 
     /// Rewrites a sealed segment without the records for which `is_unwanted` returns `true`: an event becomes a

@@ -116,7 +116,10 @@ impl LogReader {
         loop {
             match self.next_frame {
                 Some(frame) if frame > self.end.frame => return Ok(None),
-                None if self.next > self.end.position => return Ok(None),
+                // The rest of the frame of the last event can have changes.
+                None if self.next > self.end.position && !(self.has_changes && self.cursor.is_some()) => {
+                    return Ok(None);
+                }
                 _ => {}
             }
             let Some(batch) = self.next_from_memory().map_or_else(|| self.next_from_disk(), |batch| Ok(Some(batch)))?

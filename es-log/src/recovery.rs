@@ -16,11 +16,13 @@ use crate::compressed;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Damage, OpenError};
 use crate::frame::{Frame, FrameHeader, Place};
-use crate::layout::{COMPRESSED_VERSION, FRAME_HEADER_LEN, MARK_FILE, RECORD_HEAD_LEN, SEGMENT_HEADER_LEN};
+use crate::layout::{
+    BLOCK_EVENTS, COMPRESSED_VERSION, FRAME_HEADER_LEN, MARK_FILE, RECORD_HEAD_LEN, SEGMENT_HEADER_LEN,
+};
 use crate::mark::{self, Mark, MarkFile};
 use crate::record::Body;
 use crate::scan::{Chain, READ_LEN, Rest, Window, read_frame, search};
-use crate::segment::{self, HeaderError, SegmentHeader};
+use crate::segment::{self, HeaderError, SegmentHeader, Trailer};
 use crate::spare;
 
 /// The log as it was found, ready for the next frame.
@@ -238,14 +240,31 @@ impl Recovery<'_> {
         Err(damaged(header.place.segment, 0, expected.0, reason))
     }
 
+    /// Returns whether all blocks before a trailer are valid. A power failure while they are written can leave the
+    /// trailer without them.
+    fn has_blocks(&self, segment: &OpenSegment, trailer: &Trailer) -> Result<bool, OpenError> {
+        let length = usize::try_from(segment.info.header.size - trailer.blocks).unwrap_or(usize::MAX);
+        let mut window = Window::new(Arc::clone(&segment.file), length);
+        let footer = window.at(trailer.blocks.into(), length, segment.info.header.size.into());
+        let footer = footer.map_err(|error| self.read_error(&segment.info.header, error))?;
+        let events = trailer.events as usize;
+        let mut blocks =
+            (0..events.div_ceil(BLOCK_EVENTS)).map(|index| footer.get(segment::block_range(index, events)));
+        Ok(blocks.all(|block| block.and_then(segment::decode_block).is_some()))
+    }
+
     /// Finds the end of the log in its last segment.
     fn open_last(&self, mut sealed: Vec<SegmentInfo>, last: &OpenSegment, mark: Mark) -> Result<LogEnd, OpenError> {
         let header = last.info.header;
-        if let Some(trailer) = last.info.trailer {
+        // A compressed one is on disk since it has its name: the last segment of a copy.
+        let trailer = match last.info.trailer {
+            Some(trailer) if header.is_compressed || self.has_blocks(last, &trailer)? => Some(trailer),
+            _ => None,
+        };
+        if let Some(trailer) = trailer {
             // The process ended after it sealed the segment and before it created the next one.
             let chain = trailer.chain(&header);
             check_mark(mark, chain)?;
-            // A compressed one is on disk since it has its name: the last segment of a copy.
             if !header.is_compressed {
                 self.rewrite(last, trailer.blocks.into(), u64::from(header.size - trailer.blocks))?;
             }
@@ -274,14 +293,17 @@ impl Recovery<'_> {
         let mut chain = Chain { frame: header.first_frame, position: header.first_position, previous };
         let mut last_frame = None;
         loop {
-            let before = active.end;
             last_frame = self.read_frames(&mut active, &mut chain)?.or(last_frame);
             let rest = search(&last.file, active.end, header.size.into(), header.place);
             let rest = rest.map_err(|error| self.read_error(&header, error))?;
             let Some((offset, found)) = rest.frame else { return Ok(FoundEnd { active, chain, last_frame, rest }) };
-            // Another process may have completed the frame after it was read.
-            if self.use_of == Use::Reading && active.end > before {
-                continue;
+            if self.use_of == Use::Reading {
+                // Another process may have written the frame after it was read, and before the later one was found.
+                let before = active.end;
+                last_frame = self.read_frames(&mut active, &mut chain)?.or(last_frame);
+                if active.end > before {
+                    continue;
+                }
             }
             let reason = format!(
                 "expected frame {}, found none that is valid, but the later frame {} at offset {offset}",

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use es_core::Position;
 use es_log::{AppendError, Batch, Body, Follower, FrameHeader, Log, LogOptions, RecordError};
@@ -133,6 +134,31 @@ fn a_lone_commit_gets_the_turn_and_a_dropped_turn_is_taken_by_a_thread() {
     let (_, third, turn) = log.begin(|draft| append(draft, 3, 1)).expect("it is added");
     drop(turn);
     third.wait().expect("a thread writes it");
+}
+
+/// Regression: a caller that kept its turn while it added further commits waited without end once the frame was full:
+/// only the holder of the turn could write it.
+#[test]
+fn a_caller_that_has_the_turn_can_fill_the_frame() {
+    for has_threads in [true, false] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let options = LogOptions { frame_bytes: 1024, has_threads, ..real_options() };
+        let log = Log::open(directory.path(), options).expect("it opens");
+        let (sender, frames) = std::sync::mpsc::channel();
+        // A thread of its own, because a caller that waits cannot be ended.
+        std::thread::spawn(move || {
+            let (_, first, turn) = log.begin(|draft| append(draft, 1, 1)).expect("it is added");
+            let turn = turn.expect("the commit is alone");
+            let add = |number| log.submit(|draft| append(draft, number, 1)).expect("it is added").1;
+            let later: Vec<_> = (2..=40).map(add).collect();
+            turn.write();
+            first.wait().expect("it is written");
+            later.into_iter().for_each(|commit| commit.wait().expect("it is written"));
+            sender.send(log.last_frame()).expect("the test waits");
+        });
+        let frames = frames.recv_timeout(Duration::from_secs(60)).expect("the caller waits for its own turn");
+        assert!(frames > 1, "{frames}");
+    }
 }
 
 /// Regression: a reader that had read a frame from memory took the offset of the next event for that of the next frame,

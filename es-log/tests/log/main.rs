@@ -9,6 +9,7 @@ mod following;
 mod full_disk;
 mod kill;
 mod lock;
+mod opening_beside_a_writer;
 mod power_loss;
 mod reading;
 mod rewriting;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Mutex;
 
-use es_log::{Durability, Log, LogOptions};
+use es_log::{AppendError, Durability, Log, LogOptions};
 
 use crate::support::disk::Fault;
 use crate::support::{History, Random, SimDisk, commit, number, options, seed};
@@ -64,4 +64,36 @@ fn the_loss_of_a_log_that_does_not_sync_is_detected() {
         losses += usize::from(!matches!(history.open_and_check(options), Ok(Ok(()))));
     }
     assert!(losses >= 15, "ES_SEED={seed}: only {losses} of 20 losses were detected");
+}
+
+#[test]
+fn buffered_commits_before_a_sync_survive_a_power_failure() {
+    for seed in 0..20 {
+        let disk = SimDisk::new(seed);
+        let options = LogOptions { durability: Durability::Buffered, ..options(&disk) };
+        let log = Log::open(Path::new(DIRECTORY), options.clone()).expect("it opens");
+        let mut history = History::default();
+        for number in 1..=20 {
+            history.acknowledge(commit(&log, number, 2).expect("it commits"), number, 2);
+        }
+        log.sync().expect("it syncs");
+        disk.fail_after(0, Fault::Crash);
+        drop(log);
+        disk.heal();
+        disk.fail_power();
+        history.open_and_check(options).expect("it opens").expect("nothing is lost");
+    }
+}
+
+#[test]
+fn a_failed_sync_of_a_buffered_log_is_final() {
+    let disk = SimDisk::new(1);
+    let options = LogOptions { durability: Durability::Buffered, ..options(&disk) };
+    let log = Log::open(Path::new(DIRECTORY), options).expect("it opens");
+    commit(&log, 1, 1).expect("it commits");
+    disk.refuse_syncs();
+    assert!(matches!(log.sync(), Err(AppendError::SyncFailed { .. })));
+    disk.heal();
+    assert!(matches!(log.sync(), Err(AppendError::Stopped { .. })));
+    assert!(matches!(commit(&log, 2, 1), Err(AppendError::Stopped { .. })));
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use es_core::Position;
-use es_log::{AppendError, Body, CommitDraft, EntryKind, Frame, Log, LogOptions, LogReader, PendingCommit};
+use es_log::{AppendError, Body, CommitDraft, EntryKind, Frame, Log, LogOptions, LogReader, PendingCommit, RowFields};
 
 use crate::support::{SimDisk, append, commit, event, options, payloads, read_all, real_options};
 
@@ -290,6 +290,46 @@ fn a_frame_of_another_log_or_segment_is_rejected() {
     assert_eq!(read_all(&log).expect("it reads").len(), 2);
 }
 
+/// Returns the keys of the rows of a reader.
+fn rows_of(mut reader: LogReader) -> Vec<u64> {
+    let mut rows = Vec::new();
+    while let Some(batch) = reader.next_batch().expect("it reads") {
+        for record in batch.records() {
+            if let Body::Row(row) = record.expect("it decodes").body {
+                rows.push(u64::from_be_bytes(row.key.try_into().expect("eight bytes")));
+            }
+        }
+    }
+    rows
+}
+
+/// Regression: the rows after the last event that a reader does not read at once, and those of later frames, were left
+/// out of a read of all changes.
+#[test]
+fn a_read_of_all_changes_has_the_rows_of_a_long_frame_and_those_after_it() {
+    for tail_bytes in [0, 8 << 20] {
+        let disk = SimDisk::new(1);
+        let options = LogOptions { tail_bytes, first_segment: 4 << 20, largest_segment: 4 << 20, ..options(&disk) };
+        let log = Log::open(Path::new(DIRECTORY), options).expect("it opens");
+        // The event of the long frame is not the first one of a segment, where a reader begins with a whole frame.
+        commit(&log, 1, 1).expect("it commits");
+        let long = log.commit(|draft| {
+            append(draft, 2, 1)?;
+            for key in 3..=1_000_u64 {
+                let row = RowFields { table: "numbers", key: &key.to_be_bytes(), value: Some(&[7; 1024]) };
+                draft.push(&Body::Row(row))?;
+            }
+            Ok::<_, AppendError>(())
+        });
+        long.expect("it commits");
+        for number in 1_001..=1_003 {
+            commit(&log, number, 0).expect("a commit of a row");
+        }
+        let expected: Vec<u64> = (2..=1_003).collect();
+        assert_eq!(rows_of(log.read_after(Some(position(2)))), expected, "{tail_bytes} bytes in memory");
+    }
+}
+
 /// Regression: segments without an event have one first position. A read of all changes began in the last of them, so
 /// that a store lost the rows of the others when it was opened.
 #[test]
@@ -302,17 +342,6 @@ fn a_read_of_all_changes_has_the_rows_of_segments_without_events() {
             commit(&log, number, u32::from(first_event == Some(number))).expect("it commits");
         }
         assert!(log.sealed_segments() > 1, "{}", log.sealed_segments());
-        let rows_of = |mut reader: LogReader| {
-            let mut rows = Vec::new();
-            while let Some(batch) = reader.next_batch().expect("it reads") {
-                for record in batch.records() {
-                    if let Body::Row(row) = record.expect("it decodes").body {
-                        rows.push(u64::from_be_bytes(row.key.try_into().expect("eight bytes")));
-                    }
-                }
-            }
-            rows
-        };
         let rows_after = |log: &Log, event| rows_of(log.read_after(event));
         let all: Vec<u64> = (1..=300).collect();
         assert_eq!(rows_after(&log, None), all, "{tail_bytes} bytes in memory");

@@ -1,8 +1,9 @@
 //! A last frame that is cut or has holes is removed; the frames before it stay.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use es_log::Log;
+use es_log::{Disk, Log, verify};
 
 use crate::support::{SimDisk, commit, options, payloads};
 
@@ -83,4 +84,30 @@ fn a_file_that_was_cut_in_its_zeros_is_completed() {
         assert_eq!(payloads(&log).expect("it reads"), [1]);
         assert_eq!(disk.content(&segment()).len(), before.len());
     }
+}
+
+/// Regression: a power failure while a segment is sealed can keep the trailer and lose the offsets before it. The log
+/// opened, but each verification found the segment damaged, so that no backup succeeded any more.
+#[test]
+fn a_footer_that_lost_its_offsets_is_written_again() {
+    let disk = SimDisk::new(1);
+    let log = Log::open(Path::new(DIRECTORY), options(&disk)).expect("it opens");
+    (1..=5).for_each(|number| drop(commit(&log, number, 2).expect("it commits")));
+    log.seal().expect("it seals");
+    drop(log);
+    // The process ended before it created the next segment.
+    disk.remove(&Path::new(DIRECTORY).join("00000002.seg")).expect("it is there");
+    let mut content = disk.content(&segment());
+    // The trailer of 64 bytes is last; before it is one block of ten offsets and a checksum.
+    let trailer = content.len() - 64;
+    content[trailer - 44..trailer].fill(0);
+    disk.set_content(&segment(), &content);
+
+    let log = Log::open(Path::new(DIRECTORY), options(&disk)).expect("it opens");
+    commit(&log, 6, 1).expect("it commits");
+    assert_eq!(payloads(&log).expect("it reads"), [1, 2, 3, 4, 5, 6]);
+    drop(log);
+    let disk: Arc<dyn Disk> = Arc::new(disk);
+    let report = verify(&disk, Path::new(DIRECTORY)).expect("the disk does not fail");
+    assert!(report.is_sound(), "{report:?}");
 }
