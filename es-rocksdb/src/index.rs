@@ -47,6 +47,8 @@ pub(crate) const END: Position = match Position::new(u64::MAX) {
 pub(crate) struct Index {
     in_memory: RwLock<InMemory>,
     run_size: RunSize,
+    /// The first run ends here at the earliest.
+    least_end: Option<Position>,
 }
 
 /// The part of an index that is in memory.
@@ -62,7 +64,14 @@ impl Index {
     /// Creates the index of a log whose tables have the events before `first`, with these newest ids.
     pub(crate) fn new(first: Position, recent: RecentIds, run_size: RunSize) -> Self {
         let in_memory = InMemory { runs: vec![Arc::new(Run::new(first, 0))], recent: Arc::new(recent) };
-        Self { in_memory: RwLock::new(in_memory), run_size }
+        Self { in_memory: RwLock::new(in_memory), run_size, least_end: None }
+    }
+
+    /// Lets the first run have all events up to a position, also if it is full before. An earlier process may have
+    /// written some tables of a run up to there. Those of a shorter run would not replace all their posting blocks, and
+    /// blocks that overlap are not read correctly.
+    pub(crate) fn with_first_run_up_to(self, least_end: Option<Position>) -> Self {
+        Self { least_end, ..self }
     }
 
     /// Adds decided events to the active run, and begins the next run if it is full. Only one thread at a time may call
@@ -70,7 +79,7 @@ impl Index {
     pub(crate) fn extend(&self, events: &[RecordedEvent]) {
         let Some(active) = self.in_memory().runs.last().map(Arc::clone) else { return };
         active.extend(events);
-        if active.is_full(self.run_size) {
+        if active.is_full(self.run_size) && active.last() >= self.least_end {
             self.end_run();
         }
     }

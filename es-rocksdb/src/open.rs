@@ -187,8 +187,9 @@ pub(crate) fn open_log(directory: &Path, options: &Options, disk: Arc<dyn Disk>)
             Durability::Sync => es_log::Durability::Sync,
             Durability::Buffered => es_log::Durability::Buffered,
         },
-        // The queue limits the commits in flight, so that no commit blocks its thread because the frame is full.
-        frame_bytes: options.queue_bytes.max(1 << 20),
+        // The queue limits the commits in flight, so that a commit rarely blocks its thread because the frame is full.
+        // The log refuses a commit after its decision if the frame then has more than a gibibyte: no frame may.
+        frame_bytes: options.queue_bytes.clamp(1 << 20, 512 << 20),
         tail_bytes: options.tail_bytes,
         first_segment: options.log_segment_bytes / 8,
         largest_segment: options.log_segment_bytes,

@@ -19,17 +19,17 @@ use es_log::{AppendError, Body, Log, Record};
 use rocksdb::WriteBatch;
 use tokio::sync::OwnedMutexGuard;
 
-use crate::engine::database::{Tier, bad_key, item};
+use crate::engine::database::{Database, Tier, bad_key, item};
 use crate::engine::key;
 use crate::engine::layout;
 use crate::executor::off_executor;
 use crate::index::posting_blocks;
 use crate::index::{END, IndexView, not_rewritten};
 use crate::reader;
-use crate::reader::shared::SharedStore;
+use crate::reader::shared::{Core, SharedStore};
 use crate::record::codec::LogDecoder;
 use crate::retention::{StreamIndex, first_key};
-use crate::schema::{Cf, META_SCAVENGED};
+use crate::schema::{Cf, META_SCAVENGED, META_UNCOMPACTED};
 use crate::writer::decide::not_appended;
 
 /// The number of streams of a category that are looked up at a time.
@@ -100,6 +100,9 @@ pub(crate) async fn compact(inner: &Arc<SharedStore>) -> Result<(), StoreError> 
         seal_segment(log)?;
         Ok(log.sealed_segments())
     })?;
+    // A frame that could not be published stops the store before the next one is written or the segment is sealed. Only
+    // the log has its rows.
+    inner.handles.visible.check_running()?;
     inner.index_all().await?;
     inner.with(|core| layout::flush(&core.publisher.database))?;
     let (scavenge, removed, applied) = (Scavenge::default(), RemovedCounts::default(), Some(END));
@@ -112,7 +115,14 @@ pub(crate) async fn compact(inner: &Arc<SharedStore>) -> Result<(), StoreError> 
         let inner = Arc::clone(inner);
         off_executor(move || inner.with(|core| core.publisher.database.compact(cf))).await??;
     }
-    Ok(())
+    inner.with(|core| set_compacted(&core.publisher.database))
+}
+
+/// Removes the note that tables have the content of removed events.
+fn set_compacted(database: &Database) -> Result<(), StoreError> {
+    let mut compacted = WriteBatch::new();
+    compacted.delete_cf(database.family(Cf::Meta)?, META_UNCOMPACTED);
+    layout::write(database, compacted)
 }
 
 /// The points that were completed, and those that were not.
@@ -121,6 +131,7 @@ type Points = (Vec<ScavengePoint>, Vec<ScavengePoint>);
 impl Maintenance {
     /// Completes the pending scavenge points up to a position. Ends early if the scavenge is stopped.
     fn complete(&mut self, up_to: Position) -> Result<Points, StoreError> {
+        self.compact_interrupted()?;
         let inner = Arc::clone(&self.inner);
         let mut points: Vec<ScavengePoint> = inner.with(|core| {
             let done = core.publisher.database.scavenged()?;
@@ -137,6 +148,19 @@ impl Maintenance {
         }
         let pending = points.split_off(done);
         Ok((points, pending))
+    }
+
+    /// Compacts the tables if an earlier scavenge has removed the keys of events and did not get to that. Which ones is
+    /// not known.
+    fn compact_interrupted(&self) -> Result<(), StoreError> {
+        let find = |core: &Core| Ok(core.publisher.database.get(Cf::Meta, META_UNCOMPACTED, Tier::Any)?.is_some());
+        if !self.inner.with(find)? {
+            return Ok(());
+        }
+        for cf in [Cf::Streams, Cf::Categories, Cf::Types, Cf::Tags] {
+            self.inner.with(|core| core.publisher.database.compact(cf))?;
+        }
+        self.inner.with(|core| set_compacted(&core.publisher.database))
     }
 
     /// Removes the events that one scavenge point covers. Breaks if the scavenge is stopped before the point is
@@ -288,6 +312,8 @@ impl Maintenance {
         self.inner.with(|core| {
             let database = &core.publisher.database;
             let mut deleted = WriteBatch::new();
+            // ORDER: with the deletions, because the next scavenge does not find these events any more.
+            deleted.put_cf(database.family(Cf::Meta)?, META_UNCOMPACTED, []);
             for key in copies {
                 deleted.delete_cf(database.family(Cf::Streams)?, key);
             }
@@ -308,7 +334,7 @@ impl Maintenance {
         for (cf, names) in names {
             self.inner.with(|core| core.publisher.database.compact_names(cf, &names))?;
         }
-        Ok(())
+        self.inner.with(|core| set_compacted(&core.publisher.database))
     }
 
     /// Rewrites a segment without the events before the first revisions, and without rows and keys that the index has.

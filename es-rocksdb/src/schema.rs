@@ -24,6 +24,12 @@ pub(crate) const META_KEY_SECRET: &[u8] = b"key-secret";
 /// Key in [`Cf::Meta`]: the position up to which the tables have all events, 8 bytes big-endian. The log after it is
 /// read when the store is opened.
 pub(crate) const META_APPLIED: &[u8] = b"applied";
+/// Key in [`Cf::Meta`]: the position up to which the tables may have entries of events, 8 bytes big-endian. It is on
+/// disk before the tables of a run are.
+pub(crate) const META_SEALING: &[u8] = b"sealing";
+/// Key in [`Cf::Meta`]: there, with an empty value, while tables may have the content of events that a scavenge has
+/// removed from the log and from the keys.
+pub(crate) const META_UNCOMPACTED: &[u8] = b"uncompacted";
 /// Key in [`Cf::Meta`]: the number of a frame of the log up to which the tables have all rows and unique keys, and the
 /// position of the last event up to it, 0 for none, each 8 bytes big-endian.
 pub(crate) const META_APPLIED_FRAME: &[u8] = b"applied-frame";
@@ -34,7 +40,7 @@ pub(crate) const META_FIRST: &str = "first";
 
 /// The rows of the `meta` family for the document: key, value.
 #[cfg(test)]
-pub(crate) const META_ROWS: [(&[u8], &str); 8] = [
+pub(crate) const META_ROWS: [(&[u8], &str); 10] = [
     (META_FORMAT, "format version, `u32`"),
     (META_STORE_ID, "id of the store and of its backups, the 16 bytes of a UUID"),
     (META_CREATED, "time of the creation of the store, `i64` microseconds since 1970 in UTC"),
@@ -45,6 +51,8 @@ pub(crate) const META_ROWS: [(&[u8], &str); 8] = [
         "number of the frame up to which the tables have all rows and unique keys, `u64`, and the position of the last \
          event up to it, `u64`, 0 for none; missing before the first",
     ),
+    (META_SEALING, "position up to which the tables may have entries of events, `u64`; missing before the first table"),
+    (META_UNCOMPACTED, "empty; there while tables may have the content of events that a scavenge has removed"),
     (META_SCAVENGED, "position of the last completed scavenge point, `u64`; missing before the first"),
     (b"first\0order-10248", "first revision of the stream that was not removed, `u64`; missing if none was removed"),
 ];

@@ -204,6 +204,50 @@ fn fill_the_disk_with_rows() {
     assert!(error.contains("No space left on device"), "{error}");
 }
 
+#[test]
+fn a_compaction_on_a_full_disk_is_an_error() {
+    compact_on_a_full_disk();
+}
+
+/// Regression: a compaction of the index that found no space was reported as done, and after an erasure its tables still
+/// had the content. RocksDB counts such an error, but the call returns nothing.
+fn compact_on_a_full_disk() {
+    let Some(disk) = SmallDisk::mount("32m") else {
+        return println!("skipped, 1 test: a full disk needs a tmpfs, which only root can mount");
+    };
+    let (store, filler) = (disk.0.path().join("store"), disk.0.path().join("filler"));
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let options = Options::new().write_buffer_bytes(1 << 20).log_segment_bytes(512 << 10);
+        let store = RocksDbStore::open_with(store, options.index_run(64, 64 << 20)).await.expect("the store opens");
+        let mut random = es_tests::crash::Random::new(1);
+        for number in 0..128 {
+            // Content that a compression does not make smaller.
+            let text: String = (0..4096).map(|_| format!("{:016x}", random.next_u64())).collect();
+            let event = NewEvent::json(EventType::new("Changed").expect("a type"), format!("{text:?}"));
+            let stream = StreamId::new(format!("account-{number}")).expect("a name");
+            store.commit(Commit::to(&stream, ExpectedRevision::Any, [event])).await.expect("it commits");
+        }
+        store.compact().await.expect("the disk has space");
+        // Sufficient for a segment of the log, but not for the tables of the index.
+        let free = fs_free(disk.0.path()) - (2 << 20);
+        std::fs::write(&filler, vec![1; free]).expect("the disk has space");
+        let error = store.compact().await.expect_err("the disk is full");
+        assert!(
+            ErrorChain(&error).to_string().starts_with("could not compact the streams of the index: "),
+            "{error:?}"
+        );
+        std::fs::remove_file(&filler).expect("removed");
+    });
+}
+
+/// Returns the free bytes of a file system.
+fn fs_free(path: &Path) -> usize {
+    let output = std::process::Command::new("df").args(["--output=avail", "-B1"]).arg(path).output().expect("df runs");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    text.lines().last().and_then(|line| line.trim().parse().ok()).expect("a number")
+}
+
 fn has_only_acknowledgements(lines: &[String]) -> bool {
     !lines.is_empty() && lines.iter().all(|line| line.starts_with("A "))
 }

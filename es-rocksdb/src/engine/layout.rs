@@ -9,7 +9,7 @@ use crate::engine::database::{Database, Tier};
 use crate::engine::key;
 use crate::error::of_rocksdb;
 use crate::options::{self, Options};
-use crate::schema::{Cf, META_APPLIED, META_APPLIED_FRAME};
+use crate::schema::{Cf, META_APPLIED, META_APPLIED_FRAME, META_SEALING};
 
 pub(crate) use crate::schema::{INDEX, LOG, TABLES};
 
@@ -61,7 +61,7 @@ pub(crate) fn write(database: &Database, batch: WriteBatch) -> Result<(), StoreE
 fn is_idle_after_an_error(database: &Database) -> bool {
     let number = |name| database.raw().property_int_value(name).ok().flatten().unwrap_or(0);
     let running = number(properties::NUM_RUNNING_FLUSHES) + number(properties::NUM_RUNNING_COMPACTIONS);
-    running == 0 && number(properties::BACKGROUND_ERRORS) > 0
+    running == 0 && database.background_errors() > 0
 }
 
 /// Writes all memtables to tables: rows, unique keys and metadata at one point of the log, and the deletions of a
@@ -74,11 +74,17 @@ pub(crate) fn flush(database: &Database) -> Result<(), StoreError> {
 
 /// Returns the position up to which the tables have all events.
 pub(crate) fn applied(database: &Database) -> Result<Option<Position>, StoreError> {
-    let Some(value) = database.get(Cf::Meta, META_APPLIED, Tier::Any)? else { return Ok(None) };
-    let position = key::decode_position(&value);
-    position
-        .map(Some)
-        .map_err(|error| StoreError::damaged("the position up to which events are indexed", error.to_string()))
+    position_of(database, META_APPLIED, "the position up to which events are indexed")
+}
+
+/// Returns the position up to which the tables may have some entries of events.
+pub(crate) fn sealing(database: &Database) -> Result<Option<Position>, StoreError> {
+    position_of(database, META_SEALING, "the position up to which tables were being written")
+}
+
+fn position_of(database: &Database, key: &[u8], place: &str) -> Result<Option<Position>, StoreError> {
+    let Some(value) = database.get(Cf::Meta, key, Tier::Any)? else { return Ok(None) };
+    key::decode_position(&value).map(Some).map_err(|error| StoreError::damaged(place, error.to_string()))
 }
 
 /// The end of the log up to a frame.

@@ -41,13 +41,14 @@ pub(crate) fn restore(
     options: &Options,
     access: ReplayAccess,
 ) -> Result<(Arc<Publisher>, Arc<Decider>), StoreError> {
-    let applied = layout::applied(&database)?;
-    if let Some(applied) = applied.filter(|applied| Some(*applied) > log.head()) {
+    let (applied, sealing) = (layout::applied(&database)?, layout::sealing(&database)?);
+    if let Some(indexed) = applied.max(sealing).filter(|indexed| Some(*indexed) > log.head()) {
         let found = log.head().map_or_else(|| "no event".to_owned(), |head| format!("the end at {}", place_of(head)));
-        let detail = format!("expected events up to {}, as in the index, found {found}", place_of(applied));
+        let detail = format!("expected events up to {}, as in the index, found {found}", place_of(indexed));
         return Err(StoreError::damaged("the log", detail));
     }
-    let index = Index::new(Position::following(applied), RecentIds::of_database(&database)?, options.index_run);
+    let index = Index::new(Position::following(applied), RecentIds::of_database(&database)?, options.index_run)
+        .with_first_run_up_to(sealing.filter(|_| sealing > applied));
     let is_new = |position, _: &ChangedKey| Some(position) > applied;
     let FrameEnd { frame, head } = layout::applied_frame(&database)?;
     // Rows can be in tables without the next event: then the frames with these rows are not read again.
@@ -55,7 +56,7 @@ pub(crate) fn restore(
         true => log.read_after_frame(frame, head),
         false => log.read_after(applied),
     };
-    let (mut end, changes) = Replay::new(&database, log, &index, access).run(reader, &is_new)?;
+    let Replayed { mut end, changes, bytes } = Replay::new(&database, log, &index, access).run(reader, &is_new)?;
     let database = Arc::new(database.with_changes(changes));
     let view = index.view(&database, log, END);
     if let (None, Some(head)) = (end.head, log.head()) {
@@ -82,7 +83,8 @@ pub(crate) fn restore(
     };
     let decider = Arc::new(Decider::new(rows::locks(&database)?));
     let is_synced = options.durability == Durability::Sync;
-    let publisher = Publisher::new(database, index, decisions, operators, is_synced);
+    // The frames that were read would be read again by the next opening.
+    let publisher = Publisher::new(database, index, decisions, operators, is_synced, bytes);
     publisher.set_end(FrameEnd { frame: log.last_frame(), head: log.head() });
     Ok((Arc::new(publisher), decider))
 }
@@ -94,8 +96,18 @@ pub(crate) struct Replay<'a> {
     index: &'a Index,
     access: ReplayAccess,
     decoder: LogDecoder,
+    done: Replayed,
+}
+
+/// What a replay has found.
+#[derive(Debug, Default)]
+pub(crate) struct Replayed {
+    /// The end of the log, unless no event was applied.
     end: LogEnd,
+    /// The changes that are kept in memory.
     changes: UnflushedChanges,
+    /// The bytes of the records.
+    bytes: u64,
 }
 
 /// A changed key of RocksDB, with its new value; `None` if the change deletes it.
@@ -120,22 +132,21 @@ pub(crate) fn change_of(record: &Record<'_>) -> Option<ChangedKey> {
 
 impl<'a> Replay<'a> {
     pub(crate) fn new(database: &'a Database, log: &'a ReadableLog, index: &'a Index, access: ReplayAccess) -> Self {
-        let (decoder, end, changes) = (LogDecoder::default(), LogEnd::default(), UnflushedChanges::default());
-        Self { database, log, index, access, decoder, end, changes }
+        Self { database, log, index, access, decoder: LogDecoder::default(), done: Replayed::default() }
     }
 
     /// Applies the records of a reader, with those changes of rows and unique keys that `accepts` returns `true` for,
-    /// given the position of the next event. Returns the end of the log, unless no event was applied, and the changes
-    /// that are kept in memory.
+    /// given the position of the next event.
     pub(crate) fn run(
         mut self,
         mut reader: LogReader,
         accepts: &dyn Fn(Position, &ChangedKey) -> bool,
-    ) -> Result<(LogEnd, UnflushedChanges), StoreError> {
+    ) -> Result<Replayed, StoreError> {
         while let Some(batch) = reader.next_batch().map_err(of_log)? {
             self.apply(&batch, accepts)?;
+            self.done.bytes += batch.bytes().len() as u64;
         }
-        Ok((self.end, self.changes))
+        Ok(self.done)
     }
 
     fn apply(&mut self, batch: &Batch, accepts: &dyn Fn(Position, &ChangedKey) -> bool) -> Result<(), StoreError> {
@@ -151,14 +162,14 @@ impl<'a> Replay<'a> {
         }
         self.write(changes)?;
         if let Some(last) = events.last() {
-            self.end = LogEnd { head: Some(last.position), recorded_at: Some(last.recorded_at) };
+            self.done.end = LogEnd { head: Some(last.position), recorded_at: Some(last.recorded_at) };
         }
         self.index.extend(&events);
         if self.access == ReplayAccess::Reading {
             return Ok(());
         }
         // A long log is indexed run by run, so that it needs no more memory than a short one.
-        while let Some(full) = self.index.oldest_full(self.end.head) {
+        while let Some(full) = self.index.oldest_full(self.done.end.head) {
             let ids = seal::seal(self.database, self.log, &full, None, &self.database.directory().join(TABLES))?;
             self.index.remove_oldest(&ids);
         }
@@ -171,7 +182,7 @@ impl<'a> Replay<'a> {
         }
         if self.access == ReplayAccess::Reading {
             for (cf, key, value) in changes {
-                self.changes.set(cf, key, value.map(Bytes::from));
+                self.done.changes.set(cf, key, value.map(Bytes::from));
             }
             return Ok(());
         }

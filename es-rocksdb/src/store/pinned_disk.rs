@@ -24,7 +24,9 @@ pub(crate) struct PinnedDisk {
 
 #[derive(Debug, Clone)]
 struct Pinned {
-    file: Arc<dyn DiskFile>,
+    /// The open file; `None` for one more than are kept open.
+    file: Option<Arc<dyn DiskFile>>,
+    /// The file that the path named when it was opened first.
     identity: InodeIdentity,
 }
 
@@ -64,24 +66,34 @@ impl PinnedDisk {
         Ok(())
     }
 
-    /// Returns the segments that are kept open, in order.
+    /// Returns the segments that were opened, in order.
     pub(crate) fn segments(&self) -> Vec<PathBuf> {
         let pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
         pinned.keys().filter(|path| path.to_string_lossy().ends_with(SEGMENT)).cloned().collect()
     }
 
-    /// Returns whether no file that is kept open was replaced since it was opened.
+    /// Returns whether no file was replaced since it was opened first.
     pub(crate) fn is_unreplaced(&self) -> io::Result<bool> {
+        self.are_unreplaced(|_| true)
+    }
+
+    /// Returns whether all files are read as they were when they were opened first: those that are not kept open were
+    /// not replaced since.
+    pub(crate) fn is_consistent(&self) -> io::Result<bool> {
+        self.are_unreplaced(|pinned| pinned.file.is_none())
+    }
+
+    fn are_unreplaced(&self, is_checked: impl Fn(&Pinned) -> bool) -> io::Result<bool> {
         let pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for (path, Pinned { identity, .. }) in pinned {
-            if InodeIdentity::of(&path)? != identity {
+        for (path, pinned) in pinned.into_iter().filter(|(_, pinned)| is_checked(pinned)) {
+            if InodeIdentity::of(&path)? != pinned.identity {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// Returns whether a path names another file, or none, than the one that is kept open under it.
+    /// Returns whether a path names another file, or none, than when it was opened first.
     pub(crate) fn is_replaced(&self, path: &Path) -> io::Result<bool> {
         let pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
         match (pinned, InodeIdentity::of(path)) {
@@ -92,7 +104,7 @@ impl PinnedDisk {
         }
     }
 
-    /// Returns whether this path names the file that is kept open under another one.
+    /// Returns whether this path names the file that another one named when it was opened first.
     pub(crate) fn is_link_of(&self, path: &Path, pinned: &Path) -> io::Result<bool> {
         let identity = InodeIdentity::of(path)?;
         let files = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,8 +130,9 @@ impl Disk for PinnedDisk {
     }
 
     fn open_read_only(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        if let Some(pinned) = self.pinned.lock().unwrap_or_else(PoisonError::into_inner).get(path) {
-            return Ok(Arc::clone(&pinned.file));
+        let pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
+        if let Some(file) = pinned.and_then(|pinned| pinned.file) {
+            return Ok(file);
         }
         loop {
             let identity = InodeIdentity::of(path)?;
@@ -127,11 +140,9 @@ impl Disk for PinnedDisk {
             // Otherwise the file was replaced while it was opened.
             if InodeIdentity::of(path)? == identity {
                 let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
-                if pinned.len() < self.limit {
-                    let kept = Pinned { file: Arc::clone(&file), identity };
-                    return Ok(Arc::clone(&pinned.entry(path.to_owned()).or_insert(kept).file));
-                }
-                return Ok(file);
+                let kept = (pinned.len() < self.limit).then(|| Arc::clone(&file));
+                let first = pinned.entry(path.to_owned()).or_insert(Pinned { file: kept, identity });
+                return Ok(first.file.as_ref().map_or(file, Arc::clone));
             }
         }
     }
@@ -154,5 +165,35 @@ impl Disk for PinnedDisk {
 
     fn lock(&self, _: &Path) -> io::Result<Box<dyn DirectoryLock>> {
         Err(refused())
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    /// Regression: only the files that are kept open were compared. A backup of more segments than that could have one
+    /// that was rewritten without the rows that its copy of the index did not have yet.
+    #[test]
+    fn a_replaced_file_is_noticed_also_if_it_is_not_kept_open() {
+        let directory = tempfile::tempdir().unwrap();
+        let names = ["00000001.seg", "00000002.seg"].map(|name| directory.path().join(name));
+        names.iter().for_each(|path| fs::write(path, "before").unwrap());
+        let disk = PinnedDisk::new(1);
+        disk.pin_segments(directory.path()).unwrap();
+        let kept: Vec<&PathBuf> = {
+            let pinned = disk.pinned.lock().unwrap();
+            names.iter().filter(|path| pinned[*path].file.is_some()).collect()
+        };
+        let [kept] = kept[..] else { panic!("expected one file that is kept open") };
+        let other = names.iter().find(|path| *path != kept).unwrap();
+        assert!(disk.is_unreplaced().unwrap() && disk.is_consistent().unwrap());
+        for (path, is_consistent) in [(kept, true), (other, false)] {
+            let new = directory.path().join("new");
+            fs::write(&new, "after").unwrap();
+            fs::rename(&new, path).unwrap();
+            assert!(!disk.is_unreplaced().unwrap());
+            assert_eq!(disk.is_consistent().unwrap(), is_consistent);
+        }
     }
 }

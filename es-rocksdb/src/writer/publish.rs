@@ -61,6 +61,7 @@ impl Publisher {
         decisions: Decisions,
         operators: Operators,
         is_synced: bool,
+        unflushed: u64,
     ) -> Self {
         Self {
             database,
@@ -75,7 +76,7 @@ impl Publisher {
             started: AtomicU64::new(0),
             syncs: u64::from(is_synced),
             end: Mutex::default(),
-            unflushed: AtomicU64::new(0),
+            unflushed: AtomicU64::new(unflushed),
         }
     }
 
@@ -144,6 +145,11 @@ impl Publisher {
     }
 
     fn publish(&self, frame: &FrameHeader) -> Result<(), StoreError> {
+        // A frame after one that could not be published: its commits are in the log, and the next opening reads it. To
+        // publish it now would make the events of both visible, and the index complete, without the rows of the first.
+        if self.handles.visible.check_running().is_err() {
+            return Ok(());
+        }
         let commits = self.decisions()?.pending.take(frame.commits);
         let Some(last) = commits.last().map(|commit| commit.number) else { return Ok(()) };
         // ORDER: before the rows are changed, so that a reader that has seen one waits until it is published.
@@ -213,5 +219,45 @@ impl Follower for Publisher {
 
     fn failed(&self, error: &AppendError) {
         self.stop(&stop_reason(error));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use es_core::{Commit, EventReader, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, StreamId};
+    use es_log::{Body, RowFields};
+
+    use super::*;
+    use crate::RocksDbStore;
+    use crate::record::CommitChanges;
+
+    /// Regression: after a frame that could not be published, the next one was. A reader saw the events of both, and
+    /// the index could be called complete, so that the rows and unique keys of the first were lost.
+    #[tokio::test]
+    async fn no_frame_is_published_after_one_that_was_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = RocksDbStore::open(directory.path()).await.unwrap();
+        let event = NewEvent::json(EventType::new("happened").unwrap(), "{}");
+        let stream = StreamId::new("a-1").unwrap();
+        store.commit(Commit::to(&stream, ExpectedRevision::Any, [event])).await.unwrap();
+        let [first] = &store.read_log(LogRead::all()).await.unwrap().collect().await.unwrap()[..] else {
+            panic!("expected one event")
+        };
+        let second = es_core::RecordedEvent { position: first.position.next(), ..first.clone() };
+        let written = store.inner.with_log(|core, log| {
+            // The next commit is decided when the store stops, and its frame is written.
+            core.publisher.decisions()?.pending.add(Arc::new(vec![second]), CommitChanges::default());
+            core.publisher.stop("a frame could not be published");
+            let row = RowFields { table: "t", key: b"k", value: None };
+            Ok(log.commit(|draft| Ok::<_, AppendError>(draft.push(&Body::Row(row))?)))
+        });
+        written.unwrap().unwrap();
+        let visible = &store.inner.handles.visible;
+        assert_eq!(visible.head(), Some(Position::FIRST));
+        assert!(matches!(visible.wait_published(2).await, Err(StoreError::Stopped { .. })));
+        assert!(
+            matches!(store.compact().await, Err(StoreError::Stopped { .. })),
+            "the log has rows that nothing else has"
+        );
     }
 }

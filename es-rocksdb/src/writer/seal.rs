@@ -1,8 +1,9 @@
 //! Writes full runs to tables of RocksDB, in the background.
 //!
 //! A run becomes one table for each column family, which RocksDB takes over as it is: no memtable, no write-ahead log,
-//! and no write that is not in order. The key `applied` is written last: after a crash before that, the log is read
-//! from the last `applied` on, and gives the same keys and values again.
+//! and no write that is not in order. The key `sealing` is written first and the key `applied` last: after a crash
+//! between them, the log is read from the last `applied` on, and its first run has at least the events up to `sealing`,
+//! so that its tables replace all keys and values of the tables that are there.
 
 use std::path::{Path, PathBuf};
 use std::sync::Weak;
@@ -19,7 +20,7 @@ use crate::error::of_rocksdb;
 use crate::index::posting_blocks;
 use crate::index::run::{Entries, Run, StreamEntries};
 use crate::index::{Copied, encode_head, not_rewritten, of_log};
-use crate::schema::{Cf, META_APPLIED, META_APPLIED_FRAME};
+use crate::schema::{Cf, META_APPLIED, META_APPLIED_FRAME, META_SEALING};
 use crate::writer::publish::Publisher;
 
 /// The niceness of the thread, from 0 (that of the process, usually) to 19.
@@ -72,16 +73,20 @@ fn seal_next(publisher: &Publisher, log: &Weak<Log>, tables: &Path) -> Result<bo
     {
         tracing::debug!(error = %ErrorChain(&error), "could not end the run of a store that has stopped");
     }
-    if let Some(oldest) = oldest_full() {
-        let Some(log) = log.upgrade() else { return Ok(false) };
-        let ids = publisher.flush_with(|end| seal(&publisher.database, &log, &oldest, Some(end), tables))?;
-        publisher.index.remove_oldest(&ids);
-        return Ok(true);
-    }
-    if !publisher.has_unflushed_run() {
+    let oldest = oldest_full();
+    if oldest.is_none() && !publisher.has_unflushed_run() {
         return Ok(false);
     }
-    publisher.flush()?;
+    let Some(log) = log.upgrade() else { return Ok(false) };
+    // ORDER: the tables are synced. What they have must be in the log after a power failure.
+    log.sync().map_err(|error| StoreError::io("sync the log", error))?;
+    match oldest {
+        Some(oldest) => {
+            let ids = publisher.flush_with(|end| seal(&publisher.database, &log, &oldest, Some(end), tables))?;
+            publisher.index.remove_oldest(&ids);
+        }
+        None => publisher.flush()?,
+    }
     Ok(true)
 }
 
@@ -138,6 +143,12 @@ pub(crate) fn seal(
     let mut streams: Vec<_> = entries.streams.iter().collect();
     streams.sort_unstable_by_key(|(stream, _)| *stream);
 
+    // ORDER: on disk before the first table. If the process ends before `applied` is, the next one does not end its
+    // first run before this position.
+    let mut sealing = WriteBatch::new();
+    sealing.put_cf(database.family(Cf::Meta)?, META_SEALING, key::position(last));
+    layout::write(database, sealing)?;
+    layout::flush(database)?;
     let tables = Tables { database, directory };
     tables.add(Cf::Heads, |table| {
         for (stream, found) in &streams {

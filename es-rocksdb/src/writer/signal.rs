@@ -1,6 +1,6 @@
 //! [`SealSignal`]: wakes the thread that writes tables, and the commits that wait for it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use es_core::StoreError;
 
@@ -77,8 +77,46 @@ impl SealSignal {
 
     /// Waits before a failed write is tried again; `false` if the thread should end.
     pub(crate) fn pause(&self) -> bool {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.changed.wait_timeout(state, RETRY).unwrap_or_else(PoisonError::into_inner);
-        !waited.0.is_closed
+        let deadline = Instant::now() + RETRY;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        while !state.is_closed {
+            // Each published frame wakes the thread as long as a run is full.
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        false
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    /// Regression: each published frame ended the pause, so that a thread on a full disk wrote tables without end.
+    #[test]
+    fn a_pause_is_not_ended_by_work() {
+        let (signal, is_over) = (Arc::new(SealSignal::default()), Arc::new(AtomicBool::new(false)));
+        let working = {
+            let (signal, is_over) = (Arc::clone(&signal), Arc::clone(&is_over));
+            std::thread::spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    signal.wake();
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            })
+        };
+        let start = Instant::now();
+        assert!(signal.pause());
+        assert!(start.elapsed() >= RETRY);
+        is_over.store(true, Ordering::Relaxed);
+        working.join().unwrap();
+        signal.close();
+        assert!(!signal.pause());
     }
 }
