@@ -1,6 +1,6 @@
 //! The directories of a store, and writes of its index.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use es_core::{Position, StoreError};
 use rocksdb::{Cache, DBCompressionType, ErrorKind, WriteBatch, WriteOptions, properties};
@@ -24,8 +24,8 @@ pub(crate) fn table_options(cf: Cf) -> rocksdb::Options {
 
 /// The pause before a write that RocksDB refused is tried again.
 const PAUSE: Duration = Duration::from_millis(1);
-/// How long RocksDB may do nothing after an error, and refuse writes, until that counts as a failure.
-const IDLE: Duration = Duration::from_secs(2);
+/// For how many pauses RocksDB may do nothing after an error, and refuse writes, until that counts as a failure.
+const IDLE_PAUSES: u32 = 2_000;
 
 /// Writes to the memtables. The log has the changes, so RocksDB's own log is not used. Waits while RocksDB has to write
 /// or merge tables first.
@@ -38,15 +38,14 @@ pub(crate) fn write(database: &Database, batch: WriteBatch) -> Result<(), StoreE
     options.disable_wal(true);
     options.set_no_slowdown(true);
     let content = batch.data().to_vec();
-    let (mut batch, mut idle_since) = (batch, None);
+    let (mut batch, mut idle_pauses) = (batch, 0);
     loop {
         match database.raw().write_opt(batch, &options) {
             Ok(()) => return Ok(()),
             // RocksDB would have waited. After an error that it cannot recover from, the next attempt returns that.
             Err(error) if error.kind() == ErrorKind::Incomplete => {
-                if !is_idle_after_an_error(database) {
-                    idle_since = None;
-                } else if idle_since.get_or_insert_with(Instant::now).elapsed() >= IDLE {
+                idle_pauses = if is_idle_after_an_error(database) { idle_pauses + 1 } else { 0 };
+                if idle_pauses > IDLE_PAUSES {
                     return Err(of_rocksdb("write", "rows and keys", error));
                 }
                 std::thread::sleep(PAUSE);
