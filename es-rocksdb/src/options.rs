@@ -19,8 +19,9 @@ pub enum Durability {
     /// not a power failure or a crash of the machine: **the most recent acknowledged commits are then lost (about the
     /// last 30 seconds with the default settings of Linux)**, and opening the store may fail with
     /// [`Damaged`](crate::OpenError::Damaged), because the system may have written a later page of the log before an
-    /// earlier one. [`close`](es_core::EventStore::close) syncs. Suitable for tests, repeatable imports and
-    /// derived data.
+    /// earlier one. Rows and unique keys of lost commits can be left in the index; a
+    /// [verification](crate::ReadOnlyStore::verify) finds them. [`close`](es_core::EventStore::close) syncs. Suitable
+    /// for tests, repeatable imports and derived data.
     Buffered,
 }
 

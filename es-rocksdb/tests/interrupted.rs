@@ -119,3 +119,21 @@ async fn rows_of_earlier_processes_count_for_the_size_of_a_run() {
     }
     assert!(has_rows_in_tables(), "80 of 64 KiB");
 }
+
+/// Regression: a power failure can take frames of a buffered log whose rows are in tables. The next frames have their
+/// numbers, and were not read by the opening after that.
+#[tokio::test]
+async fn frames_that_the_log_has_lost_are_not_taken_for_the_next_ones() {
+    let dir = TempDir::new().unwrap();
+    let store = RocksDbStore::open(dir.path()).await.unwrap();
+    append_tagged(&store, 3).await;
+    store.close().await.unwrap();
+    drop(store);
+    let lost = [900_u64.to_be_bytes(), 0_u64.to_be_bytes()].concat();
+    tamper(dir.path(), "meta", b"applied-frame", |_| Some(lost));
+    RocksDbStore::open(dir.path()).await.unwrap().close().await.unwrap();
+    tamper(dir.path(), "meta", b"applied-frame", |found| {
+        assert_eq!(found, Some(vec![0; 16]), "no frame is in tables");
+        found
+    });
+}

@@ -56,12 +56,12 @@ pub(super) fn copy(
             && let Some(log) = pinned.finish()?
         {
             let log_files = LogFiles { store, to, last, pinned: &pinned, log: &log };
-            log_files.copy(&mut copied, progress)?;
+            let result = log_files.copy(&mut copied, progress);
             // A segment that was replaced has none of the rows that the index got meanwhile, and the copy of the index
-            // has none of them either.
+            // has none of them either. Its content can also end early.
             let is_consistent = pinned.disk().is_consistent().map_err(io_error("inspect the log of", store))?;
             if is_consistent {
-                return Ok(copied);
+                return result.map(|()| copied);
             }
             files::empty(&to.join(LOG))?;
         }

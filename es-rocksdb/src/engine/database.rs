@@ -224,8 +224,8 @@ impl Database {
         options.set_exclusive_manual_compaction(false);
         let before = self.background_errors();
         self.db.compact_range_cf_opt(self.family(cf)?, start, end, &options);
-        // The bindings drop the status of a compaction. An error is counted, also the one for which RocksDB refuses the
-        // compaction.
+        // The bindings drop the status of a compaction, but RocksDB counts its errors. After an error that stops all
+        // writes it refuses the compaction and counts nothing; the caller then fails with its next write.
         if self.background_errors() == before {
             return Ok(());
         }

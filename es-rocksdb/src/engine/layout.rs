@@ -26,6 +26,9 @@ pub(crate) fn table_options(cf: Cf) -> rocksdb::Options {
 const PAUSE: Duration = Duration::from_millis(1);
 /// For how many pauses RocksDB may do nothing after an error, and refuse writes, until that counts as a failure.
 const IDLE_PAUSES: u32 = 2_000;
+/// How many errors RocksDB may have in the background while it refuses a write, until that counts as a failure. It tries
+/// a compaction again after each.
+const ERRORS: u64 = 3;
 
 /// Writes to the memtables. The log has the changes, so RocksDB's own log is not used. Waits while RocksDB has to write
 /// or merge tables first.
@@ -38,14 +41,14 @@ pub(crate) fn write(database: &Database, batch: WriteBatch) -> Result<(), StoreE
     options.disable_wal(true);
     options.set_no_slowdown(true);
     let content = batch.data().to_vec();
-    let (mut batch, mut idle_pauses) = (batch, 0);
+    let (mut batch, mut idle_pauses, errors) = (batch, 0, database.background_errors());
     loop {
         match database.raw().write_opt(batch, &options) {
             Ok(()) => return Ok(()),
             // RocksDB would have waited. After an error that it cannot recover from, the next attempt returns that.
             Err(error) if error.kind() == ErrorKind::Incomplete => {
                 idle_pauses = if is_idle_after_an_error(database) { idle_pauses + 1 } else { 0 };
-                if idle_pauses > IDLE_PAUSES {
+                if idle_pauses > IDLE_PAUSES || database.background_errors() >= errors + ERRORS {
                     return Err(of_rocksdb("write", "rows and keys", error));
                 }
                 std::thread::sleep(PAUSE);
@@ -69,6 +72,14 @@ pub(crate) fn flush(database: &Database) -> Result<(), StoreError> {
     let families: Result<Vec<_>, _> = Cf::ALL.into_iter().map(|cf| database.family(cf)).collect();
     let flushed = database.raw().flush_cfs_opt(&families?, &rocksdb::FlushOptions::default());
     flushed.map_err(|error| of_rocksdb("flush", "the index", error))
+}
+
+/// Writes all memtables to tables, which then have the rows and unique keys of all frames up to this one.
+pub(crate) fn flush_up_to(database: &Database, end: FrameEnd) -> Result<(), StoreError> {
+    let mut applied = WriteBatch::new();
+    applied.put_cf(database.family(Cf::Meta)?, META_APPLIED_FRAME, end.encode());
+    write(database, applied)?;
+    flush(database)
 }
 
 /// Returns the position up to which the tables have all events.

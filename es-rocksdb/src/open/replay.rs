@@ -51,8 +51,14 @@ pub(crate) fn restore(
         .with_first_run_up_to(sealing.filter(|_| sealing > applied));
     let is_new = |position, _: &ChangedKey| Some(position) > applied;
     let FrameEnd { frame, head } = layout::applied_frame(&database)?;
+    let is_in_log = frame <= log.last_frame();
+    if !is_in_log && access == ReplayAccess::Writing {
+        // A log that is not synced at each commit can lose frames that were in tables. The key must not name those that
+        // follow instead.
+        layout::flush_up_to(&database, FrameEnd::default())?;
+    }
     // Rows can be in tables without the next event: then the frames with these rows are not read again.
-    let reader = match head == applied && frame <= log.last_frame() {
+    let reader = match head == applied && is_in_log {
         true => log.read_after_frame(frame, head),
         false => log.read_after(applied),
     };

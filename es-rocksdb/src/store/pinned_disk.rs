@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use es_log::{DirectoryLock, Disk, DiskFile, SystemDisk};
 
@@ -35,6 +36,8 @@ struct Pinned {
 struct InodeIdentity {
     device: u64,
     number: u64,
+    /// The number of a file that is not open can be used again. `None` if the file system does not store the time.
+    created: Option<SystemTime>,
 }
 
 impl InodeIdentity {
@@ -43,12 +46,12 @@ impl InodeIdentity {
         #[cfg(unix)]
         {
             use std::os::unix::fs::MetadataExt;
-            Ok(Self { device: metadata.dev(), number: metadata.ino() })
+            Ok(Self { device: metadata.dev(), number: metadata.ino(), created: metadata.created().ok() })
         }
         #[cfg(not(unix))]
         {
             let _ = metadata;
-            Ok(Self { device: 0, number: 0 })
+            Ok(Self { device: 0, number: 0, created: None })
         }
     }
 }

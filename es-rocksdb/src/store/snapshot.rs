@@ -234,10 +234,10 @@ fn open_once(directory: &Path) -> Result<Option<Snapshot>, OpenError> {
     let PinnedLog { disk, .. } = pinned;
     let identity = identify(&database, log.log_id())?;
     let restored = restore(database, &log, &options, ReplayAccess::Reading);
-    let (publisher, decider) = restored.map_err(|error| OpenError::of_store(directory, "read the log", error))?;
     if !disk.is_consistent().map_err(|error| OpenError::io(directory, "inspect the log", error))? {
         return Ok(None);
     }
+    let (publisher, decider) = restored.map_err(|error| OpenError::of_store(directory, "read the log", error))?;
     let end = publisher.decisions().map(|decisions| decisions.end);
     let last_recorded = end.map_err(|error| OpenError::of_store(directory, "read the log", error))?.recorded_at;
     let directory = directory.to_owned();

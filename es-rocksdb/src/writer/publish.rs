@@ -14,7 +14,7 @@ use crate::engine::key;
 use crate::engine::layout::{self, FrameEnd};
 use crate::index::Index;
 use crate::retention::{Operators, first_key};
-use crate::schema::{Cf, META_APPLIED_FRAME};
+use crate::schema::Cf;
 use crate::stats::{Counters, Stats};
 use crate::sync::{AtomicU64, Mutex, MutexGuard, PoisonError};
 use crate::writer::decide::{Decisions, stop_reason};
@@ -102,23 +102,13 @@ impl Publisher {
     }
 
     /// Calls `flush` with the last frame whose rows are in RocksDB. If it succeeds, the rows up to there are in tables.
-    pub(crate) fn flush_with<T>(&self, flush: impl FnOnce(FrameEnd) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    pub(crate) fn flush_with(&self, flush: impl FnOnce(FrameEnd) -> Result<(), StoreError>) -> Result<(), StoreError> {
         // ORDER: frames that are written meanwhile count as not flushed.
         let bytes = self.unflushed.load(Ordering::Relaxed);
         let end = *self.end.lock().unwrap_or_else(PoisonError::into_inner);
-        let flushed = flush(end)?;
+        flush(end)?;
         self.unflushed.fetch_sub(bytes, Ordering::Relaxed);
-        Ok(flushed)
-    }
-
-    /// Writes all rows and unique keys of published commits to tables.
-    pub(crate) fn flush(&self) -> Result<(), StoreError> {
-        self.flush_with(|end| {
-            let mut batch = WriteBatch::new();
-            batch.put_cf(self.database.family(Cf::Meta)?, META_APPLIED_FRAME, end.encode());
-            layout::write(&self.database, batch)?;
-            layout::flush(&self.database)
-        })
+        Ok(())
     }
 
     /// Locks the state of decisions.

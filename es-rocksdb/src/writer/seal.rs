@@ -78,15 +78,14 @@ fn seal_next(publisher: &Publisher, log: &Weak<Log>, tables: &Path) -> Result<bo
         return Ok(false);
     }
     let Some(log) = log.upgrade() else { return Ok(false) };
-    // ORDER: the tables are synced. What they have must be in the log after a power failure.
-    log.sync().map_err(|error| StoreError::io("sync the log", error))?;
-    match oldest {
-        Some(oldest) => {
-            let ids = publisher.flush_with(|end| seal(&publisher.database, &log, &oldest, Some(end), tables))?;
-            publisher.index.remove_oldest(&ids);
-        }
-        None => publisher.flush()?,
-    }
+    publisher.flush_with(|end| {
+        // ORDER: the tables are synced. The events and the frame that they name must be in the log after a power failure.
+        log.sync().map_err(|error| StoreError::io("sync the log", error))?;
+        let Some(oldest) = &oldest else { return layout::flush_up_to(&publisher.database, end) };
+        let ids = seal(&publisher.database, &log, oldest, Some(end), tables)?;
+        publisher.index.remove_oldest(&ids);
+        Ok(())
+    })?;
     Ok(true)
 }
 
