@@ -209,8 +209,8 @@ fn a_compaction_on_a_full_disk_is_an_error() {
     compact_on_a_full_disk();
 }
 
-/// Regression: a compaction of the index that found no space was reported as done, and after an erasure its tables still
-/// had the content. RocksDB counts such an error, but the call returns nothing.
+/// Regression: a compaction of the index that found no space was reported as done, and after an erasure its tables
+/// still had the content. RocksDB counts such an error, but the call returns nothing.
 fn compact_on_a_full_disk() {
     let Some(disk) = SmallDisk::mount("32m") else {
         return println!("skipped, 1 test: a full disk needs a tmpfs, which only root can mount");
