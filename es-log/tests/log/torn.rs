@@ -92,7 +92,9 @@ fn a_file_that_was_cut_in_its_zeros_is_completed() {
 fn a_footer_that_lost_its_offsets_is_written_again() {
     let disk = SimDisk::new(1);
     let log = Log::open(Path::new(DIRECTORY), options(&disk)).expect("it opens");
-    (1..=5).for_each(|number| drop(commit(&log, number, 2).expect("it commits")));
+    for number in 1..=5 {
+        commit(&log, number, 2).expect("it commits");
+    }
     log.seal().expect("it seals");
     drop(log);
     // The process ended before it created the next segment.
