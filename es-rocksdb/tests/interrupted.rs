@@ -27,9 +27,9 @@ async fn append_tagged(store: &RocksDbStore, events: usize) {
     }
 }
 
-/// Regression: the tables of a run were written, but not the key `applied`, which follows them. An opening with shorter runs wrote some
-/// of them again, and kept the rest of the old posting lists between the new ones. Reads by type and tag, and the
-/// conditions of appends, missed events.
+/// Regression: the tables of a run were written, but not the key `applied`, which follows them. An opening with shorter
+/// runs wrote some of them again, and kept the rest of the old posting lists between the new ones. Reads by type and
+/// tag, and the conditions of appends, missed events.
 #[tokio::test]
 async fn tables_of_an_unfinished_run_are_replaced_as_a_whole() {
     let dir = TempDir::new().unwrap();

@@ -106,7 +106,8 @@ async fn a_damaged_record_is_taken_from_its_stream() {
         let expected = content_of(&store).await;
         let log_id = ReadOnlyStore::open(&store).await.unwrap().log_id();
         let segment = store.join("log/00000001.seg");
-        let at = offset(&segment, "{\"number\":", 0);
+        // The text of a compressed segment can be encoded. Its first chunk follows the header.
+        let at = if is_scavenged { 100 } else { offset(&segment, "{\"number\":", 0) };
         change(&segment, |bytes| bytes[at] ^= 1);
         let outcome = repair(&store).await;
         let found = (outcome.report.from_streams, outcome.report.loss.events);

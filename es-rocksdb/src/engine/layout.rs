@@ -26,8 +26,8 @@ pub(crate) fn table_options(cf: Cf) -> rocksdb::Options {
 const PAUSE: Duration = Duration::from_millis(1);
 /// For how many pauses RocksDB may do nothing after an error, and refuse writes, until that counts as a failure.
 const IDLE_PAUSES: u32 = 2_000;
-/// How many errors RocksDB may have in the background while it refuses a write, until that counts as a failure. It tries
-/// a compaction again after each.
+/// How many errors RocksDB may have in the background while it refuses a write, until that counts as a failure. It
+/// tries a compaction again after each.
 const ERRORS: u64 = 3;
 
 /// Writes to the memtables. The log has the changes, so RocksDB's own log is not used. Waits while RocksDB has to write

@@ -79,7 +79,8 @@ fn seal_next(publisher: &Publisher, log: &Weak<Log>, tables: &Path) -> Result<bo
     }
     let Some(log) = log.upgrade() else { return Ok(false) };
     publisher.flush_with(|end| {
-        // ORDER: the tables are synced. The events and the frame that they name must be in the log after a power failure.
+        // ORDER: the tables are synced. The events and the frame that they name must be in the log after a power
+        // failure.
         log.sync().map_err(|error| StoreError::io("sync the log", error))?;
         let Some(oldest) = &oldest else { return layout::flush_up_to(&publisher.database, end) };
         let ids = seal(&publisher.database, &log, oldest, Some(end), tables)?;
