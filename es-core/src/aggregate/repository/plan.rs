@@ -121,10 +121,14 @@ impl Commit {
     }
 }
 
-/// Adds the expectation and the events of a plan to a commit.
+/// Adds the expectations and the events of a plan to a commit.
 fn append_events<A: Aggregate>(commit: Commit, plan: &Plan<'_, A>, events: impl Iterator<Item = NewEvent>) -> Commit {
     let stream = &plan.stream;
-    let commit = commit.expect(stream.clone(), ExpectedRevision::unchanged(plan.stored.revision));
+    let mut commit = commit.expect(stream.clone(), ExpectedRevision::unchanged(plan.stored.revision));
+    if plan.stored.revision.is_some() {
+        // A deleted stream keeps its last revision, so the exact revision alone would also accept a deleted state.
+        commit = commit.expect(stream.clone(), ExpectedRevision::StreamExists);
+    }
     events.fold(commit, |commit, event| commit.append(stream.clone(), event))
 }
 

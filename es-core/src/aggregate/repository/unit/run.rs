@@ -107,6 +107,7 @@ async fn wait_for_turns<'a>(targets: &[Target<'a>]) -> Vec<Turn<'a>> {
     turns
 }
 
+/// Returns the first results of the commands if they were executed before; otherwise executes them.
 async fn attempt<P: Commands>(
     commands: &P,
     store: &dyn EventStore,
@@ -116,11 +117,41 @@ async fn attempt<P: Commands>(
     ids: IdSource<'_>,
     metrics: &CommandMetrics,
 ) -> Result<P::Results, Stop<P::Rejection>> {
-    if let Some(row) = row
-        && let Some(first) = row.read(store).await?
-    {
-        return Ok(commands.first_results(row, &mut first.into_iter()).await?);
+    if let Some(first) = first_results(commands, store, row).await? {
+        return Ok(first);
     }
+    let executed = decide_and_commit(commands, store, options, row, time, ids, metrics).await;
+    if matches!(executed, Ok(_) | Err(Stop::Failed(_))) {
+        return executed;
+    }
+    // ORDER: read the row again after the loads. Another caller may have executed the same commands since the first
+    // read; this execution was then decided on a state that already has their events.
+    match first_results(commands, store, row).await? {
+        Some(first) => Ok(first),
+        None => executed,
+    }
+}
+
+/// Returns the results of an earlier execution under the same command id, if there was one.
+async fn first_results<P: Commands>(
+    commands: &P,
+    store: &dyn EventStore,
+    row: Option<&ResultRow>,
+) -> Result<Option<P::Results>, InfrastructureError> {
+    let Some(row) = row else { return Ok(None) };
+    let Some(first) = row.read(store).await? else { return Ok(None) };
+    Ok(Some(commands.first_results(row, &mut first.into_iter()).await?))
+}
+
+async fn decide_and_commit<P: Commands>(
+    commands: &P,
+    store: &dyn EventStore,
+    options: &Options,
+    row: Option<&ResultRow>,
+    time: Timestamp,
+    ids: IdSource<'_>,
+    metrics: &CommandMetrics,
+) -> Result<P::Results, Stop<P::Rejection>> {
     // 1 load, 2 decide and 3 encode, for each command
     let mut draft = Draft::new(options, time, row, ids);
     let plans = commands.plan(&mut draft).instrument(tracing::debug_span!("load_and_decide")).await?;
