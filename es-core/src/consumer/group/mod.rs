@@ -224,7 +224,8 @@ impl ConsumerGroup {
     }
 
     /// Sets the largest number of events after the checkpoint that the group has read, at least 1; 256 by default. It
-    /// bounds the memory of the group, and the size of the row that each commit writes.
+    /// bounds the memory of the group, and the size of the row that each commit writes. A replay has at most as many
+    /// parked events in memory, in addition to these.
     #[must_use]
     pub fn capacity(mut self, events: usize) -> Self {
         self.capacity = NonZeroUsize::new(events).map_or(1, NonZeroUsize::get);

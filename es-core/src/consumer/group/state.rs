@@ -170,8 +170,11 @@ impl<T: Clone> GroupState<T> {
         self.park_blocked(now);
     }
 
-    /// Returns at most `limit` parked events to replay next, whose content must be read from the log.
+    /// Returns at most `limit` parked events to replay next, whose content must be read from the log. As many replays
+    /// are in memory at a time as events of the log may be after the checkpoint.
     pub(crate) fn replays_to_read(&self, limit: usize) -> Vec<Position> {
+        let in_memory = self.entries.values().filter(|entry| entry.is_replay).count();
+        let limit = limit.min(self.bounds.capacity.saturating_sub(in_memory));
         let is_next = |parked: &&Parked| {
             let first = self.parked_keys.get(&parked.key).and_then(BTreeSet::first);
             parked.replaying
@@ -244,6 +247,8 @@ impl<T: Clone> GroupState<T> {
                 self.retry_or_park(position, AfterFailure::Park, reason, now, pause(failures));
             }
         }
+        // The end of a replay makes room for a blocked event, also if no event can be taken from the log.
+        self.park_blocked(now);
         self.change += 1;
         Ok(self.change)
     }
@@ -435,7 +440,6 @@ impl<T: Clone> GroupState<T> {
             self.park_replay(position, reason, now);
         } else if is_park && self.parked.len() < self.bounds.parked {
             self.park(position, reason, None, false, now);
-            self.park_blocked(now);
         } else {
             // If no more events can be parked, a failing event is retried without limit and holds the checkpoint.
             entry.status = EntryStatus::Waiting { not_before: now.elapsed.saturating_add(pause) };

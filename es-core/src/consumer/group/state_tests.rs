@@ -311,6 +311,57 @@ fn a_replay_that_is_delivered_cannot_be_skipped_and_keeps_no_failures() {
     assert!(state.skip_parked(at(1), "a test order".into(), now(0)).is_some());
 }
 
+/// Regression: the end of a replay did not park the events that wait for an earlier event of their key. If the finished
+/// events after them used up the capacity, nothing else did either, and the group took no more events.
+#[test]
+fn a_blocked_event_is_parked_when_the_end_of_a_replay_makes_room() {
+    let bounds = GroupBounds { capacity: 4, parked: 2, ..bounds(true) };
+    let mut state = state(bounds, &[(1, "a"), (2, "b")]);
+    for _ in 0..2 {
+        let dispatch = state.deliver(Duration::ZERO).expect("the event is ready");
+        settle(&mut state, &dispatch, Settlement::Park("broken".into()), 0).expect("the delivery is open");
+    }
+    state.take([event(3, "a"), event(4, "c"), event(5, "c"), event(6, "c")], Some(at(6)), now(0));
+    for _ in 0..3 {
+        let dispatch = state.deliver(Duration::ZERO).expect("the event is ready");
+        settle(&mut state, &dispatch, Settlement::Ack, 0).expect("the delivery is open");
+    }
+    assert_eq!((parked(&state).len(), state.remaining_capacity()), (2, 0), "event 3 waits for event 1");
+
+    state.replay(&ReplaySelection::Key("b".into()));
+    state.take_replay(event(2, "b"));
+    let dispatch = state.deliver(Duration::ZERO).expect("the event is ready");
+    settle(&mut state, &dispatch, Settlement::Ack, 0).expect("the delivery is open");
+    assert_eq!(parked(&state), [(1, 1, None, false), (3, 0, Some(1), false)]);
+    assert!(state.remaining_capacity() > 0);
+}
+
+/// Regression: a replay read the content of all its events into memory at once.
+#[test]
+fn a_replay_has_at_most_as_many_events_in_memory_as_the_capacity() {
+    let mut state = state(GroupBounds { capacity: 4, ..bounds(false) }, &[]);
+    state.take((1..=100).map(|position| event(position, "a")), Some(at(100)), now(0));
+    while let Some(dispatch) = state.deliver(Duration::ZERO) {
+        settle(&mut state, &dispatch, Settlement::Park("no".into()), 0).expect("the delivery is open");
+    }
+    assert_eq!(state.replay(&ReplaySelection::First(usize::MAX)), 100);
+    let read_all = |state: &mut GroupState<()>| {
+        let mut read = 0;
+        loop {
+            let next = state.replays_to_read(16);
+            if next.is_empty() {
+                return read;
+            }
+            read += next.len();
+            next.into_iter().for_each(|position| state.take_replay(event(position.get(), "a")));
+        }
+    };
+    assert_eq!(read_all(&mut state), 4);
+    let dispatch = state.deliver(Duration::ZERO).expect("the event is ready");
+    settle(&mut state, &dispatch, Settlement::Ack, 0).expect("the delivery is open");
+    assert_eq!(read_all(&mut state), 1);
+}
+
 /// A log, a group and its stored rows, driven by random operations and crashes.
 struct Simulation {
     random: Random,
