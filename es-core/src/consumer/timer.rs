@@ -16,7 +16,7 @@ use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{StreamId, Table, Timestamp, reserved, to_stored_precision};
-use crate::store::{Commit, EventReader, RowScan, StoreError, StoredRow, encode_row};
+use crate::store::{Commit, EventReader, FailedCheck, RowScan, StoreError, StoredRow, encode_row};
 
 /// A timer. A stream has at most one in each queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,6 +114,12 @@ impl TimerQueue {
         let Some(next) = next else { return Ok(commit.delete_row(table(), key)) };
         let note = Bytes::from(next.note.clone());
         Ok(commit.put_row(table(), self.time_key(next), note).put_row(table(), key, encode_row(&next.stored())?))
+    }
+
+    /// Returns whether a failed condition of a commit means that the timer of this stream has changed.
+    #[must_use]
+    pub fn is_timer_of(&self, stream: &StreamId, check: &FailedCheck) -> bool {
+        matches!(check, FailedCheck::Row { table: of, key, .. } if *of == table() && *key == self.stream_key(stream))
     }
 
     /// Returns at most `limit` timers after the timer `after`, in the order of their due times, whether they are due or

@@ -139,7 +139,8 @@ impl HeldSlot {
                         must_scan = self.ready.is_empty() && self.has_more;
                     }
                     Err(error) => {
-                        // A panic outside of the calls is a bug. The saga continues with the next lease.
+                        // The code of a saga does not get here: its panics are caught. The sagas continue with the
+                        // next lease.
                         tracing::error!(slot = self.slot.index(), %error, "the task of a saga failed");
                         return true;
                     }

@@ -15,6 +15,7 @@ mod commits;
 mod outcomes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use uuid::Uuid;
 
-use crate::coordinator::call::Finished;
+use crate::coordinator::call::{Finished, message};
 use crate::coordinator::shared::Shared;
 use crate::coordinator::wake::{Slot, idle_timer, quarantined};
 use crate::graph::Definition;
@@ -107,8 +108,22 @@ impl Driver {
         })
     }
 
-    /// Runs the saga until it has nothing to do.
+    /// Runs the saga until it has nothing to do. A panic of code that belongs to the saga quarantines it.
     pub(super) async fn run(mut self) -> Result<DriveEnd, StoreError> {
+        // After a panic, only fields that no call of user code changes are used.
+        let panic = match AssertUnwindSafe(self.drive()).catch_unwind().await {
+            Ok(end) => return end,
+            Err(panic) => panic,
+        };
+        // Calls in progress end here: their outcomes would not be recorded.
+        self.calls.clear();
+        if let Some(timer) = self.slot.queue().get(&*self.shared.store, &self.stream).await? {
+            self.quarantine(&timer, format!("its code panicked: {}", message(&*panic))).await?;
+        }
+        Ok(DriveEnd::Idle(None))
+    }
+
+    async fn drive(&mut self) -> Result<DriveEnd, StoreError> {
         let mut running = None;
         loop {
             let Some(mut current) = self.load().await? else { return Ok(DriveEnd::Idle(None)) };

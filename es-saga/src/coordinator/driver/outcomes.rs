@@ -1,16 +1,18 @@
 //! The outcomes of calls, which are recorded before any dependent step starts.
 
+use es_core::aggregate::Aggregate;
 use es_core::consumer::timer::Timer;
 use es_core::store::{Conflict, FailedCheck};
-use es_core::{Commit, CommitError, StoreError};
+use es_core::{Commit, CommitError, StoreError, StreamId};
 
 use crate::coordinator::call::Finished;
 use crate::coordinator::driver::{Current, DriveEnd, Driver, MAX_CALLS, Progress};
+use crate::coordinator::wake::Slot;
 use crate::failure::{ErrorClass, StepFailure, StepRetry};
 use crate::graph::Returned;
 use crate::hooks::{HookAction, HookPlace};
 use crate::id::Direction;
-use crate::instance::{SagaEvent, Transition, Unit};
+use crate::instance::{SagaEvent, SagaInstance, Transition, Unit};
 use crate::record::stored_now;
 
 /// The number of commits of a local step that may conflict before the attempt counts as failed.
@@ -107,7 +109,9 @@ impl Driver {
             Err(CommitError::Conflict(conflict)) if self.lease.is_lost_by(&conflict) => {
                 Ok(Progress::End(DriveEnd::LeaseLost))
             }
-            Err(CommitError::Conflict(conflict)) if self.is_own(&conflict) || !is_local => Ok(Progress::Reload),
+            Err(CommitError::Conflict(conflict)) if self.is_own(current, &conflict) || !is_local => {
+                Ok(Progress::Reload)
+            }
             Err(CommitError::Conflict(conflict)) => {
                 self.decide_again(&conflict);
                 Ok(Progress::Reload)
@@ -141,12 +145,17 @@ impl Driver {
         }
     }
 
-    /// Returns whether a conflict concerns the instance or its timer, and not the effect of a local step.
-    fn is_own(&self, conflict: &Conflict) -> bool {
-        conflict.failed.iter().any(|check| match check {
+    /// Returns whether a conflict concerns what the driver adds to a commit, and not the effect of a local step. The
+    /// effect may contain the timers of other sagas.
+    fn is_own(&self, current: &Current, conflict: &Conflict) -> bool {
+        let is_of_instance = |check: &FailedCheck| match check {
             FailedCheck::Revision { stream, .. } | FailedCheck::Deleted { stream, .. } => *stream == self.stream,
-            FailedCheck::Row { table, .. } => table.as_str() == "es.timers",
-            _ => false,
-        })
+            check => self.slot.queue().is_timer_of(&self.stream, check),
+        };
+        // A commit that concerns the parent wakes it. The effect may be a conflict, too, so nothing else may have failed.
+        let parent = current.state.parent().and_then(|parent| SagaInstance::stream(parent).ok());
+        let wakes_parent =
+            |parent: &StreamId| conflict.failed.iter().all(|check| Slot::of(parent).queue().is_timer_of(parent, check));
+        conflict.failed.iter().any(is_of_instance) || parent.as_ref().is_some_and(wakes_parent)
     }
 }
