@@ -40,3 +40,5 @@ pub use verbs::{Operate, SagaVerb, VerbRefused};
 mod model_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod verb_tests;

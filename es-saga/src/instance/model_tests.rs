@@ -11,7 +11,7 @@ use es_core::testing::SeededEntropy;
 use es_core::{Evolve, Timestamp};
 use serde_json::json;
 
-use super::{Act, Phase, SagaEvent, SagaInstance, Transition, Unit, UnitStatus};
+use super::{Act, Operate, OperatorNote, Phase, SagaEvent, SagaInstance, SagaVerb, Transition, Unit, UnitStatus};
 use crate::failure::{ErrorClass, StepFailure, StepRetry};
 use crate::id::{Direction, SagaId, StepKey};
 use crate::shape::{Effect, NodeShape, Pivot, Repeat, SagaShape, Undo};
@@ -397,6 +397,50 @@ impl Simulation {
         self.crash();
         assert_eq!(format!("{:?}", self.state.nodes), live, "the fold of the log is the state");
     }
+}
+
+/// Tries each action of an operator on the saga as it ended. One that is accepted leaves something to do, and keeps the
+/// effects of all steps.
+fn check_verbs(saga: &SagaInstance, now: Timestamp) -> u32 {
+    let mut accepted = 0;
+    for (unit, _) in saga.units() {
+        let (step, item) = (saga.node_name(unit.node).to_owned(), unit.item);
+        for verb in [
+            SagaVerb::Retry { step: step.clone(), item },
+            SagaVerb::Skip { step: step.clone(), item, output: Some(json!(1)) },
+            SagaVerb::Restart { step },
+        ] {
+            let mut after = saga.clone();
+            let operate = Operate { verb: verb.clone(), note: OperatorNote::new("ann", "test") };
+            if after.operate(operate, now).is_err() {
+                continue;
+            }
+            accepted += 1;
+            let is_active = matches!(after.phase, Phase::Running | Phase::Compensating);
+            let has_more = after.has_next(now) || after.wake_at().is_some();
+            assert!(!is_active || has_more, "{verb:?} leaves nothing to do: {after:#?}");
+            for (unit, before) in saga.units().filter(|(_, before)| !before.is_clear()) {
+                let is_same = after
+                    .unit(unit)
+                    .is_some_and(|after| (after.status, after.attempts) == (before.status, before.attempts));
+                let is_named = matches!(&verb, SagaVerb::Retry { .. } | SagaVerb::Skip { .. });
+                let is_delay = saga.delay_of(unit.node).is_some();
+                assert!(is_same || is_named || is_delay, "{verb:?} loses {unit:?}: {before:?}");
+            }
+        }
+    }
+    accepted
+}
+
+#[test]
+fn an_action_of_an_operator_leaves_something_to_do_and_loses_no_effect() {
+    let mut accepted = 0;
+    for seed in 0..500 {
+        let mut simulation = Simulation::new(seed);
+        simulation.run();
+        accepted += check_verbs(&simulation.state, simulation.now);
+    }
+    assert!(accepted > 100, "{accepted} accepted actions");
 }
 
 #[test]

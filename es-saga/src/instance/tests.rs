@@ -10,7 +10,7 @@ use crate::failure::{ErrorClass, Exhausted, StepFailure, StepRetry};
 use crate::id::{Direction, SagaId, StepKey};
 use crate::shape::{Effect, NodeShape, Pivot, Repeat, SagaShape, Undo};
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     "2026-01-31T12:00:00Z".parse().expect("a time")
 }
 
@@ -18,7 +18,7 @@ fn later(seconds: i64) -> Timestamp {
     now() + chrono::TimeDelta::seconds(seconds)
 }
 
-fn node(name: &str, after: &[u32]) -> NodeShape {
+pub(super) fn node(name: &str, after: &[u32]) -> NodeShape {
     NodeShape {
         name: name.to_owned(),
         step: name.to_owned(),
@@ -32,24 +32,24 @@ fn node(name: &str, after: &[u32]) -> NodeShape {
 }
 
 /// A saga of three steps: `a`, then `b` and `c` in parallel.
-fn shape() -> SagaShape {
+pub(super) fn shape() -> SagaShape {
     let nodes = vec![node("a", &[]), node("b", &[0]), node("c", &[0])];
     SagaShape { name: "test".to_owned(), version: 1, nodes, output: "b".to_owned(), pivot: None }
 }
 
-fn saga(shape: SagaShape, deadline: Option<Timestamp>) -> SagaInstance {
+pub(super) fn saga(shape: SagaShape, deadline: Option<Timestamp>) -> SagaInstance {
     let mut saga = SagaInstance::initial(&SagaId::new("test", 1).expect("an id"));
     saga.transition(Transition::Create { parent: None, shape, input: json!(7), deadline }, now()).expect("it is new");
     saga
 }
 
-fn unit(node: u32) -> Unit {
+pub(super) fn unit(node: u32) -> Unit {
     Unit { node, item: 0 }
 }
 
-const RETRY: StepRetry = StepRetry { attempts: 2, first: Duration::from_secs(1), ..StepRetry::DEFAULT };
+pub(super) const RETRY: StepRetry = StepRetry { attempts: 2, first: Duration::from_secs(1), ..StepRetry::DEFAULT };
 
-trait Drive {
+pub(super) trait Drive {
     fn go(&mut self, transition: Transition);
     fn start(&mut self, node: u32);
     fn succeed(&mut self, node: u32);
@@ -86,7 +86,7 @@ impl Drive for SagaInstance {
     }
 }
 
-fn verb(name: &str, step: &str, output: Option<Value>) -> SagaVerb {
+pub(super) fn verb(name: &str, step: &str, output: Option<Value>) -> SagaVerb {
     let step = step.to_owned();
     match name {
         "retry" => SagaVerb::Retry { step, item: 0 },

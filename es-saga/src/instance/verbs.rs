@@ -3,6 +3,7 @@
 use es_core::{CommandContext, Decide, Decision, Timestamp};
 use serde_json::Value;
 
+use crate::id::Direction;
 use crate::instance::event::{OperatorNote, RecordedValue, SagaEvent, Unit};
 use crate::instance::state::{Phase, SagaInstance, UnitState, UnitStatus};
 
@@ -37,8 +38,8 @@ pub enum SagaVerb {
     /// Ends the saga and its child sagas at once, without compensation. The outcome of calls in progress is not
     /// recorded.
     Kill,
-    /// Executes a step, those that depend on it, and those that it needs and that are undone, again. None of them may
-    /// have an effect.
+    /// Executes a step, those that depend on it, and those that are needed and not done, again. None of them may have
+    /// an effect, and no undo of a step may be in progress or have failed.
     Restart {
         /// The name of the node.
         step: String,
@@ -109,7 +110,8 @@ pub enum VerbRefused {
         /// The saga of which it is a step.
         parent: String,
     },
-    /// Steps that would be executed again have an effect. Cancel the saga first.
+    /// Steps that would be executed again have an effect, or the undo of a step has begun and not succeeded. Cancel the
+    /// saga first.
     #[error("steps of saga {saga:?} have an effect: {}; cancel it first", .steps.join(", "))]
     HasEffect {
         /// The id.
@@ -218,8 +220,12 @@ impl SagaInstance {
         let no_step = || VerbRefused::NoStep { saga: self.id.to_string(), step: step.to_owned(), item };
         let state = self.unit(unit).ok_or_else(no_step)?;
         match state.status {
-            // A saga that turned back does not execute failed steps again.
-            Failed | Owed | Waiting(_) if self.phase != Phase::Compensating => Ok(unit),
+            // A saga that turned back does not execute failed steps again, whether an undo failed or not.
+            Failed | Owed | Waiting(_)
+                if !matches!(self.phase, Phase::Compensating | Phase::Stuck(Direction::Backward)) =>
+            {
+                Ok(unit)
+            }
             UndoFailed | UndoWaiting(_) => Ok(unit),
             found => Err(VerbRefused::NotFailed { saga: self.id.to_string(), step: step.to_owned(), found }),
         }
@@ -254,19 +260,24 @@ impl SagaInstance {
                 restarted[index] = true;
             }
         }
-        let with_effect: Vec<String> = (0..)
-            .zip(&self.nodes)
-            .filter(|(index, _)| is_set(&restarted, *index) && self.delay_of(*index).is_none())
-            .filter(|(_, node)| node.units.iter().any(|unit| !unit.is_clear()))
-            .map(|(index, _)| self.node_name(index).to_owned())
-            .collect();
-        if !with_effect.is_empty() {
-            return Err(VerbRefused::HasEffect { saga: self.id.to_string(), steps: with_effect });
-        }
         // All nodes are needed in the end: those that are clear and not done are executed, too.
         for (index, node) in self.nodes.iter().enumerate() {
             let is_undone = node.units.iter().any(|unit| unit.is_clear() && !unit.is_done());
             restarted[index] |= is_undone && !node.is_done();
+        }
+        // A node is executed again as a whole, so one item with an effect is enough. A step whose undo has begun has an
+        // effect that a saga which goes forward would neither execute nor undo.
+        let has_effect = |index: u32, unit: &UnitState| {
+            let is_again = is_set(&restarted, index) && self.delay_of(index).is_none();
+            is_again && !unit.is_clear() || unit.is_undo_failing() || unit.status == UnitStatus::Undoing
+        };
+        let with_effect: Vec<String> = (0..)
+            .zip(&self.nodes)
+            .filter(|(index, node)| node.units.iter().any(|unit| has_effect(*index, unit)))
+            .map(|(index, _)| self.node_name(index).to_owned())
+            .collect();
+        if !with_effect.is_empty() {
+            return Err(VerbRefused::HasEffect { saga: self.id.to_string(), steps: with_effect });
         }
         Ok((0..).zip(restarted).filter(|(_, restarted)| *restarted).map(|(index, _)| index).collect())
     }
