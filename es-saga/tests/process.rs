@@ -5,14 +5,18 @@ mod payments;
 use std::sync::Arc;
 use std::time::Duration;
 
-use es_core::EventStore;
+use es_core::aggregate::Aggregate;
+use es_core::model::{Clock, Metadata};
+use es_core::schema::Event;
 use es_core::store::memory::MemoryStore;
+use es_core::store::transaction::{Prepared, TransactionEvent};
+use es_core::{Commit, EventId, EventStore, NewEvent, StreamId};
 use es_saga::process::{
     CompletionToken, OperateProcessError, ProcessEvent, ProcessId, ProcessJournal, ProcessManager, ProcessPhase,
     SignalError, SignalOutcome,
 };
 use es_saga::{OperatorNote, Phase, SagaCoordinator, SagaId};
-use payments::{Collecting, Collection, CollectionSignal, DAY, OrderEvent, PATIENCE, Ship, shipping, until};
+use payments::{Collecting, Collection, CollectionSignal, DAY, Order, OrderEvent, PATIENCE, Ship, shipping, until};
 use serde_json::json;
 
 fn memory() -> Arc<dyn EventStore> {
@@ -337,6 +341,66 @@ async fn a_clock_that_jumps_fires_each_timer_once_and_one_that_is_set_back_fires
     tokio::time::sleep(Duration::from_millis(50)).await;
     shop.settled(&running).await;
     assert_eq!(shop.order(1).await, [OrderEvent::Placed { payment: 100 }, OrderEvent::Reminded, OrderEvent::Closed]);
+}
+
+/// Prepares an event of an order in a distributed transaction, which locks it.
+async fn lock(shop: &Collecting, order: u64) -> Prepared {
+    let transaction = "head.1.01983c2f-7a51-7b3e-9c55-0f6f2c9b1d11".parse().expect("an id");
+    let event = OrderEvent::Noted.encode().expect("it is encoded").into_data(EventId::new());
+    let prepared = Prepared { transaction, details: json!({}), events: vec![NewEvent::from(event)] };
+    let commit = Commit::new().append(order_stream(order), prepared.events[0].clone());
+    let commit = commit.prepare(&prepared.transaction, &prepared.details).expect("it is encoded");
+    shop.store.commit(commit).await.expect("it is prepared");
+    prepared
+}
+
+/// Aborts a transaction that locks an order.
+async fn unlock(shop: &Collecting, order: u64, prepared: &Prepared) {
+    let aborted = TransactionEvent::Aborted { transaction: prepared.transaction.clone(), is_heuristic: false };
+    let commit = prepared.finish(&order_stream(order), &aborted, Metadata::new(), Commit::new());
+    shop.store.commit(commit.expect("it is encoded")).await.expect("it is aborted");
+}
+
+fn order_stream(order: u64) -> StreamId {
+    Order::stream(&order).expect("a name")
+}
+
+/// Lets time pass until a condition holds. The instance is never quarantined in the meantime.
+async fn until_later(shop: &Collecting, instance: u64, condition: impl AsyncFn() -> bool) {
+    until(async || {
+        shop.clock.advance(Duration::from_millis(500));
+        assert_eq!(journal(shop, instance).await.quarantine(), None);
+        condition().await
+    })
+    .await;
+}
+
+/// Regression: a distributed transaction that locked an aggregate for more than five seconds had the instance that
+/// commanded it quarantined, until an operator retried it.
+#[tokio::test]
+async fn an_instance_waits_for_the_end_of_a_transaction_that_locks_an_aggregate() {
+    let shop = Collecting::over(memory());
+    let running = shop.manager().start().await.expect("it starts");
+    shop.place(1, 100).await;
+    shop.place(2, 200).await;
+    shop.settled(&running).await;
+    // An event: it becomes pending, once.
+    let prepared = lock(&shop, 1).await;
+    shop.pay(100, 5).await;
+    until_later(&shop, 1, async || journal(&shop, 1).await.pending().len() == 1).await;
+    let written = shop.store.head().await.expect("it reads");
+    let start = shop.clock.now();
+    until_later(&shop, 1, async || shop.clock.now() > start + Duration::from_secs(20)).await;
+    assert_eq!(shop.store.head().await.expect("it reads"), written, "a lock that lasts writes nothing more");
+    unlock(&shop, 1, &prepared).await;
+    until_later(&shop, 1, async || shop.order(1).await.contains(&OrderEvent::Paid { cents: 5 })).await;
+    // A timer: it stays, and fires after the end of the transaction.
+    let prepared = lock(&shop, 2).await;
+    shop.clock.advance(DAY);
+    let start = shop.clock.now();
+    until_later(&shop, 2, async || shop.clock.now() > start + Duration::from_secs(20)).await;
+    unlock(&shop, 2, &prepared).await;
+    until_later(&shop, 2, async || shop.order(2).await.contains(&OrderEvent::Reminded)).await;
 }
 
 #[tokio::test]

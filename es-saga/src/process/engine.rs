@@ -36,6 +36,12 @@ use crate::record::{EventStamp, stored_now};
 /// The number of attempts while an instance, or an aggregate that it commands, changes at the same time.
 const ATTEMPTS: u32 = 20;
 
+/// How long an input waits for the end of a distributed transaction that locks an aggregate, before it is set aside.
+const LOCK_WAIT: Duration = Repository::<ProcessJournal>::LOCK_WAIT;
+
+/// The pause before an input that found an aggregate locked is tried again.
+const LOCKED_PAUSE: Duration = Duration::from_secs(1);
+
 /// The id of an instance, as the type of its state.
 pub(crate) type InstanceId<P> = <<P as Process>::State as Aggregate>::Id;
 
@@ -60,6 +66,8 @@ pub(crate) enum HandleError {
     Quarantined(String),
     /// The instance cannot be read, or its reaction cannot be committed. A repetition does not help.
     Refused(String),
+    /// A distributed transaction locks an aggregate. The input can be handled when it has ended.
+    Locked(String),
     /// Another runner has the lease or has moved the cursor.
     Fenced,
     /// The store failed.
@@ -78,6 +86,9 @@ pub(crate) enum SetAside<'a> {
     Failed { reason: &'a str, input: Option<&'a ConsumedEvent> },
     /// The instance has earlier pending events: the event becomes pending.
     Deferred(&'a ConsumedEvent),
+    /// A distributed transaction locks an aggregate: the instance is woken after a pause. An event that is not pending
+    /// becomes so.
+    Locked(Option<&'a ConsumedEvent>),
 }
 
 /// An attempt failed.
@@ -151,7 +162,9 @@ impl<P: Process> ProcessEngine<P> {
                 Ok(()) => return Ok(()),
                 Err(AttemptError::Final(error)) => return Err(error),
                 Err(AttemptError::Conflict(conflict)) if attempt >= ATTEMPTS => {
-                    return Err(HandleError::Refused(conflict.to_string()));
+                    let reason = conflict.to_string();
+                    let is_locked = conflict.failed.iter().any(|check| matches!(check, FailedCheck::Locked { .. }));
+                    return Err(if is_locked { HandleError::Locked(reason) } else { HandleError::Refused(reason) });
                 }
                 Err(AttemptError::Conflict(_)) => {
                     tokio::time::sleep(Duration::from_millis(u64::from(attempt))).await;
@@ -176,7 +189,8 @@ impl<P: Process> ProcessEngine<P> {
             _ => Context::with_correlation(instance.id.correlation()),
         };
         let is_end = reacted.changes.ended;
-        let commit = self.build(&instance, reacted, context, base).await?;
+        let lock_wait = lock_wait(&instance, input);
+        let commit = self.build(&instance, reacted, context, lock_wait, base).await?;
         match self.store().commit(commit).instrument(tracing::debug_span!("commit")).await {
             Ok(_) => {
                 let started_at = instance.journal.state.started_at();
@@ -215,6 +229,7 @@ impl<P: Process> ProcessEngine<P> {
         instance: &LoadedInstance<P>,
         reacted: Reacted<P>,
         context: Context,
+        lock_wait: Duration,
         base: Commit,
     ) -> Result<Commit, HandleError> {
         let Reacted { event, changes, reaction } = reacted;
@@ -245,10 +260,11 @@ impl<P: Process> ProcessEngine<P> {
                 let reason = format!("two writes to one aggregate in one reaction: {}", command.label());
                 return Err(HandleError::Refused(reason));
             }
-            commit = match context.scope(command.plan(&self.planner, commit)).await {
+            commit = match context.scope(command.plan(&self.planner, lock_wait, commit)).await {
                 Ok(commit) => commit,
                 Err(PlanFailure::Store(error)) => return Err(error.into()),
                 Err(PlanFailure::Refused(reason)) => return Err(HandleError::Refused(reason)),
+                Err(PlanFailure::Locked(reason)) => return Err(HandleError::Locked(reason)),
             };
         }
         for saga in reaction.sagas {
@@ -286,7 +302,7 @@ impl<P: Process> ProcessEngine<P> {
         Ok(text.and_then(|text| <P::State as Aggregate>::parse_id(&text).ok()))
     }
 
-    /// Quarantines an instance, or makes an event pending. Needs no readable instance.
+    /// Quarantines an instance, makes an event pending, or wakes the instance later. Needs no readable instance.
     pub(crate) async fn set_aside(
         &self,
         id: &ProcessId,
@@ -303,19 +319,27 @@ impl<P: Process> ProcessEngine<P> {
                 SetAside::Deferred(_) if timer.is_none() => {
                     return Err(HandleError::Refused("the instance has ended in the meantime".to_owned()));
                 }
-                SetAside::Failed { input: None, .. } if is_quarantined => return Ok(()),
+                SetAside::Failed { input: None, .. } | SetAside::Locked(None) if is_quarantined => return Ok(()),
+                SetAside::Locked(None) if timer.is_none() => return Ok(()),
                 SetAside::Failed { reason, input } if !is_quarantined => {
                     let reason = rows::shorten((*reason).to_owned());
                     let next = rows::quarantine_timer(&stream, &reason);
-                    (ProcessEvent::Quarantined { reason, input: input.cloned() }, Some(next))
+                    (Some(ProcessEvent::Quarantined { reason, input: input.cloned() }), Some(next))
                 }
-                SetAside::Failed { input: Some(input), .. } | SetAside::Deferred(input) => {
-                    (ProcessEvent::Deferred { input: (*input).clone() }, timer.clone())
+                SetAside::Locked(input) if !is_quarantined => {
+                    let event = input.map(|input| ProcessEvent::Deferred { input: input.clone() });
+                    (event, Some(Timer::new(stream.clone(), self.now() + LOCKED_PAUSE)))
                 }
-                SetAside::Failed { input: None, .. } => return Ok(()),
+                SetAside::Failed { input: Some(input), .. }
+                | SetAside::Deferred(input)
+                | SetAside::Locked(Some(input)) => {
+                    (Some(ProcessEvent::Deferred { input: (*input).clone() }), timer.clone())
+                }
+                SetAside::Failed { input: None, .. } | SetAside::Locked(None) => return Ok(()),
             };
             let stamp = self.stamp(Context::with_correlation(id.correlation()));
-            let commit = stamp.append(base.clone(), &stream, revision, &[event]).map_err(|error| refused(&error))?;
+            let commit = stamp.append(base.clone(), &stream, revision, event.as_slice());
+            let commit = commit.map_err(|error| refused(&error))?;
             let commit = queue.replace(commit, &stream, timer.as_ref(), next.as_ref())?;
             match self.commit_rows(commit).await {
                 Err(HandleError::Refused(_)) => {}
@@ -325,7 +349,8 @@ impl<P: Process> ProcessEngine<P> {
                             tracing::error!(process = %id, reason, "process quarantined");
                             self.metrics.count_quarantined();
                         }
-                        SetAside::Failed { .. } | SetAside::Deferred(_) => {
+                        SetAside::Locked(None) => {}
+                        SetAside::Failed { .. } | SetAside::Deferred(_) | SetAside::Locked(Some(_)) => {
                             self.metrics.count_aside(AsideKind::Deferred);
                         }
                     }
@@ -356,8 +381,19 @@ const fn outcome(result: &Result<(), HandleError>) -> Option<ReactionOutcome> {
         Err(HandleError::NoReaction(NoReaction::Repeated)) => ReactionOutcome::Repeated,
         Err(HandleError::NoReaction(NoReaction::Failed(_)) | HandleError::Refused(_)) => ReactionOutcome::Failed,
         Err(HandleError::NoReaction(_) | HandleError::Quarantined(_)) => ReactionOutcome::Refused,
-        Err(HandleError::Fenced | HandleError::Store(_)) => return None,
+        Err(HandleError::Locked(_) | HandleError::Fenced | HandleError::Store(_)) => return None,
     })
+}
+
+/// Returns how long an input waits for the end of a distributed transaction. One that was set aside for a lock does not
+/// wait again: other instances would have to wait with it.
+fn lock_wait<P: Process>(instance: &LoadedInstance<P>, input: &ProcessInput<'_, P>) -> Duration {
+    let was_set_aside = match input {
+        ProcessInput::Event { place, .. } => instance.journal.state.first_pending() == Some(place),
+        ProcessInput::Timer { due, .. } => instance.timer.as_ref().is_some_and(|timer| timer.due > *due),
+        ProcessInput::Signal { .. } | ProcessInput::Completion { .. } => false,
+    };
+    if was_set_aside { Duration::ZERO } else { LOCK_WAIT }
 }
 
 /// Adds the timer of an instance in its new state to a commit.

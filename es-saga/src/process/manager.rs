@@ -231,7 +231,9 @@ impl<P: Process> ProcessManager<P> {
                 Err(SignalError::Failed { process: process(), reason: format!("{other:?}") })
             }
             Err(HandleError::Quarantined(reason)) => Err(SignalError::Quarantined { process: process(), reason }),
-            Err(HandleError::Refused(reason)) => Err(SignalError::Failed { process: process(), reason }),
+            Err(HandleError::Refused(reason) | HandleError::Locked(reason)) => {
+                Err(SignalError::Failed { process: process(), reason })
+            }
             // A signal has no conditions of a runner.
             Err(HandleError::Fenced) => {
                 Err(SignalError::Failed { process: process(), reason: "its rows changed".to_owned() })

@@ -126,6 +126,9 @@ impl<S: Aggregate> Reaction<S> {
 
     /// Executes a command on an aggregate of the same store. If the aggregate rejects the command, the reaction fails.
     /// A reaction has at most one command for each aggregate.
+    ///
+    /// While a distributed transaction locks the aggregate, an event or a timer waits at the instance and is tried
+    /// again. A signal or a completion fails after 5 s.
     pub fn execute<A, C>(mut self, id: A::Id, command: C) -> Self
     where
         A: Decide<C>,
@@ -183,6 +186,8 @@ impl fmt::Debug for SagaStart {
 pub(crate) enum PlanFailure {
     /// A repetition does not help.
     Refused(String),
+    /// A distributed transaction locks the aggregate.
+    Locked(String),
     /// The store failed.
     Store(StoreError),
 }
@@ -190,14 +195,15 @@ pub(crate) enum PlanFailure {
 /// The pause between two attempts to decide on a command to a locked aggregate.
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
-/// Decides on a command. If a distributed transaction locks the aggregate, waits for its end for a bounded time.
+/// Decides on a command. If a distributed transaction locks the aggregate, waits for its end for at most this time.
 async fn plan_unlocked<'r, A: Decide<C>, C: Command>(
     repository: &'r Repository<A>,
     clock: &dyn Clock,
+    wait: Duration,
     id: &A::Id,
     command: &C,
 ) -> Result<Plan<'r, A>, ExecuteError<A::Rejection>> {
-    let until = clock.elapsed() + Repository::<A>::LOCK_WAIT;
+    let until = clock.elapsed() + wait;
     loop {
         match repository.plan(id, command.clone()).await {
             Err(ExecuteError::Locked(_)) if clock.elapsed() < until => tokio::time::sleep(LOCK_PAUSE).await,
@@ -222,8 +228,13 @@ pub(crate) trait AnyCommand: Send + Sync {
     /// Returns the stream of the aggregate.
     fn stream(&self) -> Result<StreamId, NameError>;
 
-    /// Decides on the command and adds its events to a commit.
-    fn plan<'a>(&'a self, planner: &'a Planner, commit: Commit) -> BoxFuture<'a, Result<Commit, PlanFailure>>;
+    /// Decides on the command and adds its events to a commit. Waits for at most this time if the aggregate is locked.
+    fn plan<'a>(
+        &'a self,
+        planner: &'a Planner,
+        lock_wait: Duration,
+        commit: Commit,
+    ) -> BoxFuture<'a, Result<Commit, PlanFailure>>;
 
     /// Returns the command, for tests.
     fn as_any(&self) -> &dyn Any;
@@ -250,12 +261,17 @@ where
         A::stream(&self.id)
     }
 
-    fn plan<'a>(&'a self, planner: &'a Planner, commit: Commit) -> BoxFuture<'a, Result<Commit, PlanFailure>> {
+    fn plan<'a>(
+        &'a self,
+        planner: &'a Planner,
+        lock_wait: Duration,
+        commit: Commit,
+    ) -> BoxFuture<'a, Result<Commit, PlanFailure>> {
         async move {
             let Planner { store, clock, entropy } = planner;
             let repository = Repository::<A>::new(Arc::clone(store)).without_cache();
             let repository = repository.with_clock(Arc::clone(clock)).with_entropy(Arc::clone(entropy));
-            match plan_unlocked(&repository, &**clock, &self.id, &self.command).await {
+            match plan_unlocked(&repository, &**clock, lock_wait, &self.id, &self.command).await {
                 Ok(plan) => Ok(commit.with(&plan)),
                 Err(ExecuteError::Failed(InfrastructureError::Load(LoadError::Store(error))))
                     if !matches!(error, StoreError::Damaged { .. }) =>
@@ -266,7 +282,7 @@ where
                     Err(PlanFailure::Refused(format!("{} was rejected: {rejection}", self.label())))
                 }
                 Err(ExecuteError::Conflict(conflict)) => Err(PlanFailure::Refused(conflict.to_string())),
-                Err(ExecuteError::Locked(locked)) => Err(PlanFailure::Refused(locked.to_string())),
+                Err(ExecuteError::Locked(locked)) => Err(PlanFailure::Locked(locked.to_string())),
                 Err(ExecuteError::NotOwner(error)) => Err(PlanFailure::Refused(error.to_string())),
                 Err(ExecuteError::Failed(error)) => {
                     let error = es_core::model::ErrorChain(&error);

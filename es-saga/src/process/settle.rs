@@ -76,6 +76,7 @@ impl<P: Process> ProcessEngine<P> {
             return self.fail(owner, &reason, None, base).await;
         }
         let input = ProcessInput::Event { event, record, place: place.clone(), step };
+        let pending = if matches!(offer, Offer::Pending(_)) { None } else { Some(&place) };
         let reason = match self.handle(&id, &input, base).await {
             Ok(()) => return Ok(Settled::Committed),
             Err(HandleError::NoReaction(NoReaction::Mismatch(mismatch))) => {
@@ -89,12 +90,14 @@ impl<P: Process> ProcessEngine<P> {
                 let deferred = self.set_aside(&instance, &SetAside::Deferred(&place), base).await;
                 return deferred.map(|()| Settled::Committed);
             }
+            Err(HandleError::Locked(reason)) => {
+                return self.wait_for_lock(&instance, &reason, pending, base).await;
+            }
             Err(HandleError::NoReaction(NoReaction::Failed(error))) => ErrorChain(&*error).to_string(),
             Err(HandleError::Refused(reason)) => reason,
             Err(HandleError::NoReaction(other)) => format!("an event had the outcome {other:?}"),
             Err(error @ (HandleError::Fenced | HandleError::Store(_))) => return Err(error),
         };
-        let pending = if matches!(offer, Offer::Pending(_)) { None } else { Some(&place) };
         self.fail(&instance, &reason, pending, base).await
     }
 
@@ -107,6 +110,18 @@ impl<P: Process> ProcessEngine<P> {
         base: &Commit,
     ) -> Result<Settled, HandleError> {
         self.set_aside(id, &SetAside::Failed { reason, input }, base).await.map(|()| Settled::Committed)
+    }
+
+    /// Lets an instance try its input again after a pause. An event that is not pending becomes so.
+    async fn wait_for_lock(
+        &self,
+        id: &ProcessId,
+        reason: &str,
+        input: Option<&ConsumedEvent>,
+        base: &Commit,
+    ) -> Result<Settled, HandleError> {
+        tracing::warn!(process = %id, reason, "a process waits for the end of a distributed transaction");
+        self.set_aside(id, &SetAside::Locked(input), base).await.map(|()| Settled::Committed)
     }
 
     /// Returns the instance to which an event belongs.
@@ -204,7 +219,8 @@ impl<P: Process> ProcessEngine<P> {
         let Some(id) = ProcessJournal::id_of(stream) else { return Ok(false) };
         let queue = rows::queue(Self::name());
         let Some(timer) = queue.get(&**self.store(), stream).await? else { return Ok(false) };
-        if !timer.note.is_empty() {
+        // A quarantined instance waits for a person, and one that found an aggregate locked waits for its pause.
+        if !timer.note.is_empty() || timer.due > self.now() {
             return Ok(false);
         }
         let journal = match self.journals.load(&id).await {
@@ -265,6 +281,9 @@ impl<P: Process> ProcessEngine<P> {
             // The timer was changed in the meantime.
             Ok(()) | Err(HandleError::NoReaction(NoReaction::Repeated) | HandleError::Quarantined(_)) => {
                 return Ok(true);
+            }
+            Err(HandleError::Locked(reason)) => {
+                return self.wait_for_lock(id, &reason, None, base).await.map(|_| true);
             }
             Err(HandleError::NoReaction(NoReaction::Failed(error))) => ErrorChain(&*error).to_string(),
             Err(HandleError::Refused(reason)) => reason,
