@@ -14,10 +14,12 @@ use es_core::EventStore;
 use es_core::model::{Clock, CoordinatorEpoch, SystemClock, Timestamp, TransactionId};
 use es_core::retention::Note;
 use es_core::store::memory::MemoryStore;
+use es_core::testing::ManualClock;
 use es_transaction::machine::{Call, Damage};
 use es_transaction::{
-    Coordinator, Finished, HookAction, HookPlace, HookPoint, OperateTransactionError, Outcome, Participant,
-    ParticipantError, ParticipantState, Prepare, Protocol, ResolveError, RunningCoordinator, TransactionError, Vote,
+    Coordinator, Finished, HookAction, HookPlace, HookPoint, LockedStreams, OperateTransactionError, Outcome,
+    Participant, ParticipantError, ParticipantState, Prepare, Protocol, ResolveError, RunningCoordinator,
+    RunningParticipant, TransactionError, Vote,
 };
 
 /// A clock that is an hour ahead for each start of a coordinator, so that the lease of the last one has expired.
@@ -383,6 +385,96 @@ async fn a_partition_breaks_three_phase_commit() {
         unfinished.first().is_some_and(|unfinished| unfinished.damage == Some(Damage::Mixed))
     };
     wait_until(mixed).await;
+}
+
+/// Two banks with a clock and a short memory, and a three-phase commit of which only the second was pre-committed. The
+/// first has aborted it, because the coordinator and the second were down.
+struct Forgetful {
+    world: World,
+    clock: Arc<ManualClock>,
+    id: TransactionId,
+}
+
+impl Forgetful {
+    const KEEP: Duration = Duration::from_secs(1);
+
+    async fn new() -> Self {
+        let clock = Arc::new(ManualClock::at(SystemClock::new().now()));
+        let mut world = World::new().await;
+        for bank in [&mut world.a, &mut world.b] {
+            bank.participant = bank.participant.clone().with_clock(clock.clone()).keep_outcomes(Self::KEEP);
+        }
+        let id = Self::prepare(&world, 1, &[&world.a, &world.b]).await;
+        let locked = LockedStreams { streams: Vec::new() };
+        world.b.participant.pre_commit(&id, &locked).await.unwrap();
+        // Without peers, the first takes the second for crashed.
+        let task = world.a.participant.clone().terminate_after(Duration::ZERO).start();
+        wait_until(async || !world.a.is_locked(1).await).await;
+        drop(task);
+        assert_eq!(world.a.participant.status(&id).await.unwrap().state, ParticipantState::Aborted);
+        Self { world, clock, id }
+    }
+
+    /// Prepares a transfer of 30 cents.
+    async fn prepare(world: &World, number: u8, banks: &[&Bank]) -> TransactionId {
+        let prepare = Prepare {
+            transaction: format!("head.1.01983c2f-7a51-7b3e-9c55-0f6f2c9b1d{number:02x}").parse().unwrap(),
+            protocol: Protocol::ThreePhase,
+            participants: vec!["a".to_owned(), "b".to_owned()],
+            timeout_ms: 100,
+        };
+        for bank in banks {
+            let request =
+                if bank.participant.name() == world.a.participant.name() { withdraw(1, 30) } else { deposit(2, 30) };
+            let vote = bank.participant.prepare(&prepare, &request).await.unwrap();
+            assert!(matches!(vote, Vote::Prepared(_)), "{vote:?}");
+        }
+        prepare.transaction
+    }
+
+    /// Lets the time pass after which outcomes may be removed, and two more transactions end at the first bank, which
+    /// remove them.
+    async fn forget(&self) {
+        self.clock.advance(Self::KEEP * 100);
+        for number in 2..4 {
+            let id = Self::prepare(&self.world, number, &[&self.world.a]).await;
+            self.world.a.participant.abort(&id, None).await.unwrap();
+        }
+    }
+
+    /// Starts the second bank, whose peer is the first.
+    fn start(&self) -> RunningParticipant {
+        let b = self.world.b.participant.clone().peer(self.world.a.participant.clone());
+        b.terminate_after(Duration::ZERO).start()
+    }
+}
+
+/// Regression: a participant of a three-phase commit forgot after some time that it had aborted. One that was down since
+/// it was pre-committed then took it for a participant without a part in the transaction, and committed.
+#[tokio::test]
+async fn an_outcome_of_a_three_phase_commit_is_kept_until_the_coordinator_knows_it() {
+    let banks = Forgetful::new().await;
+    banks.forget().await;
+    let task = banks.start();
+    wait_until(async || !banks.world.b.is_locked(2).await).await;
+    drop(task);
+    assert_eq!(banks.world.cents().await, (100, 5), "both aborted");
+}
+
+/// Regression: the same, after the coordinator had told the first participant, and not the second.
+#[tokio::test]
+async fn a_participant_does_not_conclude_from_a_peer_that_may_have_forgotten() {
+    let banks = Forgetful::new().await;
+    let (a, b) = (&banks.world.a.participant, &banks.world.b.participant);
+    a.abort(&banks.id, None).await.unwrap();
+    banks.forget().await;
+    assert_eq!(a.status(&banks.id).await.unwrap().state, ParticipantState::Unknown, "it is not kept for ever");
+    let task = banks.start();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(banks.world.b.is_locked(2).await, "it waits for the coordinator");
+    b.abort(&banks.id, None).await.unwrap();
+    drop(task);
+    assert_eq!(banks.world.cents().await, (100, 5), "both aborted");
 }
 
 /// A store that is restored from an old backup has lost what it prepared. The commit finds out: a hazard, not silence.

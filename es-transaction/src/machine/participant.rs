@@ -93,6 +93,11 @@ impl ParticipantRecord {
         self.has_restarted
     }
 
+    /// Returns the protocol; two-phase commit for a transaction that was never prepared.
+    pub(crate) const fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
     /// Returns whether the participant holds its locks and waits for the outcome.
     #[must_use]
     pub const fn is_in_doubt(&self) -> bool {
@@ -152,8 +157,11 @@ impl ParticipantRecord {
     }
 
     /// Aborts, and returns the answer. An unknown transaction is recorded as aborted, so that a prepare that arrives
-    /// late does not lock anything. The record of an aborted transaction that is not heuristic may be deleted at any
-    /// time: a late prepare then stays in doubt until the recovery of the coordinator aborts it.
+    /// late does not lock anything. The record of an aborted two-phase commit that is not heuristic may be deleted at
+    /// any time: a late prepare then stays in doubt until the recovery of the coordinator aborts it. The record of a
+    /// three-phase commit is kept until the coordinator has called with the outcome, and longer than others may be in
+    /// doubt: the [termination rule](crate::machine::terminate) takes a participant that has forgotten for one that
+    /// was not asked to prepare.
     pub fn abort(&mut self) -> Finished {
         match self.state {
             ParticipantState::Unknown | ParticipantState::Prepared | ParticipantState::PreCommitted => {

@@ -96,7 +96,7 @@ impl From<&ParticipantStatus> for StateReport {
 ///
 /// A participant is *continuous* if it is in doubt and has not restarted since it was prepared. The *leader* is the
 /// first continuous one. A participant in the state `Unknown` was read-only, or not asked to prepare; it counts for
-/// nothing.
+/// nothing. One that had an outcome and may have forgotten it must not be asked.
 ///
 /// Why a restarted participant does not count: while it was down the others may have decided, and then have crashed.
 /// Why one of them leads: if all decided at once, one that reads the state of another before it is pre-committed could

@@ -11,8 +11,9 @@ use tokio::task::JoinHandle;
 
 use crate::any::within;
 use crate::machine::{ParticipantRecord, StateReport, Termination};
-use crate::participant::{Outcome, ParticipantError};
+use crate::participant::{Outcome, ParticipantError, ParticipantState};
 use crate::store::StoreParticipant;
+use crate::store::outcome::Cause;
 use crate::store::rows::{self, Kind, PreparedRow, TransactionRows};
 
 /// The longest time between two searches.
@@ -94,7 +95,7 @@ impl StoreParticipant {
         let reason = format!("in doubt for longer than {:?}", self.heuristic_after);
         let note = Note { by: Some(format!("participant {}", self.name)), reason: Some(reason) };
         let decide = |record: &mut ParticipantRecord| record.decide_heuristically(outcome);
-        if self.change(&row.transaction, Some(&note), decide).await? {
+        if self.change(&row.transaction, Cause::Heuristic(&note), decide).await? {
             tracing::error!(
                 transaction = %row.transaction, participant = %self.name, ?outcome,
                 "a transaction in doubt got a heuristic outcome"
@@ -114,7 +115,19 @@ impl StoreParticipant {
         }
         self.rounds.lock().await.insert(row.transaction.clone());
         while let Some(name) = record.next_to_ask().and_then(|next| row.participants.get(next)) {
-            record.on_report(self.ask(name, row).await);
+            let report = self.ask(name, row).await;
+            // The peer may have committed or aborted so long ago that it has forgotten it.
+            let is_forgotten = report.state() == Some(ParticipantState::Unknown)
+                && age(row.prepared_at, self.clock.now()) >= self.keep_outcomes;
+            if is_forgotten {
+                tracing::warn!(
+                    transaction = %row.transaction, participant = %self.name, peer = name,
+                    "a three-phase commit waits for its coordinator, because a peer may have forgotten its outcome"
+                );
+                self.rounds.lock().await.remove(&row.transaction);
+                return Ok(());
+            }
+            record.on_report(report);
         }
         // ORDER: no report is made between this check and the commit.
         let mut rounds = self.rounds.lock().await;
@@ -131,7 +144,7 @@ impl StoreParticipant {
             *current = ended;
             termination
         };
-        let termination = self.change(&row.transaction, None, end).await?;
+        let termination = self.change(&row.transaction, Cause::Protocol, end).await?;
         if let Some(Termination::Commit | Termination::Abort) = termination {
             tracing::warn!(
                 transaction = %row.transaction, participant = %self.name, ?termination,

@@ -19,9 +19,10 @@ pub(crate) mod rows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use es_core::__private::Bytes;
 use es_core::aggregate::{Aggregate, CommandFor, Decide};
 use es_core::model::{Clock, OneOrder, SystemClock, TransactionId};
 use es_core::retention::Note;
@@ -31,6 +32,7 @@ use serde::de::DeserializeOwned;
 pub use background::RunningParticipant;
 use commands::CommandTypes;
 pub use commands::{CommandList, MAX_COMMANDS};
+use outcome::Cause;
 pub use outcome::ResolveError;
 pub use participant::LockedStreams;
 
@@ -59,6 +61,8 @@ pub struct StoreParticipant {
     keep_outcomes: Duration,
     heuristic_after: Duration,
     terminate_after: Duration,
+    /// The key up to which all outcomes are [kept](OutcomeRow::is_kept), so that a search for old ones begins after it.
+    kept: Arc<Mutex<Option<Bytes>>>,
     /// The other participants of three-phase commits, by name.
     peers: BTreeMap<String, Arc<dyn AnyParticipant>>,
     /// The transactions that this participant is about to end on its own, and whose state it has not reported since.
@@ -115,6 +119,7 @@ impl StoreParticipant {
             keep_outcomes: Self::KEEP_OUTCOMES,
             heuristic_after: Self::HEURISTIC_AFTER,
             terminate_after: Self::TERMINATE_AFTER,
+            kept: Arc::default(),
             peers: BTreeMap::new(),
             rounds: Arc::default(),
         }
@@ -170,7 +175,11 @@ impl StoreParticipant {
 
     /// Sets how long the participant remembers the outcome of a transaction, by default
     /// [`KEEP_OUTCOMES`](Self::KEEP_OUTCOMES). The termination rule of three-phase commit and late messages need it.
-    /// Heuristic outcomes are kept until an operator forgets them.
+    /// Heuristic outcomes are kept until an operator forgets them, and that of a three-phase commit that ended without
+    /// its coordinator until the coordinator has called with its decision.
+    ///
+    /// All participants of three-phase commits have the same time: after it, a participant in doubt does not conclude
+    /// anything from a peer that does not know the transaction, and waits for the coordinator.
     #[must_use]
     pub const fn keep_outcomes(mut self, time: Duration) -> Self {
         self.keep_outcomes = time;
@@ -230,7 +239,7 @@ impl StoreParticipant {
         note: &Note,
     ) -> Result<(), ResolveError> {
         let decide = |record: &mut ParticipantRecord| record.decide_heuristically(outcome);
-        match self.change(transaction, Some(note), decide).await? {
+        match self.change(transaction, Cause::Heuristic(note), decide).await? {
             true => Ok(()),
             false => Err(ResolveError::NotPrepared { transaction: transaction.clone() }),
         }

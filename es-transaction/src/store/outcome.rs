@@ -1,6 +1,8 @@
 //! Changes of a transaction at a participant after it was prepared, each in one commit: pre-committed, committed,
 //! aborted.
 
+use std::sync::PoisonError;
+
 use es_core::aggregate::InfrastructureError;
 use es_core::model::{ErrorChain, Metadata, TransactionId};
 use es_core::retention::Note;
@@ -18,6 +20,17 @@ const ATTEMPTS: u32 = 10;
 /// The number of old outcomes that each end of a transaction removes.
 const REMOVED_OUTCOMES: usize = 2;
 
+/// Why a transaction changes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Cause<'a> {
+    /// The coordinator has called with its decision.
+    Decision,
+    /// Another step of the protocol.
+    Protocol,
+    /// An operator, or the participant on its own, decides without the coordinator.
+    Heuristic(&'a Note),
+}
+
 /// A transaction could not be resolved.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
@@ -34,11 +47,11 @@ pub enum ResolveError {
 
 impl StoreParticipant {
     /// Changes the record of a transaction, and makes the change durable with its effects. Returns what the change
-    /// returned. `note` is that of an operator.
+    /// returned.
     pub(super) async fn change<T>(
         &self,
         transaction: &TransactionId,
-        note: Option<&Note>,
+        cause: Cause<'_>,
         change: impl Fn(&mut ParticipantRecord) -> T,
     ) -> Result<T, ParticipantError> {
         let mut attempt = 1;
@@ -48,10 +61,19 @@ impl StoreParticipant {
             let mut record = rows.record();
             let before = record.clone();
             let result = change(&mut record);
-            if record.state() == before.state() {
-                return Ok(result);
-            }
-            let commit = self.commit_of(transaction, &rows, record, note).await.map_err(|error| self.failed(error))?;
+            let commit = if record.state() != before.state() {
+                self.commit_of(transaction, &rows, record, cause).await
+            } else {
+                match rows.outcome.value.clone().filter(|row| row.is_kept() && matches!(cause, Cause::Decision)) {
+                    Some(row) => rows::put(
+                        rows.expect(Commit::new()),
+                        rows.outcome.key.clone(),
+                        &OutcomeRow { is_told: true, ..row },
+                    ),
+                    None => return Ok(result),
+                }
+            };
+            let commit = commit.map_err(|error| self.failed(error))?;
             match self.store.commit(commit).await {
                 Ok(_) => return Ok(result),
                 Err(CommitError::Conflict(_)) if attempt < ATTEMPTS => attempt += 1,
@@ -73,13 +95,14 @@ impl StoreParticipant {
         transaction: &TransactionId,
         rows: &TransactionRows,
         record: ParticipantRecord,
-        note: Option<&Note>,
+        cause: Cause<'_>,
     ) -> Result<Commit, StoreError> {
         let commit = rows.expect(Commit::new());
+        let is_told = matches!(cause, Cause::Decision);
         let Some(row) = &rows.prepared.value else {
             // An abort that arrived before its transaction was prepared.
-            let ended =
-                OutcomeRow { transaction: transaction.clone(), record, prepared_at: None, ended_at: self.clock.now() };
+            let (transaction, ended_at) = (transaction.clone(), self.clock.now());
+            let ended = OutcomeRow { transaction, record, prepared_at: None, ended_at, is_told };
             return rows::put(commit, rows.outcome.key.clone(), &ended);
         };
         let (id, is_heuristic) = (transaction.clone(), record.is_heuristic());
@@ -88,13 +111,13 @@ impl StoreParticipant {
             ParticipantState::Aborted => TransactionEvent::Aborted { transaction: id, is_heuristic },
             _ => TransactionEvent::PreCommitted { transaction: id },
         };
-        let commit = self.add_events(row, &event, note, commit).await?;
+        let commit = self.add_events(row, &event, cause, commit).await?;
         if record.is_in_doubt() {
             return rows::put(commit, rows.prepared.key.clone(), &PreparedRow { record, ..row.clone() });
         }
         let commit = commit.delete_row(rows::table()?, rows.prepared.key.clone());
         let (prepared_at, ended_at) = (Some(row.prepared_at), self.clock.now());
-        let ended = OutcomeRow { transaction: transaction.clone(), record, prepared_at, ended_at };
+        let ended = OutcomeRow { transaction: transaction.clone(), record, prepared_at, ended_at, is_told };
         let commit = rows::put(commit, rows.outcome.key.clone(), &ended)?;
         let commit = match is_heuristic {
             true => rows::put(commit, rows.heuristic.key.clone(), &ended)?,
@@ -108,7 +131,7 @@ impl StoreParticipant {
         &self,
         row: &PreparedRow,
         event: &TransactionEvent,
-        note: Option<&Note>,
+        cause: Cause<'_>,
         mut commit: Commit,
     ) -> Result<Commit, StoreError> {
         for stream in &row.streams {
@@ -117,7 +140,7 @@ impl StoreParticipant {
                 let detail = format!("expected a lock of transaction {}, found none", row.transaction);
                 return Err(StoreError::damaged(format!("stream {stream:?}"), detail));
             };
-            commit = decided.finish(stream, event, metadata(note), commit)?;
+            commit = decided.finish(stream, event, metadata(cause), commit)?;
         }
         Ok(commit)
     }
@@ -133,8 +156,20 @@ impl StoreParticipant {
     async fn remove_old_outcomes(&self, mut commit: Commit) -> Result<Commit, StoreError> {
         let age = chrono::TimeDelta::from_std(self.keep_outcomes).unwrap_or(chrono::TimeDelta::MAX);
         let Some(oldest) = self.clock.now().checked_sub_signed(age) else { return Ok(commit) };
-        for row in self.store.rows(Kind::Outcome.scan(&self.name, REMOVED_OUTCOMES)?).await? {
-            if rows::decode::<OutcomeRow>(&row.key, &row.value)?.ended_at < oldest {
+        let mut scan = Kind::Outcome.scan(&self.name, REMOVED_OUTCOMES)?;
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(kept) = kept {
+            scan = scan.after(kept);
+        }
+        let mut only_kept = true;
+        for row in self.store.rows(scan).await? {
+            let outcome = rows::decode::<OutcomeRow>(&row.key, &row.value)?;
+            only_kept &= outcome.is_kept();
+            if only_kept {
+                // Without this, a few outcomes that are kept would hide all later ones from the search. Those before the
+                // key are searched again after a restart.
+                *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(row.key);
+            } else if outcome.ended_at < oldest && !outcome.is_kept() {
                 commit = commit.delete_row(rows::table()?, row.key);
             }
         }
@@ -157,8 +192,8 @@ impl StoreParticipant {
 }
 
 /// Returns the metadata of the events of a heuristic outcome.
-fn metadata(note: Option<&Note>) -> Metadata {
-    let Some(Note { by, reason }) = note else { return Metadata::new() };
+fn metadata(cause: Cause<'_>) -> Metadata {
+    let Cause::Heuristic(Note { by, reason }) = cause else { return Metadata::new() };
     let with = |metadata: Metadata, key: &str, value: &Option<String>| match value {
         Some(value) => metadata.with(key, value.clone()),
         None => metadata,

@@ -15,6 +15,7 @@ use crate::machine::{LockAnswer, ParticipantRecord, PrepareAnswer, on_locked};
 use crate::participant::{Finished, Participant, ParticipantError, ParticipantStatus, Prepare, Vote};
 use crate::store::StoreParticipant;
 use crate::store::commands::{CommandList, NotAdded};
+use crate::store::outcome::Cause;
 use crate::store::rows::{self, PreparedRow, TransactionRows, fence_key};
 
 /// The pause before the second attempt to lock a stream, which doubles up to [`LONGEST_LOCK_PAUSE`].
@@ -89,11 +90,11 @@ impl Participant for StoreParticipant {
     }
 
     async fn pre_commit(&self, transaction: &TransactionId, _: &LockedStreams) -> Result<Finished, ParticipantError> {
-        self.change(transaction, None, ParticipantRecord::pre_commit).await
+        self.change(transaction, Cause::Protocol, ParticipantRecord::pre_commit).await
     }
 
     async fn commit(&self, transaction: &TransactionId, _: &LockedStreams) -> Result<Finished, ParticipantError> {
-        let finished = self.change(transaction, None, ParticipantRecord::commit).await?;
+        let finished = self.change(transaction, Cause::Decision, ParticipantRecord::commit).await?;
         if finished == Finished::Unknown {
             tracing::error!(%transaction, participant = %self.name, "a committed transaction is not known here");
         }
@@ -105,7 +106,7 @@ impl Participant for StoreParticipant {
         transaction: &TransactionId,
         _: Option<&LockedStreams>,
     ) -> Result<Finished, ParticipantError> {
-        self.change(transaction, None, ParticipantRecord::abort).await
+        self.change(transaction, Cause::Decision, ParticipantRecord::abort).await
     }
 
     async fn status(&self, transaction: &TransactionId) -> Result<ParticipantStatus, ParticipantError> {
@@ -137,6 +138,8 @@ impl Participant for StoreParticipant {
         let rows = TransactionRows::read(&*self.store, &self.name, transaction).await.map_err(failed)?;
         let Some(mut ended) = rows.heuristic.value.clone() else { return Ok(()) };
         ended.record.forget();
+        // The coordinator forgets a heuristic outcome after it has received it.
+        ended.is_told = true;
         let commit = rows.expect(Commit::new());
         let commit = commit.delete_row(rows.heuristic.table.clone(), rows.heuristic.key.clone());
         let commit = rows::put(commit, rows.outcome.key.clone(), &ended).map_err(failed)?;

@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::machine::ParticipantRecord;
+use crate::participant::Protocol;
 
 /// A kind of row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +86,17 @@ pub(crate) struct OutcomeRow {
     /// When it was prepared; `None` if it was aborted before.
     pub(crate) prepared_at: Option<Timestamp>,
     pub(crate) ended_at: Timestamp,
+    /// Whether the coordinator has called with its decision. It may not know the outcome of a three-phase commit before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) is_told: bool,
+}
+
+impl OutcomeRow {
+    /// Returns whether the outcome is needed whatever its age: a coordinator that recovers, and participants that were
+    /// down, would take one that is forgotten for a participant that was not asked to prepare.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.record.protocol() == Protocol::ThreePhase && !self.is_told
+    }
 }
 
 /// The rows of one transaction, as they were read.
