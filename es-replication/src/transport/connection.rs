@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::wire::{DecodeError, EncodeError, HEADER_BYTES, Header, Message};
+use crate::wire::{DecodeError, EncodeError, HEADER_BYTES, Header, Kind, Message};
 
 /// The least number of bytes per second that a connection must transfer. A slower one is closed, so that it does not
 /// keep a page in memory for long.
@@ -67,8 +67,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(true)
     }
 
-    /// Receives a message, which must begin within the timeout. Its payload has at most `max_bytes`.
-    pub(super) async fn receive(&mut self, max_bytes: u32) -> Result<Message, ConnectionError> {
+    /// Receives a message of one of these kinds, which must begin within the timeout. Its payload has at most
+    /// `max_bytes`. Of another kind, only the header is read, and the error says that `expected` was expected.
+    pub(super) async fn receive(
+        &mut self,
+        max_bytes: u32,
+        kinds: &[Kind],
+        expected: &'static str,
+    ) -> Result<Message, ConnectionError> {
         if !self.begins_within(self.timeout).await? {
             return Err(ConnectionError::Timeout);
         }
@@ -77,6 +83,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let read = timeout(self.timeout, self.stream.read_exact(&mut header[1..])).await;
         read.map_err(|_| ConnectionError::Timeout)?.map_err(within_frame)?;
         let header = Header::decode(header, max_bytes)?;
+        if !kinds.contains(&header.kind) {
+            return Err(ConnectionError::Unexpected { expected });
+        }
         // The buffer grows as the bytes arrive, so a claimed length allocates nothing.
         let mut payload = Vec::new();
         let mut source = (&mut self.stream).take(header.length().into());
@@ -178,7 +187,7 @@ mod tests {
             Ok::<_, io::Error>(())
         };
         let received = tokio::select! {
-            received = connection.receive(MAX_BYTES) => received,
+            received = connection.receive(MAX_BYTES, &[Kind::Error], "an error") => received,
             sent = drip => panic!("the receiver waits for {sent:?}"),
         };
         assert!(matches!(received, Err(ConnectionError::Timeout)), "{received:?}");
@@ -196,7 +205,7 @@ mod tests {
             }
             Ok::<_, io::Error>(())
         };
-        let (received, sent) = tokio::join!(connection.receive(MAX_BYTES), send);
+        let (received, sent) = tokio::join!(connection.receive(MAX_BYTES, &[Kind::Error], "an error"), send);
         sent.expect("sends");
         assert!(matches!(received.expect("receives"), Message::Error(text) if text.len() == 2 * 1024 * 1024));
     }
@@ -208,7 +217,7 @@ mod tests {
             let (mut connection, mut other) = pair();
             other.write_all(&frame[..length]).await.expect("writes");
             drop(other);
-            let error = connection.receive(MAX_BYTES).await.expect_err("no frame");
+            let error = connection.receive(MAX_BYTES, &[Kind::Error], "an error").await.expect_err("no frame");
             let is_closed = matches!(error, ConnectionError::Closed);
             assert!(
                 is_closed == (length == 0) && (is_closed || matches!(error, ConnectionError::Truncated)),

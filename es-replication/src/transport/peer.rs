@@ -20,12 +20,15 @@ use crate::peer::Peer;
 use crate::transport::connection::{Connection, ConnectionError};
 use crate::transport::tls::{TlsConfig, TlsError, node_name};
 use crate::transport::{MAX_FRAME_BYTES, TIMEOUT};
-use crate::wire::Message;
+use crate::wire::{Kind, Message};
 
 /// The longest wait that a deadline counts.
 const MAX_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 /// The time that a peer has for an answer, after the time for which a pull waits.
 const ANSWER_MARGIN: Duration = Duration::from_secs(60);
+
+/// What a client expects as the first message of a peer.
+const NAME: &str = "the name of the peer";
 
 /// Another node that is reached over TCP with mutual TLS.
 ///
@@ -106,7 +109,7 @@ impl TlsPeer {
         let deadline = Instant::now() + wait.min(MAX_WAIT) + ANSWER_MARGIN;
         connection.send(frame).await?;
         loop {
-            let answer = connection.receive(self.max_frame_bytes).await?;
+            let answer = connection.receive(self.max_frame_bytes, Kind::ANSWERS, "an answer").await?;
             if answer != Message::Heartbeat {
                 *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
                 return Ok(answer);
@@ -141,9 +144,10 @@ impl TlsPeer {
         let hello = Message::Hello { node: certificates.node.clone() };
         let hello = hello.encode(self.max_frame_bytes).map_err(unreachable)?;
         connection.send(&hello).await.map_err(peer_error)?;
-        match connection.receive(self.max_frame_bytes).await.map_err(peer_error)? {
+        let answer = connection.receive(self.max_frame_bytes, Kind::FIRST_ANSWER, NAME).await;
+        match answer.map_err(peer_error)? {
             Message::HelloAnswer { node } => self.check_name(node)?,
-            answer => return Err(unexpected(answer, "the name of the peer")),
+            answer => return Err(unexpected(answer, NAME)),
         }
         Ok(connection)
     }
@@ -213,7 +217,7 @@ fn unreachable<E: std::error::Error + Send + Sync + 'static>(error: E) -> PeerEr
 
 fn peer_error(error: ConnectionError) -> PeerError {
     match error {
-        ConnectionError::Decode(_) | ConnectionError::OtherNode { .. } => {
+        ConnectionError::Decode(_) | ConnectionError::Unexpected { .. } | ConnectionError::OtherNode { .. } => {
             PeerError::Invalid(ErrorChain(&error).to_string())
         }
         error => unreachable(error),

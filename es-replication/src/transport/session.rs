@@ -22,13 +22,18 @@ use crate::transport::connection::{Connection, ConnectionError};
 use crate::transport::options::ServerOptions;
 use crate::transport::tls::{TlsConfig, node_name};
 use crate::transport::{HEARTBEAT, refusal};
-use crate::wire::{EncodeError, Message};
+use crate::wire::{EncodeError, Kind, Message};
 
 /// The maximum length of the payload of a request and of a short answer, in bytes. The longest are the knowledge of a
 /// pull, with 16 bytes for each origin and about 10 for each range of withheld events, and a command of 1 MiB.
 const MAX_REQUEST_BYTES: u32 = 2 * 1024 * 1024;
 /// The maximum size of a page that a pull gets, in bytes. A page with one commit may be larger.
 const MAX_PAGE_BYTES: u32 = 8 * 1024 * 1024;
+
+/// What a server expects as the first message of a client.
+const FIRST: &str = "the name of the client";
+/// What a server expects afterwards.
+const REQUEST: &str = "a request";
 
 /// What all connections of a server share.
 #[derive(Debug)]
@@ -100,7 +105,8 @@ impl Answerer {
         let mut stopped = self.stopped.clone();
         let hello = tokio::select! {
             () = until_stopped(&mut stopped) => return Ok(()),
-            hello = connection.receive(MAX_REQUEST_BYTES) => hello?,
+            // Nothing else is decoded for a client that is not authorized yet.
+            hello = connection.receive(MAX_REQUEST_BYTES, Kind::FIRST, FIRST) => hello?,
         };
         match hello {
             Message::Hello { .. } if !self.peers.contains(client) => {
@@ -110,7 +116,7 @@ impl Answerer {
                 return Err(ConnectionError::OtherNode { expected: client.to_owned(), found: node });
             }
             Message::Hello { .. } => {}
-            _ => return Err(ConnectionError::Unexpected { expected: "the name of the client" }),
+            _ => return Err(ConnectionError::Unexpected { expected: FIRST }),
         }
         let answer = Message::HelloAnswer { node: node.to_owned() };
         connection.send(&answer.encode(MAX_REQUEST_BYTES)?).await?;
@@ -142,7 +148,7 @@ impl Answerer {
         if !connection.begins_within(self.options.idle_timeout).await? {
             return Ok(None);
         }
-        connection.receive(MAX_REQUEST_BYTES).await.map(Some)
+        connection.receive(MAX_REQUEST_BYTES, Kind::REQUESTS, REQUEST).await.map(Some)
     }
 
     /// Returns the frame that answers a request. Meanwhile sends heartbeats, and detects that the client closes the
@@ -184,7 +190,7 @@ impl Answerer {
                 let command = ForwardedCommand { wait: command.wait.min(self.options.max_wait), ..command };
                 Ok(Message::CommandAnswer(self.source.execute(&command).await).encode(MAX_REQUEST_BYTES)?)
             }
-            _ => return Err(ConnectionError::Unexpected { expected: "a request" }),
+            _ => return Err(ConnectionError::Unexpected { expected: REQUEST }),
         };
         answer.or_else(|error| {
             let error = ErrorChain(&error).to_string();

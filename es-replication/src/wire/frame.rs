@@ -55,6 +55,13 @@ impl Kind {
         Self::AskHomes,
         Self::Homes,
     ];
+    /// The first message of a client.
+    pub(crate) const FIRST: &[Self] = &[Self::Hello];
+    /// The answer of a server to it.
+    pub(crate) const FIRST_ANSWER: &[Self] = &[Self::HelloAnswer, Self::Error];
+    pub(crate) const REQUESTS: &[Self] = &[Self::Pull, Self::Confirm, Self::Command, Self::AskHomes];
+    pub(crate) const ANSWERS: &[Self] =
+        &[Self::Page, Self::Confirmation, Self::CommandAnswer, Self::Homes, Self::Heartbeat, Self::Error];
 }
 
 /// The decoded header of a frame.

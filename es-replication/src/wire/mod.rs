@@ -26,5 +26,5 @@ mod proto;
 mod tests;
 
 pub(crate) use error::{DecodeError, EncodeError};
-pub(crate) use frame::{HEADER_BYTES, Header};
+pub(crate) use frame::{HEADER_BYTES, Header, Kind};
 pub(crate) use message::Message;

@@ -17,6 +17,7 @@ use crate::nodes::within;
 
 pub(crate) const HELLO: u8 = 1;
 pub(crate) const PULL: u8 = 3;
+pub(crate) const PAGE: u8 = 4;
 pub(crate) const HEARTBEAT: u8 = 8;
 pub(crate) const COMMAND: u8 = 9;
 pub(crate) const COMMAND_ANSWER: u8 = 10;

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use crate::nodes::{self, Counts, Node, within};
 use crate::pull_all;
-use crate::raw::{COMMAND, COMMAND_ANSWER, HEARTBEAT, PULL, RawClient, frame, hello};
+use crate::raw::{COMMAND, COMMAND_ANSWER, HEARTBEAT, PAGE, PULL, RawClient, frame, hello};
 
 #[tokio::test]
 async fn a_node_of_another_authority_is_refused() {
@@ -92,7 +92,10 @@ async fn invalid_frames_are_refused() {
         (after_hello(&frame(3, PULL, &[0xff; 40])), "invalid", "not a message"),
         (after_hello(&frame(3, COMMAND, &[0xff; 40])), "invalid", "not a message"),
         (after_hello(&frame(3, COMMAND, &[])), "invalid", "a command id"),
-        (after_hello(&frame(3, COMMAND_ANSWER, &[0x0a, 2, b'{', b'}', 0x32, 0])), "invalid", "a token"),
+        (after_hello(&frame(3, COMMAND_ANSWER, &[0x0a, 2, b'{', b'}', 0x32, 0])), "unexpected", "a request"),
+        // Of a message that is no request, only the header is read.
+        (frame(3, PAGE, &[0xff; 40])[..16].to_vec(), "unexpected", "the name of the client"),
+        (after_hello(&frame(3, PAGE, &[0xff; 40])[..16]), "unexpected", "a request"),
     ];
     for (bytes, reason, message) in cases {
         let before = counts.refused(reason);
