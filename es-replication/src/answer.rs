@@ -78,8 +78,8 @@ impl Source {
         let log = opened.map_err(|_| StoreError::io("answer a pull", std::io::Error::other(NOT_OPEN)))?;
         let group = log.group(&self.frontiers).await?;
         group.check_node(&pull.sender.node, Some(pull.sender.origin))?;
-        self.frontiers.report(&pull.sender.node, &pull.sender, &pull.knowledge);
-        let page = log.page(pull).await?;
+        self.frontiers.report_pull(pull, log.arrival());
+        let page = log.page(pull, &group).await?;
         Ok(Page { reports: self.frontiers.reports_for(&pull.sender.node), ..page })
     }
 

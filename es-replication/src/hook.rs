@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use es_core::model::{Category, Clock, Dot, HybridTime, OriginId, RetiredOrigins, Stamp, Table, VectorClock};
+use es_core::model::{
+    Category, Clock, Dot, HybridTime, OriginId, RetiredOrigins, Stamp, SystemClock, Table, VectorClock,
+};
 use es_core::retention::{OperatorEvent, Scope};
 use es_core::store::implement::{
     DecisionHook, LogView, Replication, RowChange, SettledTime, ValidCommit, is_membership_stream, is_retention_stream,
@@ -25,9 +27,11 @@ use es_core::{
 use tokio::sync::watch;
 
 use crate::error::Refusal;
+use crate::frontiers::Arrival;
 use crate::group::{Change, GroupCache, MemberState, RecordedChange};
 use crate::owner::{self, Owners};
 use crate::promise::{Promise, Promises};
+use crate::replica::DEFAULT_MAX_CLOCK_AHEAD;
 use crate::rows::{self, Gap, Head, Identity, Known, StoredDots};
 use crate::state::{Admission, State};
 
@@ -135,6 +139,11 @@ impl ReplicaHook {
         let memory = Memory { current: state, decided, stored, promised: ceiling, is_stamping, retired };
         let (memory, group, ceiling) = (Mutex::new(memory), GroupCache::default(), tokio::sync::Mutex::new(ceiling));
         Self { table, clock, max_clock_ahead, own_origins, owners, memory, promises, group, ceiling }
+    }
+
+    /// Returns the time of a report that the node receives now.
+    fn arrival(&self) -> Arrival {
+        Arrival::new(self.clock.now(), self.max_clock_ahead)
     }
 
     /// Returns the hook of a replica, if this is one.
@@ -504,6 +513,14 @@ impl Accounted {
     fn last_time(&self) -> Option<HybridTime> {
         self.origins.values().map(|known| known.time).max()
     }
+}
+
+/// Returns the time of a report that the node of a store receives now, by the clock of its replica.
+pub(crate) fn arrival(store: &dyn EventStore) -> Arrival {
+    let replication = store.replication();
+    let hook = replication.as_deref().and_then(ReplicaHook::of);
+    // A store around that of the replica may not pass the hook on.
+    hook.map_or_else(|| Arrival::new(SystemClock::new().now(), DEFAULT_MAX_CLOCK_AHEAD), ReplicaHook::arrival)
 }
 
 /// Checks the content of an event if it is one of the membership.

@@ -1,6 +1,6 @@
 //! [`Knowledge`]: what a node knows of each origin, with exceptions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 
@@ -19,6 +19,8 @@ pub struct Knowledge {
     clock: VectorClock,
     /// The withheld sequences of each origin. Without empty sets.
     withheld: BTreeMap<OriginId, RangeSet>,
+    /// The origins of which the node has none of the withheld events.
+    exact: BTreeSet<OriginId>,
 }
 
 impl Knowledge {
@@ -63,23 +65,42 @@ impl Knowledge {
         let (first, last) = ((*sequences.start()).max(1), (*sequences.end()).min(through));
         if first <= last {
             self.withheld.entry(origin).or_default().insert(first, last);
+            self.exact.remove(&origin);
         }
+    }
+
+    /// Declares that the node has none of the events that it [withholds](Self::withheld) of an origin. Has no effect if
+    /// it withholds none. A node that leaves the group says so, because events that it may have delay it.
+    pub fn declare_exact(&mut self, origin: OriginId) {
+        if self.withheld.contains_key(&origin) {
+            self.exact.insert(origin);
+        }
+    }
+
+    /// Returns `true` if the node has [declared](Self::declare_exact) that it has none of the events that it withholds
+    /// of an origin.
+    #[must_use]
+    pub fn is_exact(&self, origin: OriginId) -> bool {
+        self.exact.contains(&origin)
     }
 
     /// Adds what another node knows: an event is withheld if neither node has it.
     pub fn merge(&mut self, other: &Self) {
         let mut clock = self.clock.clone();
         clock.merge(&other.clock);
-        let lacking = |of: &Self, Dot { origin, sequence }: Dot| {
-            let mut lacking = of.ranges(origin).cloned().unwrap_or_default();
-            if of.through(origin) < sequence.get() {
-                lacking.insert(of.through(origin) + 1, sequence.get());
-            }
-            lacking
-        };
-        let both = |dot: Dot| (dot.origin, lacking(self, dot).intersection(&lacking(other, dot)));
+        let both = |dot: Dot| (dot.origin, self.lacking(dot).intersection(&other.lacking(dot)));
         let withheld = clock.iter().map(both).filter(|(_, ranges)| !ranges.is_empty()).collect();
-        *self = Self { clock, withheld };
+        *self = Self { clock, withheld, exact: BTreeSet::new() };
+    }
+
+    /// Returns the sequences of an origin up to `last` that are withheld or not accounted for.
+    pub(crate) fn lacking(&self, last: Dot) -> RangeSet {
+        let mut lacking = self.ranges(last.origin).cloned().unwrap_or_default();
+        let through = self.through(last.origin);
+        if through < last.sequence.get() {
+            lacking.insert(through + 1, last.sequence.get());
+        }
+        lacking
     }
 
     /// Returns the last sequence of an origin that is accounted for, or 0.
@@ -99,6 +120,7 @@ impl Knowledge {
     /// Adds what is known of an origin.
     pub(crate) fn insert(&mut self, through: Dot, withheld: RangeSet) {
         self.clock.extend([through]);
+        self.exact.remove(&through.origin);
         if !withheld.is_empty() {
             self.withheld.insert(through.origin, withheld);
         }
@@ -116,6 +138,7 @@ impl Knowledge {
             ranges.remove(first, last);
             if ranges.is_empty() {
                 self.withheld.remove(&origin);
+                self.exact.remove(&origin);
             }
         }
     }
@@ -146,7 +169,7 @@ impl Knowledge {
 impl From<VectorClock> for Knowledge {
     /// Returns the knowledge of a node that has every event of a clock.
     fn from(clock: VectorClock) -> Self {
-        Self { clock, withheld: BTreeMap::new() }
+        Self { clock, withheld: BTreeMap::new(), exact: BTreeSet::new() }
     }
 }
 

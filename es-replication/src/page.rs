@@ -1,6 +1,7 @@
 //! The messages of the protocol: [`Pull`], [`Page`], [`Claim`] and [`Confirmation`].
 
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::time::Duration;
 
 use es_core::__private::to_stored_precision;
@@ -35,8 +36,8 @@ impl Sender {
 pub struct MemberReport {
     /// The member.
     pub sender: Sender,
-    /// What the member knew.
-    pub knowledge: Knowledge,
+    /// What the member knew. Most members know what the source knows, so their reports share it.
+    pub knowledge: Arc<Knowledge>,
 }
 
 /// A request for the next page.

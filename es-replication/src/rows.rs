@@ -25,6 +25,7 @@ use es_core::{EventId, EventReader, Position, StoreError};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::group::{Group, MemberState};
 use crate::knowledge::Knowledge;
 use crate::page::GapReason;
 use crate::ranges::RangeSet;
@@ -96,6 +97,8 @@ pub(crate) const CATEGORIES: u8 = b'c';
 pub(crate) const LINKS: u8 = b'l';
 /// The number of rows `d` that are read at once.
 const DOTS: usize = 1_000;
+/// The number of rows `d` that a report reads while a member leaves.
+const MAX_LOOKED_UP: usize = 10_000;
 /// The value of the row of a category that this node declares, and whose older events it has adopted.
 pub(crate) const DECLARED: &[u8] = &[1];
 
@@ -336,6 +339,54 @@ pub(crate) async fn knowledge(store: &dyn EventReader, table: &Table) -> Result<
         knowledge.insert(Dot { origin, sequence: known.through }, known.withheld);
     }
     Ok(knowledge)
+}
+
+/// Returns what a store knows of all origins, for a report of its node. While a member leaves, finds out which withheld
+/// events the node does not have: the others may let a member leave if none of its events is only there.
+pub(crate) async fn reported_knowledge(
+    store: &dyn EventReader,
+    table: &Table,
+    group: &Group,
+) -> Result<Knowledge, StoreError> {
+    if group.members().all(|(_, state)| state != MemberState::Leaving) {
+        return knowledge(store, table).await;
+    }
+    let (mut knowledge, mut budget) = (Knowledge::new(), MAX_LOOKED_UP);
+    // ORDER: the ranges before the rows of the events. An event that arrives meanwhile is not reported as lacking.
+    for (origin, known) in origins(store, table).await? {
+        let last = Dot { origin, sequence: known.through };
+        match lacking(store, table, origin, &known.withheld, &mut budget).await? {
+            Some(lacking) => {
+                knowledge.insert(last, lacking);
+                knowledge.declare_exact(origin);
+            }
+            None => knowledge.insert(last, known.withheld),
+        }
+    }
+    Ok(knowledge)
+}
+
+/// Returns the withheld events of an origin that a store does not have. Returns `None` if they have too many ranges, or
+/// the budget of rows is used up.
+async fn lacking(
+    store: &dyn EventReader,
+    table: &Table,
+    origin: OriginId,
+    withheld: &RangeSet,
+    budget: &mut usize,
+) -> Result<Option<RangeSet>, StoreError> {
+    let mut lacking = withheld.clone();
+    for (first, last) in withheld.iter() {
+        let mut stored = StoredDots::new(store, table, origin, first, last);
+        while let Some((sequence, _)) = stored.next().await? {
+            if *budget == 0 {
+                return Ok(None);
+            }
+            *budget -= 1;
+            lacking.remove(sequence, sequence);
+        }
+    }
+    Ok(Some(lacking).filter(|lacking| lacking.iter().len() <= Knowledge::MAX_RANGES))
 }
 
 /// Returns what a store knows of each origin.

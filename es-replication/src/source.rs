@@ -8,15 +8,16 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use es_core::__private::to_stored_precision;
 use es_core::model::{Category, Dot, ErrorChain, HybridTime, Keys, LogPosition, OriginId, Stamp, Table, VectorClock};
 use es_core::store::{LogRead, Query, QueryItem};
 use es_core::{Commit, CommitError, EventId, EventStore, Position, RecordedEvent, StoreError};
 
 use crate::error::AnswerError;
 use crate::filter::StreamFilter;
-use crate::frontiers::Frontiers;
+use crate::frontiers::{Arrival, Frontiers};
 use crate::group::{self, Group};
-use crate::hook::ReplicaHook;
+use crate::hook::{self, ReplicaHook};
 use crate::knowledge::Knowledge;
 use crate::owner;
 use crate::page::{Claim, Confirmation, ForeignEvent, GapReason, Item, Page, Pull, Sender};
@@ -68,6 +69,11 @@ impl LogSource {
         frontiers.group(&*self.store).await
     }
 
+    /// Returns the time of a report that this node receives now.
+    pub(crate) fn arrival(&self) -> Arrival {
+        hook::arrival(&*self.store)
+    }
+
     /// Returns the token of everything that this node has now.
     pub(crate) async fn token(&self) -> Result<Token, StoreError> {
         Token::of_store(&*self.store, &self.table).await
@@ -80,7 +86,7 @@ impl LogSource {
 
     /// Returns the page that answers a pull. If there is no new event, waits for one, for at most the time that the
     /// pull names.
-    pub(crate) async fn page(&self, pull: &Pull) -> Result<Page, StoreError> {
+    pub(crate) async fn page(&self, pull: &Pull, group: &Group) -> Result<Page, StoreError> {
         let start = self.resolve(pull.cursor);
         if self.store.watch_head().current() <= start && !pull.wait.is_zero() {
             // The error of a closed store is returned by the read.
@@ -89,7 +95,7 @@ impl LogSource {
         // ORDER: the promises before the knowledge, so that the page covers the events that they name.
         let promises = promises(&*self.store).await;
         // ORDER: the knowledge before the end of the page, so that the page covers it.
-        let knowledge = rows::knowledge(&*self.store, &self.table).await?;
+        let knowledge = rows::reported_knowledge(&*self.store, &self.table, group).await?;
         let ids = self.common_ids(&knowledge, &pull.knowledge).await?;
         match self.build(pull, start, knowledge.clone()).await? {
             Some(page) => Ok(Page { ids, promises, ..page }),
@@ -365,7 +371,8 @@ pub(crate) async fn confirm(store: &dyn EventStore, table: &Table, claim: Claim)
 /// Returns the node of a store as the sender of a message.
 pub(crate) async fn sender(store: &dyn EventStore, table: &Table) -> Result<Sender, StoreError> {
     let identity = rows::identity(store, table).await?.ok_or_else(|| rows::damaged("s", &[]))?;
-    Ok(Sender::now(identity.name, identity.origin))
+    let time = to_stored_precision(hook::arrival(store).now);
+    Ok(Sender { node: identity.name, origin: identity.origin, time })
 }
 
 /// Adds one to the row that counts the confirmations.

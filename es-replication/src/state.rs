@@ -98,7 +98,7 @@ impl State {
         if !is_late && !known.is_none_or(is_after) {
             return Err(Refusal::TimeOrder { dot: stamp.dot });
         }
-        let limit = now.checked_add_signed(chrono_duration(max_ahead)).unwrap_or(Timestamp::MAX_UTC);
+        let limit = latest(now, max_ahead);
         if stamp.time.physical() > limit {
             return Err(Refusal::ClockAhead { dot: stamp.dot, time: stamp.time.physical(), now });
         }
@@ -181,8 +181,10 @@ fn tick(last: HybridTime, now: Timestamp) -> HybridTime {
     HybridTime::at(now).max(HybridTime::from_bits(last.to_bits().saturating_add(1)))
 }
 
-fn chrono_duration(duration: Duration) -> chrono::TimeDelta {
-    chrono::TimeDelta::from_std(duration).unwrap_or(chrono::TimeDelta::MAX)
+/// Returns the latest time of another node that is accepted at the time `now`.
+pub(crate) fn latest(now: Timestamp, max_ahead: Duration) -> Timestamp {
+    let max_ahead = chrono::TimeDelta::from_std(max_ahead).unwrap_or(chrono::TimeDelta::MAX);
+    now.checked_add_signed(max_ahead).unwrap_or(Timestamp::MAX_UTC)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! [`Membership`]: the calls of an operator.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use es_core::model::ExpectedRevision;
 use es_core::{Commit, CommitError, StoreError};
@@ -164,7 +165,7 @@ impl Membership {
     }
 
     /// Returns the last revision of the stream of the membership, and the group that includes it.
-    async fn read(&self) -> Result<(ExpectedRevision, std::sync::Arc<Group>), StoreError> {
+    async fn read(&self) -> Result<(ExpectedRevision, Arc<Group>), StoreError> {
         // ORDER: the revision before the group. A later event makes the commit fail, and the change is decided again.
         let revision = self.replica.store.revision(&group::stream()?).await?;
         let expected = revision.map_or(ExpectedRevision::NoStream, ExpectedRevision::Exact);
@@ -205,7 +206,8 @@ impl Replica {
     /// Returns the name of this node, and what all nodes have reported, this one included.
     pub(crate) async fn reports(&self) -> Result<(String, BTreeMap<String, Frontier>), StoreError> {
         let own = sender(&*self.store, &self.table).await?;
-        let frontier = Frontier { knowledge: self.knowledge().await?, origin: own.origin, reported_at: own.time };
+        let knowledge = rows::reported_knowledge(&*self.store, &self.table, &*self.group().await?).await?;
+        let frontier = Frontier { knowledge: Arc::new(knowledge), origin: own.origin, reported_at: own.time };
         let mut reports = self.source.frontiers().all();
         reports.insert(own.node.clone(), frontier);
         Ok((own.node, reports))

@@ -8,7 +8,7 @@ use crate::frontiers::Frontier;
 use crate::group::{Change, Group, MemberState};
 use crate::ranges::RangeSet;
 
-/// Returns the events that `node` must write now: completed departures, and retired origins. `reports` are those of
+/// Returns the events that `node` must write now: a completed departure, or retired origins. `reports` are those of
 /// all members, this one included.
 ///
 /// The first joined member by name writes them, so that they are not written by each.
@@ -17,16 +17,16 @@ pub(crate) fn follow_ups(group: &Group, node: &str, reports: &BTreeMap<String, F
     if joined.next().map(|(name, _)| name) != Some(node) {
         return Vec::new();
     }
-    let completed: Vec<Change> = group.members().filter_map(|(member, _)| completed(group, member, reports)).collect();
-    if !completed.is_empty() {
-        return completed;
+    // One at a time: of two members that leave together, each can have the copy for which the other one may leave.
+    if let Some(completed) = group.members().find_map(|(member, _)| completed(group, member, reports)) {
+        return vec![completed];
     }
     let origins: VectorClock = dead_origins(group, reports).iter().filter(|dot| !group.implies(*dot)).collect();
     if origins == VectorClock::new() { Vec::new() } else { vec![Change::OriginsRetired { origins }] }
 }
 
 /// Returns the members that have not acknowledged the departure of a node, which delay it; none if it does not depart.
-/// If a node that leaves has events that every other member withholds, all of them delay it.
+/// If a node that leaves has events that no other member has, all of them delay it.
 pub(crate) fn waiting<'a>(group: &'a Group, member: &str, reports: &BTreeMap<String, Frontier>) -> BTreeSet<&'a str> {
     if !matches!(group.state(member), Some(MemberState::Leaving | MemberState::Retiring)) {
         return BTreeSet::new();
@@ -39,30 +39,37 @@ pub(crate) fn waiting<'a>(group: &'a Group, member: &str, reports: &BTreeMap<Str
     group.remaining().into_iter().filter(|name| !has_acknowledged(name) || withholds(name)).collect()
 }
 
-/// Returns `true` if a node that leaves has events that every other member withholds: they would be lost.
+/// Returns `true` if a node that leaves has events that no other member has: they would be lost. The others withhold
+/// them or do not know of them yet.
 fn has_only_copies(group: &Group, member: &str, reports: &BTreeMap<String, Frontier>) -> bool {
     let is_leaving = group.state(member) == Some(MemberState::Leaving);
     let Some(own) = reports.get(member).filter(|_| is_leaving).map(|report| &report.knowledge) else { return false };
     let others: Vec<_> = others(group, member).into_iter().filter_map(|name| reports.get(name)).collect();
-    own.clock().iter().any(|Dot { origin, sequence }| {
-        let withheld = |report: &&Frontier| report.knowledge.ranges(origin).cloned().unwrap_or_default();
-        let Some(mut only) = others.iter().map(withheld).reduce(|all, ranges| all.intersection(&ranges)) else {
-            return false;
-        };
-        only = only.intersection(&RangeSet::of(1, sequence.get()));
-        own.ranges(origin).into_iter().for_each(|ranges| only.remove_all(ranges));
+    if others.is_empty() {
+        return false;
+    }
+    own.clock().iter().any(|dot| {
+        let mut only = RangeSet::of(1, dot.sequence.get());
+        // The ranges can include events that the node has, unless it has found out that they do not.
+        let withheld = own.ranges(dot.origin).filter(|_| own.is_exact(dot.origin));
+        withheld.into_iter().for_each(|ranges| only.remove_all(ranges));
+        for report in &others {
+            only = only.intersection(&report.knowledge.lacking(dot));
+        }
         !only.is_empty()
     })
 }
 
 /// Returns the last events that every remaining member must have before a departure is completed: its declaration, and
-/// what any of them has of the origins that no other member uses, such as those of the node itself. A node that leaves
-/// remains until then, so none of its events is lost; it decides no further one.
+/// what any of them has of the origins that no other member uses, such as those of the node itself, and of the events
+/// from before the replication. A node that leaves remains until then, so none of its events is lost; it decides no
+/// further one.
 fn needed(group: &Group, member: &str, reports: &BTreeMap<String, Frontier>) -> VectorClock {
     let used = used_origins(&others(group, member), reports);
     let remaining = group.remaining().into_iter().filter_map(|name| reports.get(name));
     let known = remaining.flat_map(|report| report.knowledge.clock().iter());
-    group.departures(member).chain(known.filter(|dot| !used.contains(&dot.origin))).collect()
+    let is_needed = |dot: &Dot| !used.contains(&dot.origin) || dot.origin == OriginId::GENESIS;
+    group.departures(member).chain(known.filter(is_needed)).collect()
 }
 
 /// Returns the members that remain after the departure of a node.

@@ -20,6 +20,7 @@ use es_core::model::{Dot, HybridTime, LogPosition, OriginId, Table};
 use es_core::{Commit, CommitError, EventStore, StoreError};
 
 pub use forwarding::{Forwarded, ForwardingRepository};
+pub(crate) use options::DEFAULT_MAX_CLOCK_AHEAD;
 pub use options::ReplicaOptions;
 pub use recover::{RecoverError, Recovered};
 pub use session::{Session, SessionError};
@@ -169,8 +170,10 @@ impl Replica {
             confirmations: confirmations(&*self.store, &self.table).await?,
         };
         let cursor = self.cursor(before.progress.as_deref())?;
-        self.group().await?.check_node(peer.name(), None)?;
-        let (knowledge, filter) = (self.knowledge().await?, self.filter.clone());
+        let group = self.group().await?;
+        group.check_node(peer.name(), None)?;
+        let knowledge = rows::reported_knowledge(&*self.store, &self.table, &group).await?;
+        let filter = self.filter.clone();
         let sender = sender(&*self.store, &self.table).await?;
         let pull = Pull { sender, knowledge, filter, cursor, max_bytes: self.max_page_bytes, wait };
         let page = self.request(peer, pull).await?;
@@ -198,15 +201,17 @@ impl Replica {
     /// Sends a pull, and stores what the page reports of the members.
     pub(crate) async fn request(&self, peer: &dyn Peer, pull: Pull) -> Result<Page, PullError> {
         let node = pull.sender.node.clone();
+        let frontiers = self.source.frontiers();
+        let before = frontiers.last_report(peer.name());
         let page = peer.pull(pull).await?;
         self.group().await?.check_node(peer.name(), Some(page.sender.origin))?;
-        let frontiers = self.source.frontiers();
-        frontiers.report(peer.name(), &page.sender, &page.knowledge);
+        let arrival = hook::arrival(&*self.store);
+        frontiers.report_page(peer.name(), before, &page, arrival);
         // A peer could pass on reports of any number of invented names.
         let members = self.membership().members().await?;
         let is_other = |name: &String| *name != node && members.contains_key(name);
         for report in page.reports.iter().filter(|report| is_other(&report.sender.node)) {
-            frontiers.report(&report.sender.node, &report.sender, &report.knowledge);
+            frontiers.report_relayed(report, arrival);
         }
         Ok(page)
     }

@@ -11,6 +11,9 @@ use crate::answer::{Questions, Source};
 use crate::owner::Owners;
 use crate::peer::Peer;
 
+/// How far the time of another node may be ahead of the clock of this one by default.
+pub(crate) const DEFAULT_MAX_CLOCK_AHEAD: Duration = Duration::from_secs(60);
+
 /// The name, the aggregates and the members of a replica. See the [crate documentation](crate) for an example.
 #[derive(Debug, Clone)]
 pub struct ReplicaOptions {
@@ -37,7 +40,7 @@ impl ReplicaOptions {
             members: Vec::new(),
             clock: Arc::new(SystemClock::new()),
             entropy: Arc::new(SystemEntropy),
-            max_clock_ahead: Duration::from_secs(60),
+            max_clock_ahead: DEFAULT_MAX_CLOCK_AHEAD,
             confirm_timeout: Duration::from_secs(5),
             questions: Questions::new(),
         }
@@ -89,8 +92,8 @@ impl ReplicaOptions {
         self
     }
 
-    /// Sets how far the hybrid time of a foreign event may be ahead of the clock of this node. The default is 60
-    /// seconds.
+    /// Sets how far the hybrid time of a foreign event, and that of a report that a peer passes on, may be ahead of the
+    /// clock of this node. The default is 60 seconds.
     #[must_use]
     pub const fn with_max_clock_ahead(mut self, limit: Duration) -> Self {
         self.max_clock_ahead = limit;

@@ -17,7 +17,8 @@ impl From<&Knowledge> for proto::WireKnowledge {
                 let (first, last) = range.into_inner();
                 [first - std::mem::replace(&mut end, last), last - first]
             });
-            proto::WireWithheld { origin: dot.origin.get(), deltas: deltas.collect() }
+            let (deltas, is_exact) = (deltas.collect(), knowledge.is_exact(dot.origin));
+            proto::WireWithheld { origin: dot.origin.get(), deltas, is_exact }
         });
         let withheld = withheld.filter(|withheld| !withheld.deltas.is_empty()).collect();
         Self { clock: Some(knowledge.clock().into()), withheld }
@@ -35,7 +36,7 @@ impl TryFrom<proto::WireKnowledge> for Knowledge {
             return Err(DecodeError::field(FIELD, "ascending origins", "another order"));
         }
         let mut knowledge = Self::from(clock);
-        for proto::WireWithheld { origin, deltas } in withheld {
+        for proto::WireWithheld { origin, deltas, is_exact } in withheld {
             let origin = OriginId::new(origin);
             let through = knowledge.clock().get(origin).map_or(0, std::num::NonZeroU64::get);
             let (pairs, rest) = deltas.as_chunks::<2>();
@@ -55,6 +56,9 @@ impl TryFrom<proto::WireKnowledge> for Knowledge {
                 };
                 knowledge.withhold(origin, first..=last);
                 end = last;
+            }
+            if is_exact {
+                knowledge.declare_exact(origin);
             }
         }
         Ok(knowledge)

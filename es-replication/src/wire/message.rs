@@ -1,11 +1,13 @@
 //! [`Message`]: what a frame carries.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use es_core::EventId;
 use es_core::model::{Dot, HybridTime, OriginId};
 use prost::Message as _;
+use prost::encoding::{DecodeContext, decode_key, skip_field};
 
 use crate::command::{CommandAnswer, ForwardedCommand};
 use crate::knowledge::Knowledge;
@@ -17,6 +19,15 @@ use crate::wire::event::{decode_time, decode_uuid, encode_event, encode_uuid};
 use crate::wire::frame::{FrameBuilder, Header, Kind};
 use crate::wire::knowledge::encode_filter;
 use crate::wire::proto;
+
+/// The maximum length of the start of a page, in bytes.
+const MAX_START_BYTES: usize = 16 * 1024 * 1024;
+/// The maximum number of reports and of promises of a page. A member has one of each.
+pub(super) const MAX_MEMBERS: usize = 4_096;
+/// The lists of the start of a page: the tag, what they have, and the maximum number of elements. A pull has no room for
+/// more origins, which have an id each.
+const MAX_LISTED: [(u32, &str, usize); 3] =
+    [(4, "ids", 128 * 1024), (5, "promises", MAX_MEMBERS), (7, "reports", MAX_MEMBERS)];
 
 /// A message of the protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -201,7 +212,7 @@ fn encode_page(page: Page, frame: &mut FrameBuilder) -> Result<(), EncodeError> 
 }
 
 fn decode_page(mut payload: Bytes) -> Result<Page, DecodeError> {
-    let start = proto::WirePageStart::decode_length_delimited(&mut payload)?;
+    let start = decode_start(&mut payload)?;
     let cursor = start.cursor.ok_or_else(|| DecodeError::field("the cursor of a page", "a position", "none"))?;
     let mut items = Vec::new();
     while payload.has_remaining() {
@@ -220,8 +231,8 @@ fn decode_page(mut payload: Bytes) -> Result<Page, DecodeError> {
         }
     }
     let knowledge = Knowledge::try_from(start.knowledge.unwrap_or_default())?;
-    let reports =
-        start.reports.into_iter().map(|report| decode_report(report, &knowledge)).collect::<Result<_, _>>()?;
+    let shared = Arc::new(knowledge.clone());
+    let reports = start.reports.into_iter().map(|report| decode_report(report, &shared)).collect::<Result<_, _>>()?;
     Ok(Page {
         sender: decode_sender(start.sender)?,
         reports,
@@ -232,6 +243,33 @@ fn decode_page(mut payload: Bytes) -> Result<Page, DecodeError> {
         ids: start.ids.into_iter().map(decode_event_id).collect::<Result<_, _>>()?,
         promises: start.promises.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
     })
+}
+
+/// Decodes the start of a page, if its length and its lists are within the limits.
+fn decode_start(payload: &mut Bytes) -> Result<proto::WirePageStart, DecodeError> {
+    const FIELD: &str = "the start of a page";
+    let length = prost::decode_length_delimiter(&mut *payload)?;
+    if length > MAX_START_BYTES {
+        return Err(DecodeError::field(FIELD, "at most 16 MiB", length));
+    }
+    if length > payload.len() {
+        return Err(DecodeError::field(FIELD, "all of its bytes", payload.len()));
+    }
+    let start = payload.split_to(length);
+    // An element of a list can be 2 bytes long, and needs the memory of a struct. So the elements are counted first.
+    let (mut rest, mut counts) = (start.clone(), [0_usize; MAX_LISTED.len()]);
+    while rest.has_remaining() {
+        let (tag, wire_type) = decode_key(&mut rest)?;
+        skip_field(wire_type, tag, &mut rest, DecodeContext::default())?;
+        let lists = MAX_LISTED.iter().zip(&mut counts);
+        for ((_, name, max), count) in lists.filter(|((listed, ..), _)| *listed == tag) {
+            *count += 1;
+            if *count > *max {
+                return Err(DecodeError::field(FIELD, "a limited number of elements", format_args!("more {name}")));
+            }
+        }
+    }
+    Ok(proto::WirePageStart::decode(start)?)
 }
 
 impl From<Sender> for proto::WireSender {
@@ -248,14 +286,15 @@ fn decode_sender(sender: Option<proto::WireSender>) -> Result<Sender, DecodeErro
 
 /// Converts a report for sending. Most members know what the source knows, so that is not repeated.
 fn encode_report(MemberReport { sender, knowledge }: MemberReport, of_page: &Knowledge) -> proto::WireReport {
-    let knowledge = (knowledge != *of_page).then(|| (&knowledge).into());
+    let knowledge = (*knowledge != *of_page).then(|| (&*knowledge).into());
     proto::WireReport { sender: Some(sender.into()), knowledge }
 }
 
-fn decode_report(report: proto::WireReport, of_page: &Knowledge) -> Result<MemberReport, DecodeError> {
-    let knowledge = report.knowledge.map(TryInto::try_into).transpose()?;
+fn decode_report(report: proto::WireReport, of_page: &Arc<Knowledge>) -> Result<MemberReport, DecodeError> {
+    let knowledge = report.knowledge.map(Knowledge::try_from).transpose()?.map(Arc::new);
     let sender = decode_sender(report.sender)?;
-    Ok(MemberReport { sender, knowledge: knowledge.unwrap_or_else(|| of_page.clone()) })
+    // A report of a few bytes must not need the memory of the knowledge of the page.
+    Ok(MemberReport { sender, knowledge: knowledge.unwrap_or_else(|| Arc::clone(of_page)) })
 }
 
 impl From<Promise> for proto::WirePromise {

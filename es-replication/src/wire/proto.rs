@@ -51,6 +51,9 @@ pub(super) struct WireWithheld {
     /// length less one.
     #[prost(uint64, repeated, tag = "2")]
     pub(super) deltas: Vec<u64>,
+    /// Whether the node has none of these events.
+    #[prost(bool, tag = "3")]
+    pub(super) is_exact: bool,
 }
 
 /// A filter that does not select every stream. The names ascend.

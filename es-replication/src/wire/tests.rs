@@ -1,6 +1,7 @@
 //! Any message round-trips, and anything else is refused.
 
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::DateTime;
@@ -16,8 +17,9 @@ use proptest::option;
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::frame::{Kind, decompress};
-use super::{DecodeError, EncodeError, HEADER_BYTES, Header, Message};
+use super::frame::decompress;
+use super::message::MAX_MEMBERS;
+use super::{DecodeError, EncodeError, HEADER_BYTES, Header, Kind, Message};
 use crate::command::{CommandAnswer, CommandOutcome, ForwardedCommand};
 use crate::filter::StreamFilter;
 use crate::knowledge::Knowledge;
@@ -108,9 +110,9 @@ fn event() -> impl Strategy<Value = ForeignEvent> {
 /// Knowledge with up to the greatest number of ranges of each origin.
 fn knowledge() -> impl Strategy<Value = Knowledge> {
     let ranges = vec((1..1_000_u64, 0..50_u64, any::<bool>()), 0..=Knowledge::MAX_RANGES);
-    vec((dot(), ranges), 0..6).prop_map(|origins| {
-        let mut knowledge = Knowledge::from(origins.iter().map(|(dot, _)| *dot).collect::<VectorClock>());
-        for (Dot { origin, .. }, ranges) in origins {
+    vec((dot(), ranges, any::<bool>()), 0..6).prop_map(|origins| {
+        let mut knowledge = Knowledge::from(origins.iter().map(|(dot, ..)| *dot).collect::<VectorClock>());
+        for (Dot { origin, .. }, ranges, is_exact) in origins {
             let through = knowledge.clock().get(origin).map_or(0, NonZeroU64::get);
             for (first, length, is_at_end) in ranges {
                 let first = if is_at_end { through.saturating_sub(first) } else { first };
@@ -119,6 +121,9 @@ fn knowledge() -> impl Strategy<Value = Knowledge> {
                 if more.withheld(origin).count() <= Knowledge::MAX_RANGES {
                     knowledge = more;
                 }
+            }
+            if is_exact {
+                knowledge.declare_exact(origin);
             }
         }
         knowledge
@@ -166,7 +171,7 @@ fn page() -> impl Strategy<Value = Page> {
     (parts, sender(), reports).prop_map(|((items, cursor, knowledge, is_last, ids, promises), sender, reports)| {
         let report = |(sender, other): (Sender, Option<Knowledge>)| {
             let knowledge = other.unwrap_or_else(|| knowledge.clone());
-            MemberReport { sender, knowledge }
+            MemberReport { sender, knowledge: Arc::new(knowledge) }
         };
         let reports = reports.into_iter().map(report).collect();
         Page { sender, reports, items, cursor, knowledge, is_last, ids, promises }
@@ -386,6 +391,49 @@ fn a_bomb_and_a_great_window_are_refused_without_their_memory() {
     assert!(matches!(decompress(&great_window, MAX_BYTES), Err(DecodeError::Compression)));
 }
 
+/// Regression: each report without knowledge got a copy of the knowledge of the page, so that a frame of 100 KiB took
+/// the memory of hundreds of MiB.
+#[test]
+fn reports_share_the_knowledge_of_their_page_and_their_number_is_limited() {
+    let dot = |origin: u64| Dot { origin: OriginId::new(origin), sequence: NonZeroU64::MIN };
+    let page = |reports: usize| {
+        let knowledge = Knowledge::from((1..2_000).map(dot).collect::<VectorClock>());
+        let report = MemberReport { sender: Sender::now("", OriginId::new(1)), knowledge: Arc::new(knowledge.clone()) };
+        Message::Page(Page { knowledge, reports: vec![report; reports], ..page_of(vec![1]) })
+    };
+    let frame = page(MAX_MEMBERS).encode(MAX_BYTES).expect("a frame");
+    let Message::Page(decoded) = decode(&frame).expect("a page") else { panic!("a page") };
+    assert_eq!((decoded.reports.len(), decoded.knowledge.clock().iter().len()), (MAX_MEMBERS, 1_999));
+    assert_eq!(*decoded.reports[0].knowledge, decoded.knowledge);
+    assert!(decoded.reports.iter().all(|report| Arc::ptr_eq(&report.knowledge, &decoded.reports[0].knowledge)));
+
+    let frame = page(MAX_MEMBERS + 1).encode(MAX_BYTES).expect("a frame");
+    assert!(decode(&frame).expect_err("too many reports").to_string().ends_with("found more reports"));
+}
+
+/// An element of 2 bytes needs the memory of a struct, so the elements are counted before they are decoded.
+#[test]
+fn the_start_of_a_page_is_limited() {
+    let start = |bytes: &[u8]| {
+        let mut payload = Vec::new();
+        prost::encoding::encode_varint(bytes.len() as u64, &mut payload);
+        payload.extend(bytes);
+        decode(&frame_of(Kind::Page, 0, &payload)).expect_err("no page").to_string()
+    };
+    for (tag, list) in [(4, "ids"), (5, "promises"), (7, "reports")] {
+        let elements = [tag << 3 | 2, 0].repeat(200_000);
+        assert_eq!(
+            start(&elements),
+            format!("expected a limited number of elements as the start of a page, found more {list}")
+        );
+    }
+    assert!(start(&[0x3a, 200]).contains("not a message"));
+    let mut longer = Vec::new();
+    prost::encoding::encode_varint(17 * 1024 * 1024, &mut longer);
+    let error = decode(&frame_of(Kind::Page, 0, &longer)).expect_err("too long").to_string();
+    assert_eq!(error, "expected at most 16 MiB as the start of a page, found 17825792");
+}
+
 #[test]
 fn an_event_with_a_unique_key_or_without_a_stamp_is_not_sent() {
     let mut page = page_of(vec![1]);
@@ -416,8 +464,11 @@ type WithheldDeltas<'a> = &'a [(u64, &'a [u64])];
 
 fn withheld(clock: &[(u64, u64)], withheld: WithheldDeltas<'_>) -> Result<Knowledge, DecodeError> {
     let pairs = clock.iter().flat_map(|(origin, through)| [*origin, *through]).collect();
-    let withheld =
-        withheld.iter().map(|(origin, deltas)| proto::WireWithheld { origin: *origin, deltas: deltas.to_vec() });
+    let withheld = withheld.iter().map(|(origin, deltas)| proto::WireWithheld {
+        origin: *origin,
+        deltas: deltas.to_vec(),
+        is_exact: false,
+    });
     proto::WireKnowledge { clock: Some(proto::WireClock { pairs }), withheld: withheld.collect() }.try_into()
 }
 

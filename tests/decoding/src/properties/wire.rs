@@ -1,5 +1,6 @@
 //! Frames of es-replication: a decoder accepts only what the encoder writes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
@@ -143,7 +144,7 @@ pub(crate) fn sender(from: &mut Unstructured<'_>) -> Result<Sender> {
 
 pub(crate) fn reports(from: &mut Unstructured<'_>) -> Result<Vec<MemberReport>> {
     (0..from.int_in_range(0..=2)?)
-        .map(|_| Ok(MemberReport { sender: sender(from)?, knowledge: knowledge(from)? }))
+        .map(|_| Ok(MemberReport { sender: sender(from)?, knowledge: Arc::new(knowledge(from)?) }))
         .collect()
 }
 
