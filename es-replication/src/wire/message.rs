@@ -24,8 +24,8 @@ use crate::wire::proto;
 const MAX_START_BYTES: usize = 16 * 1024 * 1024;
 /// The maximum number of reports and of promises of a page. A member has one of each.
 pub(super) const MAX_MEMBERS: usize = 4_096;
-/// The lists of the start of a page: the tag, what they have, and the maximum number of elements. A pull has no room for
-/// more origins, which have an id each.
+/// The lists of the start of a page: the tag, what they have, and the maximum number of elements. A pull has no room
+/// for more origins, which have an id each.
 const MAX_LISTED: [(u32, &str, usize); 3] =
     [(4, "ids", 128 * 1024), (5, "promises", MAX_MEMBERS), (7, "reports", MAX_MEMBERS)];
 
