@@ -13,6 +13,9 @@ use crate::knowledge::Knowledge;
 use crate::page::{MemberReport, Page, Pull, Sender};
 use crate::state::latest;
 
+/// How far the time of another node may be ahead of the clock of this one by default.
+pub(crate) const DEFAULT_MAX_CLOCK_AHEAD: Duration = Duration::from_secs(60);
+
 /// What a member knew when it reported last. A member that has lost its disk knows less than before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Frontier {

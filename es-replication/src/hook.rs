@@ -27,11 +27,10 @@ use es_core::{
 use tokio::sync::watch;
 
 use crate::error::Refusal;
-use crate::frontiers::Arrival;
+use crate::frontiers::{Arrival, DEFAULT_MAX_CLOCK_AHEAD};
 use crate::group::{Change, GroupCache, MemberState, RecordedChange};
 use crate::owner::{self, Owners};
 use crate::promise::{Promise, Promises};
-use crate::replica::DEFAULT_MAX_CLOCK_AHEAD;
 use crate::rows::{self, Gap, Head, Identity, Known, StoredDots};
 use crate::state::{Admission, State};
 

@@ -449,8 +449,8 @@ impl Forgetful {
     }
 }
 
-/// Regression: a participant of a three-phase commit forgot after some time that it had aborted. One that was down since
-/// it was pre-committed then took it for a participant without a part in the transaction, and committed.
+/// Regression: a participant of a three-phase commit forgot after some time that it had aborted. One that was down
+/// since it was pre-committed then took it for a participant without a part in the transaction, and committed.
 #[tokio::test]
 async fn an_outcome_of_a_three_phase_commit_is_kept_until_the_coordinator_knows_it() {
     let banks = Forgetful::new().await;

@@ -20,7 +20,6 @@ use es_core::model::{Dot, HybridTime, LogPosition, OriginId, Table};
 use es_core::{Commit, CommitError, EventStore, StoreError};
 
 pub use forwarding::{Forwarded, ForwardingRepository};
-pub(crate) use options::DEFAULT_MAX_CLOCK_AHEAD;
 pub use options::ReplicaOptions;
 pub use recover::{RecoverError, Recovered};
 pub use session::{Session, SessionError};

@@ -8,11 +8,9 @@ use es_core::Aggregate;
 use es_core::model::{Category, Clock, Entropy, NameError, SystemClock, SystemEntropy};
 
 use crate::answer::{Questions, Source};
+use crate::frontiers::DEFAULT_MAX_CLOCK_AHEAD;
 use crate::owner::Owners;
 use crate::peer::Peer;
-
-/// How far the time of another node may be ahead of the clock of this one by default.
-pub(crate) const DEFAULT_MAX_CLOCK_AHEAD: Duration = Duration::from_secs(60);
 
 /// The name, the aggregates and the members of a replica. See the [crate documentation](crate) for an example.
 #[derive(Debug, Clone)]

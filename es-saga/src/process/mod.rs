@@ -22,8 +22,8 @@
 //! - **A failing instance does not stop others.** An error, a panic, a rejected command or an unreadable stream
 //!   quarantines the instance; its events are pending until an operator [retries](ProcessAdmin::retry),
 //!   [drops](ProcessAdmin::drop_pending) or [abandons](ProcessAdmin::abandon). Each action is an event, with who and
-//!   why. One that commands an aggregate which a distributed transaction locks is not quarantined: its event is pending,
-//!   or its timer stays, until the transaction has ended.
+//!   why. One that commands an aggregate which a distributed transaction locks is not quarantined: its event is
+//!   pending, or its timer stays, until the transaction has ended.
 //!
 //! A process records metrics through the facade `metrics`, and a span `process_reaction` for each input.
 //!

@@ -166,8 +166,8 @@ impl StoreParticipant {
             let outcome = rows::decode::<OutcomeRow>(&row.key, &row.value)?;
             only_kept &= outcome.is_kept();
             if only_kept {
-                // Without this, a few outcomes that are kept would hide all later ones from the search. Those before the
-                // key are searched again after a restart.
+                // Without this, a few outcomes that are kept would hide all later ones from the search. Those before
+                // the key are searched again after a restart.
                 *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(row.key);
             } else if outcome.ended_at < oldest && !outcome.is_kept() {
                 commit = commit.delete_row(rows::table()?, row.key);

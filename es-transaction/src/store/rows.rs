@@ -86,7 +86,8 @@ pub(crate) struct OutcomeRow {
     /// When it was prepared; `None` if it was aborted before.
     pub(crate) prepared_at: Option<Timestamp>,
     pub(crate) ended_at: Timestamp,
-    /// Whether the coordinator has called with its decision. It may not know the outcome of a three-phase commit before.
+    /// Whether the coordinator has called with its decision. It may not know the outcome of a three-phase commit
+    /// before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) is_told: bool,
 }

@@ -152,7 +152,8 @@ impl Driver {
             FailedCheck::Revision { stream, .. } | FailedCheck::Deleted { stream, .. } => *stream == self.stream,
             check => self.slot.queue().is_timer_of(&self.stream, check),
         };
-        // A commit that concerns the parent wakes it. The effect may be a conflict, too, so nothing else may have failed.
+        // A commit that concerns the parent wakes it. The effect may be a conflict, too, so nothing else may have
+        // failed.
         let parent = current.state.parent().and_then(|parent| SagaInstance::stream(parent).ok());
         let wakes_parent =
             |parent: &StreamId| conflict.failed.iter().all(|check| Slot::of(parent).queue().is_timer_of(parent, check));
