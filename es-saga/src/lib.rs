@@ -139,9 +139,10 @@
 //!
 //! [`SagaCoordinator`] runs the instances and continues them after a crash. An instance that this program cannot run is
 //! quarantined with the reason: it is unreadable, its [fingerprint](Fingerprint) is that of another version of the
-//! graph, or its code panicked outside of a call, such as in a condition. [`SagaAdmin::list`] and [`SagaAdmin::show`] show sagas as text, as a Mermaid diagram and as JSON. The
-//! coordinator records metrics through the facade `metrics`, and spans. [`testing`] tests a saga without a store. See
-//! [`instance`] for the state machine, and `docs/adr/0047-sagas-are-aggregates.md` for the reasons.
+//! graph, or its code panicked outside of a call, such as in a condition. [`SagaAdmin::list`] and [`SagaAdmin::show`]
+//! show sagas as text, as a Mermaid diagram and as JSON. The coordinator records metrics through the facade `metrics`,
+//! and spans. [`testing`] tests a saga without a store. See [`instance`] for the state machine, and
+//! `docs/adr/0047-sagas-are-aggregates.md` for the reasons.
 //!
 //! # Process managers
 //!
