@@ -248,7 +248,6 @@ fn create(database: &Database, options: &Options) -> Result<(), StoreError> {
     batch.put_cf(meta, META_KEY_SECRET, KeySecret::random().as_bytes());
     batch.put_cf(meta, META_STORE_ID, LogId::new().as_uuid().as_bytes());
     batch.put_cf(meta, META_CREATED, options.clock.now().timestamp_micros().to_be_bytes());
-    layout::write(database, batch)?;
     // ORDER: on disk before the first commit, whose unique keys are hashed with the secret.
-    layout::flush(database)
+    layout::write_and_flush(database, batch)
 }

@@ -74,12 +74,17 @@ pub(crate) fn flush(database: &Database) -> Result<(), StoreError> {
     flushed.map_err(|error| of_rocksdb("flush", "the index", error))
 }
 
+/// Writes to the memtables, and all memtables to tables, so that the batch is on disk.
+pub(crate) fn write_and_flush(database: &Database, batch: WriteBatch) -> Result<(), StoreError> {
+    write(database, batch)?;
+    flush(database)
+}
+
 /// Writes all memtables to tables, which then have the rows and unique keys of all frames up to this one.
 pub(crate) fn flush_up_to(database: &Database, end: FrameEnd) -> Result<(), StoreError> {
     let mut applied = WriteBatch::new();
     applied.put_cf(database.family(Cf::Meta)?, META_APPLIED_FRAME, end.encode());
-    write(database, applied)?;
-    flush(database)
+    write_and_flush(database, applied)
 }
 
 /// Returns the position up to which the tables have all events.

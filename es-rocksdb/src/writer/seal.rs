@@ -147,8 +147,7 @@ pub(crate) fn seal(
     // first run before this position.
     let mut sealing = WriteBatch::new();
     sealing.put_cf(database.family(Cf::Meta)?, META_SEALING, key::position(last));
-    layout::write(database, sealing)?;
-    layout::flush(database)?;
+    layout::write_and_flush(database, sealing)?;
     let tables = Tables { database, directory };
     tables.add(Cf::Heads, |table| {
         for (stream, found) in &streams {
@@ -172,10 +171,9 @@ pub(crate) fn seal(
     if let Some(end) = end {
         applied.put_cf(database.family(Cf::Meta)?, META_APPLIED_FRAME, end.encode());
     }
-    layout::write(database, applied)?;
     // ORDER: after the tables are part of RocksDB. The flush is atomic, so that `applied` is on disk only together with
     // the rows and keys of all commits up to there.
-    layout::flush(database)?;
+    layout::write_and_flush(database, applied)?;
     Ok(ids)
 }
 

@@ -62,20 +62,20 @@ pub(in crate::aggregate::repository) async fn run<P: Commands>(
 }
 
 /// Runs attempts until one succeeds, is rejected or fails, or the retry policy is exhausted.
-async fn run_attempts<P: Commands>(commands: &P, job: Job<'_>) -> Result<P::Results, Stop<P::Rejection>> {
-    let Job { store, mut targets, time, options, retry, lock_wait, ids, metrics } = job;
-    let row = match &options.binding {
-        Some(binding) => ResultRow::new(binding, &targets, options.occurred_at)?,
+async fn run_attempts<P: Commands>(commands: &P, mut job: Job<'_>) -> Result<P::Results, Stop<P::Rejection>> {
+    let row = match &job.options.binding {
+        Some(binding) => ResultRow::new(binding, &job.targets, job.options.occurred_at)?,
         None => None,
     };
-    sort_for_turns(&mut targets);
+    sort_for_turns(&mut job.targets);
+    let Job { retry, lock_wait, ids, metrics, .. } = &job;
     let mut pauses = retry.pauses(ids.entropy);
-    let locked_until = ids.clock.elapsed().saturating_add(lock_wait);
+    let locked_until = ids.clock.elapsed().saturating_add(*lock_wait);
     // Most commands wait for no lock.
     let mut lock_pauses = None;
     loop {
-        let turns = wait_for_turns(&targets).await;
-        let attempt = attempt(commands, store, options, row.as_ref(), time, ids, metrics).await;
+        let turns = wait_for_turns(&job.targets).await;
+        let attempt = attempt(commands, &job, row.as_ref()).await;
         drop(turns);
         let pause = match &attempt {
             Err(Stop::Lost(_)) => pauses.next(),
@@ -110,23 +110,19 @@ async fn wait_for_turns<'a>(targets: &[Target<'a>]) -> Vec<Turn<'a>> {
 /// Returns the first results of the commands if they were executed before; otherwise executes them.
 async fn attempt<P: Commands>(
     commands: &P,
-    store: &dyn EventStore,
-    options: &Options,
+    job: &Job<'_>,
     row: Option<&ResultRow>,
-    time: Timestamp,
-    ids: IdSource<'_>,
-    metrics: &CommandMetrics,
 ) -> Result<P::Results, Stop<P::Rejection>> {
-    if let Some(first) = first_results(commands, store, row).await? {
+    if let Some(first) = first_results(commands, job.store, row).await? {
         return Ok(first);
     }
-    let executed = decide_and_commit(commands, store, options, row, time, ids, metrics).await;
+    let executed = decide_and_commit(commands, job, row).await;
     if matches!(executed, Ok(_) | Err(Stop::Failed(_))) {
         return executed;
     }
     // ORDER: read the row again after the loads. Another caller may have executed the same commands since the first
     // read; this execution was then decided on a state that already has their events.
-    match first_results(commands, store, row).await? {
+    match first_results(commands, job.store, row).await? {
         Some(first) => Ok(first),
         None => executed,
     }
@@ -143,17 +139,15 @@ async fn first_results<P: Commands>(
     Ok(Some(commands.first_results(row, &mut first.into_iter()).await?))
 }
 
+/// Executes the commands.
 async fn decide_and_commit<P: Commands>(
     commands: &P,
-    store: &dyn EventStore,
-    options: &Options,
+    job: &Job<'_>,
     row: Option<&ResultRow>,
-    time: Timestamp,
-    ids: IdSource<'_>,
-    metrics: &CommandMetrics,
 ) -> Result<P::Results, Stop<P::Rejection>> {
+    let Job { store, time, options, ids, metrics, .. } = job;
     // 1 load, 2 decide and 3 encode, for each command
-    let mut draft = Draft::new(options, time, row, ids);
+    let mut draft = Draft::new(options, *time, row, *ids);
     let plans = commands.plan(&mut draft).instrument(tracing::debug_span!("load_and_decide")).await?;
     // 4 commit
     let committed = match draft.into_commit(row)? {
