@@ -70,8 +70,7 @@ impl Knowledge {
     }
 
     /// Declares that the node has none of the events that it [withholds](Self::withheld) of an origin. Has no effect if
-    /// it withholds none. A node that leaves the group declares it, because events that it may
-    /// have delay it.
+    /// it withholds none. A node that leaves the group declares it, because events that it may have delay it.
     pub fn declare_exact(&mut self, origin: OriginId) {
         if self.withheld.contains_key(&origin) {
             self.exact.insert(origin);

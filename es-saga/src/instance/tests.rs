@@ -185,16 +185,23 @@ fn a_step_that_was_in_progress_at_a_crash_is_executed_again_and_its_first_attemp
     assert!(saga.unit(unit(0)).is_some_and(|unit| unit.is_ambiguous && unit.attempts == 2));
 }
 
+/// Returns a saga that is stuck because the undo of `a` failed for the last time, after `b` had failed.
+pub(super) fn stuck_backward() -> SagaInstance {
+    let mut saga = saga(shape(), None);
+    saga.start(0);
+    saga.succeed(0);
+    saga.start(1);
+    saga.fail(1, ErrorClass::Terminal);
+    let failure = StepFailure::new(ErrorClass::Terminal, "refund refused");
+    saga.go(Transition::FailUndo { unit: unit(0), failure, retry: RETRY, roll: 0 });
+    assert_eq!(saga.phase(), Phase::Stuck(Direction::Backward));
+    saga
+}
+
 #[test]
 fn an_undo_that_fails_for_good_makes_the_saga_stuck_until_a_person_retries_or_skips_it() {
     for choice in ["retry", "skip"] {
-        let mut saga = saga(shape(), None);
-        saga.start(0);
-        saga.succeed(0);
-        saga.start(1);
-        saga.fail(1, ErrorClass::Terminal);
-        let failure = StepFailure::new(ErrorClass::Terminal, "refund refused");
-        saga.go(Transition::FailUndo { unit: unit(0), failure, retry: RETRY, roll: 0 });
+        let mut saga = stuck_backward();
         assert_eq!((saga.phase(), saga.next(later(999))), (Phase::Stuck(Direction::Backward), vec![]));
         assert_eq!(saga.reason(), Some("a: refund refused"));
         saga.operate_as(verb(choice, "a", None)).expect("it is stuck");

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::tests::{Drive, RETRY, node, now, saga, shape, unit, verb};
-use super::{Act, Phase, SagaInstance, Transition, Unit, UnitStatus, VerbRefused};
+use super::tests::{Drive, RETRY, node, now, saga, stuck_backward, unit, verb};
+use super::{Act, Phase, Transition, Unit, UnitStatus, VerbRefused};
 use crate::failure::{ErrorClass, Exhausted, StepFailure, StepRetry};
 use crate::id::Direction;
 use crate::shape::{Repeat, SagaShape};
@@ -31,19 +31,6 @@ fn a_restart_does_not_execute_an_item_again_that_has_an_effect() {
     assert_eq!(saga.phase(), Phase::Stuck(Direction::Forward));
     assert_eq!(saga.operate_as(verb("restart", "ship", None)), has_effect(&["pay"]));
     assert_eq!((saga.status(0), saga.nodes()[0].run), (UnitStatus::Succeeded, 0));
-}
-
-/// Returns a saga that is stuck because the undo of `a` failed for the last time, after `b` had failed.
-fn stuck_backward() -> SagaInstance {
-    let mut saga = saga(shape(), None);
-    saga.start(0);
-    saga.succeed(0);
-    saga.start(1);
-    saga.fail(1, ErrorClass::Terminal);
-    let failure = StepFailure::new(ErrorClass::Terminal, "refund refused");
-    saga.go(Transition::FailUndo { unit: unit(0), failure, retry: RETRY, roll: 0 });
-    assert_eq!(saga.phase(), Phase::Stuck(Direction::Backward));
-    saga
 }
 
 /// Regression: a retry or a restart of a failed step of a saga whose undo had failed left a saga with nothing to do,
