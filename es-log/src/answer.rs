@@ -44,7 +44,8 @@ impl Answer {
             if let Some(result) = &state.result {
                 return result.clone();
             }
-            state.is_awaited = true;
+            // Of an earlier poll, which nobody waits for any more.
+            (state.is_awaited, state.waker) = (true, None);
             state = wait(&self.is_known, state);
         }
     }

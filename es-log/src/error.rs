@@ -100,9 +100,18 @@ pub enum OpenError {
 pub enum AppendError {
     /// Nothing was acknowledged and the commit is not in the log. The log accepts commits again as soon as the cause is
     /// gone, such as a full disk; with [`OnWriteFailure::Stop`](crate::OnWriteFailure::Stop), after it is opened again.
+    /// With [`OnWriteFailure::Retry`](crate::OnWriteFailure::Retry), the log was closed before the cause was gone.
     #[error("could not write the log; the commit was not written")]
     NotWritten {
         /// The cause.
+        source: Arc<io::Error>,
+    },
+    /// An earlier write failed, and is tried again until it succeeds; see
+    /// [`OnWriteFailure::Retry`](crate::OnWriteFailure::Retry). The commit was not added to the log. Remove the cause,
+    /// and repeat the commit.
+    #[error("an earlier write of the log failed and is tried again; the commit was not written")]
+    Stalled {
+        /// The cause of the earlier failure.
         source: Arc<io::Error>,
     },
     /// A sync failed. The commit may be in the log after it is opened again. The log accepts no more commits.

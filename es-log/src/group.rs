@@ -22,6 +22,9 @@ use crate::open_frame::{CommitDraft, OpenFrame};
 use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError, lock, lock_soon, wait};
 use crate::writer::{OnWriteFailure, Writer, append_error};
 
+/// The pause before a failed write is tried again.
+const RETRY: Duration = Duration::from_millis(200);
+
 /// The largest initial capacity of a frame, in bytes. One large frame must not make the next small ones large.
 const MAX_CAPACITY: usize = 1 << 18;
 
@@ -33,6 +36,8 @@ pub(crate) struct Group {
     work: Condvar,
     /// Wakes callers that wait for a new open frame, and [`close`](Self::close).
     taken: Condvar,
+    /// Ends the pause before a failed write is tried again.
+    closed: Condvar,
     writer: Mutex<Writer>,
     follower: OnceLock<Arc<dyn Follower>>,
     settings: GroupSettings,
@@ -105,6 +110,8 @@ struct GroupState {
     /// Whether the token holder is a [`Turn`] that nobody has used yet.
     has_idle_turn: bool,
     is_closed: bool,
+    /// The write that failed and is tried again. Meanwhile no commit is accepted.
+    stall: Option<Stall>,
     /// The failure after which no commit is accepted.
     stopped: Option<Failure>,
     /// The number of frames that were taken.
@@ -121,6 +128,14 @@ struct GroupState {
     waiting_threads: usize,
     /// Whether a thread was woken that does not run yet. It does all work that is there then.
     is_thread_woken: bool,
+}
+
+/// A write that failed and is tried again.
+#[derive(Debug)]
+struct Stall {
+    /// The frame; `None` while it is being written. The open frame, whose commits are decided too, follows it.
+    frame: Option<OpenFrame>,
+    source: Arc<io::Error>,
 }
 
 /// A failure that stops the log.
@@ -150,6 +165,25 @@ struct Added<'a, R> {
 }
 
 impl GroupState {
+    /// Returns whether there is a frame to write.
+    fn has_work(&self) -> bool {
+        !self.open.is_empty() || self.stall.is_some()
+    }
+
+    /// Returns the error of a commit that the log does not accept now.
+    fn check(&self) -> Result<(), AppendError> {
+        if self.is_closed {
+            return Err(AppendError::Closed);
+        }
+        if let Some(Failure { source, .. }) = &self.stopped {
+            return Err(AppendError::Stopped { source: Arc::clone(source) });
+        }
+        match &self.stall {
+            Some(Stall { source, .. }) => Err(AppendError::Stalled { source: Arc::clone(source) }),
+            None => Ok(()),
+        }
+    }
+
     /// Fails the commits of the open frame after a failed frame: their positions are after those of the failed one.
     /// Returns their callers and their error.
     fn fail_open_frame(
@@ -181,6 +215,7 @@ impl Group {
             has_token_holder: false,
             has_idle_turn: false,
             is_closed: false,
+            stall: None,
             stopped: None,
             turns: 0,
             needs_blank,
@@ -190,8 +225,9 @@ impl Group {
             waiting_threads: 0,
             is_thread_woken: false,
         };
-        let (work, taken) = (Condvar::new(), Condvar::new());
-        Self { state: Mutex::new(state), work, taken, writer: Mutex::new(writer), follower: OnceLock::new(), settings }
+        let (work, taken, closed) = (Condvar::new(), Condvar::new(), Condvar::new());
+        let (state, writer) = (Mutex::new(state), Mutex::new(writer));
+        Self { state, work, taken, closed, writer, follower: OnceLock::new(), settings }
     }
 
     /// Sets the follower, unless there is one.
@@ -247,12 +283,7 @@ impl Group {
     ) -> Result<Added<'_, R>, E> {
         let mut state = lock_soon(&self.state);
         loop {
-            if state.is_closed {
-                return Err(AppendError::Closed.into());
-            }
-            if let Some(Failure { source, .. }) = &state.stopped {
-                return Err(AppendError::Stopped { source: Arc::clone(source) }.into());
-            }
+            state.check()?;
             if state.open.bytes.len() < self.settings.frame_bytes {
                 break;
             }
@@ -284,54 +315,99 @@ impl Group {
         }
     }
 
-    /// Takes the token, unless the caller has it, writes the open frame and passes the token on.
+    /// Takes the token, unless the caller has it, writes the open frame and passes the token on. Writes a frame whose
+    /// write has failed first, after a pause.
     fn take_turn<'a>(&'a self, mut state: MutexGuard<'a, GroupState>, next_turn: Next) {
         loop {
             state.has_token_holder = true;
-            let next = state.open.first_position + u64::from(state.open.events);
-            // As large as this frame, because the load changes slowly and a frame that grows is copied.
-            let following = OpenFrame::with_capacity(next, state.open.bytes.len().min(MAX_CAPACITY));
-            let open = std::mem::replace(&mut state.open, following);
+            if state.stall.is_some() && !state.is_closed {
+                state = self.closed.wait_timeout(state, RETRY).unwrap_or_else(PoisonError::into_inner).0;
+            }
+            let failed = state.stall.as_mut().and_then(|stall| stall.frame.take());
+            let frame = failed.unwrap_or_else(|| {
+                let next = state.open.first_position + u64::from(state.open.events);
+                // As large as this frame, because the load changes slowly and a frame that grows is copied.
+                let following = OpenFrame::with_capacity(next, state.open.bytes.len().min(MAX_CAPACITY));
+                std::mem::replace(&mut state.open, following)
+            });
             state.turns += 1;
-            state.needs_blank = open.commits > 0;
+            state.needs_blank = frame.commits > 0;
             let has_waiting = state.waiting_callers > 0;
             drop(state);
             if has_waiting {
                 self.taken.notify_all();
             }
-            self.write(open, next_turn);
+            self.write(frame, next_turn);
             if self.settings.has_threads {
                 return;
             }
             // Without threads, the holder writes what was added meanwhile.
             state = lock(&self.state);
-            if state.open.is_empty() || state.has_token_holder {
+            if !state.has_work() || state.has_token_holder {
                 return;
             }
         }
     }
 
     /// Writes a frame, passes the token on, and answers the callers.
-    fn write(&self, mut open: OpenFrame, next_turn: Next) {
-        let callers = std::mem::take(&mut open.callers);
-        let (result, next_position) = {
+    fn write(&self, mut frame: OpenFrame, next_turn: Next) {
+        let (written, next_position) = {
             let mut writer = lock(&self.writer);
-            let written = writer.write(open);
-            // ORDER: before the token is passed on, so that the follower sees the frames in order.
-            let result = match (written, self.follower.get()) {
-                (Ok(frame), Some(follower)) => {
-                    follower.written(&frame);
-                    Ok(())
-                }
-                (Err(error), Some(follower)) => {
-                    follower.failed(&error);
-                    Err(error)
-                }
-                (written, None) => written.map(drop),
-            };
-            (result, writer.chain.position)
+            (writer.write(&mut frame), writer.chain.position)
         };
+        if let Err(AppendError::NotWritten { source }) = &written
+            && self.settings.on_write_failure == OnWriteFailure::Retry
+        {
+            match self.stall(frame, source, next_turn) {
+                Ok(()) => return,
+                Err(failed) => frame = failed,
+            }
+        }
+        // ORDER: before the token is passed on, so that the follower sees the frames in order.
+        if let Some(follower) = self.follower.get() {
+            match &written {
+                Ok(frame) => follower.written(frame),
+                Err(error) => follower.failed(error),
+            }
+        }
+        self.pass_on(frame.callers, &written.map(drop), next_position, next_turn);
+    }
+
+    /// Keeps a frame that could not be written, so that it is tried again, and passes the token on.
+    ///
+    /// # Errors
+    /// The frame, if the log is being closed.
+    fn stall(&self, frame: OpenFrame, source: &Arc<io::Error>, next_turn: Next) -> Result<(), OpenFrame> {
         let mut state = lock(&self.state);
+        if state.is_closed {
+            return Err(frame);
+        }
+        if state.stall.is_none() {
+            let error: &io::Error = source;
+            tracing::error!(%error, "could not write the log; the write is tried again, and commits are refused");
+        }
+        state.stall = Some(Stall { frame: Some(frame), source: Arc::clone(source) });
+        state.has_token_holder = false;
+        // Callers that wait for the next frame or for the token receive the error.
+        self.taken.notify_all();
+        if next_turn == Next::OtherThread && self.settings.has_threads {
+            self.wake_thread(state);
+        }
+        Ok(())
+    }
+
+    /// Passes the token on after a frame was written, or is not tried again, and answers its callers.
+    fn pass_on(
+        &self,
+        callers: Vec<Arc<Answer>>,
+        result: &Result<(), AppendError>,
+        next_position: u64,
+        next_turn: Next,
+    ) {
+        let mut state = lock(&self.state);
+        if state.stall.take().is_some() && result.is_ok() {
+            tracing::info!("the log is written again");
+        }
         let on_write_failure = self.settings.on_write_failure;
         let failed = result.as_ref().err().map(|error| state.fail_open_frame(error, next_position, on_write_failure));
         state.has_token_holder = false;
@@ -363,10 +439,10 @@ impl Group {
     pub(crate) fn run(&self) {
         let mut state = lock(&self.state);
         loop {
-            if !state.has_token_holder && !state.open.is_empty() {
+            if !state.has_token_holder && state.has_work() {
                 self.take_turn(state, Next::SameThread);
                 state = lock(&self.state);
-            } else if state.is_closed && state.open.is_empty() {
+            } else if state.is_closed && !state.has_work() {
                 return;
             } else {
                 state = self.wait_for_work(state);
@@ -395,7 +471,8 @@ impl Group {
 
     /// Returns whether the last frame is not confirmed, so that a blank frame follows after the idle time.
     fn waits_for_idle(&self, state: &GroupState) -> bool {
-        self.settings.blank_after.is_some() && state.needs_blank && state.stopped.is_none()
+        let is_stopped = state.stopped.is_some() || state.stall.is_some();
+        self.settings.blank_after.is_some() && state.needs_blank && !is_stopped
     }
 
     /// Waits for a notification. After the idle time, adds a blank frame, which confirms the last one: a frame before a
@@ -427,16 +504,14 @@ impl Group {
     /// [`AppendError`], as for a commit.
     pub(crate) fn seal(&self) -> Result<(), AppendError> {
         let mut state = lock(&self.state);
-        while state.has_token_holder {
+        loop {
+            state.check()?;
+            if !state.has_token_holder {
+                break;
+            }
             state.waiting_for_token += 1;
             state = wait(&self.taken, state);
             state.waiting_for_token -= 1;
-        }
-        if state.is_closed {
-            return Err(AppendError::Closed);
-        }
-        if let Some(Failure { source, .. }) = &state.stopped {
-            return Err(AppendError::Stopped { source: Arc::clone(source) });
         }
         state.has_token_holder = true;
         drop(state);
@@ -474,7 +549,7 @@ impl Group {
     }
 
     /// Refuses further commits, waits for those in flight, and syncs the high-water mark, unless a sync has failed.
-    /// Ends the sync threads.
+    /// Ends the sync threads. A write that failed and is tried again has one more attempt.
     ///
     /// # Errors
     /// The cause of the failure that stopped the log, or of a failed sync of the high-water mark.
@@ -483,7 +558,8 @@ impl Group {
         let is_first = !std::mem::replace(&mut state.is_closed, true);
         self.work.notify_all();
         self.taken.notify_all();
-        while state.has_token_holder || !state.open.is_empty() {
+        self.closed.notify_all();
+        while state.has_token_holder || state.has_work() {
             state = self.wait_until_taken(state);
         }
         let stopped = state.stopped.clone();

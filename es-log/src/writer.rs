@@ -10,7 +10,7 @@ use crate::active::{Active, WriteFailure};
 use crate::catalog::Catalog;
 use crate::disk::{DirectoryLock, Disk};
 use crate::error::AppendError;
-use crate::frame::{self, EntryKind, Frame, FrameHeader, Place};
+use crate::frame::{self, Frame, FrameError, FrameHeader, Place};
 use crate::mark::{Mark, MarkFile};
 use crate::open_frame::OpenFrame;
 use crate::scan::Chain;
@@ -30,9 +30,14 @@ pub enum Durability {
 /// What follows a write that failed before its sync, such as without disk space or without a file descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnWriteFailure {
-    /// Later commits are written as soon as the cause is gone.
+    /// The commits of the frame fail. Later commits are written as soon as the cause is gone. This suits callers that
+    /// decide on a commit without regard to earlier ones, or can undo a decision.
     #[default]
     Continue,
+    /// The frame is kept and written again until that succeeds or the log is closed. Its commits, and those that were
+    /// added after it, wait. Until then, further commits are refused with [`AppendError::Stalled`]. This suits callers
+    /// that decide on a commit as if all earlier ones were written.
+    Retry,
     /// Later commits fail with [`AppendError::Stopped`] until the log is opened again, for services that an operator
     /// restarts. Reads go on.
     Stop,
@@ -62,9 +67,10 @@ impl Writer {
     /// ORDER: write, sync, high-water mark, publish. The caller answers the commits after that.
     ///
     /// # Errors
-    /// [`AppendError::NotWritten`] and [`AppendError::DirectoryReplaced`]: the next frame may be written.
+    /// [`AppendError::NotWritten`]: `open` is as it was and may be written again, or the next frame may be written.
+    /// [`AppendError::DirectoryReplaced`] and [`AppendError::Record`]: the next frame may be written.
     /// [`AppendError::SyncFailed`]: no further frame may be written.
-    pub(crate) fn write(&mut self, open: OpenFrame) -> Result<FrameHeader, AppendError> {
+    pub(crate) fn write(&mut self, open: &mut OpenFrame) -> Result<FrameHeader, AppendError> {
         if !self.lock.is_in_place() {
             return Err(AppendError::DirectoryReplaced);
         }
@@ -73,14 +79,16 @@ impl Writer {
             let size = Active::size_for(open.bytes.len(), events);
             self.start_segment(size).map_err(append_error)?;
         }
-        let (frame, offsets) = self.complete(open.bytes, open.kind, (open.commits, open.records))?;
         let start = self.active.end;
-        self.active.file.write_at(frame.bytes(), start).map_err(|error| append_error(WriteFailure::Write(error)))?;
+        let (header, offsets) = self.complete(open)?;
+        self.active.file.write_at(&open.bytes, start).map_err(|error| append_error(WriteFailure::Write(error)))?;
         if self.durability == Durability::Sync {
             self.active.file.sync().map_err(|error| append_error(WriteFailure::Sync(error)))?;
         }
+        let events = u32::try_from(offsets.len()).unwrap_or(u32::MAX);
+        let bytes = Bytes::from(std::mem::take(&mut open.bytes));
+        let frame = Frame::completed(bytes, header, self.active.header.place, events);
         self.active.push(&frame, &offsets, open.times);
-        let header = *frame.header();
         self.chain = Chain { frame: header.number + 1, position: frame.next_position(), previous: Some(header.link()) };
         if self.durability == Durability::Sync {
             self.raise_mark();
@@ -90,33 +98,29 @@ impl Writer {
         Ok(header)
     }
 
-    /// Completes the bytes of a frame.
-    fn complete(
-        &self,
-        mut bytes: Vec<u8>,
-        kind: EntryKind,
-        (commits, records): (u32, u32),
-    ) -> Result<(Frame, Vec<u32>), AppendError> {
+    /// Completes the bytes of a frame. Returns its header and the offset of each event.
+    fn complete(&self, open: &mut OpenFrame) -> Result<(FrameHeader, Vec<u32>), AppendError> {
         let first_position = Position::new(self.chain.position).unwrap_or(Position::FIRST);
         let header = FrameHeader {
             checksum: 0,
-            length: bytes.len(),
-            commits,
-            records,
+            length: open.bytes.len(),
+            commits: open.commits,
+            records: open.records,
             number: self.chain.frame,
             first_position,
             term: 0,
             opens: self.opens,
             previous: self.chain.previous.unwrap_or_default(),
-            kind,
+            kind: open.kind,
             original: None,
         };
-        let place = self.active.header.place;
         let mut offsets = Vec::new();
-        let header = frame::complete(&mut bytes, header, &place, &mut offsets)
-            .map_err(|error| AppendError::NotWritten { source: Arc::new(std::io::Error::other(error)) })?;
-        let events = u32::try_from(offsets.len()).unwrap_or(u32::MAX);
-        Ok((Frame::completed(Bytes::from(bytes), header, place, events), offsets))
+        let header = frame::complete(&mut open.bytes, header, &self.active.header.place, &mut offsets);
+        let header = header.map_err(|error| match error {
+            FrameError::Record { source, .. } => AppendError::Record(source),
+            error => append_error(WriteFailure::Write(std::io::Error::other(error))),
+        })?;
+        Ok((header, offsets))
     }
 
     /// Seals the active segment and starts the next one, with at least this size.

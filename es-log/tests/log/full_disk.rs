@@ -1,10 +1,15 @@
 //! A full disk and a lack of file descriptors fail commits, lose nothing, and are over when their cause is gone.
 
+use std::future::Future;
 use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
-use es_log::{AppendError, Durability, Log, LogOptions, OnWriteFailure};
+use es_log::{AppendError, Durability, Log, LogOptions, OnWriteFailure, PendingCommit};
 
-use crate::support::{History, SimDisk, commit, options};
+use crate::support::{History, SimDisk, append, commit, options};
 
 const DIRECTORY: &str = "/log";
 
@@ -91,6 +96,113 @@ fn a_log_that_stops_after_a_failed_write_accepts_commits_after_it_is_opened_agai
     let log = Log::open(Path::new(DIRECTORY), options).expect("it opens");
     history.acknowledge(commit(&log, number + 2, 2).expect("it commits again"), number + 2, 2);
     history.check(&log).expect("nothing is lost");
+}
+
+/// A commit that waits for its frame: its position, its number and its answer.
+type Waiting = (u64, u64, PendingCommit);
+
+/// Adds commits until one is refused, because an earlier write failed and is tried again. Returns the commits that wait
+/// for it.
+fn commit_until_the_log_stalls(log: &Log, history: &mut History, number: &mut u64) -> Vec<Waiting> {
+    let mut added = Vec::new();
+    loop {
+        *number += 1;
+        match log.submit(|draft| append(draft, *number, 2)) {
+            Ok((position, pending)) => added.push((position, *number, pending)),
+            Err(AppendError::Stalled { .. }) => break,
+            Err(error) => panic!("expected a commit that is refused for now, found {error}"),
+        }
+        assert!(*number < 10_000, "the disk is never full");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    history.refuse(*number);
+    let mut context = Context::from_waker(Waker::noop());
+    added.retain_mut(|(position, number, pending)| match Pin::new(pending).poll(&mut context) {
+        Poll::Ready(answer) => {
+            answer.expect("a commit before the stall is written");
+            history.acknowledge(*position, *number, 2);
+            false
+        }
+        Poll::Pending => true,
+    });
+    assert!(!added.is_empty(), "a commit waits for its frame");
+    added
+}
+
+/// A failed write could only end with failed commits. A store decides on a commit as if all earlier ones were written,
+/// so it had to stop after each failed write, and needed a restart.
+#[test]
+fn a_log_that_retries_writes_the_waiting_commits_when_there_is_space() {
+    let causes: [fn(&SimDisk); 2] = [SimDisk::refuse_descriptors, |disk| disk.limit_space(300)];
+    for (seed, refuse) in (10..).zip(causes) {
+        let disk = SimDisk::new(seed);
+        let on_write_failure = OnWriteFailure::Retry;
+        let options = LogOptions { on_write_failure, has_threads: true, tail_bytes: 1 << 20, ..options(&disk) };
+        let log = Log::open(Path::new(DIRECTORY), options.clone()).expect("it opens");
+        let (mut history, mut number) = (History::default(), 0);
+        for round in 0..3 {
+            refuse(&disk);
+            let waiting = commit_until_the_log_stalls(&log, &mut history, &mut number);
+            assert!(matches!(log.seal(), Err(AppendError::Stalled { .. })), "round {round}");
+            number += 1;
+            assert!(matches!(commit(&log, number, 2), Err(AppendError::Stalled { .. })), "round {round}");
+            history.refuse(number);
+            history.check(&log).expect("reads go on");
+            disk.heal();
+            for (position, number, pending) in waiting {
+                pending.wait().expect("it is written when there is space");
+                history.acknowledge(position, number, 2);
+            }
+            number += 1;
+            history.acknowledge(commit(&log, number, 2).expect("it commits again"), number, 2);
+        }
+        log.close().expect("it closes");
+        drop(log);
+        let checked = history.open_and_check(options).expect("it opens");
+        checked.expect("nothing is lost, and no refused commit is there");
+    }
+}
+
+#[test]
+fn a_log_that_is_closed_before_there_is_space_fails_the_waiting_commits() {
+    let disk = SimDisk::new(12);
+    let options = LogOptions { on_write_failure: OnWriteFailure::Retry, has_threads: true, ..options(&disk) };
+    let log = Log::open(Path::new(DIRECTORY), options.clone()).expect("it opens");
+    let (mut history, mut number) = (History::default(), 0);
+    disk.limit_space(300);
+    let waiting = commit_until_the_log_stalls(&log, &mut history, &mut number);
+    log.close().expect("it closes");
+    for (_, number, pending) in waiting {
+        assert!(matches!(pending.wait(), Err(AppendError::NotWritten { .. })), "commit {number}");
+        history.refuse(number);
+    }
+    drop(log);
+    disk.heal();
+    history.open_and_check(options).expect("it opens").expect("no refused commit is there");
+}
+
+/// Without threads, the caller writes, and waits until there is space.
+#[test]
+fn a_caller_that_writes_waits_until_there_is_space() {
+    let disk = SimDisk::new(13);
+    let options = LogOptions { on_write_failure: OnWriteFailure::Retry, ..options(&disk) };
+    let log = Arc::new(Log::open(Path::new(DIRECTORY), options.clone()).expect("it opens"));
+    disk.limit_space(300);
+    let writing = std::thread::spawn({
+        let log = Arc::clone(&log);
+        move || (1..200).map(|number| (commit(&log, number, 2).expect("it is written"), number)).collect::<Vec<_>>()
+    });
+    // The thread does not end while the disk is full.
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(!writing.is_finished(), "a commit waits for space");
+    disk.heal();
+    let mut history = History::default();
+    for (position, number) in writing.join().expect("no panic") {
+        history.acknowledge(position, number, 2);
+    }
+    log.close().expect("it closes");
+    drop(log);
+    history.open_and_check(options).expect("it opens").expect("nothing is lost");
 }
 
 /// Closing a log syncs its buffered commits. A log that had stopped after a failed write did not.
