@@ -130,7 +130,7 @@ mod format_document;
 pub use backup::{Backup, BackupError, Backups, DamagedBackup};
 pub use engine::memory::Memory;
 pub use error::OpenError;
-pub use options::{Durability, Options};
+pub use options::{Durability, OnWriteFailure, Options};
 pub use repair::{Loss, RepairError, Repaired, Report, Salvage, SetAside};
 pub use retag::{RetagError, Retagged};
 pub use retention::HiddenEvents;

@@ -24,7 +24,7 @@ use crate::error::OpenError;
 use crate::marker;
 use crate::open::directory::Identity;
 use crate::open::replay::{ReplayAccess, restore};
-use crate::options::{self, Durability, Options};
+use crate::options::{self, Durability, OnWriteFailure, Options};
 use crate::schema::{Cf, FORMAT_VERSION, META_CREATED, META_FORMAT, META_KEY_SECRET, META_STORE_ID};
 use crate::writer::publish::Publisher;
 
@@ -193,8 +193,11 @@ pub(crate) fn open_log(directory: &Path, options: &Options, disk: Arc<dyn Disk>)
         tail_bytes: options.tail_bytes,
         first_segment: options.log_segment_bytes / 8,
         largest_segment: options.log_segment_bytes,
-        // A hook cannot undo a decision that was not written.
-        on_write_failure: es_log::OnWriteFailure::Stop,
+        // Not `Continue`: neither the store nor a hook can undo a decision that was not written.
+        on_write_failure: match options.on_write_failure {
+            OnWriteFailure::Retry => es_log::OnWriteFailure::Retry,
+            OnWriteFailure::Stop => es_log::OnWriteFailure::Stop,
+        },
         disk,
         ..LogOptions::default()
     };
@@ -249,5 +252,5 @@ fn create(database: &Database, options: &Options) -> Result<(), StoreError> {
     batch.put_cf(meta, META_STORE_ID, LogId::new().as_uuid().as_bytes());
     batch.put_cf(meta, META_CREATED, options.clock.now().timestamp_micros().to_be_bytes());
     // ORDER: on disk before the first commit, whose unique keys are hashed with the secret.
-    layout::write_and_flush(database, batch)
+    layout::write_and_flush(database, &batch)
 }

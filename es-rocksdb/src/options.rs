@@ -25,6 +25,23 @@ pub enum Durability {
     Buffered,
 }
 
+/// What follows a write that failed before its sync, such as without disk space or without a file descriptor. A failed
+/// sync stops the store in any case, because a second one can succeed although data is lost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum OnWriteFailure {
+    /// The write is tried again until it succeeds, so that the store continues by itself when the cause is gone. The
+    /// commits that were decided before wait for it, until the store is closed. Further commits are refused at once
+    /// with [`StoreError::Io`](es_core::StoreError::Io). Reads go on.
+    ///
+    /// A table of the index that cannot be written for another reason than a lack of space stops the store: RocksDB
+    /// does not try it again.
+    #[default]
+    Retry,
+    /// The store takes no more commits: all fail with [`StoreError::Stopped`](es_core::StoreError::Stopped) until it is
+    /// opened again. Reads go on. Suitable for a service that ends and is restarted by another program.
+    Stop,
+}
+
 /// The options of a store.
 ///
 /// # Memory
@@ -48,6 +65,7 @@ pub enum Durability {
 #[derive(Debug, Clone)]
 pub struct Options {
     pub(crate) durability: Durability,
+    pub(crate) on_write_failure: OnWriteFailure,
     pub(crate) create_if_missing: bool,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) block_cache_bytes: usize,
@@ -89,12 +107,13 @@ const MIB: usize = 1024 * 1024;
 const MIN_WRITE_BUFFER: usize = 64 * 1024;
 
 impl Options {
-    /// Creates the default options: [`Durability::Sync`], created if missing, the system clock, and 64 MiB each of
-    /// block cache and write buffer.
+    /// Creates the default options: [`Durability::Sync`], [`OnWriteFailure::Retry`], created if missing, the system
+    /// clock, and 64 MiB each of block cache and write buffer.
     #[must_use]
     pub fn new() -> Self {
         Self {
             durability: Durability::Sync,
+            on_write_failure: OnWriteFailure::Retry,
             create_if_missing: true,
             clock: Arc::new(SystemClock::new()),
             block_cache_bytes: 64 * MIB,
@@ -115,6 +134,13 @@ impl Options {
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
+        self
+    }
+
+    /// Sets what follows a write that failed before its sync. Default: [`OnWriteFailure::Retry`].
+    #[must_use]
+    pub fn on_write_failure(mut self, then: OnWriteFailure) -> Self {
+        self.on_write_failure = then;
         self
     }
 

@@ -122,7 +122,7 @@ pub(crate) async fn compact(inner: &Arc<SharedStore>) -> Result<(), StoreError> 
 fn set_compacted(database: &Database) -> Result<(), StoreError> {
     let mut compacted = WriteBatch::new();
     compacted.delete_cf(database.family(Cf::Meta)?, META_UNCOMPACTED);
-    layout::write(database, compacted)
+    Ok(layout::write(database, &compacted)?)
 }
 
 /// The points that were completed, and those that were not.
@@ -201,7 +201,7 @@ impl Maintenance {
             let database = &core.publisher.database;
             let mut done = WriteBatch::new();
             done.put_cf(database.family(Cf::Meta)?, META_SCAVENGED, key::position(point.position));
-            layout::write_and_flush(database, done)
+            layout::write_and_flush(database, &done)
         })?;
         Ok(flow)
     }
@@ -294,7 +294,7 @@ impl Maintenance {
             }
             // ORDER: first, so that a read that misses a removed event knows why; and on disk, because the log does not
             // have it, and has no removed event any more after a kill.
-            layout::write_and_flush(database, raised)?;
+            layout::write_and_flush(database, &raised)?;
             if segments.last() > Some(&log.sealed_segments()) {
                 seal_segment(log)?;
             }
@@ -318,7 +318,7 @@ impl Maintenance {
             for ((cf, name), removed) in &postings {
                 posting_blocks::remove(database, (*cf, name), removed, &mut deleted)?;
             }
-            layout::write_and_flush(database, deleted)
+            layout::write_and_flush(database, &deleted)
         })?;
         // ORDER: after the removal, so that a buffer that is read from now on has no removed event.
         self.inner.buffers.clear();

@@ -87,5 +87,5 @@ fn empty(database: &Database) -> Result<(), StoreError> {
             batch.put_cf(database.family(Cf::Meta)?, key, &*value);
         }
     }
-    layout::write(database, batch)
+    Ok(layout::write(database, &batch)?)
 }

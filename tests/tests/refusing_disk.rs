@@ -1,7 +1,8 @@
-//! A failing disk: all waiting commits fail, no more commits are acknowledged, reads continue, and no acknowledged
-//! commit is lost.
+//! A failing disk: no commit is acknowledged that is not written, reads continue, and no acknowledged commit is lost.
+//! After a failed sync, and with [`OnWriteFailure::Stop`] after any failed write, all waiting and later commits fail. By
+//! default the store goes on when a full disk has space again.
 //!
-//! The shim under the child makes `fsync` or `write` fail in the directory of the store. After a failed write the
+//! The shim under the child makes `fsync` or `write` fail in the directory of the store. After a failed sync the
 //! content of the disk is unknown, so the store accepts no commits until it is reopened, even if the disk works again
 //! ("fsyncgate", 2018: after a failed fsync, a second one can succeed although the first dropped the pages).
 
@@ -11,10 +12,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use es_core::model::ErrorChain;
-use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent, StreamId};
-use es_rocksdb::{Options, RocksDbStore};
+use es_core::{
+    Commit, CommitError, EventId, EventReader, EventStore, EventType, ExpectedRevision, LogRead, NewEvent, StoreError,
+    StreamId,
+};
+use es_rocksdb::{OnWriteFailure, Options, RocksDbStore};
 use es_tests::crash::work::{last_rows, row_key};
 use es_tests::crash::{History, Power, Run, read_all};
+use tokio::task::JoinHandle;
 
 fn run<'a>(store: &'a Path, number: u32, power: Option<&'a Power>) -> Run<'a> {
     Run { power, ..Run::new(env!("CARGO_BIN_EXE_crash-child"), store, number) }
@@ -177,6 +182,7 @@ fn fill_the_disk_with_rows() {
         return println!("skipped, 1 test: a full disk needs a tmpfs, which only root can mount");
     };
     let options = Options::new().write_buffer_bytes(64 << 10).log_segment_bytes(8 << 20).index_run(1 << 20, 64 << 20);
+    let options = options.on_write_failure(OnWriteFailure::Stop);
     let (store, filler) = (disk.0.path().join("store"), disk.0.path().join("filler"));
     let (sender, result) = std::sync::mpsc::channel();
     // A thread of its own, because a commit that waits also keeps the store from being closed.
@@ -202,6 +208,150 @@ fn fill_the_disk_with_rows() {
     });
     let error = result.recv_timeout(Duration::from_secs(60)).expect("a commit waits for free space");
     assert!(error.contains("No space left on device"), "{error}");
+}
+
+/// How long a test waits for a commit on a disk that has space again.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A store on a small disk whose free space another file takes.
+struct FullDisk {
+    disk: SmallDisk,
+    options: Options,
+    store: RocksDbStore,
+    /// The events of the acknowledged commits.
+    acknowledged: Vec<EventId>,
+    /// The commits that wait.
+    waiting: Vec<JoinHandle<Result<EventId, CommitError>>>,
+}
+
+impl FullDisk {
+    /// Opens a store, and commits until a commit is refused for lack of space. Each commit changes `row_bytes` of rows.
+    async fn fill(size: &str, options: Options, row_bytes: usize) -> Option<Self> {
+        let disk = SmallDisk::mount(size)?;
+        let store = RocksDbStore::open_with(disk.0.path().join("store"), options.clone()).await.expect("it opens");
+        let (acknowledged, waiting) = (Vec::new(), Vec::new());
+        let mut full = Self { disk, options, store, acknowledged, waiting };
+        full.acknowledged.push(commit(full.store.clone(), row_bytes).await.expect("the disk has space"));
+        let taken =
+            std::fs::File::create(full.filler()).and_then(|mut file| std::io::copy(&mut std::io::repeat(1), &mut file));
+        taken.expect_err("the disk is full");
+        loop {
+            let mut committing = tokio::spawn(commit(full.store.clone(), row_bytes));
+            match tokio::time::timeout(Duration::from_millis(500), &mut committing).await {
+                Ok(committed) => match committed.expect("no panic") {
+                    Ok(id) => full.acknowledged.push(id),
+                    Err(error) => {
+                        full.assert_refused(&error);
+                        break;
+                    }
+                },
+                Err(_) => full.waiting.push(committing),
+            }
+        }
+        assert!(!full.waiting.is_empty(), "a commit was decided before the write failed");
+        Some(full)
+    }
+
+    fn filler(&self) -> std::path::PathBuf {
+        self.disk.0.path().join("filler")
+    }
+
+    fn assert_refused(&self, error: &CommitError) {
+        let text = ErrorChain(error).to_string();
+        assert!(matches!(error, CommitError::Store(StoreError::Io { .. })), "{text}");
+        assert!(text.contains("No space left on device"), "{text}");
+    }
+
+    /// Checks that the store has exactly the acknowledged events, and `unknown` that may be there.
+    async fn check(store: &RocksDbStore, acknowledged: &[EventId], unknown: usize) {
+        let events = store.read_log(LogRead::all()).await.expect("a read").collect().await.expect("reads go on");
+        let ids: Vec<EventId> = events.iter().map(|event| event.data.id).collect();
+        assert_eq!(&ids[..acknowledged.len()], acknowledged);
+        assert!(ids.len() <= acknowledged.len() + unknown, "refused commits are in the log: {}", ids.len());
+    }
+}
+
+async fn commit(store: RocksDbStore, row_bytes: usize) -> Result<EventId, CommitError> {
+    let event = NewEvent::json(EventType::new("Changed").expect("a type"), "{}");
+    let (id, stream) = (event.data.id, StreamId::new("account-1").expect("a name"));
+    let commit = Commit::new().expect(stream.clone(), ExpectedRevision::Any).append(stream, event);
+    store.commit(commit.put_row(last_rows(), row_key(1), vec![7; row_bytes])).await.map(|_| id)
+}
+
+/// Segments of the log and tables of the index need space.
+fn small_segments() -> Options {
+    Options::new().write_buffer_bytes(64 << 10).log_segment_bytes(256 << 10).index_run(100, 1 << 20)
+}
+
+/// The log has space, because its segment has its full size from the beginning. The tables of the index need more.
+fn large_segment() -> Options {
+    Options::new().write_buffer_bytes(64 << 10).log_segment_bytes(64 << 20).index_run(1 << 20, 64 << 20)
+}
+
+#[test]
+fn a_store_on_a_full_disk_refuses_commits_and_goes_on_when_there_is_space() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    for options in [small_segments(), large_segment()] {
+        runtime.block_on(go_on_when_there_is_space(options));
+    }
+}
+
+/// Regression: after a write that failed for lack of space, each later commit failed until the store was opened again.
+async fn go_on_when_there_is_space(options: Options) {
+    let Some(mut full) = FullDisk::fill("24m", options, 8 << 10).await else {
+        return println!("skipped, 1 test: a full disk needs a tmpfs, which only root can mount");
+    };
+    for _ in 0..3 {
+        full.assert_refused(&commit(full.store.clone(), 10).await.expect_err("the disk is full"));
+    }
+    FullDisk::check(&full.store, &full.acknowledged, 0).await;
+    std::fs::remove_file(full.filler()).expect("removed");
+    for waiting in std::mem::take(&mut full.waiting) {
+        let committed = tokio::time::timeout(PATIENCE, waiting).await.expect("there is space").expect("no panic");
+        full.acknowledged.push(committed.expect("a decided commit is written when there is space"));
+    }
+    let going_on = async {
+        loop {
+            match commit(full.store.clone(), 10).await {
+                Ok(id) => break id,
+                Err(error) => full.assert_refused(&error),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let id = tokio::time::timeout(PATIENCE, going_on).await.expect("the store goes on");
+    full.acknowledged.push(id);
+    full.store.close().await.expect("it closes");
+    let store = full.options.open(full.disk.0.path().join("store")).await.expect("it opens");
+    FullDisk::check(&store, &full.acknowledged, 0).await;
+    store.close().await.expect("it closes");
+}
+
+#[test]
+fn a_store_on_a_full_disk_can_be_closed() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    for options in [small_segments(), large_segment()] {
+        runtime.block_on(close_on_a_full_disk(options));
+    }
+}
+
+/// The commits that wait for space end with an error when the store is closed. Those whose frame is in the log are
+/// there when it is opened again.
+async fn close_on_a_full_disk(options: Options) {
+    let Some(full) = FullDisk::fill("24m", options, 8 << 10).await else {
+        return println!("skipped, 1 test: a full disk needs a tmpfs, which only root can mount");
+    };
+    let _ = tokio::time::timeout(PATIENCE, full.store.close()).await.expect("it closes on a full disk");
+    let unknown = full.waiting.len();
+    for waiting in full.waiting {
+        let failed = tokio::time::timeout(PATIENCE, waiting).await.expect("it ends").expect("no panic");
+        let error = failed.expect_err("the store was closed before there was space");
+        assert!(matches!(error, CommitError::Store(StoreError::Stopped { .. })), "{error}");
+    }
+    std::fs::remove_file(full.disk.0.path().join("filler")).expect("removed");
+    let store = full.options.open(full.disk.0.path().join("store")).await.expect("it opens");
+    FullDisk::check(&store, &full.acknowledged, unknown).await;
+    store.close().await.expect("it closes");
 }
 
 #[test]

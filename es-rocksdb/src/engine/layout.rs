@@ -30,31 +30,58 @@ const IDLE_PAUSES: u32 = 2_000;
 /// tries a compaction again after each.
 const ERRORS: u64 = 3;
 
+/// The cause of a failed write.
+#[derive(Debug)]
+pub(crate) enum WriteError {
+    /// RocksDB cannot write its tables now, such as without disk space. It tries again by itself, and accepts writes when
+    /// the cause is gone.
+    ForNow(rocksdb::Error),
+    /// RocksDB accepts no more writes.
+    ForGood(rocksdb::Error),
+}
+
+impl From<WriteError> for StoreError {
+    fn from(error: WriteError) -> Self {
+        let (WriteError::ForNow(error) | WriteError::ForGood(error)) = error;
+        of_rocksdb("write", "rows and keys", error)
+    }
+}
+
+impl From<rocksdb::Error> for WriteError {
+    fn from(error: rocksdb::Error) -> Self {
+        // RocksDB has a code for a lack of space, which its C interface does not return.
+        let has_no_space = error.as_ref().contains("No space left on device");
+        match error.kind() {
+            ErrorKind::Incomplete => Self::ForNow(error),
+            ErrorKind::IOError if has_no_space => Self::ForNow(error),
+            _ => Self::ForGood(error),
+        }
+    }
+}
+
 /// Writes to the memtables. The log has the changes, so RocksDB's own log is not used. Waits while RocksDB has to write
 /// or merge tables first.
 ///
 /// # Errors
-/// [`StoreError::Io`] also if RocksDB cannot write tables, such as on a full disk. RocksDB itself would wait for free
+/// [`WriteError`] also if RocksDB cannot write tables, such as on a full disk. RocksDB itself would wait for free
 /// space, and each commit with it.
-pub(crate) fn write(database: &Database, batch: WriteBatch) -> Result<(), StoreError> {
+pub(crate) fn write(database: &Database, batch: &WriteBatch) -> Result<(), WriteError> {
     let mut options = WriteOptions::default();
     options.disable_wal(true);
     options.set_no_slowdown(true);
-    let content = batch.data().to_vec();
-    let (mut batch, mut idle_pauses, errors) = (batch, 0, database.background_errors());
+    let (mut idle_pauses, errors) = (0, database.background_errors());
     loop {
-        match database.raw().write_opt(batch, &options) {
+        match database.raw().write_opt(WriteBatch::from_data(batch.data()), &options) {
             Ok(()) => return Ok(()),
             // RocksDB would have waited. After an error that it cannot recover from, the next attempt returns that.
             Err(error) if error.kind() == ErrorKind::Incomplete => {
                 idle_pauses = if is_idle_after_an_error(database) { idle_pauses + 1 } else { 0 };
                 if idle_pauses > IDLE_PAUSES || database.background_errors() >= errors + ERRORS {
-                    return Err(of_rocksdb("write", "rows and keys", error));
+                    return Err(error.into());
                 }
                 std::thread::sleep(PAUSE);
-                batch = WriteBatch::from_data(&content);
             }
-            Err(error) => return Err(of_rocksdb("write", "rows and keys", error)),
+            Err(error) => return Err(error.into()),
         }
     }
 }
@@ -75,7 +102,7 @@ pub(crate) fn flush(database: &Database) -> Result<(), StoreError> {
 }
 
 /// Writes to the memtables, and all memtables to tables, so that the batch is on disk.
-pub(crate) fn write_and_flush(database: &Database, batch: WriteBatch) -> Result<(), StoreError> {
+pub(crate) fn write_and_flush(database: &Database, batch: &WriteBatch) -> Result<(), StoreError> {
     write(database, batch)?;
     flush(database)
 }
@@ -84,7 +111,7 @@ pub(crate) fn write_and_flush(database: &Database, batch: WriteBatch) -> Result<
 pub(crate) fn flush_up_to(database: &Database, end: FrameEnd) -> Result<(), StoreError> {
     let mut applied = WriteBatch::new();
     applied.put_cf(database.family(Cf::Meta)?, META_APPLIED_FRAME, end.encode());
-    write_and_flush(database, applied)
+    write_and_flush(database, &applied)
 }
 
 /// Returns the position up to which the tables have all events.

@@ -116,6 +116,6 @@ impl IndexBuilder {
     }
 
     fn write(&mut self) -> Result<(), StoreError> {
-        layout::write(&self.database, std::mem::take(&mut self.batch))
+        Ok(layout::write(&self.database, &std::mem::take(&mut self.batch))?)
     }
 }

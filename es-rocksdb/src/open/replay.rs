@@ -15,7 +15,7 @@ use crate::engine::layout::{self, FrameEnd, TABLES};
 use crate::engine::rows;
 use crate::index::recent::RecentIds;
 use crate::index::{END, Index, of_log};
-use crate::options::{Durability, Options};
+use crate::options::Options;
 use crate::record::codec::LogDecoder;
 use crate::retention::{Operators, first_key_of, has_removed};
 use crate::schema::Cf;
@@ -86,11 +86,11 @@ pub(crate) fn restore(
         pending: PendingCommits::default(),
         operators: Operators::new(retention, has_removed),
         stopped: None,
+        stalled: None,
     };
     let decider = Arc::new(Decider::new(rows::locks(&database)?));
-    let is_synced = options.durability == Durability::Sync;
     // The frames that were read would be read again by the next opening.
-    let publisher = Publisher::new(database, index, decisions, operators, is_synced, bytes);
+    let publisher = Publisher::new(database, index, decisions, operators, options, bytes);
     publisher.set_end(FrameEnd { frame: log.last_frame(), head: log.head() });
     Ok((Arc::new(publisher), decider))
 }
@@ -200,6 +200,6 @@ impl<'a> Replay<'a> {
                 None => batch.delete_cf(family, key),
             }
         }
-        layout::write(self.database, batch)
+        Ok(layout::write(self.database, &batch)?)
     }
 }

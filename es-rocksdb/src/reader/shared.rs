@@ -157,10 +157,11 @@ impl SharedStore {
         let core = self.core.read().unwrap_or_else(PoisonError::into_inner);
         let Some(log) = core.as_ref().map(|core| core.writer.clone()) else { return Ok(()) };
         drop(core);
+        // ORDER: before the log is closed. A commit that is retried until there is space for the index ends then.
+        self.handles.signal.close();
         // Waits for the commits in flight.
         let closed = log.as_ref().map_or(Ok(()), |log| log.close());
         let synced = closed.map_err(|error| StoreError::io("sync the log", error));
-        self.handles.signal.close();
         let panicked = sealer.take().is_some_and(|sealer| sealer.join().is_err());
         // ORDER: after the log is closed, so that it does not grow after followers are notified of the close.
         self.handles.visible.close();

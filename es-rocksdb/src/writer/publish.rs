@@ -11,8 +11,9 @@ use rocksdb::WriteBatch;
 
 use crate::engine::database::Database;
 use crate::engine::key;
-use crate::engine::layout::{self, FrameEnd};
+use crate::engine::layout::{self, FrameEnd, WriteError};
 use crate::index::Index;
+use crate::options::{Durability, OnWriteFailure, Options};
 use crate::retention::{Operators, first_key};
 use crate::schema::Cf;
 use crate::stats::{Counters, Stats};
@@ -42,6 +43,7 @@ pub(crate) struct Publisher {
     started: AtomicU64,
     /// The number of syncs of each frame: 0 or 1.
     syncs: u64,
+    on_write_failure: OnWriteFailure,
     /// The last frame whose rows are in RocksDB.
     end: Mutex<FrameEnd>,
     /// The bytes of the frames whose rows are not in tables.
@@ -60,7 +62,7 @@ impl Publisher {
         index: Index,
         decisions: Decisions,
         operators: Operators,
-        is_synced: bool,
+        options: &Options,
         unflushed: u64,
     ) -> Self {
         Self {
@@ -74,7 +76,8 @@ impl Publisher {
             decisions: Mutex::new(decisions),
             operators,
             started: AtomicU64::new(0),
-            syncs: u64::from(is_synced),
+            syncs: u64::from(options.durability == Durability::Sync),
+            on_write_failure: options.on_write_failure,
             end: Mutex::default(),
             unflushed: AtomicU64::new(unflushed),
         }
@@ -196,7 +199,33 @@ impl Publisher {
                 }
             }
         }
-        layout::write(database, batch)
+        self.write_or_stall(&batch)
+    }
+
+    /// Writes to the memtables. While RocksDB cannot write tables, refuses further commits and tries again, until that
+    /// succeeds or the store is closed.
+    fn write_or_stall(&self, batch: &WriteBatch) -> Result<(), StoreError> {
+        let mut is_stalled = false;
+        while let Err(failed) = layout::write(&self.database, batch) {
+            let error = match &failed {
+                WriteError::ForNow(error) if self.on_write_failure == OnWriteFailure::Retry => error,
+                _ => return Err(failed.into()),
+            };
+            if !is_stalled {
+                let directory = self.database.directory().display();
+                tracing::error!(%directory, %error, "could not write the index; the write is tried again");
+                self.decisions()?.stalled = Some(error.to_string());
+                is_stalled = true;
+            }
+            if !self.handles.signal.pause() {
+                return Err(failed.into());
+            }
+        }
+        if is_stalled {
+            self.decisions()?.stalled = None;
+            tracing::info!(directory = %self.database.directory().display(), "the index is written again");
+        }
+        Ok(())
     }
 }
 

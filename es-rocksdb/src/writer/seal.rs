@@ -147,7 +147,7 @@ pub(crate) fn seal(
     // first run before this position.
     let mut sealing = WriteBatch::new();
     sealing.put_cf(database.family(Cf::Meta)?, META_SEALING, key::position(last));
-    layout::write_and_flush(database, sealing)?;
+    layout::write_and_flush(database, &sealing)?;
     let tables = Tables { database, directory };
     tables.add(Cf::Heads, |table| {
         for (stream, found) in &streams {
@@ -173,7 +173,7 @@ pub(crate) fn seal(
     }
     // ORDER: after the tables are part of RocksDB. The flush is atomic, so that `applied` is on disk only together with
     // the rows and keys of all commits up to there.
-    layout::write_and_flush(database, applied)?;
+    layout::write_and_flush(database, &applied)?;
     Ok(ids)
 }
 

@@ -30,7 +30,7 @@ pub mod writers;
 use std::path::Path;
 
 use es_core::EventStore;
-use es_rocksdb::{Durability, OpenError, Options, ReadOnlyStore, RocksDbStore};
+use es_rocksdb::{Durability, OnWriteFailure, OpenError, Options, ReadOnlyStore, RocksDbStore};
 
 pub use child::{Child, Run};
 pub use contents::Contents;
@@ -54,6 +54,7 @@ pub fn seed() -> u64 {
 #[must_use]
 pub fn options() -> Options {
     let options = Options::new().block_cache_bytes(4 << 20).write_buffer_bytes(512 << 10);
+    let options = options.on_write_failure(OnWriteFailure::Stop);
     options.index_run(100, 1 << 20).log_segment_bytes(256 << 10)
 }
 
