@@ -76,9 +76,10 @@ impl From<AppendError> for Refused {
 pub(crate) fn not_appended(error: AppendError) -> StoreError {
     match error {
         AppendError::Closed => StoreError::Closed,
-        AppendError::Size { .. } | AppendError::Record(_) => StoreError::io("write the log", error),
-        // Before the decision: the store can accept the commit later.
-        AppendError::Stalled { .. } => StoreError::io("write the log", error),
+        // A stalled log refuses a commit before its decision, and accepts it when the cause is gone.
+        AppendError::Size { .. } | AppendError::Record(_) | AppendError::Stalled { .. } => {
+            StoreError::io("write the log", error)
+        }
         error => StoreError::Stopped { reason: stop_reason(&error) },
     }
 }
