@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, lacks_descriptor};
 use crate::frame::Frame;
 use crate::layout::{SEGMENT_HEADER_LEN, TRAILER_LEN};
 use crate::segment::{self, SegmentHeader, Trailer};
@@ -67,7 +67,11 @@ impl Active {
         let number = header.place.segment;
         let (spare, name) = (segment::spare_name(number), segment::file_name(number));
         disk.rename(&directory.join(spare), &directory.join(name)).map_err(WriteFailure::Write)?;
-        disk.sync_directory(directory).map_err(WriteFailure::Sync)?;
+        disk.sync_directory(directory).map_err(|error| match lacks_descriptor(&error) {
+            // The directory could not be opened, so that nothing was synced.
+            true => WriteFailure::Write(error),
+            false => WriteFailure::Sync(error),
+        })?;
         Ok(Self::empty(file, header))
     }
 

@@ -167,6 +167,12 @@ impl Disk for SystemDisk {
     }
 }
 
+/// Returns whether an operation failed because the process or the system has no file descriptor left (`EMFILE`,
+/// `ENFILE`). No sync fails for this reason.
+pub(crate) fn lacks_descriptor(error: &io::Error) -> bool {
+    cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24))
+}
+
 /// Returns options that create a file which only its user can access.
 fn new_file_options() -> fs::OpenOptions {
     let mut options = File::options();

@@ -22,8 +22,10 @@ use crate::open_frame::{CommitDraft, OpenFrame};
 use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError, lock, lock_soon, wait};
 use crate::writer::{OnWriteFailure, Writer, append_error};
 
-/// The pause before a failed write is tried again.
-const RETRY: Duration = Duration::from_millis(200);
+/// The pause before a failed write is tried again for the first time. It doubles with each attempt.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause. On a full disk, an attempt takes the space that is left, and releases it.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The largest initial capacity of a frame, in bytes. One large frame must not make the next small ones large.
 const MAX_CAPACITY: usize = 1 << 18;
@@ -47,7 +49,14 @@ pub(crate) struct Group {
 /// threads at a time. It must not add a commit.
 pub trait Follower: fmt::Debug + Send + Sync + 'static {
     /// The frame is on disk, and readers see it. Its commits are answered when this returns.
-    fn written(&self, frame: &FrameHeader);
+    ///
+    /// # Errors
+    /// Why the follower cannot process the frame now. It is called again for the frame until it succeeds or the log is
+    /// closed. Until then the log is stalled: it writes nothing, and refuses commits with [`AppendError::Stalled`].
+    fn written(&self, frame: &FrameHeader) -> io::Result<()>;
+
+    /// The log is stalled for this reason, or not any more.
+    fn stalled(&self, cause: Option<&io::Error>);
 
     /// The commits of a frame, and those that were added after them, fail with this error.
     fn failed(&self, error: &AppendError);
@@ -110,7 +119,7 @@ struct GroupState {
     /// Whether the token holder is a [`Turn`] that nobody has used yet.
     has_idle_turn: bool,
     is_closed: bool,
-    /// The write that failed and is tried again. Meanwhile no commit is accepted.
+    /// The step that failed and is tried again. Meanwhile no commit is accepted.
     stall: Option<Stall>,
     /// The failure after which no commit is accepted.
     stopped: Option<Failure>,
@@ -130,12 +139,23 @@ struct GroupState {
     is_thread_woken: bool,
 }
 
-/// A write that failed and is tried again.
+/// A frame on its way to its callers.
+#[derive(Debug)]
+enum FrameStage {
+    /// It is to be written.
+    Open(OpenFrame),
+    /// It is on disk, and the follower is to process it.
+    Written { frame: FrameHeader, callers: Vec<Arc<Answer>> },
+}
+
+/// A step of a frame failed and is tried again.
 #[derive(Debug)]
 struct Stall {
-    /// The frame; `None` while it is being written. The open frame, whose commits are decided too, follows it.
-    frame: Option<OpenFrame>,
+    /// The frame; `None` during an attempt. The open frame, whose commits are decided too, follows it.
+    frame: Option<FrameStage>,
     source: Arc<io::Error>,
+    /// The pause before the next attempt.
+    pause: Duration,
 }
 
 /// A failure that stops the log.
@@ -165,6 +185,16 @@ struct Added<'a, R> {
 }
 
 impl GroupState {
+    /// Returns the open frame, and starts the next one.
+    fn take_open(&mut self) -> OpenFrame {
+        let next = self.open.first_position + u64::from(self.open.events);
+        // As large as this frame, because the load changes slowly and a frame that grows is copied.
+        let following = OpenFrame::with_capacity(next, self.open.bytes.len().min(MAX_CAPACITY));
+        self.turns += 1;
+        self.needs_blank = self.open.commits > 0;
+        std::mem::replace(&mut self.open, following)
+    }
+
     /// Returns whether there is a frame to write.
     fn has_work(&self) -> bool {
         !self.open.is_empty() || self.stall.is_some()
@@ -195,7 +225,9 @@ impl GroupState {
         let open = std::mem::replace(&mut self.open, OpenFrame::new(next_position));
         let failure = match error {
             AppendError::SyncFailed { source } => Failure { source: Arc::clone(source), is_of_sync: true },
-            AppendError::NotWritten { source } if on_write_failure == OnWriteFailure::Stop => {
+            AppendError::Stopped { source } => Failure { source: Arc::clone(source), is_of_sync: true },
+            // With `Retry`, the log is being closed, and the failure is the result of that.
+            AppendError::NotWritten { source } if on_write_failure != OnWriteFailure::Continue => {
                 Failure { source: Arc::clone(source), is_of_sync: false }
             }
             error => return (open.callers, error.clone()),
@@ -315,29 +347,28 @@ impl Group {
         }
     }
 
-    /// Takes the token, unless the caller has it, writes the open frame and passes the token on. Writes a frame whose
-    /// write has failed first, after a pause.
+    /// Takes the token, unless the caller has it, writes the open frame and passes the token on. If the log is stalled,
+    /// tries the failed step of its frame again instead, after a pause.
     fn take_turn<'a>(&'a self, mut state: MutexGuard<'a, GroupState>, next_turn: Next) {
         loop {
             state.has_token_holder = true;
-            if state.stall.is_some() && !state.is_closed {
-                state = self.closed.wait_timeout(state, RETRY).unwrap_or_else(PoisonError::into_inner).0;
+            if let Some(stall) = &state.stall
+                && !state.is_closed
+            {
+                let pause = stall.pause;
+                state = self.wait_before_retry(state, pause);
             }
-            let failed = state.stall.as_mut().and_then(|stall| stall.frame.take());
-            let frame = failed.unwrap_or_else(|| {
-                let next = state.open.first_position + u64::from(state.open.events);
-                // As large as this frame, because the load changes slowly and a frame that grows is copied.
-                let following = OpenFrame::with_capacity(next, state.open.bytes.len().min(MAX_CAPACITY));
-                std::mem::replace(&mut state.open, following)
-            });
-            state.turns += 1;
-            state.needs_blank = frame.commits > 0;
+            let frame = match state.stall.as_mut().and_then(|stall| stall.frame.take()) {
+                Some(frame) => frame,
+                None => FrameStage::Open(state.take_open()),
+            };
+            let failed_sync = state.stopped.clone().filter(|failure| failure.is_of_sync);
             let has_waiting = state.waiting_callers > 0;
             drop(state);
             if has_waiting {
                 self.taken.notify_all();
             }
-            self.write(frame, next_turn);
+            self.process(frame, failed_sync, next_turn);
             if self.settings.has_threads {
                 return;
             }
@@ -349,64 +380,124 @@ impl Group {
         }
     }
 
-    /// Writes a frame, passes the token on, and answers the callers.
-    fn write(&self, mut frame: OpenFrame, next_turn: Next) {
-        let (written, next_position) = {
-            let mut writer = lock(&self.writer);
-            (writer.write(&mut frame), writer.chain.position)
+    /// Waits before a failed step is tried again, at most until the log is closed.
+    #[cfg(not(shuttle))]
+    fn wait_before_retry<'a>(&self, state: MutexGuard<'a, GroupState>, pause: Duration) -> MutexGuard<'a, GroupState> {
+        self.closed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// With shuttle no time passes. Another thread runs instead.
+    #[cfg(shuttle)]
+    fn wait_before_retry<'a>(&'a self, state: MutexGuard<'a, GroupState>, _: Duration) -> MutexGuard<'a, GroupState> {
+        drop(state);
+        crate::sync::thread::yield_now();
+        lock(&self.state)
+    }
+
+    /// Writes a frame and calls the follower. Then passes the token on, and answers the callers, unless a step failed
+    /// and is tried again.
+    fn process(&self, frame: FrameStage, failed_sync: Option<Failure>, next_turn: Next) {
+        let (written, callers) = match frame {
+            FrameStage::Written { frame, callers } => (Ok(frame), callers),
+            FrameStage::Open(open) => match self.write(open, failed_sync) {
+                Ok(written) => written,
+                Err((open, source)) => match self.stall(FrameStage::Open(open), &source, next_turn) {
+                    Ok(()) => return,
+                    Err(FrameStage::Open(open)) => (Err(AppendError::NotWritten { source }), open.callers),
+                    Err(FrameStage::Written { frame, callers }) => (Ok(frame), callers),
+                },
+            },
         };
-        if let Err(AppendError::NotWritten { source }) = &written
-            && self.settings.on_write_failure == OnWriteFailure::Retry
-        {
-            match self.stall(frame, source, next_turn) {
-                Ok(()) => return,
-                Err(failed) => frame = failed,
-            }
-        }
         // ORDER: before the token is passed on, so that the follower sees the frames in order.
         if let Some(follower) = self.follower.get() {
             match &written {
-                Ok(frame) => follower.written(frame),
+                Ok(frame) => {
+                    if let Err(error) = follower.written(frame) {
+                        let (source, frame) = (Arc::new(error), *frame);
+                        if self
+                            .stall(FrameStage::Written { frame, callers: callers.clone() }, &source, next_turn)
+                            .is_ok()
+                        {
+                            return;
+                        }
+                        follower.failed(&AppendError::Stopped { source });
+                    }
+                }
                 Err(error) => follower.failed(error),
             }
         }
-        self.pass_on(frame.callers, &written.map(drop), next_position, next_turn);
+        self.pass_on(callers, &written.map(drop), next_turn);
     }
 
-    /// Keeps a frame that could not be written, so that it is tried again, and passes the token on.
+    /// Writes a frame. Returns its header, or why it was not written, and its callers.
+    ///
+    /// # Errors
+    /// The frame and the cause, if the write can be tried again.
+    #[expect(clippy::type_complexity, reason = "the type is used once")]
+    fn write(
+        &self,
+        mut open: OpenFrame,
+        failed_sync: Option<Failure>,
+    ) -> Result<(Result<FrameHeader, AppendError>, Vec<Arc<Answer>>), (OpenFrame, Arc<io::Error>)> {
+        let written = match failed_sync {
+            Some(Failure { source, .. }) => Err(AppendError::Stopped { source }),
+            None => lock(&self.writer).write(&mut open),
+        };
+        match written {
+            Err(AppendError::NotWritten { source }) if self.settings.on_write_failure == OnWriteFailure::Retry => {
+                Err((open, source))
+            }
+            written => Ok((written, open.callers)),
+        }
+    }
+
+    /// Keeps a frame whose step failed, so that it is tried again, and passes the token on.
     ///
     /// # Errors
     /// The frame, if the log is being closed.
-    fn stall(&self, frame: OpenFrame, source: &Arc<io::Error>, next_turn: Next) -> Result<(), OpenFrame> {
-        let mut state = lock(&self.state);
-        if state.is_closed {
-            return Err(frame);
-        }
-        if state.stall.is_none() {
+    fn stall(&self, frame: FrameStage, source: &Arc<io::Error>, next_turn: Next) -> Result<(), FrameStage> {
+        let pause = {
+            let state = lock(&self.state);
+            if state.is_closed {
+                return Err(frame);
+            }
+            state.stall.as_ref().map(|stall| (stall.pause * 2).min(LONGEST_PAUSE))
+        };
+        if pause.is_none() {
             let error: &io::Error = source;
-            tracing::error!(%error, "could not write the log; the write is tried again, and commits are refused");
+            tracing::error!(%error, "a write failed and is tried again; commits are refused");
         }
-        state.stall = Some(Stall { frame: Some(frame), source: Arc::clone(source) });
+        // ORDER: while this thread has the token, so that the follower is not told of the end of the stall before.
+        if let Some(follower) = self.follower.get() {
+            follower.stalled(Some(source));
+        }
+        let mut state = lock(&self.state);
+        let pause = pause.unwrap_or(FIRST_PAUSE);
+        state.stall = Some(Stall { frame: Some(frame), source: Arc::clone(source), pause });
         state.has_token_holder = false;
+        let is_closed = state.is_closed;
+        if is_closed {
+            drop(state);
+            self.work.notify_all();
+        } else if next_turn == Next::OtherThread && self.settings.has_threads {
+            self.wake_thread(state);
+        } else {
+            drop(state);
+        }
         // Callers that wait for the next frame or for the token receive the error.
         self.taken.notify_all();
-        if next_turn == Next::OtherThread && self.settings.has_threads {
-            self.wake_thread(state);
-        }
         Ok(())
     }
 
     /// Passes the token on after a frame was written, or is not tried again, and answers its callers.
-    fn pass_on(
-        &self,
-        callers: Vec<Arc<Answer>>,
-        result: &Result<(), AppendError>,
-        next_position: u64,
-        next_turn: Next,
-    ) {
+    fn pass_on(&self, callers: Vec<Arc<Answer>>, result: &Result<(), AppendError>, next_turn: Next) {
+        let next_position = lock(&self.writer).chain.position;
         let mut state = lock(&self.state);
-        if state.stall.take().is_some() && result.is_ok() {
-            tracing::info!("the log is written again");
+        if state.stall.take().is_some() {
+            tracing::info!(is_written = result.is_ok(), "the log is not stalled any more");
+            if let Some(follower) = self.follower.get() {
+                follower.stalled(None);
+            }
         }
         let on_write_failure = self.settings.on_write_failure;
         let failed = result.as_ref().err().map(|error| state.fail_open_frame(error, next_position, on_write_failure));
@@ -522,10 +613,13 @@ impl Group {
             let source = Arc::new(io::Error::new(error.kind(), error.to_string()));
             state.stopped = Some(Failure { source, is_of_sync: true });
         }
-        if state.open.is_empty() || !self.settings.has_threads {
+        if state.open.is_empty() {
             drop(state);
-        } else {
+        } else if self.settings.has_threads {
             self.wake_thread(state);
+        } else {
+            // The callers of these commits have no turn.
+            self.take_turn(state, Next::OtherThread);
         }
         self.taken.notify_all();
         sealed.map_err(append_error)

@@ -357,7 +357,9 @@ impl Maintenance {
 
 fn seal_segment(log: &Log) -> Result<(), StoreError> {
     log.seal().map_err(|error| match error {
-        AppendError::NotWritten { .. } | AppendError::Stalled { .. } => StoreError::io("seal a segment of the log", error),
+        AppendError::NotWritten { .. } | AppendError::Stalled { .. } => {
+            StoreError::io("seal a segment of the log", error)
+        }
         error => not_appended(error),
     })
 }

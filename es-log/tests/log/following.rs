@@ -2,6 +2,7 @@
 //! commit.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,11 +18,24 @@ const DIRECTORY: &str = "/log";
 struct Written {
     frames: Mutex<Vec<(u64, u32)>>,
     failures: Mutex<Vec<String>>,
+    /// The causes of stalls, and their ends.
+    stalls: Mutex<Vec<Option<String>>>,
+    /// How many more frames are refused.
+    refusals: AtomicU32,
 }
 
 impl Follower for Written {
-    fn written(&self, frame: &FrameHeader) {
+    fn written(&self, frame: &FrameHeader) -> std::io::Result<()> {
+        if let Some(refusals) = self.refusals.load(Ordering::SeqCst).checked_sub(1) {
+            self.refusals.store(refusals, Ordering::SeqCst);
+            return Err(std::io::Error::other("not now"));
+        }
         self.frames.lock().expect("no panic").push((frame.number, frame.commits));
+        Ok(())
+    }
+
+    fn stalled(&self, cause: Option<&std::io::Error>) {
+        self.stalls.lock().expect("no panic").push(cause.map(ToString::to_string));
     }
 
     fn failed(&self, error: &AppendError) {
@@ -192,4 +206,46 @@ fn a_reader_continues_after_its_frames_have_left_the_memory() {
         }
         assert!(last >= 10, "{last}");
     }
+}
+
+/// The follower of a store writes to another database, which can be out of space while the log is not.
+#[test]
+fn a_frame_that_the_follower_refuses_is_offered_again_and_commits_wait_or_are_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let written = Arc::new(Written::default());
+    let log = Log::open(directory.path(), real_options()).expect("it opens");
+    log.follow(written.clone());
+    written.refusals.store(3, Ordering::SeqCst);
+    let ((), waiting) = log.submit(|draft| append(draft, 1, 1).map(drop)).expect("it is added");
+    let refused = std::iter::from_fn(|| {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        Some(log.submit(|draft| append(draft, 2, 1)))
+    });
+    let refused = refused.take(10_000).find_map(Result::err).expect("a commit is refused");
+    assert!(matches!(refused, AppendError::Stalled { .. }), "{refused}");
+    waiting.wait().expect("the follower has taken the frame");
+    commit(&log, 3, 1).expect("it commits again");
+    let stalls = written.stalls.lock().expect("no panic").clone();
+    let refusals = stalls.iter().filter(|cause| cause.as_deref() == Some("not now")).count();
+    assert_eq!((refusals, stalls.last()), (3, Some(&None)), "{stalls:?}");
+    let numbers: Vec<u64> = written.frames.lock().expect("no panic").iter().map(|(number, _)| *number).collect();
+    assert!(numbers.is_sorted(), "{numbers:?}");
+    log.close().expect("it closes");
+}
+
+#[test]
+fn a_follower_that_refuses_a_frame_until_the_end_is_told_that_it_failed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let written = Arc::new(Written::default());
+    let log = Log::open(directory.path(), real_options()).expect("it opens");
+    log.follow(written.clone());
+    written.refusals.store(u32::MAX, Ordering::SeqCst);
+    let ((), waiting) = log.submit(|draft| append(draft, 1, 1).map(drop)).expect("it is added");
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    log.close().expect("it closes");
+    waiting.wait().expect("the commit is on disk");
+    assert_eq!(written.failures.lock().expect("no panic").len(), 1);
+    drop(log);
+    let log = Log::open(directory.path(), real_options()).expect("it opens");
+    assert_eq!(log.head(), Some(es_core::Position::FIRST));
 }

@@ -171,7 +171,7 @@ fn a_log_that_is_closed_before_there_is_space_fails_the_waiting_commits() {
     let (mut history, mut number) = (History::default(), 0);
     disk.limit_space(300);
     let waiting = commit_until_the_log_stalls(&log, &mut history, &mut number);
-    log.close().expect("it closes");
+    log.close().expect_err("commits were not written");
     for (_, number, pending) in waiting {
         assert!(matches!(pending.wait(), Err(AppendError::NotWritten { .. })), "commit {number}");
         history.refuse(number);

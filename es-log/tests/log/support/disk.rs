@@ -58,6 +58,12 @@ struct SimState {
     random: Random,
 }
 
+/// The error of `open` for a process that has as many files open as it may.
+fn too_many_open_files() -> io::Error {
+    const EMFILE: i32 = 24;
+    io::Error::from_raw_os_error(EMFILE)
+}
+
 impl SimDisk {
     pub(crate) fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(SimState::new(Random::new(seed)))))
@@ -341,7 +347,7 @@ impl Disk for SimDisk {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let state = self.state();
         if !state.has_descriptors {
-            return Err(io::Error::other("too many open files"));
+            return Err(too_many_open_files());
         }
         let file = *state.names.get(path).ok_or(io::ErrorKind::NotFound)?;
         drop(state);
@@ -355,7 +361,7 @@ impl Disk for SimDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.state();
         if !state.has_descriptors {
-            return Err(io::Error::other("too many open files"));
+            return Err(too_many_open_files());
         }
         let file = state.files.len();
         state.name_operation(path, Some(file))?;
@@ -384,6 +390,10 @@ impl Disk for SimDisk {
 
     fn sync_directory(&self, _: &Path) -> io::Result<()> {
         let mut state = self.state();
+        // The directory is opened for the sync.
+        if !state.has_descriptors {
+            return Err(too_many_open_files());
+        }
         if state.operation().is_some() || state.refuses_syncs {
             return Err(failure());
         }
