@@ -31,7 +31,7 @@ pub enum Durability {
 pub enum OnWriteFailure {
     /// The write is tried again until it succeeds, so that the store continues by itself when the cause is gone. The
     /// commits that were decided before wait for it, until the store is closed. Further commits are refused at once
-    /// with [`StoreError::Io`](es_core::StoreError::Io). Reads go on.
+    /// with [`StoreError::Stalled`](es_core::StoreError::Stalled). Reads go on.
     ///
     /// A table of the index that cannot be written for another reason than a lack of space stops the store: RocksDB
     /// does not try it again.

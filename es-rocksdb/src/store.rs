@@ -298,10 +298,18 @@ impl SharedStore {
     }
 
     /// Waits until the queue has room for a commit and the index has written enough events to tables. Fails if it
-    /// cannot write them.
+    /// cannot write them, and while a failed write is tried again.
     async fn room(&self, commit: &ValidCommit) -> Result<OwnedSemaphorePermit, StoreError> {
         let cost = self.cost(commit);
-        let room = Arc::clone(&self.room).acquire_many_owned(cost).await.map_err(|_| StoreError::Closed)?;
+        // Commits that wait for a failed write keep their room.
+        self.handles.visible.check_not_stalled()?;
+        let room = match Arc::clone(&self.room).try_acquire_many_owned(cost) {
+            Ok(room) => room,
+            Err(_) => {
+                let room = Arc::clone(&self.room).acquire_many_owned(cost);
+                self.handles.visible.unless_stalled(room).await?.map_err(|_| StoreError::Closed)?
+            }
+        };
         self.wait_for_tables(|core| Ok((core.publisher.index.full_runs() < MAX_FULL_RUNS).then_some(()))).await?;
         Ok(room)
     }

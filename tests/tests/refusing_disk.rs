@@ -247,6 +247,7 @@ impl FullDisk {
                 },
                 Err(_) => full.waiting.push(committing),
             }
+            assert!(full.waiting.len() < 20, "commits wait, although no commit is decided for now");
         }
         assert!(!full.waiting.is_empty(), "a commit was decided before the write failed");
         Some(full)
@@ -258,7 +259,7 @@ impl FullDisk {
 
     fn assert_refused(&self, error: &CommitError) {
         let text = ErrorChain(error).to_string();
-        assert!(matches!(error, CommitError::Store(StoreError::Io { .. })), "{text}");
+        assert!(matches!(error, CommitError::Store(StoreError::Stalled { .. })), "{text}");
         assert!(text.contains("No space left on device"), "{text}");
     }
 
@@ -278,9 +279,10 @@ async fn commit(store: RocksDbStore, row_bytes: usize) -> Result<EventId, Commit
     store.commit(commit.put_row(last_rows(), row_key(1), vec![7; row_bytes])).await.map(|_| id)
 }
 
-/// Segments of the log and tables of the index need space.
+/// Segments of the log and tables of the index need space. The queue has room for two commits.
 fn small_segments() -> Options {
-    Options::new().write_buffer_bytes(64 << 10).log_segment_bytes(256 << 10).index_run(100, 1 << 20)
+    let options = Options::new().write_buffer_bytes(64 << 10).log_segment_bytes(256 << 10).index_run(100, 1 << 20);
+    options.queue_bytes(48 << 10)
 }
 
 /// The log has space, because its segment has its full size from the beginning. The tables of the index need more.
@@ -305,6 +307,9 @@ async fn go_on_when_there_is_space(options: Options) {
         full.assert_refused(&commit(full.store.clone(), 10).await.expect_err("the disk is full"));
     }
     FullDisk::check(&full.store, &full.acknowledged, 0).await;
+    let (table, key) = (last_rows(), row_key(1));
+    let row = tokio::time::timeout(PATIENCE, full.store.row(&table, &key)).await.expect("reads of rows go on");
+    assert!(row.expect("a read").is_some());
     std::fs::remove_file(full.filler()).expect("removed");
     for waiting in std::mem::take(&mut full.waiting) {
         let committed = tokio::time::timeout(PATIENCE, waiting).await.expect("there is space").expect("no panic");

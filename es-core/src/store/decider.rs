@@ -34,8 +34,8 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// log and the rows with all earlier commits applied. Every commit waits for it, so it must be fast and must not panic.
 ///
 /// # State in memory
-/// A store whose write failed rejects commits until it is reopened, and prepares its hooks again then. The in-memory
-/// state of a hook therefore matches its rows, provided that the hook changes it only in [`after`](Self::after) and
+/// A store whose write failed rejects commits until that write has succeeded, or until it is reopened and prepares its
+/// hooks again. The in-memory state of a hook therefore matches its rows, provided that the hook changes it only in [`after`](Self::after) and
 /// treats the change as written only once [`LogView::row`] returns the row: a later hook may still reject the commit.
 pub trait DecisionHook: fmt::Debug + Send + Sync + 'static {
     /// Returns the name of the hook, which is unique in a store.

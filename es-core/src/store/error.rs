@@ -36,6 +36,13 @@ pub enum StoreError {
         /// The failure that stopped the store.
         reason: String,
     },
+    /// An earlier write failed, for example on a full disk, and is tried again. The commit was refused before it was
+    /// decided. Repeat it when the cause is gone.
+    #[error("the store cannot write for now: {reason}; the commit was not written: repeat it later")]
+    Stalled {
+        /// The failure that is tried again.
+        reason: String,
+    },
     /// The operating system or the storage engine failed. Nothing was acknowledged. Fix the cause and try again.
     #[error("could not {action}")]
     Io {

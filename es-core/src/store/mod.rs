@@ -211,8 +211,8 @@ pub trait EventReader: fmt::Debug + Send + Sync + 'static {
 ///   after it is on disk;
 /// - number positions from 1 without gaps;
 /// - never reuse a position, a revision or an event id, even after a crash, a deletion or a scavenge;
-/// - reject writes after a failed write until it is reopened, because the state on disk is unknown and the in-memory
-///   state of a [hook](implement::DecisionHook) may be ahead of its rows.
+/// - after a failed write, reject writes until it is reopened, or until the same write has succeeded
+///   ([`StoreError::Stalled`]): the in-memory state of a [hook](implement::DecisionHook) may be ahead of its rows.
 ///
 /// If the future of a `commit` is dropped, the commit is either written completely or not at all.
 #[async_trait]

@@ -103,7 +103,7 @@ impl From<NameError> for Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Closed | StoreError::Stopped { .. } => {
+            StoreError::Closed | StoreError::Stopped { .. } | StoreError::Stalled { .. } => {
                 tracing::warn!(error = %ErrorChain(&error), "a request was refused");
                 Self::unavailable(UNAVAILABLE)
             }

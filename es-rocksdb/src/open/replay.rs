@@ -86,7 +86,6 @@ pub(crate) fn restore(
         pending: PendingCommits::default(),
         operators: Operators::new(retention, has_removed),
         stopped: None,
-        stalled: None,
     };
     let decider = Arc::new(Decider::new(rows::locks(&database)?));
     // The frames that were read would be read again by the next opening.

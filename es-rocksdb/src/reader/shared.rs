@@ -92,13 +92,18 @@ impl SharedStore {
     /// Reads a row or a unique key. Returns after all changes that the read has seen are published.
     pub(crate) async fn read_changing<T: Send + 'static>(
         self: &Arc<Self>,
-        read: impl Fn(&Core, Tier) -> Result<T, Fault> + Send + 'static,
+        read: impl Fn(&Core, Tier) -> Result<T, Fault> + Send + Sync + 'static,
     ) -> Result<T, StoreError> {
         // ORDER: the number after the value, so that it covers every change that the read has seen.
-        let numbered = move |core: &Core, tier: Tier| Ok((read(core, tier)?, core.publisher.started()));
-        let (value, number) = self.read(numbered).await?;
-        self.handles.visible.wait_published(number).await?;
-        Ok(value)
+        let numbered = Arc::new(move |core: &Core, tier: Tier| Ok((read(core, tier)?, core.publisher.started())));
+        loop {
+            let refusals = self.handles.visible.refusals();
+            let numbered = Arc::clone(&numbered);
+            let (value, number) = self.read(move |core, tier| numbered(core, tier)).await?;
+            if self.handles.visible.wait_published_or_refused(number, Some(refusals)).await? {
+                return Ok(value);
+            }
+        }
     }
 
     /// Returns the head up to which a new read sees events.
@@ -132,6 +137,7 @@ impl SharedStore {
     ///
     /// # Errors
     /// - [`StoreError::Io`] if tables cannot be written.
+    /// - [`StoreError::Stalled`] while a failed write is tried again: the events of a run may not be published.
     /// - [`StoreError::Stopped`] if the store has stopped and nothing is found: a run with events of a failed frame is
     ///   never written to tables.
     pub(crate) async fn wait_for_tables<T>(
@@ -145,7 +151,7 @@ impl SharedStore {
             }
             self.handles.signal.check()?;
             self.handles.visible.check_running()?;
-            sealed.await;
+            self.handles.visible.unless_stalled(sealed).await?;
         }
     }
 
@@ -157,11 +163,10 @@ impl SharedStore {
         let core = self.core.read().unwrap_or_else(PoisonError::into_inner);
         let Some(log) = core.as_ref().map(|core| core.writer.clone()) else { return Ok(()) };
         drop(core);
-        // ORDER: before the log is closed. A commit that is retried until there is space for the index ends then.
-        self.handles.signal.close();
         // Waits for the commits in flight.
         let closed = log.as_ref().map_or(Ok(()), |log| log.close());
         let synced = closed.map_err(|error| StoreError::io("sync the log", error));
+        self.handles.signal.close();
         let panicked = sealer.take().is_some_and(|sealer| sealer.join().is_err());
         // ORDER: after the log is closed, so that it does not grow after followers are notified of the close.
         self.handles.visible.close();

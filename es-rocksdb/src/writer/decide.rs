@@ -34,8 +34,6 @@ pub(crate) struct Decisions {
     pub(crate) operators: Operators,
     /// Why no more commits are accepted.
     pub(crate) stopped: Option<String>,
-    /// Why no commit is accepted while the rows of an earlier one cannot be written.
-    pub(crate) stalled: Option<String>,
 }
 
 /// What a decision reads besides [`Decisions`].
@@ -76,9 +74,9 @@ impl From<AppendError> for Refused {
 pub(crate) fn not_appended(error: AppendError) -> StoreError {
     match error {
         AppendError::Closed => StoreError::Closed,
-        // A stalled log refuses a commit before its decision, and accepts it when the cause is gone.
-        AppendError::Size { .. } | AppendError::Record(_) | AppendError::Stalled { .. } => {
-            StoreError::io("write the log", error)
+        AppendError::Size { .. } | AppendError::Record(_) => StoreError::io("write the log", error),
+        AppendError::Stalled { source } => {
+            StoreError::Stalled { reason: es_core::model::ErrorChain(&*source).to_string() }
         }
         error => StoreError::Stopped { reason: stop_reason(&error) },
     }
@@ -102,10 +100,6 @@ impl Decisions {
         let refused = |answer| Refused { answer, after };
         if let Some(reason) = &self.stopped {
             return Err(refused(Err(StoreError::Stopped { reason: reason.clone() }.into())));
-        }
-        if let Some(cause) = &self.stalled {
-            let error = StoreError::io("write the index of earlier commits, which is tried again", cause.clone());
-            return Err(Refused { answer: Err(error.into()), after: 0 });
         }
         let view = inputs.index.view(inputs.database, inputs.log, END);
         let mut view = DecisionView { decisions: self, view, secret: inputs.secret };

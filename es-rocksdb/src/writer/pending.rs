@@ -57,6 +57,11 @@ impl PendingCommits {
         self.commits.drain(..count).collect()
     }
 
+    /// Puts the commits back that were taken last, in front of the others.
+    pub(crate) fn put_back(&mut self, commits: Vec<DecidedCommit>) {
+        commits.into_iter().rev().for_each(|commit| self.commits.push_front(commit));
+    }
+
     /// Removes the changes of commits that were taken and are in RocksDB now.
     pub(crate) fn remove(&mut self, commits: &[DecidedCommit]) {
         let Some(last) = commits.last().map(|commit| commit.number) else { return };

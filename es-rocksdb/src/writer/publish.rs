@@ -1,6 +1,7 @@
 //! [`Publisher`]: makes the commits of a written frame visible, before they are answered.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -137,7 +138,11 @@ impl Publisher {
         self.handles.signal.sealed.notify_waiters();
     }
 
-    fn publish(&self, frame: &FrameHeader) -> Result<(), StoreError> {
+    /// Publishes the commits of a frame.
+    ///
+    /// # Errors
+    /// [`PublishError::ForNow`] if nothing was published, and this can be called again.
+    fn publish(&self, frame: &FrameHeader) -> Result<(), PublishError> {
         // A frame after one that could not be published: its commits are in the log, and the next opening reads it. To
         // publish it now would make the events of both visible, and the index complete, without the rows of the first.
         if self.handles.visible.check_running().is_err() {
@@ -146,8 +151,17 @@ impl Publisher {
         let commits = self.decisions()?.pending.take(frame.commits);
         let Some(last) = commits.last().map(|commit| commit.number) else { return Ok(()) };
         // ORDER: before the rows are changed, so that a reader that has seen one waits until it is published.
-        self.started.store(last, Ordering::Release);
-        self.write_changes(&commits)?;
+        let before = self.started.swap(last, Ordering::AcqRel);
+        if let Err(error) = self.write_changes(&commits) {
+            if matches!(error, PublishError::ForNow(_)) {
+                // RocksDB has none of the changes.
+                self.decisions()?.pending.put_back(commits);
+                self.started.store(before, Ordering::Release);
+                // ORDER: after the number is lowered, so that a reader that waits for it reads again and finds that.
+                self.handles.visible.add_refusal();
+            }
+            return Err(error);
+        }
         let events = || commits.iter().flat_map(|commit| commit.events.iter());
         // ORDER: before the commits are visible, so that a read that returns a retention event also applies its rule.
         if let Err(error) = self.operators.apply(events()) {
@@ -175,7 +189,7 @@ impl Publisher {
     }
 
     /// Changes the rows and unique keys of written commits.
-    fn write_changes(&self, commits: &[DecidedCommit]) -> Result<(), StoreError> {
+    fn write_changes(&self, commits: &[DecidedCommit]) -> Result<(), PublishError> {
         if commits.iter().all(|commit| commit.changes.is_empty()) {
             return Ok(());
         }
@@ -199,41 +213,46 @@ impl Publisher {
                 }
             }
         }
-        self.write_or_stall(&batch)
+        layout::write(database, &batch).map_err(|error| match error {
+            WriteError::ForNow(_) if self.on_write_failure == OnWriteFailure::Retry => {
+                PublishError::ForNow(ErrorChain(&StoreError::from(error)).to_string())
+            }
+            error => PublishError::ForGood(error.into()),
+        })
     }
+}
 
-    /// Writes to the memtables. While RocksDB cannot write tables, refuses further commits and tries again, until that
-    /// succeeds or the store is closed.
-    fn write_or_stall(&self, batch: &WriteBatch) -> Result<(), StoreError> {
-        let mut is_stalled = false;
-        while let Err(failed) = layout::write(&self.database, batch) {
-            let error = match &failed {
-                WriteError::ForNow(error) if self.on_write_failure == OnWriteFailure::Retry => error,
-                _ => return Err(failed.into()),
-            };
-            if !is_stalled {
-                let directory = self.database.directory().display();
-                tracing::error!(%directory, %error, "could not write the index; the write is tried again");
-                self.decisions()?.stalled = Some(error.to_string());
-                is_stalled = true;
-            }
-            if !self.handles.signal.pause() {
-                return Err(failed.into());
-            }
-        }
-        if is_stalled {
-            self.decisions()?.stalled = None;
-            tracing::info!(directory = %self.database.directory().display(), "the index is written again");
-        }
-        Ok(())
+/// The commits of a frame were not published.
+#[derive(Debug)]
+enum PublishError {
+    /// RocksDB cannot write tables for now, for this reason.
+    ForNow(String),
+    /// They never will be.
+    ForGood(StoreError),
+}
+
+impl From<StoreError> for PublishError {
+    fn from(error: StoreError) -> Self {
+        Self::ForGood(error)
     }
 }
 
 impl Follower for Publisher {
-    fn written(&self, frame: &FrameHeader) {
-        if let Err(error) = self.publish(frame) {
-            self.stop(&format!("a written commit could not be published: {}", ErrorChain(&error)));
+    fn written(&self, frame: &FrameHeader) -> io::Result<()> {
+        match self.publish(frame) {
+            Ok(()) => Ok(()),
+            Err(PublishError::ForNow(reason)) => Err(io::Error::other(reason)),
+            Err(PublishError::ForGood(error)) => {
+                self.stop(&format!("a written commit could not be published: {}", ErrorChain(&error)));
+                Ok(())
+            }
         }
+    }
+
+    fn stalled(&self, cause: Option<&io::Error>) {
+        self.handles.visible.set_stalled(cause.map(|cause| ErrorChain(cause).to_string()));
+        // Commits and scavenges that wait for tables may wait for events that are not published for now.
+        self.handles.signal.sealed.notify_waiters();
     }
 
     fn failed(&self, error: &AppendError) {

@@ -20,17 +20,24 @@ pub(crate) struct Visible {
 }
 
 /// The published number of the last commit.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Publication {
     sequence: u64,
     /// The reason why nothing more will be published, after a failed write.
     stopped: Option<String>,
+    /// The reason why nothing is published for now, and why commits are refused.
+    stalled: Option<String>,
+    /// How many times RocksDB has refused the changes of a frame.
+    refusals: u64,
 }
 
 impl Visible {
     /// Creates the state of a log whose events up to `head` RocksDB has at `sequence`.
     pub(crate) fn new(head: Option<Position>, sequence: u64) -> Self {
-        Self { head: HeadSender::new(head), publication: watch::Sender::new(Publication { sequence, stopped: None }) }
+        Self {
+            head: HeadSender::new(head),
+            publication: watch::Sender::new(Publication { sequence, ..Publication::default() }),
+        }
     }
 
     /// Returns the position of the last published event.
@@ -66,6 +73,47 @@ impl Visible {
         stopped.map_or(Ok(()), |reason| Err(StoreError::Stopped { reason }))
     }
 
+    /// Sets why nothing is published for now; `None` when that is over.
+    pub(crate) fn set_stalled(&self, reason: Option<String>) {
+        self.publication.send_modify(|publication| publication.stalled = reason);
+    }
+
+    /// Checks that commits are accepted now.
+    ///
+    /// # Errors
+    /// [`StoreError::Stalled`] while a failed write is tried again.
+    pub(crate) fn check_not_stalled(&self) -> Result<(), StoreError> {
+        let stalled = self.publication.borrow().stalled.clone();
+        stalled.map_or(Ok(()), |reason| Err(StoreError::Stalled { reason }))
+    }
+
+    /// Waits for a result, but not while a failed write is tried again.
+    ///
+    /// # Errors
+    /// [`StoreError::Stalled`] while a failed write is tried again.
+    pub(crate) async fn unless_stalled<T>(&self, result: impl Future<Output = T>) -> Result<T, StoreError> {
+        let mut publication = self.publication.subscribe();
+        let mut result = std::pin::pin!(result);
+        loop {
+            self.check_not_stalled()?;
+            tokio::select! {
+                biased;
+                result = &mut result => return Ok(result),
+                _ = publication.wait_for(|publication| publication.stalled.is_some()) => {}
+            }
+        }
+    }
+
+    /// Returns how many times RocksDB has refused the changes of a frame.
+    pub(crate) fn refusals(&self) -> u64 {
+        self.publication.borrow().refusals
+    }
+
+    /// Reports that RocksDB has refused the changes of a frame, which a reader may wait for.
+    pub(crate) fn add_refusal(&self) {
+        self.publication.send_modify(|publication| publication.refusals += 1);
+    }
+
     /// Notifies the watches of the head that it does not move any more.
     pub(crate) fn close(&self) {
         self.head.close();
@@ -77,18 +125,31 @@ impl Visible {
     /// # Errors
     /// [`StoreError::Stopped`] if it will never be published: the write failed, but RocksDB has its changes.
     pub(crate) async fn wait_published(&self, sequence: u64) -> Result<(), StoreError> {
+        self.wait_published_or_refused(sequence, None).await.map(drop)
+    }
+
+    /// Waits as [`wait_published`](Self::wait_published) does, but not if the number of refusals is not `refusals` any
+    /// more. RocksDB then may not have had the state at `sequence`. Returns whether it is published.
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`] if it will never be published.
+    pub(crate) async fn wait_published_or_refused(
+        &self,
+        sequence: u64,
+        refusals: Option<u64>,
+    ) -> Result<bool, StoreError> {
         let outcome = |publication: &Publication| match &publication.stopped {
-            _ if publication.sequence >= sequence => Some(Ok(())),
+            _ if publication.sequence >= sequence => Some(Ok(true)),
             Some(reason) => Some(Err(StoreError::Stopped { reason: reason.clone() })),
-            None => None,
+            None => refusals.filter(|refusals| *refusals != publication.refusals).map(|_| Ok(false)),
         };
         if let Some(known) = outcome(&self.publication.borrow()) {
             return known;
         }
         // An error means that the sender was dropped. `self` owns it.
         match self.publication.subscribe().wait_for(|publication| outcome(publication).is_some()).await {
-            Ok(publication) => outcome(&publication).unwrap_or(Ok(())),
-            Err(_) => Ok(()),
+            Ok(publication) => outcome(&publication).unwrap_or(Ok(true)),
+            Err(_) => Ok(true),
         }
     }
 }

@@ -14,7 +14,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use es_log::{AppendError, Log, LogOptions};
+use es_log::{AppendError, Log, LogOptions, OnWriteFailure};
 use shuttle::future::block_on;
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::thread;
@@ -41,8 +41,11 @@ fn explore(body: impl Fn() + Send + Sync + 'static) {
 }
 
 fn opened(disk: &SimDisk) -> Arc<Log> {
-    let options = LogOptions { has_threads: true, first_segment: 1024, largest_segment: 2048, ..options(disk) };
-    Arc::new(Log::open(Path::new(DIRECTORY), options).expect("it opens"))
+    Arc::new(Log::open(Path::new(DIRECTORY), threaded(disk)).expect("it opens"))
+}
+
+fn threaded(disk: &SimDisk) -> LogOptions {
+    LogOptions { has_threads: true, first_segment: 1024, largest_segment: 2048, ..options(disk) }
 }
 
 /// Starts threads that commit twice each. Returns the results with the numbers of the commits.
@@ -147,6 +150,44 @@ fn a_failed_write_or_sync_fails_the_commits_in_flight_only_or_for_good() {
             assert_eq!(next.is_err(), is_stopped, "{results:?}, then {next:?}");
             check(&log, &results);
             assert_eq!(log.close().is_err(), is_stopped);
+            drop(log);
+            check(&opened(&disk), &results);
+        }
+    });
+}
+
+/// A failed write is tried again until it succeeds. A commit is refused meanwhile or written, also if the log is closed
+/// at the same time.
+#[test]
+fn a_write_that_is_tried_again_ends_with_all_commits_written_or_refused() {
+    explore(|| {
+        for (after, is_closed_beside) in [(0, false), (1, true), (2, false), (3, true)] {
+            let disk = SimDisk::new(after);
+            let options = LogOptions { on_write_failure: OnWriteFailure::Retry, ..threaded(&disk) };
+            let log = Arc::new(Log::open(Path::new(DIRECTORY), options).expect("it opens"));
+            disk.fail_after(after, Fault::Fail);
+            let closer = is_closed_beside.then(|| {
+                let log = Arc::clone(&log);
+                thread::spawn(move || drop(log.close()))
+            });
+            let results = commit_concurrently(&log);
+            let sealed = log.seal();
+            closer.map(|closer| closer.join().expect("no panic"));
+            let has_stopped =
+                |error: &AppendError| matches!(error, AppendError::SyncFailed { .. } | AppendError::Stopped { .. });
+            let is_stopped = results.iter().any(|(_, result)| result.as_ref().is_err_and(has_stopped));
+            for (number, result) in &results {
+                let is_expected = match result {
+                    Ok(_) | Err(AppendError::Stalled { .. }) => true,
+                    Err(AppendError::Closed | AppendError::NotWritten { .. }) => is_closed_beside,
+                    Err(error) => has_stopped(error),
+                };
+                assert!(is_expected, "commit {number}: {result:?}");
+            }
+            if !is_stopped && !is_closed_beside && sealed.is_ok() {
+                commit(&log, 99, 1).expect("the log goes on");
+            }
+            let _ = log.close();
             drop(log);
             check(&opened(&disk), &results);
         }

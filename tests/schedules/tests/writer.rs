@@ -21,7 +21,7 @@ use es_core::store::Committed;
 use es_core::{
     Commit, CommitError, EventId, EventReader, EventStore, ExpectedRevision, Revision, StoreError, StreamId,
 };
-use es_rocksdb_schedules::Options;
+use es_rocksdb_schedules::{OnWriteFailure, Options};
 use shuttle::future::block_on;
 use shuttle::thread;
 
@@ -98,7 +98,7 @@ fn closing_ends_all_calls_and_loses_no_acknowledged_commit() {
 #[test]
 fn every_caller_gets_the_error_after_the_disk_failed() {
     explore_tables(|world, stream| {
-        let store = world.start(&Options::new().index_run(1, 1 << 20));
+        let store = world.start(&Options::new().on_write_failure(OnWriteFailure::Stop).index_run(1, 1 << 20));
         world.disk.simulated.fail_after(world.number % 12, Fault::Fail);
         let answers = joined(callers(&store, &stream, |_, store, stream| {
             let calls = (0..2).map(|_| {
@@ -120,6 +120,30 @@ fn every_caller_gets_the_error_after_the_disk_failed() {
         let store = world.start(&Options::new());
         let found: Vec<_> = events(&store, &stream).iter().map(|event| event.data.id).collect();
         let acknowledged: Vec<_> = answers.into_iter().flatten().chain([next]).flatten().collect();
+        assert!(acknowledged.iter().all(|id| found.contains(id)), "{found:?} lacks one of {acknowledged:?}");
+        block_on(store.close()).expect("closed");
+    });
+}
+
+/// By default a failed write is tried again. A commit is written, or refused for now; only a failed sync stops the store.
+#[test]
+fn commits_are_written_or_refused_while_a_write_is_tried_again() {
+    explore_tables(|world, stream| {
+        let store = world.start(&Options::new().index_run(1, 1 << 20));
+        world.disk.simulated.fail_after(world.number % 12, Fault::Fail);
+        let answers = joined(callers(&store, &stream, |_, store, stream| {
+            let commit = |_| match block_on(store.commit(append(&stream, ExpectedRevision::Any))) {
+                Ok(committed) => Some(committed.events[0].data.id),
+                Err(CommitError::Store(StoreError::Stalled { .. } | StoreError::Stopped { .. })) => None,
+                Err(error) => panic!("expected a commit, `Stalled` or `Stopped`, found {error}"),
+            };
+            (0..2).map(commit).collect::<Vec<_>>()
+        }));
+        let _ = block_on(store.close());
+        world.disk.simulated.heal();
+        let store = world.start(&Options::new());
+        let found: Vec<_> = events(&store, &stream).iter().map(|event| event.data.id).collect();
+        let acknowledged: Vec<_> = answers.into_iter().flatten().flatten().collect();
         assert!(acknowledged.iter().all(|id| found.contains(id)), "{found:?} lacks one of {acknowledged:?}");
         block_on(store.close()).expect("closed");
     });

@@ -6,7 +6,7 @@ use es_core::{
     Commit, CommitError, EventReader, EventStore, ExpectedRevision, LogRead, RecordedEvent, Revision, StoreError,
     StreamId, StreamRead,
 };
-use es_rocksdb_schedules::{Options, RocksDbStore};
+use es_rocksdb_schedules::{OnWriteFailure, Options, RocksDbStore};
 use shuttle::future::block_on;
 use shuttle::thread;
 
@@ -15,7 +15,7 @@ use crate::simulated::disk::Fault;
 
 /// Starts a store with a stream of 3 events, of which the last 2 are visible.
 fn with_rule(world: &World, stream: &StreamId) -> RocksDbStore {
-    let store = world.start(&world.small_runs());
+    let store = world.start(&world.small_runs().on_write_failure(OnWriteFailure::Stop));
     for _ in 0..3 {
         block_on(store.commit(append(stream, ExpectedRevision::Any))).expect("committed");
     }
