@@ -117,8 +117,7 @@ impl Health {
     }
 
     /// Adds the check `disk space`: whether the disk of a directory has at least this many free bytes for the user of
-    /// the process. A store that cannot write refuses
-    /// commits, so choose more than it writes until an operator can act.
+    /// the process. A store that cannot write refuses commits, so choose more than it writes until an operator can act.
     #[cfg(unix)]
     #[must_use]
     pub fn disk_space(self, directory: impl Into<std::path::PathBuf>, minimum_bytes: u64) -> Self {
