@@ -175,8 +175,11 @@ pub(crate) fn families(options: &Options) -> Vec<ColumnFamilyDescriptor> {
     let cache = Cache::new_lru_cache(options.block_cache_bytes);
     let families =
         Cf::ALL.iter().map(|cf| ColumnFamilyDescriptor::new(cf.name(), options::family(*cf, options, &cache)));
-    let default = ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, rocksdb::Options::default());
-    families.chain([default]).collect()
+    let mut default = rocksdb::Options::default();
+    // The family is empty. But after a lack of space, RocksDB writes again when as much is free as the largest write
+    // buffer of a family has.
+    default.set_write_buffer_size(options.write_buffer_bytes);
+    families.chain([ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, default)]).collect()
 }
 
 /// Opens the log of the store in a directory, on this disk.

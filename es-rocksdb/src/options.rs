@@ -33,8 +33,8 @@ pub enum OnWriteFailure {
     /// commits that were decided before wait for it, until the store is closed. Further commits are refused at once
     /// with [`StoreError::Stalled`](es_core::StoreError::Stalled). Reads go on.
     ///
-    /// A table of the index that cannot be written for another reason than a lack of space stops the store: RocksDB
-    /// does not try it again.
+    /// For tables of the index, [`write_buffer_bytes`](Options::write_buffer_bytes) must be free first. A table that
+    /// cannot be written for another reason than a lack of space stops the store: RocksDB does not try it again.
     #[default]
     Retry,
     /// The store takes no more commits: all fail with [`StoreError::Stopped`](es_core::StoreError::Stopped) until it is
