@@ -174,6 +174,7 @@ impl<P: Projection> Follower<P> {
                 return Ok(Exit::Stopped);
             }
             if until.is_some() && self.scanned >= until {
+                self.retry_until_all_have_reached_the_end().await?;
                 self.write_checkpoint().await?;
                 return Ok(Exit::Reached);
             }

@@ -26,6 +26,8 @@ pub(crate) struct GenerationProgress {
     applied: watch::Sender<Option<Position>>,
     /// Wakes the partitions that wait for others.
     advanced: watch::Sender<()>,
+    /// The number of partitions that have scanned the log up to the position at which they end.
+    ends: AtomicU32,
     event_count: AtomicU64,
     /// The number of keys that wait for another attempt.
     retrying: AtomicU32,
@@ -62,6 +64,7 @@ impl GenerationProgress {
             partitions,
             applied,
             advanced: watch::Sender::new(()),
+            ends: AtomicU32::new(0),
             event_count: AtomicU64::new(0),
             retrying: AtomicU32::new(0),
             last_recorded: AtomicI64::new(i64::MIN),
@@ -93,6 +96,20 @@ impl GenerationProgress {
         };
         // The sender is in `self`, so the channel is open.
         while !has_applied() && advanced.changed().await.is_ok() {}
+    }
+
+    /// Records that a partition has scanned the log up to the position at which it ends.
+    pub(crate) fn reach_end(&self) {
+        self.ends.fetch_add(1, Ordering::AcqRel);
+        self.advanced.send_replace(());
+    }
+
+    /// Waits until all partitions have [reached their end](Self::reach_end).
+    pub(crate) async fn wait_for_ends(&self) {
+        let mut advanced = self.advanced.subscribe();
+        let have_reached = || self.ends.load(Ordering::Acquire) as usize >= self.partitions.len();
+        // The sender is in `self`, so the channel is open.
+        while !have_reached() && advanced.changed().await.is_ok() {}
     }
 
     /// Counts events that were applied, parked or skipped.

@@ -64,7 +64,9 @@ impl<P: Projection> Follower<P> {
     /// Retries a key on request of an operator. This ends the attempts of the policy.
     async fn retry_key(&mut self, key: &str, request: Bytes) -> Result<(), FollowError> {
         match self.apply_parked(key, Some(&request)).await? {
-            KeyRetry::Released | KeyRetry::Stopped => {}
+            // The request stays for the next worker, and the events that are retried are not applied until then.
+            KeyRetry::Stopped => return Ok(()),
+            KeyRetry::Released => {}
             KeyRetry::Failed { position, failure } => self.keep_parked(key, position, failure, request).await?,
         }
         self.retries.remove(key);

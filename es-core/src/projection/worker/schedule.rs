@@ -1,6 +1,8 @@
 //! The attempts of the retry policy: a key whose event cannot be applied is parked at once, so that the events of other
 //! keys continue, and is retried after pauses.
 
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::ExponentialBackoff;
@@ -22,7 +24,7 @@ const MAX_RETRIES: usize = 1000;
 impl<P: Projection> Follower<P> {
     /// Schedules the keys that were retried when an earlier worker ended. They are due at once.
     pub(super) fn resume_retries(&mut self) {
-        let pipeline = std::sync::Arc::clone(&self.pipeline);
+        let pipeline = Arc::clone(&self.pipeline);
         for parked in &pipeline.retried {
             if partition_of(&parked.key, pipeline.progress.build.partitions) != self.partition {
                 continue;
@@ -94,9 +96,32 @@ impl<P: Projection> Follower<P> {
         Ok(())
     }
 
+    /// Retries keys until all partitions have reached the position at which they end, or this worker is stopped. A
+    /// partition that waits at an erasure may wait for an event that is retried here.
+    pub(super) async fn retry_until_all_have_reached_the_end(&mut self) -> Result<(), FollowError> {
+        let pipeline = Arc::clone(&self.pipeline);
+        pipeline.progress.reach_end();
+        let mut all_reached = pin!(pipeline.progress.wait_for_ends());
+        let mut stop = self.stop.clone();
+        while let Some(pause) = self.next_retry() {
+            tokio::select! {
+                biased;
+                () = stop_requested(&mut stop) => return Ok(()),
+                () = &mut all_reached => return Ok(()),
+                () = tokio::time::sleep(pause) => {}
+            }
+            self.retry_due_keys().await?;
+        }
+        Ok(())
+    }
+
     pub(super) async fn retry_scheduled(&mut self, key: &str) -> Result<(), FollowError> {
         metrics::count(metrics::RETRIES, P::NAME, 1);
         let retried = self.apply_parked(key, None).await?;
+        if matches!(retried, KeyRetry::Stopped) {
+            // Events of the key are still parked. Without the retry they would be published as applied.
+            return Ok(());
+        }
         let Some(mut retry) = self.retries.remove(key) else { return Ok(()) };
         let KeyRetry::Failed { position, failure } = retried else { return Ok(()) };
         match position {
