@@ -189,6 +189,7 @@ fn a_write_that_is_tried_again_ends_with_all_commits_written_or_refused() {
             }
             let _ = log.close();
             drop(log);
+            disk.heal();
             check(&opened(&disk), &results);
         }
     });
