@@ -213,10 +213,38 @@ fn fill_the_disk_with_rows() {
 /// How long a test waits for a commit on a disk that has space again.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What needs space on a full disk.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Need {
+    /// Segments of the log: the commits have large events. The queue has room for two of them.
+    Log,
+    /// Tables of the index: the commits have large rows. The segment of the log has its full size from the beginning.
+    Index,
+}
+
+impl Need {
+    fn options(self) -> Options {
+        let options = Options::new().write_buffer_bytes(64 << 10).index_run(1 << 20, 64 << 20);
+        match self {
+            Self::Log => options.log_segment_bytes(256 << 10).queue_bytes(48 << 10),
+            Self::Index => options.log_segment_bytes(64 << 20),
+        }
+    }
+
+    /// Commits an event and a row, of which one is large.
+    async fn commit(self, store: RocksDbStore) -> Result<EventId, CommitError> {
+        let (event, row) = if self == Self::Log { (8 << 10, 1) } else { (1, 8 << 10) };
+        let event = NewEvent::json(EventType::new("Changed").expect("a type"), format!("{:?}", "e".repeat(event)));
+        let (id, stream) = (event.data.id, StreamId::new("account-1").expect("a name"));
+        let commit = Commit::new().expect(stream.clone(), ExpectedRevision::Any).append(stream, event);
+        store.commit(commit.put_row(last_rows(), row_key(1), vec![7; row])).await.map(|_| id)
+    }
+}
+
 /// A store on a small disk whose free space another file takes.
 struct FullDisk {
     disk: SmallDisk,
-    options: Options,
+    need: Need,
     store: RocksDbStore,
     /// The events of the acknowledged commits.
     acknowledged: Vec<EventId>,
@@ -225,18 +253,18 @@ struct FullDisk {
 }
 
 impl FullDisk {
-    /// Opens a store, and commits until a commit is refused for lack of space. Each commit changes `row_bytes` of rows.
-    async fn fill(size: &str, options: Options, row_bytes: usize) -> Option<Self> {
-        let disk = SmallDisk::mount(size)?;
-        let store = RocksDbStore::open_with(disk.0.path().join("store"), options.clone()).await.expect("it opens");
+    /// Opens a store, and commits until a commit is refused for lack of space.
+    async fn fill(need: Need) -> Option<Self> {
+        let disk = SmallDisk::mount("24m")?;
+        let store = need.options().open(disk.0.path().join("store")).await.expect("it opens");
         let (acknowledged, waiting) = (Vec::new(), Vec::new());
-        let mut full = Self { disk, options, store, acknowledged, waiting };
-        full.acknowledged.push(commit(full.store.clone(), row_bytes).await.expect("the disk has space"));
+        let mut full = Self { disk, need, store, acknowledged, waiting };
+        full.acknowledged.push(full.commit().await.expect("the disk has space"));
         let taken =
             std::fs::File::create(full.filler()).and_then(|mut file| std::io::copy(&mut std::io::repeat(1), &mut file));
         taken.expect_err("the disk is full");
         loop {
-            let mut committing = tokio::spawn(commit(full.store.clone(), row_bytes));
+            let mut committing = tokio::spawn(need.commit(full.store.clone()));
             match tokio::time::timeout(Duration::from_millis(500), &mut committing).await {
                 Ok(committed) => match committed.expect("no panic") {
                     Ok(id) => full.acknowledged.push(id),
@@ -251,6 +279,10 @@ impl FullDisk {
         }
         assert!(!full.waiting.is_empty(), "a commit was decided before the write failed");
         Some(full)
+    }
+
+    async fn commit(&self) -> Result<EventId, CommitError> {
+        self.need.commit(self.store.clone()).await
     }
 
     fn filler(&self) -> std::path::PathBuf {
@@ -272,39 +304,20 @@ impl FullDisk {
     }
 }
 
-async fn commit(store: RocksDbStore, row_bytes: usize) -> Result<EventId, CommitError> {
-    let event = NewEvent::json(EventType::new("Changed").expect("a type"), "{}");
-    let (id, stream) = (event.data.id, StreamId::new("account-1").expect("a name"));
-    let commit = Commit::new().expect(stream.clone(), ExpectedRevision::Any).append(stream, event);
-    store.commit(commit.put_row(last_rows(), row_key(1), vec![7; row_bytes])).await.map(|_| id)
-}
-
-/// Segments of the log and tables of the index need space. The queue has room for two commits.
-fn small_segments() -> Options {
-    let options = Options::new().write_buffer_bytes(64 << 10).log_segment_bytes(256 << 10).index_run(100, 1 << 20);
-    options.queue_bytes(48 << 10)
-}
-
-/// The log has space, because its segment has its full size from the beginning. The tables of the index need more.
-fn large_segment() -> Options {
-    Options::new().write_buffer_bytes(64 << 10).log_segment_bytes(64 << 20).index_run(1 << 20, 64 << 20)
-}
-
 #[test]
 fn a_store_on_a_full_disk_refuses_commits_and_goes_on_when_there_is_space() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    for options in [small_segments(), large_segment()] {
-        runtime.block_on(go_on_when_there_is_space(options));
-    }
+    runtime.block_on(go_on_when_there_is_space(Need::Log));
+    runtime.block_on(go_on_when_there_is_space(Need::Index));
 }
 
 /// Regression: after a write that failed for lack of space, each later commit failed until the store was opened again.
-async fn go_on_when_there_is_space(options: Options) {
-    let Some(mut full) = FullDisk::fill("24m", options, 8 << 10).await else {
+async fn go_on_when_there_is_space(need: Need) {
+    let Some(mut full) = FullDisk::fill(need).await else {
         return println!("skipped, 1 test: a full disk needs a tmpfs, which only root can mount");
     };
     for _ in 0..3 {
-        full.assert_refused(&commit(full.store.clone(), 10).await.expect_err("the disk is full"));
+        full.assert_refused(&full.commit().await.expect_err("the disk is full"));
     }
     FullDisk::check(&full.store, &full.acknowledged, 0).await;
     let (table, key) = (last_rows(), row_key(1));
@@ -317,7 +330,7 @@ async fn go_on_when_there_is_space(options: Options) {
     }
     let going_on = async {
         loop {
-            match commit(full.store.clone(), 10).await {
+            match full.commit().await {
                 Ok(id) => break id,
                 Err(error) => full.assert_refused(&error),
             }
@@ -327,7 +340,7 @@ async fn go_on_when_there_is_space(options: Options) {
     let id = tokio::time::timeout(PATIENCE, going_on).await.expect("the store goes on");
     full.acknowledged.push(id);
     full.store.close().await.expect("it closes");
-    let store = full.options.open(full.disk.0.path().join("store")).await.expect("it opens");
+    let store = full.need.options().open(full.disk.0.path().join("store")).await.expect("it opens");
     FullDisk::check(&store, &full.acknowledged, 0).await;
     store.close().await.expect("it closes");
 }
@@ -335,15 +348,14 @@ async fn go_on_when_there_is_space(options: Options) {
 #[test]
 fn a_store_on_a_full_disk_can_be_closed() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    for options in [small_segments(), large_segment()] {
-        runtime.block_on(close_on_a_full_disk(options));
-    }
+    runtime.block_on(close_on_a_full_disk(Need::Log));
+    runtime.block_on(close_on_a_full_disk(Need::Index));
 }
 
 /// The commits that wait for space end with an error when the store is closed. Those whose frame is in the log are
 /// there when it is opened again.
-async fn close_on_a_full_disk(options: Options) {
-    let Some(full) = FullDisk::fill("24m", options, 8 << 10).await else {
+async fn close_on_a_full_disk(need: Need) {
+    let Some(full) = FullDisk::fill(need).await else {
         return println!("skipped, 1 test: a full disk needs a tmpfs, which only root can mount");
     };
     let _ = tokio::time::timeout(PATIENCE, full.store.close()).await.expect("it closes on a full disk");
@@ -354,7 +366,7 @@ async fn close_on_a_full_disk(options: Options) {
         assert!(matches!(error, CommitError::Store(StoreError::Stopped { .. })), "{error}");
     }
     std::fs::remove_file(full.disk.0.path().join("filler")).expect("removed");
-    let store = full.options.open(full.disk.0.path().join("store")).await.expect("it opens");
+    let store = full.need.options().open(full.disk.0.path().join("store")).await.expect("it opens");
     FullDisk::check(&store, &full.acknowledged, unknown).await;
     store.close().await.expect("it closes");
 }
