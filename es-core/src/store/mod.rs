@@ -21,6 +21,7 @@ mod admin;
 mod commit;
 pub(crate) mod decide;
 mod decider;
+pub(crate) mod deletion_plan;
 mod error;
 mod head;
 pub(crate) mod home;

@@ -8,7 +8,7 @@ use crate::model::reserved::{
 };
 use crate::model::weight::beside_payload;
 use crate::model::{NewEvent, Stamp, StreamId};
-use crate::retention;
+use crate::retention::{self, ReplicatedDeletion};
 use crate::store::commit::{
     Commit, MAX_COMMIT_BYTES, MAX_COMMIT_EVENTS, MAX_KEYS, MAX_METADATA_BYTES, MAX_ORIGINS, MAX_PAYLOAD_BYTES,
     MAX_ROW_KEY_BYTES, MAX_TAGS, RowChange,
@@ -288,9 +288,12 @@ fn validate_reserved(stream: &StreamId, event: &NewEvent, may_be_removed: bool) 
     if is_transaction_event(&event.data.event_type) {
         return validate_transaction_event(stream, event);
     }
-    match HandOver::read(&event.data.event_type, &event.data.payload) {
-        Ok(Some(_)) if is_reserved(stream.category_str()) => {
-            return rejected(format!("a hand-over in the category {:?}", stream.category_str()));
+    let (event_type_name, payload) = (&event.data.event_type, &event.data.payload);
+    let hand_over = HandOver::read(event_type_name, payload).map(|read| read.map(|_| "a hand-over"));
+    let deletion = ReplicatedDeletion::read(event_type_name, payload).map(|read| read.map(|_| "a deletion"));
+    match hand_over.and_then(|found| Ok(found.or(deletion?))) {
+        Ok(Some(found)) if is_reserved(stream.category_str()) => {
+            return rejected(format!("{found} in the category {:?}", stream.category_str()));
         }
         Ok(Some(_)) => return Ok(()),
         Ok(None) => {}
