@@ -210,7 +210,9 @@ impl ReplicaHook {
         view: &mut dyn LogView,
     ) -> Result<(), CommitError> {
         for (stream, event) in commit.events() {
-            if let Some(scope) = changed_scope(stream, &event.data, &state.categories) {
+            if let Some(scope) = changed_scope(stream, &event.data, &state.categories)
+                && !is_cleared_rule(stream, &event.data)
+            {
                 return Err(rejected(Refusal::Retention { scope: scope.to_string() }));
             }
             if event.data.stamp.is_some() {
@@ -273,6 +275,9 @@ impl ReplicaHook {
                 _ if is_stored => Admission::Held,
                 admission => admission.map_err(rejected)?,
             };
+            if admission != Admission::Held && !view.retention(stream)?.rule.is_empty() {
+                return Err(rejected(Refusal::Rule { stream: stream.clone(), dot: stamp.dot }));
+            }
             match admission {
                 Admission::New => {}
                 Admission::Late => self.check_neighbors(&progress, stamp, &times, view)?,
@@ -555,6 +560,12 @@ pub(crate) fn changed_scope(stream: &StreamId, event: &EventData, categories: &B
         Scope::Category(category) => category.as_str(),
     };
     categories.contains(category).then_some(scope)
+}
+
+/// Returns `true` if an event clears a rule. It hides no event.
+fn is_cleared_rule(stream: &StreamId, event: &EventData) -> bool {
+    let read = OperatorEvent::read(stream, &event.event_type, &event.payload);
+    matches!(read, Ok(OperatorEvent::RuleCleared { .. }))
 }
 
 fn rejected(refusal: Refusal) -> CommitError {

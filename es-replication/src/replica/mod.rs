@@ -4,8 +4,10 @@
 //! - `start`: reads the rows of the replica, adopts older events, and decides whether to continue the last origin.
 //! - `session`: the requests of a client. `wait`: waiting for what they have seen. `recover`: waiting for the events of
 //!   the peers.
+//! - `deletion`: [`Replica::delete`].
 //! - `hand_over`: [`Replica::hand_over`] and the forced form. `forwarding`: forwards commands to the home of a stream.
 
+mod deletion;
 mod forwarding;
 mod hand_over;
 mod options;
@@ -19,6 +21,7 @@ use std::sync::Arc;
 use es_core::model::{Dot, HybridTime, LogPosition, OriginId, Table};
 use es_core::{Commit, CommitError, EventStore, StoreError};
 
+pub use deletion::DeleteError;
 pub use forwarding::{Forwarded, ForwardingRepository};
 pub use options::ReplicaOptions;
 pub use recover::{RecoverError, Recovered};
