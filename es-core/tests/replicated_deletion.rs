@@ -98,7 +98,12 @@ async fn folded(store: &Store) -> es_core::Loaded<Trace> {
 
 /// Returns every order of the events in which each follows those that its node had seen.
 fn orders(events: &[NewEvent]) -> Vec<Vec<&NewEvent>> {
-    fn extend<'a>(order: &mut Vec<&'a NewEvent>, known: &VectorClock, events: &'a [NewEvent], all: &mut Vec<Vec<&'a NewEvent>>) {
+    fn extend<'a>(
+        order: &mut Vec<&'a NewEvent>,
+        known: &VectorClock,
+        events: &'a [NewEvent],
+        all: &mut Vec<Vec<&'a NewEvent>>,
+    ) {
         if order.len() == events.len() {
             all.push(order.clone());
         }
@@ -206,7 +211,8 @@ async fn a_deleted_aggregate_has_no_revision_and_no_version() {
 /// The store adopted two events when it became a replica. B had received one of them when it deleted the stream.
 #[tokio::test]
 async fn a_deletion_covers_the_events_from_before_the_replication_that_its_node_had() {
-    let genesis = |number, sequence| noted(number, Dot { origin: OriginId::GENESIS, ..dot(1, sequence) }, sequence, &[]);
+    let genesis =
+        |number, sequence| noted(number, Dot { origin: OriginId::GENESIS, ..dot(1, sequence) }, sequence, &[]);
     let (one, two) = (genesis(1, 5), genesis(2, 6));
     let deletion = |last| deleted(&[Dot { origin: OriginId::GENESIS, ..dot(1, last) }], dot(0xb, 1), 50);
     let numbers = async |events: &[&NewEvent]| folded(&store_with(events).await).await.state.numbers();
@@ -316,7 +322,10 @@ async fn a_deletion_is_an_erasure_of_its_stream() {
     let found = store.read_log(LogRead::matching(QueryItem::erasures())).await.unwrap().collect().await.unwrap();
     let [event] = &found[..] else { panic!("{found:?}") };
     let erasure = Erasure::of(event).unwrap();
-    assert_eq!((erasure.stream(), erasure.to_string()), (Some(&stream()), "soft deletion of stream \"trace-7\"".into()));
+    assert_eq!(
+        (erasure.stream(), erasure.to_string()),
+        (Some(&stream()), "soft deletion of stream \"trace-7\"".into())
+    );
     let mut unstamped = event.clone();
     unstamped.data.stamp = None;
     assert_eq!(Erasure::of(&unstamped), None);

@@ -118,8 +118,8 @@ pub use page::{Claim, Confirmation, ForeignEvent, GapReason, Item, MemberReport,
 pub use peer::{LocalPeer, Peer};
 pub use promise::Promise;
 pub use replica::{
-    DeleteError, Forwarded, ForwardingRepository, Pulled, RecoverError, Recovered, Replica, ReplicaOptions, Session, SessionError,
-    WaitError,
+    DeleteError, Forwarded, ForwardingRepository, Pulled, RecoverError, Recovered, Replica, ReplicaOptions, Session,
+    SessionError, WaitError,
 };
 pub use status::{MemberStatus, Monitor, OriginStatus, ReplicationStatus, RunningStatus};
 #[cfg(feature = "test-ca")]

@@ -63,10 +63,7 @@ pub(crate) fn is_replicated_deletion(event: EventView<'_>) -> bool {
 }
 
 /// Returns the deletions of a replicated stream, in the order of the log.
-pub(crate) async fn deletions_of(
-    store: &dyn EventReader,
-    stream: &StreamId,
-) -> Result<Vec<RecordedEvent>, StoreError> {
+pub(crate) async fn deletions_of(store: &dyn EventReader, stream: &StreamId) -> Result<Vec<RecordedEvent>, StoreError> {
     let mut deletions = Vec::new();
     let mut visitor = |event: EventView<'_>| {
         if is_replicated_deletion(event) {

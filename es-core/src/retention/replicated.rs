@@ -63,9 +63,8 @@ impl ReplicatedDeletion {
     pub(crate) fn covers_all(&self, last: Option<&VectorClock>, events: u64) -> bool {
         match last {
             Some(last) => last.iter().all(|dot| self.through.includes(dot)),
-            None => NonZeroU64::new(events).is_none_or(|sequence| {
-                self.through.includes(Dot { origin: OriginId::GENESIS, sequence })
-            }),
+            None => NonZeroU64::new(events)
+                .is_none_or(|sequence| self.through.includes(Dot { origin: OriginId::GENESIS, sequence })),
         }
     }
 }

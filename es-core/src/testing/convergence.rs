@@ -4,8 +4,8 @@ use std::fmt::{Debug, Write as _};
 
 use crate::aggregate::{Evolve, Loaded};
 use crate::model::{CanonicalOrder, ConflictAnswer, ErrorChain, EventData, EventId, Level, RecordedEvent, StreamId};
-use crate::schema::Event;
 use crate::retention::Erasure;
+use crate::schema::Event;
 use crate::testing::SeededEntropy;
 use crate::testing::orders::{OrderDependence, arrived, have_one_order};
 use crate::testing::projected::{GivenEvents, given_events};

@@ -298,7 +298,11 @@ async fn a_reactor_receives_a_deletion_on_the_node_that_deleted_the_stream() {
     exchange(&nodes).await;
     for (node, expected) in nodes.iter().zip([0, 1, 0]) {
         let reactor = Forget::default();
-        let running = ReactorRunner::new(reactor.clone()).start_at(StartAt::Beginning).start(node.shared()).await.expect("started");
+        let running = ReactorRunner::new(reactor.clone())
+            .start_at(StartAt::Beginning)
+            .start(node.shared())
+            .await
+            .expect("started");
         running.wait_for(node.store.head().await.expect("read"), PATIENCE).await.expect("in time");
         running.shutdown(PATIENCE).await.expect("in time");
         assert_eq!(reactor.0.load(Ordering::SeqCst), expected, "node {}", node.name);

@@ -237,7 +237,8 @@ impl CanonicalLog {
             let is_selected = self.selection.includes(&event);
             if is_selected
                 && dot.is_some_and(|dot| self.batch.mark.includes(dot))
-                && !self.batch.late.contains(&event.data.id) {
+                && !self.batch.late.contains(&event.data.id)
+            {
                 self.batch.late.push(event.data.id);
             }
         }
