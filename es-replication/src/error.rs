@@ -94,6 +94,12 @@ pub enum Refusal {
         /// The dot of the event.
         dot: Dot,
     },
+    /// A local event is in a stream that was erased on all nodes, which closes it. Use another id.
+    #[error("stream {stream:?} was erased on all nodes and is closed; use another id")]
+    Erased {
+        /// The stream.
+        stream: StreamId,
+    },
     /// An event of the membership is not valid. Use [`Replica::membership`](crate::Replica::membership); if a peer has
     /// sent the event, update this node to the version of the peer.
     #[error("event {id} of the membership is not valid: {found}; update this node to the version of its peers")]

@@ -74,6 +74,7 @@
 
 mod answer;
 mod command;
+mod erasure;
 mod error;
 mod filter;
 mod frontiers;

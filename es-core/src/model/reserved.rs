@@ -36,6 +36,9 @@ pub(crate) const HANDED_OVER: &str = "es.handed-over";
 /// The event type of the deletion of a replicated stream, in the stream itself.
 pub(crate) const DELETED: &str = "es.deleted";
 
+/// The event type of the erasure of a replicated stream, in the stream itself.
+pub(crate) const ERASED: &str = "es.erased";
+
 /// The prefix of the reserved categories, event types and tables.
 pub(crate) const PREFIX: &str = "es.";
 

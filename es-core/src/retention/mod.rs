@@ -72,8 +72,8 @@ pub use crate::model::reserved::{REMOVED, RETENTION_CATEGORY as CATEGORY};
 pub use erasure::Erasure;
 pub(crate) use operator::deletions_stream;
 pub use operator::{DeleteKind, Note, OperatorEvent, Rule, Scope};
-pub use replicated::ReplicatedDeletion;
-pub(crate) use replicated::{DeletedEvents, StreamDots};
+pub(crate) use replicated::{DeletedEvents, StreamDots, is_replicated_erasure};
+pub use replicated::{ReplicatedDeletion, ReplicatedErasure};
 pub use state::{Deletion, InvalidOperatorEvent, Retained, Retention, ScavengePoint, StreamRetention};
 
 use std::fmt;

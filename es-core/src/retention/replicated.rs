@@ -1,12 +1,12 @@
-//! [`ReplicatedDeletion`]: the event that deletes a replicated stream.
+//! The events that delete and erase a replicated stream: [`ReplicatedDeletion`] and [`ReplicatedErasure`].
 
 use std::num::NonZeroU64;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::reserved::DELETED;
-use crate::model::{Dot, EventType, EventView, NewEvent, OriginId, VectorClock};
-use crate::retention::Note;
+use crate::model::reserved::{DELETED, ERASED};
+use crate::model::{Dot, EventType, EventView, NewEvent, OriginId, Revision, StreamId, SubjectId, VectorClock};
+use crate::retention::{DeleteKind, Note, OperatorEvent};
 
 /// The content of the event that deletes a replicated stream.
 ///
@@ -67,6 +67,63 @@ impl ReplicatedDeletion {
                 .is_none_or(|sequence| self.through.includes(Dot { origin: OriginId::GENESIS, sequence })),
         }
     }
+}
+
+/// The content of the event that erases a replicated stream: no node keeps an event of the stream, also not those that
+/// other nodes append without knowing of the erasure, and the stream is closed.
+///
+/// The event is in the stream itself and is its only event afterwards. The replica of each node that stores it deletes
+/// the events before it on the node, in the same commit, and stores no later one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicatedErasure {
+    /// The subjects of personal data whose keys every node destroys.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subjects: Vec<SubjectId>,
+    /// Who erased the stream, and why.
+    #[serde(flatten)]
+    pub note: Note,
+}
+
+impl ReplicatedErasure {
+    /// Reads an event. Returns `None` if it does not have the type of an erasure.
+    ///
+    /// # Errors
+    /// A description of the invalid payload.
+    pub fn read(event_type: &EventType, payload: &[u8]) -> Result<Option<Self>, String> {
+        if *event_type != ERASED {
+            return Ok(None);
+        }
+        let read = serde_json::from_slice(payload);
+        read.map(Some).map_err(|error| format!("the event type {event_type:?} with an invalid payload: {error}"))
+    }
+
+    /// Returns the event to append to the stream, as the only event of its commit.
+    ///
+    /// # Errors
+    /// The error of the encoder.
+    pub fn encode(&self) -> Result<NewEvent, serde_json::Error> {
+        Ok(NewEvent::json(EventType::well_known(ERASED), serde_json::to_vec(self)?))
+    }
+
+    /// Returns the operator events by which a node deletes a stream up to a revision, if it has events, and records the
+    /// erasure of the subjects. They are local, so that views and reactors of every node receive them.
+    #[must_use]
+    pub fn local_events(&self, stream: &StreamId, through: Option<Revision>) -> Vec<(StreamId, NewEvent)> {
+        let deleted = through.map(|_| OperatorEvent::StreamDeleted {
+            stream: stream.clone(),
+            kind: DeleteKind::Soft,
+            through,
+            note: self.note.clone(),
+        });
+        let erased =
+            |subject: &SubjectId| OperatorEvent::SubjectErased { subject: subject.clone(), note: self.note.clone() };
+        deleted.into_iter().chain(self.subjects.iter().map(erased)).map(|event| event.encode()).collect()
+    }
+}
+
+/// Returns `true` if an event has the type of an erasure of a replicated stream.
+pub(crate) fn is_replicated_erasure(event: EventView<'_>) -> bool {
+    *event.event_type() == ERASED
 }
 
 /// The dots by which deletions name the events of one stream. Pass the events in an order in which those from before the

@@ -5,7 +5,7 @@
 //! into one write passes a view that already includes the earlier commits of that write.
 
 use crate::model::StreamId;
-use crate::model::reserved::DELETED;
+use crate::model::reserved::{DELETED, ERASED};
 use crate::model::{AheadOfLog, CommitPart, EventData, RecordedEvent, Timestamp, to_stored_precision};
 use crate::model::{ExpectedRevision, Position, Revision, found};
 use crate::retention::{DeleteKind, Deletion, OperatorEvent, REMOVED, Scope, is_reserved};
@@ -118,14 +118,15 @@ fn check_removed(commit: &Commit, view: &mut dyn LogView) -> Result<(), CommitEr
     Ok(())
 }
 
-/// Checks that every deletion in the stream itself is of a replicated stream, whose events have stamps. The fold of
-/// another stream would ignore it.
+/// Checks that every deletion and every erasure in the stream itself is of a replicated stream, whose events have
+/// stamps. On another stream they would have no effect.
 fn check_deletions(commit: &Commit) -> Result<(), CommitError> {
-    let is_deletion = |event: &EventData| event.event_type == DELETED && event.stamp.is_none();
+    let is_deletion =
+        |event: &EventData| [DELETED, ERASED].iter().any(|name| event.event_type == *name) && event.stamp.is_none();
     let Some((stream, event)) = commit.events().iter().find(|(_, event)| is_deletion(&event.data)) else {
         return Ok(());
     };
-    let found = "a replicated deletion of a stream that is not replicated".to_owned();
+    let found = format!("the event type {:?} in a stream that is not replicated", event.data.event_type);
     Err(InvalidCommit::Reserved { id: event.data.id, stream: stream.clone(), found }.into())
 }
 

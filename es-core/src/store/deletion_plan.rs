@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use crate::model::reserved::is_reserved;
 use crate::model::{EventView, ExpectedRevision, StreamId, VectorClock};
-use crate::retention::{DeletedEvents, Note, ReplicatedDeletion, StreamDots};
+use crate::retention::{DeletedEvents, Note, ReplicatedDeletion, StreamDots, is_replicated_erasure};
 use crate::store::{Commit, EventReader, StoreError, StreamRead};
 
 /// What the deletion of a replicated stream needs.
@@ -12,7 +12,7 @@ use crate::store::{Commit, EventReader, StoreError, StreamRead};
 pub enum DeletionPlan {
     /// Nothing: the stream has no events.
     NoEvents,
-    /// Nothing: earlier deletions cover all events of the stream.
+    /// Nothing: earlier deletions cover all events of the stream, or it was erased.
     Deleted,
     /// This commit. It conflicts if the stream was written in the meantime.
     Commit(Box<Commit>),
@@ -26,7 +26,9 @@ impl DeletionPlan {
     pub async fn new(store: &dyn EventReader, stream: &StreamId, note: &Note) -> Result<Self, StoreError> {
         let (mut dots, mut deletions) = (StreamDots::default(), Vec::new());
         let (mut through, mut last, mut damaged) = (VectorClock::new(), None, None);
+        let mut is_erased = false;
         let mut visitor = |event: EventView<'_>| {
+            is_erased |= is_replicated_erasure(event);
             through.extend([dots.next(event)]);
             last = Some(event.revision());
             match ReplicatedDeletion::of(event) {
@@ -40,6 +42,9 @@ impl DeletionPlan {
             return Err(damaged);
         }
         let Some(last) = last else { return Ok(Self::NoEvents) };
+        if is_erased {
+            return Ok(Self::Deleted);
+        }
         if !deletions.is_empty() && !keeps_event(store, stream, deletions).await? {
             return Ok(Self::Deleted);
         }

@@ -35,7 +35,7 @@ mod metrics;
 mod query;
 mod read;
 mod report;
-mod retention;
+pub(crate) mod retention;
 mod store_clock;
 pub(crate) mod stored_row;
 mod tagged;

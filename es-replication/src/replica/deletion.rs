@@ -1,9 +1,10 @@
-//! [`Replica::delete`]: deletes a stream on all nodes.
+//! [`Replica::delete`] and [`Replica::erase`]: delete a stream on all nodes.
 
-use es_core::__private::DeletionPlan;
-use es_core::retention::Note;
+use es_core::__private::{DeletionPlan, delete_snapshots_before_begin};
+use es_core::model::{ErrorChain, SubjectId};
+use es_core::retention::{Note, ReplicatedErasure};
 use es_core::store::{Conflict, NotOwner};
-use es_core::{CommitError, StoreError, StreamId};
+use es_core::{Commit, CommitError, ExpectedRevision, StoreError, StreamId};
 
 use crate::error::Refusal;
 use crate::replica::Replica;
@@ -12,7 +13,7 @@ use crate::rows;
 /// The maximum number of attempts to delete a stream while other writers append to it.
 const ATTEMPTS: u32 = 100;
 
-/// A stream was not deleted. Nothing was written, except possibly for [`Store`](Self::Store).
+/// A stream was not deleted or erased. Nothing was written, except possibly for [`Store`](Self::Store).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeleteError {
@@ -80,14 +81,12 @@ impl Replica {
     /// - **Views** delete their rows: see [`Projection::erased`](es_core::Projection::erased).
     /// - **Reads of the log** still return the covered events, and they use disk space.
     ///
-    /// Use it for the domain and not for the erasure of a person, whose data is encrypted: see the crate es-personal.
+    /// Use it for the domain; for the erasure of a person use [`erase`](Self::erase).
     ///
     /// # Errors
     /// [`DeleteError`]: the stream is not replicated or has no events here, or another node decides on it.
     pub async fn delete(&self, stream: &StreamId, note: Note) -> Result<(), DeleteError> {
-        if !rows::categories(&*self.store, &self.table).await?.contains(stream.category_str()) {
-            return Err(DeleteError::NotReplicated { stream: stream.clone() });
-        }
+        self.check_replicated(stream).await?;
         let mut attempt = 1;
         loop {
             let commit = match DeletionPlan::new(&*self.store, stream, &note).await? {
@@ -103,6 +102,72 @@ impl Replica {
                 Err(CommitError::Conflict(_)) if attempt < ATTEMPTS => attempt += 1,
                 Err(error) => return Err(DeleteError::of_commit(error, stream)),
             }
+        }
+    }
+
+    /// Erases a stream on all nodes and closes it. Has no effect if it was erased.
+    ///
+    /// - **Every node that has the event** deletes the events of the stream in the same commit, as
+    ///   [`delete_stream`](es_core::store::delete_stream) does: reads do not return them, views and reactors of the node
+    ///   receive the deletion, and its snapshots are deleted. The next scavenge of the node removes the content.
+    /// - **Events that other nodes append without knowing of it are erased, too**: a node that has the event does not
+    ///   store them, and does not send the events that it had. So it gets no content from nodes that have not received
+    ///   it, and a new node gets none from it.
+    /// - **Commands to the aggregate** are refused with [`Refusal::Erased`].
+    /// - **The erasure of each subject** is recorded on every node. `PersonalData::finish_erasures` of the crate
+    ///   es-personal destroys the keys: call it at each start, and in [`Reactor::erased`] of a reactor on every node.
+    ///
+    /// A node whose filter excludes a stream that it had selected before does not receive the event.
+    ///
+    /// [`Reactor::erased`]: es_core::Reactor::erased
+    ///
+    /// # Errors
+    /// [`DeleteError`]: the stream is not replicated or has no events here, or another node decides on it.
+    pub async fn erase(
+        &self,
+        stream: &StreamId,
+        subjects: impl IntoIterator<Item = SubjectId> + Send,
+        note: Note,
+    ) -> Result<(), DeleteError> {
+        let erasure = ReplicatedErasure { subjects: subjects.into_iter().collect(), note };
+        self.check_replicated(stream).await?;
+        let mut attempt = 1;
+        loop {
+            if self.store.row(&self.table, &rows::erased_key(stream)).await?.is_some() {
+                break;
+            }
+            let Some(last) = self.store.revision(stream).await? else {
+                return Err(DeleteError::NoEvents { stream: stream.clone() });
+            };
+            let event = erasure.encode().map_err(|error| StoreError::io("encode an erasure", error))?;
+            match self.store.commit(Commit::to(stream, ExpectedRevision::Exact(last), [event])).await {
+                Ok(_) => {
+                    let Note { by, reason } = &erasure.note;
+                    tracing::info!(%stream, by, reason, "a replicated stream was erased");
+                    break;
+                }
+                Err(CommitError::Conflict(_)) if attempt < ATTEMPTS => attempt += 1,
+                Err(error) => return Err(DeleteError::of_commit(error, stream)),
+            }
+        }
+        self.delete_snapshots(std::slice::from_ref(stream)).await;
+        Ok(())
+    }
+
+    /// Deletes the snapshots of erased streams. No load uses them.
+    pub(super) async fn delete_snapshots(&self, erased: &[StreamId]) {
+        for stream in erased {
+            if let Err(error) = delete_snapshots_before_begin(&*self.store, stream).await {
+                // The stream is erased. `StoreAdmin::scavenge` deletes the rest.
+                tracing::warn!(%stream, error = %ErrorChain(&error), "snapshots of an erased stream not deleted");
+            }
+        }
+    }
+
+    async fn check_replicated(&self, stream: &StreamId) -> Result<(), DeleteError> {
+        match rows::categories(&*self.store, &self.table).await?.contains(stream.category_str()) {
+            true => Ok(()),
+            false => Err(DeleteError::NotReplicated { stream: stream.clone() }),
         }
     }
 }

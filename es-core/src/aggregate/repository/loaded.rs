@@ -3,11 +3,11 @@
 use crate::aggregate::history::History;
 use crate::aggregate::repository::error::LoadError;
 use crate::aggregate::{EventContext, Evolve};
-use crate::model::reserved::DELETED;
+use crate::model::reserved::{DELETED, ERASED};
 use crate::model::{
     CanonicalKey, EventType, EventView, Position, RecordedEvent, RetiredOrigins, Revision, TransactionId, Version,
 };
-use crate::retention::{DeletedEvents, ReplicatedDeletion};
+use crate::retention::{DeletedEvents, ReplicatedDeletion, is_replicated_erasure};
 use crate::schema::Events;
 use crate::store::StoreError;
 use crate::store::home::is_hand_over;
@@ -133,7 +133,7 @@ impl<A: Evolve> Loaded<A> {
     /// Applies the next recorded event of the stream, which does not require a [new fold](Self::must_fold_again).
     pub(crate) fn apply(&mut self, view: EventView<'_>) -> Result<(), LoadError> {
         self.check_follows(view)?;
-        if deletion(view)?.is_some() {
+        if deletion(view)?.is_some() || is_replicated_erasure(view) {
             self.delete(view)?;
             self.record(view);
             return self.advance(view, false);
@@ -164,14 +164,15 @@ impl<A: Evolve> Loaded<A> {
             deletions.extend(deletion(event.into())?);
         }
         let mut deleted = DeletedEvents::new(deletions, self.genesis_events());
-        if !deleted.is_empty() {
+        let is_erased = events.iter().any(|event| is_replicated_erasure(event.into()));
+        if is_erased || !deleted.is_empty() {
             // Every deletion covers the events so far.
             self.delete((&events[0]).into())?;
         }
-        let mut exists = !self.is_deleted() && deleted.is_empty();
+        let mut exists = !self.is_deleted() && !is_erased && deleted.is_empty();
         for event in &events {
             let view = EventView::from(event);
-            if deleted.covers_next(view) || deletion(view)?.is_some() {
+            if deleted.covers_next(view) || is_erased || deletion(view)?.is_some() {
                 self.record(view);
             } else {
                 let decoded = decode::<A>(view)?;
@@ -272,7 +273,8 @@ pub(super) fn deletion(event: EventView<'_>) -> Result<Option<ReplicatedDeletion
 
 /// Returns `true` if an event has no content of the domain.
 fn is_of_framework(event_type: &EventType) -> bool {
-    is_transaction_event(event_type) || is_hand_over(event_type) || *event_type == DELETED
+    let is_removal = *event_type == DELETED || *event_type == ERASED;
+    is_removal || is_transaction_event(event_type) || is_hand_over(event_type)
 }
 
 /// Checks that an event has the expected revision.
