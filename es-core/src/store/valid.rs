@@ -324,11 +324,7 @@ fn validate_reserved(stream: &StreamId, event: &NewEvent, may_be_removed: bool) 
     if is_transaction_event(&event.data.event_type) {
         return validate_transaction_event(stream, event);
     }
-    let (event_type_name, payload) = (&event.data.event_type, &event.data.payload);
-    let hand_over = HandOver::read(event_type_name, payload).map(|read| read.map(|_| "a hand-over"));
-    let deletion = ReplicatedDeletion::read(event_type_name, payload).map(|read| read.map(|_| "a deletion"));
-    let erasure = ReplicatedErasure::read(event_type_name, payload).map(|read| read.map(|_| "an erasure"));
-    match hand_over.and_then(|found| Ok(found.or(deletion?).or(erasure?))) {
+    match framework_event(event) {
         Ok(Some(found)) if is_reserved(stream.category_str()) => {
             return rejected(format!("{found} in the category {:?}", stream.category_str()));
         }
@@ -351,6 +347,18 @@ fn validate_reserved(stream: &StreamId, event: &NewEvent, may_be_removed: bool) 
     } else {
         Ok(())
     }
+}
+
+/// Returns a description of an event that the framework writes to a stream of an aggregate, if it is one.
+fn framework_event(event: &NewEvent) -> Result<Option<&'static str>, String> {
+    let (event_type, payload) = (&event.data.event_type, &event.data.payload);
+    if HandOver::read(event_type, payload)?.is_some() {
+        return Ok(Some("a hand-over"));
+    }
+    if ReplicatedDeletion::read(event_type, payload)?.is_some() {
+        return Ok(Some("a deletion"));
+    }
+    Ok(ReplicatedErasure::read(event_type, payload)?.map(|_| "an erasure"))
 }
 
 /// Checks an event of a transaction, and the decided events in it.

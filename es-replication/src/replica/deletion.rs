@@ -1,5 +1,7 @@
 //! [`Replica::delete`] and [`Replica::erase`]: delete a stream on all nodes.
 
+use std::fmt;
+
 use es_core::__private::{DeletionPlan, delete_snapshots_before_begin};
 use es_core::model::{ErrorChain, SubjectId};
 use es_core::retention::{Note, ReplicatedErasure};
@@ -70,6 +72,33 @@ impl DeleteError {
     }
 }
 
+/// What a removal leaves of a stream.
+#[derive(Debug)]
+enum Removal {
+    /// The events that other nodes appended without knowing of it.
+    Deletion(Note),
+    /// Nothing.
+    Erasure(ReplicatedErasure),
+}
+
+impl Removal {
+    const fn note(&self) -> &Note {
+        match self {
+            Self::Deletion(note) => note,
+            Self::Erasure(erasure) => &erasure.note,
+        }
+    }
+}
+
+impl fmt::Display for Removal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Deletion(_) => "deletion",
+            Self::Erasure(_) => "erasure",
+        })
+    }
+}
+
 impl Replica {
     /// Deletes a stream on all nodes: appends an event that covers all events that the stream has on this node. Has no
     /// effect if earlier deletions cover them.
@@ -86,23 +115,7 @@ impl Replica {
     /// # Errors
     /// [`DeleteError`]: the stream is not replicated or has no events here, or another node decides on it.
     pub async fn delete(&self, stream: &StreamId, note: Note) -> Result<(), DeleteError> {
-        self.check_replicated(stream).await?;
-        let mut attempt = 1;
-        loop {
-            let commit = match DeletionPlan::new(&*self.store, stream, &note).await? {
-                DeletionPlan::Commit(commit) => *commit,
-                DeletionPlan::Deleted => return Ok(()),
-                DeletionPlan::NoEvents => return Err(DeleteError::NoEvents { stream: stream.clone() }),
-            };
-            match self.store.commit(commit).await {
-                Ok(_) => {
-                    tracing::info!(%stream, by = note.by, reason = note.reason, "a replicated stream was deleted");
-                    return Ok(());
-                }
-                Err(CommitError::Conflict(_)) if attempt < ATTEMPTS => attempt += 1,
-                Err(error) => return Err(DeleteError::of_commit(error, stream)),
-            }
-        }
+        self.remove(stream, &Removal::Deletion(note)).await
     }
 
     /// Erases a stream on all nodes and closes it. Has no effect if it was erased.
@@ -130,28 +143,50 @@ impl Replica {
         note: Note,
     ) -> Result<(), DeleteError> {
         let erasure = ReplicatedErasure { subjects: subjects.into_iter().collect(), note };
-        self.check_replicated(stream).await?;
+        self.remove(stream, &Removal::Erasure(erasure)).await?;
+        self.delete_snapshots(std::slice::from_ref(stream)).await;
+        Ok(())
+    }
+
+    /// Appends the event that removes a stream, unless it has no effect.
+    async fn remove(&self, stream: &StreamId, removal: &Removal) -> Result<(), DeleteError> {
+        if !rows::categories(&*self.store, &self.table).await?.contains(stream.category_str()) {
+            return Err(DeleteError::NotReplicated { stream: stream.clone() });
+        }
         let mut attempt = 1;
-        loop {
-            if self.store.row(&self.table, &rows::erased_key(stream)).await?.is_some() {
-                break;
-            }
-            let Some(last) = self.store.revision(stream).await? else {
-                return Err(DeleteError::NoEvents { stream: stream.clone() });
-            };
-            let event = erasure.encode().map_err(|error| StoreError::io("encode an erasure", error))?;
-            match self.store.commit(Commit::to(stream, ExpectedRevision::Exact(last), [event])).await {
+        while let Some(commit) = self.plan_removal(stream, removal).await? {
+            match self.store.commit(commit).await {
                 Ok(_) => {
-                    let Note { by, reason } = &erasure.note;
-                    tracing::info!(%stream, by, reason, "a replicated stream was erased");
+                    let Note { by, reason } = removal.note();
+                    tracing::info!(%stream, %removal, by, reason, "a replicated stream was removed");
                     break;
                 }
                 Err(CommitError::Conflict(_)) if attempt < ATTEMPTS => attempt += 1,
                 Err(error) => return Err(DeleteError::of_commit(error, stream)),
             }
         }
-        self.delete_snapshots(std::slice::from_ref(stream)).await;
         Ok(())
+    }
+
+    /// Returns the commit that removes a stream, or `None` if it was removed. The commit conflicts if the stream was
+    /// written in the meantime.
+    async fn plan_removal(&self, stream: &StreamId, removal: &Removal) -> Result<Option<Commit>, DeleteError> {
+        let no_events = || DeleteError::NoEvents { stream: stream.clone() };
+        match removal {
+            Removal::Deletion(note) => match DeletionPlan::new(&*self.store, stream, note).await? {
+                DeletionPlan::Commit(commit) => Ok(Some(*commit)),
+                DeletionPlan::Deleted => Ok(None),
+                DeletionPlan::NoEvents => Err(no_events()),
+            },
+            Removal::Erasure(erasure) => {
+                if self.store.row(&self.table, &rows::erased_key(stream)).await?.is_some() {
+                    return Ok(None);
+                }
+                let last = self.store.revision(stream).await?.ok_or_else(no_events)?;
+                let event = erasure.encode().map_err(|error| StoreError::io("encode an erasure", error))?;
+                Ok(Some(Commit::to(stream, ExpectedRevision::Exact(last), [event])))
+            }
+        }
     }
 
     /// Deletes the snapshots of erased streams. No load uses them.
@@ -161,13 +196,6 @@ impl Replica {
                 // The stream is erased. `StoreAdmin::scavenge` deletes the rest.
                 tracing::warn!(%stream, error = %ErrorChain(&error), "snapshots of an erased stream not deleted");
             }
-        }
-    }
-
-    async fn check_replicated(&self, stream: &StreamId) -> Result<(), DeleteError> {
-        match rows::categories(&*self.store, &self.table).await?.contains(stream.category_str()) {
-            true => Ok(()),
-            false => Err(DeleteError::NotReplicated { stream: stream.clone() }),
         }
     }
 }
