@@ -181,7 +181,7 @@ async fn concurrent_deletions_delete_what_each_of_them_had() {
     ];
     assert_eq!(in_any_order(&events).await, (vec![], false));
     let kept = noted(3, dot(0xc, 1), 11, &[]);
-    assert_eq!(in_any_order(&[&events[..], &[kept.clone()]].concat()).await, (vec![3], true));
+    assert_eq!(in_any_order(&[&events[..], std::slice::from_ref(&kept)].concat()).await, (vec![3], true));
     let last = deleted(&[dot(0xa, 2), dot(0xb, 2), dot(0xc, 1)], dot(0xc, 2), 30);
     assert_eq!(in_any_order(&[&events[..], &[kept, last]].concat()).await, (vec![], false));
 }

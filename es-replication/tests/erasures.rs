@@ -16,7 +16,7 @@ use es_core::retention::{Erasure, Note, ReplicatedErasure, Scavenge};
 use es_core::store::memory::MemoryStore;
 use es_core::store::{LogRead, RowScan, StoreAdmin};
 use es_core::testing::SeededEntropy;
-use es_core::{Commit, CommitError, ExecuteError, RecordedEvent, StreamId};
+use es_core::{Commit, CommitError, ExecuteError, Position, RecordedEvent, StreamId};
 use es_replication::{DeleteError, LocalPeer, Pulled, Refusal, Replica, ReplicaOptions, StreamFilter};
 use serde::{Deserialize, Serialize};
 
@@ -44,11 +44,11 @@ impl Evolve for Customer {
 }
 
 #[derive(Clone, Serialize)]
-struct Note1(String);
+struct AddNote(String);
 
-impl Decide<Note1> for Customer {
+impl Decide<AddNote> for Customer {
     type Rejection = std::convert::Infallible;
-    fn decide(&self, Note1(text): Note1, _: &CommandContext<'_, Self>) -> Result<Decision<Self>, Self::Rejection> {
+    fn decide(&self, AddNote(text): AddNote, _: &CommandContext<'_, Self>) -> Result<Decision<Self>, Self::Rejection> {
         Ok(Noted(text).into())
     }
 }
@@ -100,7 +100,7 @@ impl Node {
     }
 
     async fn note(&self, id: u64, text: &str) {
-        self.customers.execute(&id, Note1(text.to_owned())).await.unwrap();
+        self.customers.execute(&id, AddNote(text.to_owned())).await.unwrap();
     }
 
     async fn erase(&self, id: u64) {
@@ -128,7 +128,7 @@ impl Node {
 
     /// Returns the number of events that were ever stored, also hidden ones.
     async fn stored(&self) -> u64 {
-        self.store.head().await.unwrap().map_or(0, |head| head.get())
+        self.store.head().await.unwrap().map_or(0, Position::get)
     }
 }
 
@@ -241,7 +241,7 @@ async fn nodes_converge_without_the_erased_streams() {
             match choose(12) {
                 0..5 => {
                     // Refused if the node knows of the erasure.
-                    let _ = nodes[index].customers.execute(&id, Note1(format!("{seed}.{step}"))).await;
+                    let _ = nodes[index].customers.execute(&id, AddNote(format!("{seed}.{step}"))).await;
                 }
                 5 => match nodes[index].replica.erase(&stream(id), [], Note::default()).await {
                     Ok(()) => drop(erased.insert(id)),
@@ -298,7 +298,7 @@ async fn an_erased_stream_is_closed_and_a_repeated_erasure_writes_nothing() {
         let before = node.stored().await;
         node.erase(1).await;
         node.replica.delete(&stream(1), Note::default()).await.unwrap();
-        let error = node.customers.execute(&1, Note1("again".to_owned())).await.unwrap_err();
+        let error = node.customers.execute(&1, AddNote("again".to_owned())).await.unwrap_err();
         let ExecuteError::Failed(error) = error else { panic!("{error:?}") };
         let text = es_core::model::ErrorChain(&error).to_string();
         assert!(text.contains("was erased on all nodes and is closed"), "{text}");
@@ -325,7 +325,7 @@ async fn a_repeated_command_of_an_erased_stream_is_an_error() {
     let (a, b) = (node("a").await, node("b").await);
     let execute = async |node: &Node| {
         let id = CommandId::new("request-1").unwrap();
-        node.customers.execute(&1, Note1("first".to_owned())).with_id(id).await
+        node.customers.execute(&1, AddNote("first".to_owned())).with_id(id).await
     };
     execute(&a).await.unwrap();
     b.pull(&a).await;

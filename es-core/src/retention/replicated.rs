@@ -126,8 +126,8 @@ pub(crate) fn is_replicated_erasure(event: EventView<'_>) -> bool {
     *event.event_type() == ERASED
 }
 
-/// The dots by which deletions name the events of one stream. Pass the events in an order in which those from before the
-/// replication keep theirs.
+/// The dots by which deletions name the events of one stream. Pass the events in an order in which those from before
+/// the replication keep theirs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StreamDots {
     /// The number of events from before the replication so far.
@@ -145,8 +145,8 @@ impl StreamDots {
     }
 }
 
-/// The events of one stream that deletions cover. Pass the events in an order in which those from before the replication
-/// keep theirs.
+/// The events of one stream that deletions cover. Pass the events in an order in which those from before the
+/// replication keep theirs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct DeletedEvents {
     through: Vec<VectorClock>,

@@ -121,11 +121,12 @@ impl Replica {
     /// Erases a stream on all nodes and closes it. Has no effect if it was erased.
     ///
     /// - **Every node that has the event** deletes the events of the stream in the same commit, as
-    ///   [`delete_stream`](es_core::store::delete_stream) does: reads do not return them, views and reactors of the node
-    ///   receive the deletion, and its snapshots are deleted. The next scavenge of the node removes the content.
+    ///   [`delete_stream`](es_core::store::delete_stream) does: reads do not return them, views and reactors of the
+    ///   node receive the deletion, and its snapshots are deleted. A scavenge and a compaction of the node remove the
+    ///   content.
     /// - **Events that other nodes append without knowing of it are erased, too**: a node that has the event does not
-    ///   store them, and does not send the events that it had. So it gets no content from nodes that have not received
-    ///   it, and a new node gets none from it.
+    ///   store them, and does not send those that it had. So it gets no content from nodes that have not received it,
+    ///   and a new node gets none from it.
     /// - **Commands to the aggregate** are refused with [`Refusal::Erased`].
     /// - **The erasure of each subject** is recorded on every node. `PersonalData::finish_erasures` of the crate
     ///   es-personal destroys the keys: call it at each start, and in [`Reactor::erased`] of a reactor on every node.

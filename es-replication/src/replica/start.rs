@@ -294,8 +294,8 @@ async fn adopt(
     Ok(())
 }
 
-/// Refuses categories with rules or deleted streams, which would hide events on this node only. A stream that was erased
-/// on all nodes is deleted here, too.
+/// Refuses categories with rules or deleted streams, which would hide events on this node only. A stream that was
+/// erased on all nodes is deleted here, too.
 async fn check_retention(
     store: &dyn EventStore,
     categories: &BTreeSet<Category>,

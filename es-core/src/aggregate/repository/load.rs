@@ -87,8 +87,8 @@ impl<A: Evolve> Loader<A> {
         }
     }
 
-    /// Applies the events after those of `loaded`, up to the revision `at`. If one of them is late, or is a deletion that
-    /// keeps an event of `loaded`, folds the stream again.
+    /// Applies the events after those of `loaded`, up to the revision `at`. If one of them is late, or is a deletion
+    /// that keeps an event of `loaded`, folds the stream again.
     async fn apply_tail(
         &self,
         id: &A::Id,
