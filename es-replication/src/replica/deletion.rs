@@ -107,7 +107,7 @@ impl Replica {
     ///   events arrive. Without other events it does not exist, and a command can create it again.
     /// - **Events that other nodes appended without knowing of the deletion are kept**, so nothing that a node has
     ///   acknowledged is lost: the aggregate then consists of them. Delete it again if they must not stay.
-    /// - **Views** delete their rows: see [`Projection::erased`](es_core::Projection::erased).
+    /// - **Views** delete their rows: see [`Projection::erased`](es_core::projection::Projection::erased).
     /// - **Reads of the log** still return the covered events, and they use disk space.
     ///
     /// Use it for the domain; for the erasure of a person use [`erase`](Self::erase).
@@ -133,7 +133,7 @@ impl Replica {
     ///
     /// A node whose filter excludes a stream that it had selected before does not receive the event.
     ///
-    /// [`Reactor::erased`]: es_core::Reactor::erased
+    /// [`Reactor::erased`]: es_core::consumer::reactor::Reactor::erased
     ///
     /// # Errors
     /// [`DeleteError`]: the stream is not replicated or has no events here, or another node decides on it.
