@@ -13,6 +13,8 @@ pub use crate::schema::SampleError;
 pub use crate::schema::sample::{sample, sample_variant};
 pub use crate::schema::typed::KnownNames;
 pub use crate::store::decide::decide;
+pub use crate::store::deletion_plan::DeletionPlan;
+pub use crate::store::retention::delete_snapshots_before_begin;
 pub use crate::store::stored_row::{StoredRow, decode_row, encode_row};
 pub use bytes::Bytes;
 pub use serde;

@@ -75,11 +75,30 @@ pub enum Refusal {
         /// The id of the event.
         id: EventId,
     },
-    /// A rule or a deletion names a replicated stream or category. It would hide events on one node only.
-    #[error("the retention of {scope} cannot be changed on one node, because it is replicated")]
+    /// A rule or a deletion names a replicated stream or category. It would hide events on one node only. Delete a
+    /// stream on all nodes with [`Replica::delete`](crate::Replica::delete).
+    #[error(
+        "a rule or a deletion of {scope} would hide events on this node only, because it is replicated; delete a \
+         stream on all nodes with `Replica::delete`"
+    )]
     Retention {
         /// The stream or the category.
         scope: String,
+    },
+    /// A rule of this node would hide a copy of an event of another node. The rule is from before this node received
+    /// the category. Clear it.
+    #[error("stream {stream:?} has a retention rule, which would hide event {dot} on this node only; clear the rule")]
+    Rule {
+        /// The stream.
+        stream: StreamId,
+        /// The dot of the event.
+        dot: Dot,
+    },
+    /// A local event is in a stream that was erased on all nodes, which closes it. Use another id.
+    #[error("stream {stream:?} was erased on all nodes and is closed; use another id")]
+    Erased {
+        /// The stream.
+        stream: StreamId,
     },
     /// An event of the membership is not valid. Use [`Replica::membership`](crate::Replica::membership); if a peer has
     /// sent the event, update this node to the version of the peer.

@@ -26,10 +26,12 @@ use es_core::{
 };
 use tokio::sync::watch;
 
+use crate::erasure;
 use crate::error::Refusal;
 use crate::frontiers::{Arrival, DEFAULT_MAX_CLOCK_AHEAD};
 use crate::group::{Change, GroupCache, MemberState, RecordedChange};
 use crate::owner::{self, Owners};
+use crate::page::GapReason;
 use crate::promise::{Promise, Promises};
 use crate::rows::{self, Gap, Head, Identity, Known, StoredDots};
 use crate::state::{Admission, State};
@@ -61,15 +63,29 @@ pub(crate) struct ReplicaHook {
 struct Memory {
     current: State,
     decided: Option<State>,
-    /// The withheld events of the present foreign commit that this node has: [`Known::withheld`] includes them only
-    /// because its ranges were joined.
-    stored: Vec<Dot>,
+    /// The events of the present foreign commit that are not stored.
+    dropped: Dropped,
     /// The latest time that this node has promised. Later events of this node have later times.
     promised: HybridTime,
     /// Whether a commit may be between its stamps and `decided`.
     is_stamping: bool,
     /// The origins that were removed from vector clocks, for readers of events.
     retired: RetiredOrigins,
+}
+
+/// The events of a foreign commit that are not stored, and that change what the node knows.
+#[derive(Debug, Default)]
+struct Dropped {
+    /// The withheld events that this node has: [`Known::withheld`] includes them only because its ranges were joined.
+    stored: Vec<Dot>,
+    /// The events of erased streams. The node knows of them as if they had been removed before it received them.
+    erased: Vec<Gap>,
+}
+
+impl Dropped {
+    const fn is_empty(&self) -> bool {
+        self.stored.is_empty() && self.erased.is_empty()
+    }
 }
 
 impl Memory {
@@ -133,9 +149,9 @@ impl ReplicaHook {
     ) -> Self {
         let retired = RetiredOrigins::default();
         retired.set(state.group.retirements().iter().cloned());
-        let (decided, stored, is_stamping) = (None, Vec::new(), false);
+        let (decided, dropped, is_stamping) = (None, Dropped::default(), false);
         // A promise up to the ceiling may have been made before a crash.
-        let memory = Memory { current: state, decided, stored, promised: ceiling, is_stamping, retired };
+        let memory = Memory { current: state, decided, dropped, promised: ceiling, is_stamping, retired };
         let (memory, group, ceiling) = (Mutex::new(memory), GroupCache::default(), tokio::sync::Mutex::new(ceiling));
         Self { table, clock, max_clock_ahead, own_origins, owners, memory, promises, group, ceiling }
     }
@@ -210,7 +226,9 @@ impl ReplicaHook {
         view: &mut dyn LogView,
     ) -> Result<(), CommitError> {
         for (stream, event) in commit.events() {
-            if let Some(scope) = changed_scope(stream, &event.data, &state.categories) {
+            if let Some(scope) = changed_scope(stream, &event.data, &state.categories)
+                && !is_cleared_rule(stream, &event.data)
+            {
                 return Err(rejected(Refusal::Retention { scope: scope.to_string() }));
             }
             if event.data.stamp.is_some() {
@@ -235,24 +253,27 @@ impl ReplicaHook {
         if (departs || state.group.has_departed(state.own)) && replicated.clone().any(is_refused) {
             return Err(rejected(Refusal::Departed { node: self.promises.node().to_owned() }));
         }
+        if let Some((stream, _)) = replicated.clone().find(|(stream, _)| state.erased.contains(stream)) {
+            return Err(rejected(Refusal::Erased { stream: stream.clone() }));
+        }
         if let Some((_, event)) = replicated.find(|(_, event)| !event.data.keys.is_empty()) {
             return Err(rejected(Refusal::UniqueKey { id: event.data.id }));
         }
         let streams: Vec<&StreamId> = commit.events().iter().map(|(stream, _)| stream).collect();
         let mut stamps = state.stamps(&streams, self.clock.now(), promised, commit.command()).into_iter();
         commit.stamp_events(|_, _| stamps.next().flatten())?;
-        Ok(())
+        erasure::add_local_events(commit, view)
     }
 
-    /// Drops the events that are held, and refuses those that must not be stored. Returns the withheld events that are
-    /// held.
+    /// Drops the events that are held and those of erased streams, and refuses those that must not be stored. Returns
+    /// what it dropped.
     fn before_foreign(
         &self,
         state: &State,
         commit: &mut ValidCommit,
         view: &mut dyn LogView,
-    ) -> Result<Vec<Dot>, CommitError> {
-        let (mut progress, mut held, mut stored) = (state.clone(), BTreeSet::new(), Vec::new());
+    ) -> Result<Dropped, CommitError> {
+        let (mut progress, mut held, mut dropped) = (state.clone(), BTreeSet::new(), Dropped::default());
         for gap in self.declared_gaps(commit) {
             check_gap(state, gap)?;
             progress.skip(gap);
@@ -267,12 +288,23 @@ impl ReplicaHook {
                 progress.is_withheld(stamp.dot) && view.row(&self.table, &rows::dot_key(stamp.dot))?.is_some();
             if is_stored {
                 progress.clear(stamp.dot);
-                stored.push(stamp.dot);
+                dropped.stored.push(stamp.dot);
             }
             let admission = match progress.admit(stamp, now, self.max_clock_ahead) {
                 _ if is_stored => Admission::Held,
                 admission => admission.map_err(rejected)?,
             };
+            if admission != Admission::Held && state.erased.contains(stream) {
+                let Dot { origin, sequence } = stamp.dot;
+                let gap = Gap { origin, from: sequence, through: sequence, reason: GapReason::Removed };
+                progress.skip(gap);
+                dropped.erased.push(gap);
+                held.insert(event.data.id);
+                continue;
+            }
+            if admission != Admission::Held && !view.retention(stream)?.rule.is_empty() {
+                return Err(rejected(Refusal::Rule { stream: stream.clone(), dot: stamp.dot }));
+            }
             match admission {
                 Admission::New => {}
                 Admission::Late => self.check_neighbors(&progress, stamp, &times, view)?,
@@ -286,7 +318,8 @@ impl ReplicaHook {
             times.insert(stamp.dot, stamp.time);
         }
         commit.retain_events(|_, event| !held.contains(&event.data.id))?;
-        Ok(stored)
+        erasure::add_local_events(commit, view)?;
+        Ok(dropped)
     }
 
     /// Checks that the hybrid time of a withheld event is between those of its neighbors. `times` are those of the
@@ -339,6 +372,8 @@ impl ReplicaHook {
             .extend(origins.map(|(origin, known)| rows::put(&self.table, rows::origin_key(*origin), known.encode())));
         let received = after.categories.difference(&before.categories);
         changes.extend(received.map(|category| rows::put(&self.table, rows::category_key(category.as_str()), "")));
+        let erased = after.erased.difference(&before.erased);
+        changes.extend(erased.map(|stream| rows::put(&self.table, rows::erased_key(stream), "")));
         changes
     }
 }
@@ -366,7 +401,7 @@ impl DecisionHook for ReplicaHook {
         let mut memory = self.memory();
         if commit.is_foreign() {
             let state = memory.at(head)?;
-            memory.stored = self.before_foreign(state, commit, view)?;
+            memory.dropped = self.before_foreign(state, commit, view)?;
             Ok(())
         } else {
             let promised = memory.promised;
@@ -388,8 +423,8 @@ impl DecisionHook for ReplicaHook {
         let gaps = if commit.is_foreign() { self.declared_gaps(commit) } else { Vec::new() };
         let mut memory = self.memory();
         // ORDER: `before` has run for this commit if it is foreign, so these are its events.
-        let stored = if commit.is_foreign() { std::mem::take(&mut memory.stored) } else { Vec::new() };
-        if stamped.is_empty() && gaps.is_empty() && stored.is_empty() {
+        let dropped = if commit.is_foreign() { std::mem::take(&mut memory.dropped) } else { Dropped::default() };
+        if stamped.is_empty() && gaps.is_empty() && dropped.is_empty() {
             memory.is_stamping = false;
             return Ok(());
         }
@@ -397,7 +432,7 @@ impl DecisionHook for ReplicaHook {
         let before = &memory.current;
         let mut next = before.clone();
         gaps.into_iter().for_each(|gap| next.skip(gap));
-        stored.into_iter().for_each(|dot| next.clear(dot));
+        dropped.stored.into_iter().for_each(|dot| next.clear(dot));
         let mut changes = Vec::new();
         for (stamp, event) in stamped {
             next.record(stamp, event.data.id, Some(event.position));
@@ -407,7 +442,12 @@ impl DecisionHook for ReplicaHook {
             if !next.replicates(&event.stream) {
                 next.categories.insert(event.stream.category());
             }
+            if erasure::is_erasure(event) {
+                Arc::make_mut(&mut next.erased).insert(event.stream.clone());
+            }
         }
+        // ORDER: after the stored events. An event that follows a gap of its origin would be taken for a late one.
+        dropped.erased.into_iter().for_each(|gap| next.skip(gap));
         let membership = events.iter().filter(|event| is_membership_stream(&event.stream));
         let membership: Vec<_> = membership.filter_map(|event| RecordedChange::read(event).ok()).collect();
         if !membership.is_empty() {
@@ -555,6 +595,12 @@ pub(crate) fn changed_scope(stream: &StreamId, event: &EventData, categories: &B
         Scope::Category(category) => category.as_str(),
     };
     categories.contains(category).then_some(scope)
+}
+
+/// Returns `true` if an event clears a rule. It hides no event.
+fn is_cleared_rule(stream: &StreamId, event: &EventData) -> bool {
+    let read = OperatorEvent::read(stream, &event.event_type, &event.payload);
+    matches!(read, Ok(OperatorEvent::RuleCleared { .. }))
 }
 
 fn rejected(refusal: Refusal) -> CommitError {

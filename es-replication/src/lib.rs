@@ -60,6 +60,7 @@
 //! - **Sessions**: see [`Session`].
 //! - **Identity**: a node that lost events takes a new origin; see [`ReplicaOptions::member`].
 //! - **Membership**: members join, leave and are retired by events that replicate; see [`Replica::membership`].
+//! - **Deletion**: [`Replica::delete`] deletes a stream on all nodes, and keeps concurrent events.
 //! - **Stability**: a node knows which events every member has; see [`Replica::stable`].
 //!
 //! Optimistic concurrency is per node: two nodes can accept the next event of one stream at the same time. The
@@ -73,6 +74,7 @@
 
 mod answer;
 mod command;
+mod erasure;
 mod error;
 mod filter;
 mod frontiers;
@@ -117,8 +119,8 @@ pub use page::{Claim, Confirmation, ForeignEvent, GapReason, Item, MemberReport,
 pub use peer::{LocalPeer, Peer};
 pub use promise::Promise;
 pub use replica::{
-    Forwarded, ForwardingRepository, Pulled, RecoverError, Recovered, Replica, ReplicaOptions, Session, SessionError,
-    WaitError,
+    DeleteError, Forwarded, ForwardingRepository, Pulled, RecoverError, Recovered, Replica, ReplicaOptions, Session,
+    SessionError, WaitError,
 };
 pub use status::{MemberStatus, Monitor, OriginStatus, ReplicationStatus, RunningStatus};
 #[cfg(feature = "test-ca")]

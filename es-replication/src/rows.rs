@@ -11,6 +11,7 @@
 //! | `g` position 8 | sequence of an event that was recorded before the replication began 8 |
 //! | `x` origin 8 | the last gap: first and last sequence, 16; 1 if its events are withheld, 0 if they were removed |
 //! | `c` category | [`DECLARED`] for a category that this node declares; nothing for one that it only received |
+//! | `r` stream | nothing; a stream that was erased, of which no event is stored any more |
 //! | `e` | number of [`Claim`](crate::Claim)s that were answered 8 |
 //! | `l` link | [`Progress`] of the link, as text |
 
@@ -21,7 +22,7 @@ use bytes::Bytes;
 use es_core::model::{Category, Dot, HybridTime, LogId, LogPosition, OriginId, Table, VectorClock};
 use es_core::store::RowScan;
 use es_core::store::implement::RowChange;
-use es_core::{EventId, EventReader, Position, StoreError};
+use es_core::{EventId, EventReader, Position, StoreError, StreamId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -95,6 +96,7 @@ pub(crate) const ORIGINS: u8 = b'o';
 const GAPS: u8 = b'x';
 pub(crate) const CATEGORIES: u8 = b'c';
 pub(crate) const LINKS: u8 = b'l';
+pub(crate) const ERASED: u8 = b'r';
 /// The number of rows `d` that are read at once.
 const DOTS: usize = 1_000;
 /// The number of rows `d` that a report reads while a member leaves.
@@ -164,6 +166,10 @@ pub(crate) fn genesis_key(position: Position) -> Bytes {
 
 pub(crate) fn category_key(category: &str) -> Bytes {
     [&[CATEGORIES], category.as_bytes()].concat().into()
+}
+
+pub(crate) fn erased_key(stream: &StreamId) -> Bytes {
+    [&[ERASED], stream.as_str().as_bytes()].concat().into()
 }
 
 pub(crate) fn link_key(peer: &str) -> Bytes {
@@ -451,6 +457,13 @@ impl<'a> StoredDots<'a> {
 pub(crate) async fn categories(store: &dyn EventReader, table: &Table) -> Result<BTreeSet<Category>, StoreError> {
     let rows = scan(store, table, CATEGORIES).await?;
     rows.iter().map(|row| category_of(&row.key)).collect()
+}
+
+/// Returns the streams that were erased.
+pub(crate) async fn erased(store: &dyn EventReader, table: &Table) -> Result<BTreeSet<StreamId>, StoreError> {
+    let stream = |key: &[u8]| StreamId::new(std::str::from_utf8(key.get(1..)?).ok()?).ok();
+    let rows = scan(store, table, ERASED).await?;
+    rows.iter().map(|row| stream(&row.key).ok_or_else(|| damaged("r", &row.key))).collect()
 }
 
 /// Returns the peers from which a store has stored a page, by name.

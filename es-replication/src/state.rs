@@ -26,6 +26,8 @@ pub(crate) struct State {
     pub(crate) categories: BTreeSet<Category>,
     /// The members.
     pub(crate) group: Arc<Group>,
+    /// The streams that were erased.
+    pub(crate) erased: Arc<BTreeSet<StreamId>>,
 }
 
 /// The answer to a foreign event.
@@ -227,7 +229,7 @@ mod tests {
     fn empty() -> State {
         let head = Head { generation: 0, time: HybridTime::from_bits(0), position: None };
         let (origins, categories, group) = (BTreeMap::new(), BTreeSet::new(), Arc::default());
-        State { own: OriginId::new(1), head, origins, categories, group }
+        State { own: OriginId::new(1), head, origins, categories, group, erased: Arc::default() }
     }
 
     proptest! {

@@ -435,3 +435,23 @@ async fn a_running_resolver_answers_events_as_they_arrive() {
     assert_eq!(a.order().await.reopened, 1);
     resolver.shutdown(LONG).await.expect("stopped");
 }
+
+/// The first note is deleted while two others are added on nodes that do not know of each other.
+#[tokio::test]
+async fn a_deleted_event_takes_part_in_no_conflict() {
+    let (a, b, c) = (node("a").await, node("b").await, node("c").await);
+    a.note(&[1]).await;
+    b.note(&[2]).await;
+    c.note(&[3]).await;
+    let stream = Notes::stream(&1).expect("a name");
+    a.replica.delete(&stream, es_core::retention::Note::default()).await.expect("deleted");
+    for node in [&a, &b, &c, &a, &b, &c] {
+        for peer in [&a, &b, &c].into_iter().filter(|peer| peer.name != node.name) {
+            node.pull(peer).await;
+        }
+    }
+    for node in [&a, &b, &c] {
+        node.resolve().await;
+        assert_eq!(node.answered().await, [(2, 3)], "node {}", node.name);
+    }
+}

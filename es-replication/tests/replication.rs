@@ -806,8 +806,10 @@ async fn a_store_with_rules_or_imported_events_does_not_become_a_replica() {
     import.commit(Commit::to(&stream, ExpectedRevision::Any, [copy])).await.expect("imported");
     let error = start_error(import, options("b")).await;
     assert!(error.contains("an imported event with a stamp at position 1"), "{error}");
-    let cleared = a.store.commit(Commit::clear_rule(Scope::Stream(stream), retention::Note::default())).await;
-    assert!(matches!(refusal(cleared.expect_err("refused")), Refusal::Retention { .. }));
+    a.store
+        .commit(Commit::clear_rule(Scope::Stream(stream), retention::Note::default()))
+        .await
+        .expect("it hides nothing");
 }
 
 /// Unique keys are checked on one node. Those of adopted events stay there.

@@ -96,14 +96,25 @@ impl History {
                     Box::new(Self { origins, ..Self::default() })
                 });
                 history.origins.extend([stamp.dot]);
-                if let Some(command) = &stamp.command {
-                    history.commands.entry(command_key(command)).or_insert(stamp.dot.origin);
-                }
                 if let Some(seen) = &stamp.seen {
                     history.clocks.insert(stamp.dot.origin, seen.clone());
                 }
             }
         }
+    }
+
+    /// Adds the command of an event that was added.
+    pub(crate) fn record_command(history: &mut Option<Box<Self>>, event: EventView<'_>) {
+        let Some((history, stamp)) = history.as_mut().zip(event.replicated_stamp()) else { return };
+        if let Some(command) = &stamp.command {
+            history.commands.entry(command_key(command)).or_insert(stamp.dot.origin);
+        }
+    }
+
+    /// Removes the commands, because a deletion covers their events: a repeat that another node appended without
+    /// knowing of the deletion counts.
+    pub(crate) fn forget_commands(&mut self) {
+        self.commands.clear();
     }
 }
 

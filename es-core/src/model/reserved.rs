@@ -33,6 +33,12 @@ pub(crate) const TX_ABORTED: &str = "es.tx-aborted";
 /// The event type of the hand-over of a stream to another node.
 pub(crate) const HANDED_OVER: &str = "es.handed-over";
 
+/// The event type of the deletion of a replicated stream, in the stream itself.
+pub(crate) const DELETED: &str = "es.deleted";
+
+/// The event type of the erasure of a replicated stream, in the stream itself.
+pub(crate) const ERASED: &str = "es.erased";
+
 /// The prefix of the reserved categories, event types and tables.
 pub(crate) const PREFIX: &str = "es.";
 

@@ -16,6 +16,7 @@ use crate::consumer::selection::ordering_key;
 use crate::model::RecordedEvent;
 use crate::model::panic::panic_message;
 use crate::projection::ProjectedContext;
+use crate::projection::kept::is_replicated_deletion;
 use crate::projection::{ApplyError, Missing, Projection, Rows};
 use crate::retention::Erasure;
 use crate::schema::DecodeEventError;
@@ -81,8 +82,8 @@ impl ApplyOutcome {
 /// The result of one pass over the events.
 #[derive(Debug)]
 pub(crate) enum Pass {
-    /// These rows and states must be added with [`learn`](Rows::learn) and [`learn_state`](Rows::learn_state) before
-    /// the next run.
+    /// These must be added with [`learn`](Rows::learn), [`learn_state`](Rows::learn_state) and
+    /// [`learn_kept`](Rows::learn_kept) before the next run.
     Missing(Missing),
     /// One outcome for each event. The rows contain the changes of the applied events.
     Done(Vec<ApplyOutcome>),
@@ -171,7 +172,7 @@ impl<'a, P: Projection> BatchApplier<'a, P> {
                 events.as_slice().iter().try_for_each(|event| self.projection.apply(event, context, rows))
             }),
             DecodedContent::Erasure(erasure) => {
-                self.apply(event.record, rows, |context, rows| self.projection.erased(erasure, context, rows))
+                self.apply(event.record, rows, |context, rows| self.erase(event.record, erasure, context, rows))
             }
             DecodedContent::Skipped => Run::Skipped,
             DecodedContent::Unreadable(_) => Run::Unreadable,
@@ -185,6 +186,33 @@ impl<'a, P: Projection> BatchApplier<'a, P> {
             blocked.insert(key);
         }
         run
+    }
+
+    /// Deletes the rows of erased content, and applies the events again that the deletion of a replicated stream keeps.
+    fn erase(
+        &self,
+        record: &RecordedEvent,
+        erasure: &Erasure,
+        context: &ProjectedContext<'_>,
+        rows: &mut Rows,
+    ) -> Result<(), ApplyError> {
+        self.projection.erased(erasure, context, rows)?;
+        // A projection that deletes nothing has the rows of the kept events already.
+        if !is_replicated_deletion(record.into()) || !rows.is_changed_by_event() {
+            return Ok(());
+        }
+        let query = self.projection.query();
+        for kept in rows.kept_by(record)?.iter().filter(|kept| query.matches_event(kept)) {
+            let context = ProjectedContext::new(kept);
+            match content::<P::Source>(kept, self.projection.unknown_events()) {
+                DecodedContent::Decoded(events) => {
+                    events.as_slice().iter().try_for_each(|event| self.projection.apply(event, &context, rows))?;
+                }
+                DecodedContent::Unreadable(error) => return Err(error.into()),
+                DecodedContent::Erasure(_) | DecodedContent::Skipped => {}
+            }
+        }
+        Ok(())
     }
 
     /// Calls the projection for a record, as far as its rows are loaded.

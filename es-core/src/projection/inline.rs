@@ -23,6 +23,7 @@ use crate::consumer::selection::{Selection, ordering_key};
 use crate::model::Position;
 use crate::model::{EventId, RecordedEvent};
 use crate::model::{EventType, NameError, StreamId, Table};
+use crate::projection::kept::NO_KEPT_EVENTS;
 use crate::projection::states::NO_STATES;
 use crate::projection::{
     ApplyFailure, ApplyOutcome, BatchApplier, Build, Checkpoint, Generation, GenerationTables, Generations, Pass,
@@ -218,6 +219,9 @@ impl<P: Projection> ErasedProjection for TypedProjection<P> {
                     // The type of an inline projection rules out a view of states.
                     for stream in missing.states.into_keys() {
                         rows.learn_state(stream, Err(NO_STATES.to_owned()));
+                    }
+                    for position in missing.deletions.into_keys() {
+                        rows.learn_kept(position, Err(NO_KEPT_EVENTS.to_owned()));
                     }
                 }
                 Pass::Done(outcomes) => break outcomes,

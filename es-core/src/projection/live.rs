@@ -10,6 +10,7 @@ use crate::consumer::selection::Selection;
 use crate::model::{AheadOfLog, EventOrder, Position, Revision};
 use crate::model::{EventType, StreamId, Tag};
 use crate::model::{EventView, RecordedEvent};
+use crate::projection::kept::{AppliedOrder, is_replicated_deletion, kept_of};
 use crate::projection::late::sealed;
 use crate::projection::view::{MemoryReader, MemoryViews, View};
 use crate::projection::{AcceptsOrder, ApplyFailure, BatchApplier, Projection, is_projected};
@@ -183,15 +184,38 @@ impl<P: Projection> Live<P> {
     /// events before the failed one stay applied.
     pub async fn refresh(&mut self) -> Result<usize, LiveError> {
         self.restart_after_erasure().await?;
+        let mut count = 0;
+        while let Some(deletion) = self.apply_until_deletion(&mut count).await? {
+            // The events that the deletion keeps are read, so it cannot be applied during the visit.
+            let read = StreamRead::new(deletion.stream.clone());
+            let of_stream = self.store.read_stream(read).await?.collect().await?;
+            let Self { projection, selection, views, events, .. } = self;
+            let mut kept = kept_of(&of_stream, &deletion, AppliedOrder::Log);
+            if let LiveEvents::Matching(query) = events {
+                kept.retain(|event| query.matches_event(event));
+            }
+            count += usize::from(apply(projection, selection, views, &deletion, &kept)?);
+            (self.position, self.revision) = (Some(deletion.position), Some(deletion.revision));
+        }
+        Ok(count)
+    }
+
+    /// Applies the events up to the next deletion of a replicated stream, which is returned, and counts them.
+    async fn apply_until_deletion(&mut self, count: &mut usize) -> Result<Option<RecordedEvent>, LiveError> {
         let Self { store, projection, selection, events, up_to, views, position, revision, .. } = self;
         let (after, from) = (*position, Revision::following(*revision));
-        let (mut count, mut failed) = (0, None);
+        let (mut deletion, mut failed) = (None, None);
         let mut visitor = |event: EventView<'_>| {
             if up_to.is_some_and(|up_to| event.position() > up_to) {
                 return ControlFlow::Break(());
             }
-            match apply(projection, selection, views, event.0) {
-                Ok(is_applied) => count += usize::from(is_applied),
+            if is_replicated_deletion(event) && selection.selects(event.0) {
+                deletion = Some(event.to_recorded());
+                return ControlFlow::Break(());
+            }
+            // The type of a live view rules out a view of states, so that no log is needed.
+            match apply(projection, selection, views, event.0, &[]) {
+                Ok(is_applied) => *count += usize::from(is_applied),
                 Err(error) => {
                     failed = Some(error);
                     return ControlFlow::Break(());
@@ -216,10 +240,13 @@ impl<P: Projection> Live<P> {
         if let Some(error) = failed {
             return Err(error);
         }
+        if deletion.is_some() {
+            return Ok(deletion);
+        }
         // A read of the log also scans events that do not match.
         let scanned = scanned.map(|scanned| up_to.map_or(scanned, |up_to| scanned.min(up_to)));
         self.position = self.position.max(scanned);
-        Ok(count)
+        Ok(None)
     }
 
     /// Discards the view of one stream if the stream was deleted or a subject was erased.
@@ -264,18 +291,19 @@ impl<P: Projection> Live<P> {
     }
 }
 
-/// Applies one event to the views. Returns whether the query of the projection selects it.
+/// Applies one event to the views. Returns whether the query of the projection selects it. `kept` has the events of the
+/// stream that the event keeps, if it deletes the stream.
 fn apply<P: Projection>(
     projection: &P,
     selection: &Selection,
     views: &mut MemoryViews,
     event: &RecordedEvent,
+    kept: &[RecordedEvent],
 ) -> Result<bool, LiveError> {
     if !is_projected(event) || !selection.selects(event) {
         return Ok(false);
     }
-    // The type of a live view rules out a view of states, so that no log is needed.
-    views.fold(BatchApplier::new(projection, [event], &BTreeSet::new()), &[]).map_err(|(_, source)| {
+    views.fold(BatchApplier::new(projection, [event], &BTreeSet::new()), kept).map_err(|(_, source)| {
         LiveError::Event {
             projection: P::NAME,
             position: event.position,

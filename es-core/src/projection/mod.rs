@@ -27,6 +27,7 @@ mod context;
 mod generation;
 pub mod inline;
 pub(crate) mod inspect;
+mod kept;
 mod late;
 mod live;
 mod reset;
@@ -121,7 +122,12 @@ pub trait Projection: Send + Sync + 'static {
     /// [key](Self::key) of an erasure is the name of the deleted stream or of the erased subject.
     ///
     /// The default does nothing. The view then keeps what it contains of a deleted stream until it is rebuilt: a
-    /// rebuild does not receive the events of a deleted stream.
+    /// rebuild does not receive the events of a deleted stream. Those of a replicated stream stay in the log, so a
+    /// rebuild receives them, too.
+    ///
+    /// A [deletion](crate::retention::ReplicatedDeletion) of a replicated stream keeps the events that other nodes
+    /// appended without knowing of it. If this method changes a row, those of them that the projection has applied are
+    /// applied again afterwards. So delete everything that the rows contain of the stream, or nothing.
     ///
     /// # Errors
     /// [`ApplyError`] if the erasure cannot be applied. It is treated like an event that cannot be applied.

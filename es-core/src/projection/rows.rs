@@ -3,10 +3,12 @@
 use std::any::TypeId;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::model::{StreamId, Table};
+use crate::model::{Position, RecordedEvent, StreamId, Table};
+use crate::projection::kept::KeptResult;
 use crate::projection::states::{AnyState, StateLoader, StateResult};
 use crate::store::{InvalidCommit, MAX_ROW_KEY_BYTES};
 
@@ -64,11 +66,13 @@ pub(crate) struct Missing {
     pub(crate) rows: BTreeSet<(Table, Bytes)>,
     /// States of aggregates.
     pub(crate) states: BTreeMap<StreamId, StateLoader>,
+    /// Deletions of replicated streams, of which the kept events are requested.
+    pub(crate) deletions: BTreeMap<Position, RecordedEvent>,
 }
 
 impl Missing {
     pub(crate) fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.states.is_empty()
+        self.rows.is_empty() && self.states.is_empty() && self.deletions.is_empty()
     }
 }
 
@@ -94,7 +98,9 @@ pub struct Rows {
     missing: Missing,
     /// The states of aggregates that the events of the batch requested.
     states: HashMap<StreamId, StateResult>,
-    /// Whether the event that is being applied requested a row or a state that is not loaded.
+    /// The events that deletions of replicated streams keep, by the position of the deletion.
+    kept: HashMap<Position, KeptResult>,
+    /// Whether the event that is being applied requested a row, a state or kept events that are not loaded.
     is_row_missing: bool,
     /// Views whose stored description equals that of their declaration.
     checked: HashSet<(&'static str, TypeId)>,
@@ -129,6 +135,24 @@ impl Rows {
         self.missing.states.insert(stream.clone(), loader);
         self.is_row_missing = true;
         Err(ApplyError(Reason::RowMissing))
+    }
+
+    /// Returns the events that a deletion of a replicated stream keeps.
+    ///
+    /// # Errors
+    /// [`ApplyError`] if they must be read first, or cannot be read.
+    pub(crate) fn kept_by(&mut self, deletion: &RecordedEvent) -> Result<Arc<[RecordedEvent]>, ApplyError> {
+        if let Some(kept) = self.kept.get(&deletion.position) {
+            return kept.clone().map_err(ApplyError::new);
+        }
+        self.missing.deletions.insert(deletion.position, deletion.clone());
+        self.is_row_missing = true;
+        Err(ApplyError(Reason::RowMissing))
+    }
+
+    /// Returns whether the event that is being applied has changed a row.
+    pub(crate) fn is_changed_by_event(&self) -> bool {
+        !self.of_event.is_empty()
     }
 
     /// Sets a row.
@@ -205,6 +229,11 @@ impl Rows {
         self.states.insert(stream, state);
     }
 
+    /// Adds the events that the deletion at a position keeps.
+    pub(crate) fn learn_kept(&mut self, deletion: Position, kept: KeptResult) {
+        self.kept.insert(deletion, kept);
+    }
+
     fn insert_loaded(&mut self, row: (Table, Bytes), value: Option<Bytes>) {
         let bytes = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
         let (key, added) = (row.1.len(), bytes(&value));
@@ -225,6 +254,7 @@ impl Rows {
         }
         // The next batch needs the states after its own events.
         self.states.clear();
+        self.kept.clear();
         self.restart();
         if self.loaded.len() > max_rows || self.loaded_bytes > max_bytes {
             *self = Self::default();

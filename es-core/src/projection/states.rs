@@ -15,6 +15,7 @@ use futures_util::future::BoxFuture;
 use crate::aggregate::{Evolve, LoadError, Loaded, Repository};
 use crate::model::panic::panic_message;
 use crate::model::{ErrorChain, RecordedEvent, StreamId};
+use crate::projection::kept::{AppliedOrder, is_replicated_deletion, read_kept};
 use crate::retention::Erasure;
 use crate::store::{EventStore, StoreError};
 
@@ -62,17 +63,29 @@ impl StateLoader {
     }
 }
 
-/// Reads states from a store. Keeps one repository, so that the last states are cached.
+/// Reads states and the kept events of deleted streams from a store. Keeps one repository, so that the last states are
+/// cached.
 #[derive(Debug)]
 pub(crate) struct StateReader {
     store: Arc<dyn EventStore>,
+    /// The order in which the projection applies events.
+    order: AppliedOrder,
     /// The `Repository` of the aggregate.
     repository: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 impl StateReader {
-    pub(crate) const fn new(store: Arc<dyn EventStore>) -> Self {
-        Self { store, repository: OnceLock::new() }
+    pub(crate) const fn new(store: Arc<dyn EventStore>, order: AppliedOrder) -> Self {
+        Self { store, order, repository: OnceLock::new() }
+    }
+
+    pub(crate) const fn order(&self) -> AppliedOrder {
+        self.order
+    }
+
+    /// Reads the events that a deletion of a replicated stream keeps.
+    pub(crate) async fn kept_by(&self, deletion: &RecordedEvent) -> Result<Vec<RecordedEvent>, StoreError> {
+        read_kept(&*self.store, deletion, self.order).await
     }
 
     fn repository<A: Evolve>(&self) -> Arc<Repository<A>> {
@@ -96,8 +109,11 @@ async fn load<A: Evolve>(reader: &StateReader, stream: &StreamId) -> Result<Stat
 
 fn fold<A: Evolve>(records: &[RecordedEvent], stream: &StreamId) -> Result<Loaded<A>, String> {
     let id = A::id_of(stream).ok_or_else(|| not_an_id::<A>(stream))?;
-    let is_deletion =
-        |record: &RecordedEvent| Erasure::of(record).is_some_and(|erasure| erasure.stream() == Some(stream));
+    let is_deletion = |record: &RecordedEvent| {
+        let is_of_stream = Erasure::of(record).is_some_and(|erasure| erasure.stream() == Some(stream));
+        // The fold applies a deletion of a replicated stream itself.
+        is_of_stream && !is_replicated_deletion(record.into())
+    };
     let begins = records.iter().rposition(is_deletion).map_or(0, |deletion| deletion + 1);
     let of_stream = records.iter().skip(begins).filter(|record| record.stream == *stream);
     let folded = catch_unwind(AssertUnwindSafe(|| Loaded::fold_records(&id, of_stream.cloned().collect())));

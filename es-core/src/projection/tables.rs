@@ -11,9 +11,10 @@ use bytes::Bytes;
 use futures_util::future::try_join_all;
 
 use crate::model::reserved;
-use crate::model::{NameError, StreamId, Table};
+use crate::model::{NameError, RecordedEvent, StreamId, Table};
 use crate::projection::checkpoint::{checkpoint_prefix, checkpoints_table};
 use crate::projection::generation::{Generation, generations_table, table};
+use crate::projection::kept::NO_KEPT_EVENTS;
 use crate::projection::states::{NO_STATES, StateLoader, StateReader};
 use crate::projection::{ApplyOutcome, BatchApplier, Generations, Pass, Projection, Rows};
 use crate::store::implement::RowChange;
@@ -138,7 +139,7 @@ impl GenerationTables {
     }
 
     /// Applies a batch of events as [`apply`](Self::apply) does, starting with loaded rows. Reads the states of
-    /// aggregates with `states`.
+    /// aggregates, and the kept events of deleted streams, with `states`.
     pub(crate) async fn apply_onto<P: Projection>(
         &mut self,
         store: &dyn EventReader,
@@ -151,6 +152,7 @@ impl GenerationTables {
                 Pass::Missing(missing) => {
                     self.fetch(store, missing.rows, &mut rows).await?;
                     fetch_states(states, missing.states, &mut rows).await?;
+                    fetch_kept(states, missing.deletions.into_values(), &mut rows).await?;
                 }
                 Pass::Done(outcomes) => return Ok((rows, outcomes)),
             }
@@ -174,6 +176,22 @@ async fn fetch_states(
         for ((stream, _), state) in chunk.iter().zip(states) {
             rows.learn_state(stream.clone(), state);
         }
+    }
+    Ok(())
+}
+
+/// Reads the events that deletions of replicated streams keep into `rows`.
+async fn fetch_kept(
+    reader: Option<&StateReader>,
+    deletions: impl Iterator<Item = RecordedEvent>,
+    rows: &mut Rows,
+) -> Result<(), StoreError> {
+    for deletion in deletions {
+        let kept = match reader {
+            Some(reader) => Ok(reader.kept_by(&deletion).await?.into()),
+            None => Err(NO_KEPT_EVENTS.to_owned()),
+        };
+        rows.learn_kept(deletion.position, kept);
     }
     Ok(())
 }

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::model::{RecordedEvent, Revision, StreamId, SubjectId};
-use crate::retention::is_reserved;
 use crate::retention::operator::{DeleteKind, OperatorEvent};
+use crate::retention::{ReplicatedDeletion, is_reserved};
 
 /// Content that was erased: consumers that hold a copy of it delete the copy.
 ///
@@ -19,7 +19,9 @@ pub enum Erasure {
         stream: StreamId,
         /// The kind of the deletion. After a soft delete the stream may be written again.
         kind: DeleteKind,
-        /// The last deleted revision, or `None` if the stream had no event.
+        /// The last deleted revision, or `None` if the stream had no event. If the stream is
+        /// [replicated](crate::retention::ReplicatedDeletion), it is the revision before the deletion on this node, and
+        /// the deletion may keep events up to it.
         through: Option<Revision>,
     },
     /// The key of the personal data of a subject was destroyed. The events stay, and their personal data is unreadable.
@@ -33,6 +35,10 @@ impl Erasure {
     /// Returns the erasure that an event records, or `None` for every other event.
     #[must_use]
     pub fn of(event: &RecordedEvent) -> Option<Self> {
+        if let Ok(Some(_)) = ReplicatedDeletion::of(event.into()) {
+            let (stream, through) = (event.stream.clone(), event.revision.previous());
+            return Some(Self::Stream { stream, kind: DeleteKind::Soft, through });
+        }
         if !is_reserved(&event.stream) {
             return None;
         }

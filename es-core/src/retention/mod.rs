@@ -64,6 +64,7 @@
 
 mod erasure;
 mod operator;
+mod replicated;
 mod state;
 
 pub(crate) use crate::model::reserved::is_retention_stream as is_reserved;
@@ -71,6 +72,8 @@ pub use crate::model::reserved::{REMOVED, RETENTION_CATEGORY as CATEGORY};
 pub use erasure::Erasure;
 pub(crate) use operator::deletions_stream;
 pub use operator::{DeleteKind, Note, OperatorEvent, Rule, Scope};
+pub(crate) use replicated::{DeletedEvents, StreamDots, is_replicated_erasure};
+pub use replicated::{ReplicatedDeletion, ReplicatedErasure};
 pub use state::{Deletion, InvalidOperatorEvent, Retained, Retention, ScavengePoint, StreamRetention};
 
 use std::fmt;

@@ -5,6 +5,7 @@
 //! into one write passes a view that already includes the earlier commits of that write.
 
 use crate::model::StreamId;
+use crate::model::reserved::{DELETED, ERASED};
 use crate::model::{AheadOfLog, CommitPart, EventData, RecordedEvent, Timestamp, to_stored_precision};
 use crate::model::{ExpectedRevision, Position, Revision, found};
 use crate::retention::{DeleteKind, Deletion, OperatorEvent, REMOVED, Scope, is_reserved};
@@ -34,8 +35,8 @@ pub enum CommitDecision {
 ///
 /// # Errors
 /// - [`CommitError::IdConflict`] if the log contains an event id of the commit, but not as part of the same commit.
-/// - [`CommitError::Invalid`] if the commit adds a tombstone after an event that was not removed, or an event of a
-///   transaction where it must not be.
+/// - [`CommitError::Invalid`] if the commit adds a tombstone after an event that was not removed, an event of a
+///   transaction where it must not be, or a replicated deletion of a stream that is not replicated.
 /// - [`CommitError::Conflict`] if a condition does not hold, or a stream is locked.
 /// - [`CommitError::Store`] if the view fails.
 pub fn decide(
@@ -49,6 +50,7 @@ pub fn decide(
         return Ok(CommitDecision::Repeat(committed));
     }
     check_removed(commit, view)?;
+    check_deletions(commit)?;
     let mut failed = failed_checks(commit, view, now)?;
     failed.extend(locks.check(commit, view)?);
     if !failed.is_empty() {
@@ -114,6 +116,18 @@ fn check_removed(commit: &Commit, view: &mut dyn LogView) -> Result<(), CommitEr
         all_removed.insert(stream, is_tombstone);
     }
     Ok(())
+}
+
+/// Checks that every deletion and every erasure in the stream itself is of a replicated stream, whose events have
+/// stamps. On another stream they would have no effect.
+fn check_deletions(commit: &Commit) -> Result<(), CommitError> {
+    let is_deletion =
+        |event: &EventData| [DELETED, ERASED].iter().any(|name| event.event_type == *name) && event.stamp.is_none();
+    let Some((stream, event)) = commit.events().iter().find(|(_, event)| is_deletion(&event.data)) else {
+        return Ok(());
+    };
+    let found = format!("the event type {:?} in a stream that is not replicated", event.data.event_type);
+    Err(InvalidCommit::Reserved { id: event.data.id, stream: stream.clone(), found }.into())
 }
 
 fn failed_checks(commit: &Commit, view: &mut dyn LogView, now: Timestamp) -> Result<Vec<FailedCheck>, StoreError> {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::RecordedEvent;
 use crate::model::Tags;
-use crate::model::reserved::{RETENTION_CATEGORY, STREAM_DELETED, SUBJECT_ERASED};
+use crate::model::reserved::{DELETED, STREAM_DELETED, SUBJECT_ERASED};
 use crate::model::weight::name as name_weight;
 use crate::model::{Category, EventType, StreamId, Tag};
 use crate::model::{Position, Revision};
@@ -120,10 +120,11 @@ impl QueryItem {
     /// Returns an item that matches the [erasures](crate::retention::Erasure) in the log.
     #[must_use]
     pub fn erasures() -> Self {
+        // No category: a replicated stream is deleted in the stream itself. No other event has one of these types.
         Self::new()
-            .category(Category::well_known(RETENTION_CATEGORY))
             .event_type(EventType::well_known(STREAM_DELETED))
             .event_type(EventType::well_known(SUBJECT_ERASED))
+            .event_type(EventType::well_known(DELETED))
     }
 
     /// Returns `true` if no field is set, so that every event matches.

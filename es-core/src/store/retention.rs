@@ -128,10 +128,10 @@ pub(super) async fn delete_snapshot_rows(store: &dyn EventStore, keys: Vec<Bytes
 }
 
 /// Deletes the snapshots of a stream from before its last deletion.
-pub(super) async fn delete_snapshots_before_begin(
-    store: &dyn EventStore,
-    stream: &StreamId,
-) -> Result<(), CommitError> {
+///
+/// # Errors
+/// [`CommitError`] if the store fails.
+pub async fn delete_snapshots_before_begin(store: &dyn EventStore, stream: &StreamId) -> Result<(), CommitError> {
     let retained = store.retained(stream).await?;
     let is_before = |row: &Row| {
         let revision = row.key.last_chunk().map(|number| Revision::new(u64::from_be_bytes(*number)));

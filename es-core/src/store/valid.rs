@@ -4,11 +4,12 @@ use bytes::Bytes;
 
 use crate::model::ContentType;
 use crate::model::reserved::{
-    AUDIT_STREAM_PREFIX, check_audit, check_membership, check_transaction_log, is_membership_stream, is_reserved,
+    AUDIT_STREAM_PREFIX, ERASED, check_audit, check_membership, check_transaction_log, is_membership_stream,
+    is_reserved,
 };
 use crate::model::weight::beside_payload;
 use crate::model::{NewEvent, Stamp, StreamId};
-use crate::retention;
+use crate::retention::{self, ReplicatedDeletion, ReplicatedErasure};
 use crate::store::commit::{
     Commit, MAX_COMMIT_BYTES, MAX_COMMIT_EVENTS, MAX_KEYS, MAX_METADATA_BYTES, MAX_ORIGINS, MAX_PAYLOAD_BYTES,
     MAX_ROW_KEY_BYTES, MAX_TAGS, RowChange,
@@ -46,6 +47,7 @@ impl Commit {
             return Err(InvalidCommit::TooManyEvents { found: committed });
         }
         self.validate_foreign()?;
+        self.validate_erasure()?;
         self.validate_ids()?;
         for (stream, event) in &self.events {
             validate_event(event)?;
@@ -65,6 +67,18 @@ impl Commit {
         let mut seen = std::collections::HashSet::new();
         match ids().find(|id| !seen.insert(*id)) {
             Some(id) => Err(InvalidCommit::SameIdTwice { id }),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks that the erasure of a replicated stream is alone, so that it deletes everything that its stream has.
+    fn validate_erasure(&self) -> Result<(), InvalidCommit> {
+        let erasure = self.events.iter().find(|(_, event)| event.data.event_type == ERASED);
+        match erasure.filter(|_| self.events.len() > 1) {
+            Some((stream, event)) => {
+                let found = "an erasure beside other events".to_owned();
+                Err(InvalidCommit::Reserved { id: event.data.id, stream: stream.clone(), found })
+            }
             None => Ok(()),
         }
     }
@@ -164,6 +178,28 @@ impl ValidCommit {
             commit.events.retain(|(stream, event)| keep(stream, event));
             commit.events.len() != before
         })
+    }
+
+    /// Adds events after those of the caller. They are not replicated.
+    ///
+    /// # Errors
+    /// - [`InvalidCommit::Numbered`] after the shared decision.
+    /// - [`InvalidCommit::TooManyEvents`] and [`InvalidCommit::TooManyBytes`] if the commit would exceed a limit.
+    /// - The errors of [`Commit::validate`] for a single event.
+    pub fn add_local_events(&mut self, events: Vec<(StreamId, NewEvent)>) -> Result<(), InvalidCommit> {
+        for (stream, event) in &events {
+            validate_event(event)?;
+            validate_reserved(stream, event, false)?;
+        }
+        self.change_events(|commit| {
+            let is_changed = !events.is_empty();
+            commit.events.extend(events);
+            is_changed
+        })?;
+        if self.commit.events.len() > MAX_COMMIT_EVENTS {
+            return Err(InvalidCommit::TooManyEvents { found: self.commit.events.len() });
+        }
+        if self.bytes > MAX_COMMIT_BYTES { Err(InvalidCommit::TooManyBytes { found: self.bytes }) } else { Ok(()) }
     }
 
     /// Sets the stamps of events. `stamp` returns the new stamp of an event, or `None` to keep its current one.
@@ -288,9 +324,9 @@ fn validate_reserved(stream: &StreamId, event: &NewEvent, may_be_removed: bool) 
     if is_transaction_event(&event.data.event_type) {
         return validate_transaction_event(stream, event);
     }
-    match HandOver::read(&event.data.event_type, &event.data.payload) {
-        Ok(Some(_)) if is_reserved(stream.category_str()) => {
-            return rejected(format!("a hand-over in the category {:?}", stream.category_str()));
+    match framework_event(event) {
+        Ok(Some(found)) if is_reserved(stream.category_str()) => {
+            return rejected(format!("{found} in the category {:?}", stream.category_str()));
         }
         Ok(Some(_)) => return Ok(()),
         Ok(None) => {}
@@ -311,6 +347,18 @@ fn validate_reserved(stream: &StreamId, event: &NewEvent, may_be_removed: bool) 
     } else {
         Ok(())
     }
+}
+
+/// Returns a description of an event that the framework writes to a stream of an aggregate, if it is one.
+fn framework_event(event: &NewEvent) -> Result<Option<&'static str>, String> {
+    let (event_type, payload) = (&event.data.event_type, &event.data.payload);
+    if HandOver::read(event_type, payload)?.is_some() {
+        return Ok(Some("a hand-over"));
+    }
+    if ReplicatedDeletion::read(event_type, payload)?.is_some() {
+        return Ok(Some("a deletion"));
+    }
+    Ok(ReplicatedErasure::read(event_type, payload)?.map(|_| "an erasure"))
 }
 
 /// Checks an event of a transaction, and the decided events in it.

@@ -4,6 +4,7 @@ use std::fmt::{Debug, Write as _};
 
 use crate::aggregate::{Evolve, Loaded};
 use crate::model::{CanonicalOrder, ConflictAnswer, ErrorChain, EventData, EventId, Level, RecordedEvent, StreamId};
+use crate::retention::Erasure;
 use crate::schema::Event;
 use crate::testing::SeededEntropy;
 use crate::testing::orders::{OrderDependence, arrived, have_one_order};
@@ -239,15 +240,23 @@ fn arrive<A: Evolve>(
 ) -> StateOrFailure<A> {
     let last = log.last().filter(|last| last.stream == *stream);
     match (before, last) {
-        (Ok(loaded), Some(last)) if loaded.is_late(last.into()) => fold_records(id, stream, log),
+        (Ok(loaded), Some(last)) if loaded.must_fold_again(last.into()).unwrap_or(true) => {
+            fold_records(id, stream, log)
+        }
         _ => apply_last(stream, before, log),
     }
 }
 
-/// Returns the state after the last event of a log, from the state before, whether the event is late or not.
+/// Returns the state after the last event of a log, from the state before, whether the event is late or not. A deletion
+/// is not an event of the domain, so the events that it keeps are folded again.
 fn apply_last<A: Evolve>(stream: &StreamId, before: &StateOrFailure<A>, log: &[RecordedEvent]) -> StateOrFailure<A> {
     let mut loaded = before.clone()?;
     if let Some(last) = log.last().filter(|last| last.stream == *stream) {
+        if Erasure::of(last).is_some()
+            && let Some(id) = A::id_of(stream)
+        {
+            return fold_records(&id, stream, log);
+        }
         loaded.apply(last.into()).map_err(|error| ErrorChain(&error).to_string())?;
     }
     Ok(loaded)

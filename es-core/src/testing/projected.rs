@@ -12,7 +12,7 @@ use crate::model::{Position, Revision};
 use crate::model::{StreamId, SubjectId};
 use crate::projection::view::MemoryViews;
 use crate::projection::{ApplyFailure, BatchApplier, Projection, is_projected};
-use crate::retention::{DeleteKind, Note, OperatorEvent};
+use crate::retention::{DeleteKind, Note, OperatorEvent, ReplicatedDeletion, StreamDots};
 use crate::schema::Event;
 
 /// Starts a test of a projection: add events, [`project`](GivenEvents::project) them, and compare the views. Needs
@@ -130,6 +130,9 @@ impl GivenEvents {
     /// Deletes the stream of the aggregate with this id. The projection has received its events before, as in a view
     /// that follows the log.
     ///
+    /// After [`on_node`](Self::on_node) a soft deletion is one of a replicated stream, as by `Replica::delete`: it
+    /// covers the events that the node has.
+    ///
     /// # Panics
     /// If the id is not valid in the name of a stream.
     #[must_use]
@@ -140,8 +143,23 @@ impl GivenEvents {
     )]
     pub fn deleted<A: Aggregate>(mut self, id: A::Id, kind: DeleteKind) -> Self {
         let stream = A::stream(&id).unwrap_or_else(|error| panic!("invalid id: {error}"));
+        if let Some(node) = self.current.filter(|_| kind == DeleteKind::Soft) {
+            return self.deleted_on(node, &stream);
+        }
         let through = self.records.iter().rev().find(|record| record.stream == stream).map(|record| record.revision);
         self.operator(&OperatorEvent::StreamDeleted { stream, kind, through, note: Note::default() });
+        self
+    }
+
+    #[track_caller]
+    fn deleted_on(mut self, node: usize, stream: &StreamId) -> Self {
+        let (known, mut dots) = (&self.nodes[node].known, StreamDots::default());
+        let is_known = |record: &&RecordedEvent| record.data.stamp.as_ref().is_none_or(|it| known.includes(it.dot));
+        let of_stream = self.records.iter().filter(|record| record.stream == *stream).filter(is_known);
+        let through = of_stream.map(|record| dots.next(record.into())).collect();
+        let event = ReplicatedDeletion { through, note: Note::default() }.encode();
+        let event = event.unwrap_or_else(|error| panic!("could not encode the deletion: {error}"));
+        self.push(stream, event.data);
         self
     }
 

@@ -4,8 +4,10 @@
 //! - `start`: reads the rows of the replica, adopts older events, and decides whether to continue the last origin.
 //! - `session`: the requests of a client. `wait`: waiting for what they have seen. `recover`: waiting for the events of
 //!   the peers.
+//! - `deletion`: [`Replica::delete`] and [`Replica::erase`].
 //! - `hand_over`: [`Replica::hand_over`] and the forced form. `forwarding`: forwards commands to the home of a stream.
 
+mod deletion;
 mod forwarding;
 mod hand_over;
 mod options;
@@ -17,8 +19,10 @@ mod wait;
 use std::sync::Arc;
 
 use es_core::model::{Dot, HybridTime, LogPosition, OriginId, Table};
-use es_core::{Commit, CommitError, EventStore, StoreError};
+use es_core::retention::ReplicatedErasure;
+use es_core::{Commit, CommitError, EventStore, StoreError, StreamId};
 
+pub use deletion::DeleteError;
 pub use forwarding::{Forwarded, ForwardingRepository};
 pub use options::ReplicaOptions;
 pub use recover::{RecoverError, Recovered};
@@ -31,7 +35,7 @@ use crate::filter::StreamFilter;
 use crate::group::Group;
 use crate::hook::{self, ReplicaHook};
 use crate::knowledge::Knowledge;
-use crate::page::{Item, Page, Pull};
+use crate::page::{ForeignEvent, Item, Page, Pull};
 use crate::peer::Peer;
 use crate::promise::Promise;
 use crate::rows::{self, Progress};
@@ -180,10 +184,12 @@ impl Replica {
         self.check_ids(&page).await?;
         let promises = page.promises.clone();
         let (is_last, knowledge, received, bytes) = (page.is_last, page.knowledge.clone(), page.events(), page.bytes());
+        let erased = erased_streams(&page);
         let start = Start { cursor: cursor.unwrap_or_else(|| None.into()), filter: self.filter.digest(), before };
         let commits = crate::target::commits(page, &self.table, peer.name(), start);
         match self.store_page(commits).await {
             Ok(events) => {
+                self.delete_snapshots(&erased).await;
                 self.receive(promises).await?;
                 Ok(Pulled { events, held: received.saturating_sub(events), bytes, is_last, knowledge })
             }
@@ -263,10 +269,23 @@ impl Replica {
             if committed.repeated {
                 return Err(StoreError::damaged("table es.replica", "a stored event has no row").into());
             }
-            events += committed.events.len();
+            // The replica adds events of this node to an erasure.
+            events += committed.events.iter().filter(|event| event.data.stamp.is_some()).count();
         }
         Ok(events)
     }
+}
+
+/// Returns the streams that events of a page erase.
+fn erased_streams(page: &Page) -> Vec<StreamId> {
+    let events = page.items.iter().flat_map(|item| match item {
+        Item::Commit(events) => events.as_slice(),
+        Item::Gap { .. } => &[],
+    });
+    let is_erasure = |event: &&ForeignEvent| {
+        matches!(ReplicatedErasure::read(&event.data.event_type, &event.data.payload), Ok(Some(_)))
+    };
+    events.filter(is_erasure).map(|event| event.stream.clone()).collect()
 }
 
 /// Checks that a peer declares gaps only up to what it knows.

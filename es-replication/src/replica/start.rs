@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use es_core::model::{Category, Dot, ErrorChain, HybridTime, OriginId, Table};
-use es_core::retention;
+use es_core::retention::{self, Scope};
 use es_core::store::implement::{PrepareHook, PreparedHook};
 use es_core::store::{LogRead, QueryItem};
-use es_core::{Commit, EventReader, EventStore, Position, RecordedEvent, StoreError};
+use es_core::{Commit, EventReader, EventStore, Position, RecordedEvent, StoreError, StreamId};
 use futures_util::future::join_all;
 
 use crate::error::StartError;
@@ -246,6 +246,7 @@ async fn read_state(
         origins: rows::origins(store, table).await?,
         categories: rows::categories(store, table).await?,
         group,
+        erased: Arc::new(rows::erased(store, table).await?),
     })
 }
 
@@ -264,7 +265,7 @@ async fn adopt(
             new.insert(category.clone());
         }
     }
-    check_retention(store, &new).await?;
+    check_retention(store, &new, &state.erased).await?;
     let since = state.head.position;
     let mut adopted = Adoption::new(store, table, state).await?;
     adopted.read(store, table, new.clone(), None).await?;
@@ -293,15 +294,21 @@ async fn adopt(
     Ok(())
 }
 
-/// Refuses categories with rules or deleted streams, which would hide events on this node only.
-async fn check_retention(store: &dyn EventStore, categories: &BTreeSet<Category>) -> Result<(), StartError> {
+/// Refuses categories with rules or deleted streams, which would hide events on this node only. A stream that was
+/// erased on all nodes is deleted here, too.
+async fn check_retention(
+    store: &dyn EventStore,
+    categories: &BTreeSet<Category>,
+    erased: &BTreeSet<StreamId>,
+) -> Result<(), StartError> {
     if categories.is_empty() {
         return Ok(());
     }
     let category = Category::new(retention::CATEGORY).map_err(|error| StoreError::io("name a category", error))?;
     let mut events = store.read_log(LogRead::category(category)).await?;
     while let Some(event) = events.next().await? {
-        if let Some(scope) = changed_scope(&event.stream, &event.data, categories) {
+        let is_erased = |scope: &Scope| matches!(scope, Scope::Stream(stream) if erased.contains(stream));
+        if let Some(scope) = changed_scope(&event.stream, &event.data, categories).filter(|scope| !is_erased(scope)) {
             return Err(StartError::Retention { scope: scope.to_string() });
         }
     }

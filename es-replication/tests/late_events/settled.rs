@@ -83,7 +83,7 @@ impl HandlesLateEvents for History {
 }
 
 /// A node whose clock the test moves.
-struct Clocked {
+pub(crate) struct Clocked {
     node: Node,
     clock: Arc<ManualClock>,
     options: ReplicaOptions,
@@ -97,7 +97,7 @@ impl std::ops::Deref for Clocked {
 }
 
 /// Returns nodes that are members of one group.
-async fn cluster<const N: usize>(names: [&'static str; N]) -> [Clocked; N] {
+pub(crate) async fn cluster<const N: usize>(names: [&'static str; N]) -> [Clocked; N] {
     let clocks: Vec<_> = names.iter().map(|_| Arc::new(ManualClock::at(time()))).collect();
     let options: Vec<_> =
         names.iter().zip(&clocks).map(|(name, clock)| options(name).with_clock(clock.clone())).collect();
@@ -128,7 +128,7 @@ impl Clocked {
     }
 
     /// Sets the clock to a number of seconds after the start of the test.
-    fn at(&self, seconds: i64) -> &Self {
+    pub(crate) fn at(&self, seconds: i64) -> &Self {
         self.clock.set(time() + TimeDelta::seconds(seconds));
         self
     }

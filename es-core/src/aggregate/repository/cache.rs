@@ -47,7 +47,7 @@ impl<A: Clone + Send + Sync> Cache<A> {
     pub(super) fn put(&self, stream: &StreamId, loaded: &Loaded<A>) {
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         let is_as_new = states.peek(stream).is_some_and(|cached| {
-            cached.begins == loaded.begins && cached.revision >= loaded.revision && cached.snapshot >= loaded.snapshot
+            cached.begins == loaded.begins && cached.read_to >= loaded.read_to && cached.snapshot >= loaded.snapshot
         });
         if !is_as_new {
             states.put(stream.clone(), loaded.clone());

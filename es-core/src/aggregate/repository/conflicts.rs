@@ -13,10 +13,11 @@ use crate::aggregate::conflict::AnswerConflict;
 use crate::aggregate::repository::command_id::Binding;
 use crate::aggregate::repository::error::LoadError;
 use crate::aggregate::repository::load::{Loader, MAX_SORTED_EVENTS};
-use crate::aggregate::repository::loaded::{Loaded, decode};
+use crate::aggregate::repository::loaded::{Loaded, decode, deletion};
 use crate::aggregate::repository::{ExecuteError, Repository};
 use crate::aggregate::{Evolve, Resolve};
 use crate::model::{Dot, EventView, OriginId, RecordedEvent, Stamp, VectorClock};
+use crate::retention::DeletedEvents;
 use crate::store::StreamRead;
 
 impl<A: Resolve> Repository<A> {
@@ -48,8 +49,8 @@ impl<A: Resolve> Repository<A> {
     }
 }
 
-/// Returns the stamp of an event that can conflict with others. An event from before the replication, an event that
-/// the fold skips, and an answer to a conflict cannot.
+/// Returns the stamp of an event that can conflict with others. An event from before the replication, an event of a
+/// repeated command, and an answer to a conflict cannot; neither can an event that a deletion covers.
 fn stamp_in_conflicts<'a, A>(event: EventView<'a>, loaded: &Loaded<A>) -> Option<&'a Stamp> {
     let stamp = event.replicated_stamp()?;
     let is_answer = stamp.command.as_ref().is_some_and(Binding::is_of_answer);
@@ -84,11 +85,17 @@ impl<A: Evolve> Loader<A> {
         if !last.any(|dot| is_concurrent(stamp, &seen, dot)) {
             return Ok(Vec::new());
         }
+        let mut deleted = self.deleted_events(record, loaded).await?;
         let mut events = Vec::new();
-        let mut has_too_many = false;
+        let (mut has_too_many, mut is_deleted) = (false, false);
         let mut visitor = |event: EventView<'_>| {
+            let is_covered = deleted.covers_next(event);
             if event.revision() >= record.revision {
+                is_deleted = is_covered;
                 return ControlFlow::Break(());
+            }
+            if is_covered {
+                return ControlFlow::Continue(());
             }
             let other = stamp_in_conflicts(event, loaded);
             if other.is_some_and(|other| is_concurrent(stamp, &seen, other.dot)) {
@@ -102,11 +109,32 @@ impl<A: Evolve> Loader<A> {
         };
         let read = StreamRead::new(record.stream.clone()).from(loaded.begins);
         self.store.visit_stream(read, &mut visitor).await?;
+        if is_deleted {
+            return Ok(Vec::new());
+        }
         if has_too_many {
             return Err(LoadError::TooManyEvents { stream: record.stream.clone(), max: MAX_SORTED_EVENTS });
         }
         events.sort_by_key(RecordedEvent::canonical_key);
         Ok(events)
+    }
+
+    /// Returns the events of the stream of an event that deletions cover.
+    async fn deleted_events(&self, record: &RecordedEvent, loaded: &Loaded<A>) -> Result<DeletedEvents, LoadError> {
+        let (mut deletions, mut failed) = (Vec::new(), None);
+        let mut visitor = |event: EventView<'_>| match deletion(event) {
+            Ok(found) => {
+                deletions.extend(found);
+                ControlFlow::Continue(())
+            }
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
+        };
+        let read = StreamRead::new(record.stream.clone()).from(loaded.begins);
+        self.store.visit_stream(read, &mut visitor).await?;
+        failed.map_or_else(|| Ok(DeletedEvents::new(deletions, 0)), Err)
     }
 
     /// Returns everything that the node of an event had seen: its vector clock, or that of the first event of its

@@ -3,7 +3,8 @@
 //! The stream of an aggregate whose level has no single order is stored in the order in which its events arrived on
 //! this node, and folded in canonical order, which is the same on every node. As long as both orders agree, events are
 //! folded while they are read. A late event precedes an event of the state in canonical order; the events after the
-//! newest snapshot that no later event precedes are then sorted and folded again.
+//! newest snapshot that no later event precedes are then sorted and folded again. A deletion of the stream removes the
+//! events that it covers from the state; if it keeps some of them, the state is folded again, too.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -86,8 +87,8 @@ impl<A: Evolve> Loader<A> {
         }
     }
 
-    /// Applies the events after those of `loaded`, up to the revision `at`. If one of them is late, folds the stream
-    /// again.
+    /// Applies the events after those of `loaded`, up to the revision `at`. If one of them is late, or is a deletion
+    /// that keeps an event of `loaded`, folds the stream again.
     async fn apply_tail(
         &self,
         id: &A::Id,
@@ -95,23 +96,23 @@ impl<A: Evolve> Loader<A> {
         loaded: &mut Loaded<A>,
         at: Option<Revision>,
     ) -> Result<(), LoadError> {
-        let mut has_late_event = false;
+        let mut must_fold_again = false;
         let step = |loaded: &mut Loaded<A>, event: EventView<'_>| {
-            if loaded.is_late(event) {
-                has_late_event = true;
+            if loaded.must_fold_again(event)? {
+                must_fold_again = true;
                 return Ok(ControlFlow::Break(()));
             }
             loaded.apply(event).map(ControlFlow::Continue)
         };
         self.visit(stream, loaded, tail(stream, loaded, at), step).await?;
-        if has_late_event {
+        if must_fold_again {
             *loaded = self.fold_again(id, stream, loaded.begins, at).await?;
         }
         Ok(())
     }
 
     /// Folds the events of a stream in canonical order, up to the revision `at`. Starts at the newest snapshot that no
-    /// later event precedes.
+    /// later event precedes, and of which no later deletion keeps an event.
     async fn fold_again(
         &self,
         id: &A::Id,
@@ -124,11 +125,15 @@ impl<A: Evolve> Loader<A> {
         loop {
             let read = tail(stream, &loaded, at);
             let events = self.collect(stream, &mut loaded, read, |_| true).await?;
-            if !events.iter().any(|event| loaded.is_late(event.into())) {
+            let mut is_stale = false;
+            for event in &events {
+                is_stale = is_stale || loaded.must_fold_again(event.into())?;
+            }
+            if !is_stale {
                 loaded.apply_sorted(events)?;
                 return Ok(loaded);
             }
-            tracing::debug!(%stream, snapshot = ?loaded.snapshot, "snapshot not used: a late event precedes it");
+            tracing::debug!(%stream, snapshot = ?loaded.snapshot, "snapshot not used: a late event changes it");
             loaded = match loaded.snapshot.and_then(Revision::previous) {
                 Some(before) => self.newest_snapshot_or_empty(id, stream, begins, Some(before)).await?,
                 None => self.empty(id, begins),
@@ -230,11 +235,11 @@ impl<A: Evolve> Loader<A> {
         }
         let mut loaded = self.newest_snapshot_or_empty(id, stream, begins, Some(at)).await?;
         self.apply_tail(id, stream, &mut loaded, Some(at)).await?;
-        if ExpectedRevision::Exact(at).is_met_by(loaded.revision) {
+        if ExpectedRevision::Exact(at).is_met_by(loaded.read_to) {
             return Ok(loaded);
         }
         self.check_not_truncated(stream, &loaded, self.store.retained(stream).await?)?;
-        Err(LoadError::NotYet { stream: stream.clone(), wanted: at, actual: loaded.revision })
+        Err(LoadError::NotYet { stream: stream.clone(), wanted: at, actual: loaded.read_to })
     }
 
     /// Returns the state after the events for which `includes` returns `true`.
@@ -287,6 +292,7 @@ impl<A: Evolve> Loader<A> {
                 state,
                 revision: Some(revision),
                 position: Some(position),
+                read_to: Some(revision),
                 // A locked state is not stored as a snapshot.
                 lock: None,
                 snapshot: Some(revision),

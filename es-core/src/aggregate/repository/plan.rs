@@ -76,7 +76,7 @@ impl<A: Evolve> Plan<'_, A> {
         if let Some(last) = last {
             fold(&mut loaded, &stream, &decoded, last, committed)?;
             // A snapshot contains whole commits. A later command of the commit may have more events of the stream.
-            if loaded.revision == committed.revision(&stream) {
+            if loaded.read_to == committed.revision(&stream) {
                 repository.snapshot_if_due(&stream, &mut loaded, Duration::ZERO);
             }
             repository.loader.cache(&stream, &loaded);
@@ -102,7 +102,7 @@ fn fold<A: Evolve>(
     for record in events.take(count) {
         // The stream may have been written and deleted after the load found no events. The commit expected no stream,
         // so its first event is the first of the new stream.
-        if loaded.revision.is_none() {
+        if loaded.read_to.is_none() {
             loaded.begins = record.revision;
         }
         match decoded.next_if(|(id, _)| *id == record.data.id) {
@@ -124,8 +124,8 @@ impl Commit {
 /// Adds the expectations and the events of a plan to a commit.
 fn append_events<A: Aggregate>(commit: Commit, plan: &Plan<'_, A>, events: impl Iterator<Item = NewEvent>) -> Commit {
     let stream = &plan.stream;
-    let mut commit = commit.expect(stream.clone(), ExpectedRevision::unchanged(plan.stored.revision));
-    if plan.stored.revision.is_some() {
+    let mut commit = commit.expect(stream.clone(), ExpectedRevision::unchanged(plan.stored.read_to));
+    if plan.stored.read_to.is_some() {
         // A deleted stream keeps its last revision, so the exact revision alone would also accept a deleted state.
         commit = commit.expect(stream.clone(), ExpectedRevision::StreamExists);
     }
@@ -273,9 +273,9 @@ impl<'a> Draft<'a> {
             return Ok(None);
         }
         let mut expectations = self.commit.expectations().iter().filter(|(of, _)| of == stream);
-        if let Some((_, expected)) = expectations.find(|(_, expected)| !expected.is_met_by(stored.revision)) {
+        if let Some((_, expected)) = expectations.find(|(_, expected)| !expected.is_met_by(stored.read_to)) {
             // Another writer appended to the stream between two loads of it.
-            let failed = FailedCheck::Revision { stream: stream.clone(), expected: *expected, actual: stored.revision };
+            let failed = FailedCheck::Revision { stream: stream.clone(), expected: *expected, actual: stored.read_to };
             return Err(Stop::Lost(Conflict { failed: vec![failed] }));
         }
         let mut loaded = stored.clone();

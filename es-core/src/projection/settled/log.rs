@@ -67,7 +67,7 @@ struct OriginEvents {
     read_to: u64,
 }
 
-/// The next events that only this node has: those of other levels, and erasures.
+/// The next events that only this node has: those of other levels, and erasures of this node.
 #[derive(Debug)]
 struct Local {
     query: Query,
@@ -230,11 +230,15 @@ impl CanonicalLog {
         if self.settled.late <= self.batch.mark.seen() || self.batch.mark == SettledMark::default() {
             return Ok(());
         }
-        let read = LogRead::matching(self.selection.query().clone()).after(self.batch.mark.seen());
+        let read = LogRead::matching(self.selection.log_query().clone()).after(self.batch.mark.seen());
         let mut events = self.store.read_log(read).await?;
         while let Some(event) = events.next().await?.filter(|event| Some(event.position) <= seen) {
             let dot = event.data.stamp.as_ref().map(|stamp| stamp.dot);
-            if dot.is_some_and(|dot| self.batch.mark.includes(dot)) && !self.batch.late.contains(&event.data.id) {
+            let is_selected = self.selection.includes(&event);
+            if is_selected
+                && dot.is_some_and(|dot| self.batch.mark.includes(dot))
+                && !self.batch.late.contains(&event.data.id)
+            {
                 self.batch.late.push(event.data.id);
             }
         }
@@ -273,8 +277,9 @@ impl CanonicalLog {
             let found = store.read_log(read).await?.collect().await?;
             let last = found.last().map(|event| event.position).filter(|_| found.len() == READ);
             let found = found.into_iter().filter(|event| Some(event.position) <= seen);
+            // A deletion of a replicated stream is an event of its origin.
             let is_local = |event: &RecordedEvent| match Erasure::of(event) {
-                Some(_) => selection.includes(event),
+                Some(_) => event.data.stamp.is_none() && selection.includes(event),
                 None => event.data.stamp.is_none() && !replication.replicates(&event.stream.category()),
             };
             local.events = found.filter(is_local).collect();

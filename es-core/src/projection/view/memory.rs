@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::model::ErrorChain;
 use crate::model::{RecordedEvent, Table};
+use crate::projection::kept::{AppliedOrder, kept_of};
 use crate::projection::view::{View, ViewError, ViewKey, ViewScan};
 use crate::projection::{ApplyFailure, ApplyOutcome, BatchApplier, Pass, Projection, Rows};
 use crate::store::{Direction, Row, RowScan};
@@ -35,7 +36,8 @@ impl MemoryViews {
         self.rows.iter().map(|((table, key), value)| (table, key, value))
     }
 
-    /// Applies all events or none. Folds the states of aggregates from `log`, which has all their events.
+    /// Applies all events or none, in the order of the log. Folds the states of aggregates from `log`, which has all their
+    /// events, and those of the streams that the events delete.
     ///
     /// # Errors
     /// The index of the first event that could not be applied, and its failure.
@@ -52,6 +54,9 @@ impl MemoryViews {
                     for (stream, loader) in missing.states {
                         let state = loader.fold(log, &stream);
                         rows.learn_state(stream, state);
+                    }
+                    for (position, deletion) in missing.deletions {
+                        rows.learn_kept(position, Ok(kept_of(log, &deletion, AppliedOrder::Log).into()));
                     }
                 }
                 Pass::Done(outcomes) => break outcomes,

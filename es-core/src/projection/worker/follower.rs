@@ -32,6 +32,7 @@ use crate::consumer::subscription::Subscription;
 use crate::model::ErrorChain;
 use crate::model::Position;
 use crate::model::RecordedEvent;
+use crate::projection::kept::AppliedOrder;
 use crate::projection::settled::{CanonicalLog, SettledMark, SettledStep};
 use crate::projection::states::StateReader;
 use crate::projection::{
@@ -105,7 +106,7 @@ pub(crate) struct Follower<P> {
     pub(super) pipeline: Arc<Pipeline<P>>,
     pub(super) partition: u32,
     tables: GenerationTables,
-    states: StateReader,
+    pub(super) states: StateReader,
     /// Rows as the last commit left them, if this is the only worker; empty otherwise.
     cached_rows: Rows,
     pub(super) parked: ParkedKeys,
@@ -115,7 +116,7 @@ pub(crate) struct Follower<P> {
     /// The position up to which every event is applied or parked, or is not an event of this partition.
     pub(super) scanned: Option<Position>,
     /// The place in canonical order up to which every event is applied or parked. `None` in the order of the log.
-    mark: Option<SettledMark>,
+    pub(super) mark: Option<SettledMark>,
     /// The steps of the events of the batch that are not applied or parked yet, in canonical order.
     steps: VecDeque<SettledStep>,
     pub(super) stop: watch::Receiver<bool>,
@@ -141,7 +142,8 @@ impl<P: Projection> Follower<P> {
         let position = Checkpoint::decode(P::NAME, row.as_deref())?.position;
         let mark = SettledMark::of_checkpoint(P::NAME, row.as_deref())?;
         let mark = pipeline.replication.as_ref().map(|_| mark.unwrap_or_default());
-        let states = StateReader::new(Arc::clone(&pipeline.store));
+        let order = if mark.is_some() { AppliedOrder::Canonical } else { AppliedOrder::Log };
+        let states = StateReader::new(Arc::clone(&pipeline.store), order);
         Ok(Self {
             pipeline,
             partition,

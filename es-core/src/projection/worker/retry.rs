@@ -12,6 +12,7 @@ use super::rows::{PAGE, decode, page, table};
 use crate::consumer::group::shorten;
 use crate::model::Position;
 use crate::model::RecordedEvent;
+use crate::projection::kept::deletions_of;
 use crate::projection::{Projection, partition_of};
 use crate::retention::Erasure;
 use crate::store::{LogRead, StoreError, StoredRow, encode_row};
@@ -44,8 +45,8 @@ impl<P: Projection> Follower<P> {
         }
     }
 
-    /// Retries the parked keys of erasures. The log no longer has the parked events of a deleted stream, so that the
-    /// erasure need not wait for them.
+    /// Retries the parked keys of erasures. The log no longer has the parked events of a deleted stream, and those of a
+    /// replicated one are passed over, so that the erasure need not wait for them.
     pub(super) async fn retry_keys_of_erasures(
         &mut self,
         processed: &[(String, RecordedEvent)],
@@ -92,14 +93,20 @@ impl<P: Projection> Follower<P> {
             let mut events = Vec::new();
             for row in &rows {
                 let parked: ParkedEvent = decode(&row.key, &row.value)?;
-                events.push(self.read_event(parked.position).await?);
+                let event = self.read_event(parked.position).await?;
+                let is_deleted = match &event {
+                    Some(event) => self.precedes_deletion(event).await?,
+                    None => false,
+                };
+                events.push(event.filter(|_| !is_deleted));
             }
             let _permit = self.commit_permit(&pipeline, conflicts).await;
             let existing = || events.iter().flatten();
             let failure = match self.apply(existing(), &BTreeSet::new()).await? {
                 BatchResult::Failed(failure) => failure,
                 BatchResult::Applied { count, rows: changes } => {
-                    // A scavenge removed an event that is not in the log, so there is nothing to apply.
+                    // A scavenge removed an event that is not in the log, and a deletion follows one that is not applied
+                    // again.
                     let first_left = events.iter().enumerate().filter(|(_, event)| event.is_some()).nth(count);
                     let applied = first_left.map_or(rows.len(), |(index, _)| index);
                     let deletions: Vec<_> = rows[..applied].iter().map(|row| delete(row.key.clone())).collect();
@@ -125,6 +132,22 @@ impl<P: Projection> Follower<P> {
             return Ok(KeyRetry::Failed { position, failure });
         }
         Ok(KeyRetry::Stopped)
+    }
+
+    /// Returns `true` if this partition has passed a deletion of a replicated stream after an event of the stream. The
+    /// deletion removes the event or applies it again, so it must not be applied any more.
+    async fn precedes_deletion(&self, event: &RecordedEvent) -> Result<bool, StoreError> {
+        let store = &self.pipeline.store;
+        if !store.replication().is_some_and(|replication| replication.replicates(&event.stream.category())) {
+            return Ok(false);
+        }
+        let is_passed = |deletion: &RecordedEvent| match (&self.mark, &deletion.data.stamp) {
+            (Some(mark), Some(stamp)) => mark.includes(stamp.dot),
+            _ => Some(deletion.position) <= self.scanned,
+        };
+        let deletions = deletions_of(&**store, &event.stream).await?;
+        let order = self.states.order();
+        Ok(deletions.iter().any(|deletion| order.is_before(event.into(), deletion.into()) && is_passed(deletion)))
     }
 
     /// Records the failure of a retry and removes the request.

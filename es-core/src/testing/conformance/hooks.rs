@@ -11,9 +11,12 @@ use tokio::sync::watch;
 use super::tools::*;
 use crate::Commit;
 use crate::model::{Category, Dot, HybridTime, OriginId, Position, RecordedEvent, RetiredOrigins, Stamp};
+use crate::retention::{DeleteKind, Note, OperatorEvent, Scavenge};
 use crate::store::implement::RowChange;
 use crate::store::implement::{DecisionHook, LogView, Replication, SettledTime, ValidCommit};
-use crate::store::{CommitError, EventStore, InvalidCommit, LogRead, MAX_COMMIT_BYTES, StoreError, StreamRead};
+use crate::store::{
+    CommitError, EventStore, InvalidCommit, LogRead, MAX_COMMIT_BYTES, QueryItem, StoreError, StreamRead,
+};
 
 /// A hook that the types of the events control. It counts all events in a row.
 #[derive(Debug)]
@@ -49,9 +52,15 @@ impl DecisionHook for Directed {
         "directed"
     }
 
-    fn before(&self, commit: &mut ValidCommit, _: &mut dyn LogView) -> Result<(), CommitError> {
+    fn before(&self, commit: &mut ValidCommit, view: &mut dyn LogView) -> Result<(), CommitError> {
         if has(commit, "refused-before") {
             return Err(CommitError::Rejected(Box::new(HookRefusal("before"))));
+        }
+        if has(commit, "last-of-stream") {
+            let stream = commit.events()[0].0.clone();
+            let (kind, through) = (DeleteKind::Soft, view.revision(&stream)?);
+            let deleted = OperatorEvent::StreamDeleted { stream, kind, through, note: Note::default() };
+            commit.add_local_events(vec![deleted.encode()])?;
         }
         commit.stamp_events(|_, event| (event.data.event_type == "to-stamp").then(stamp))?;
         Ok(commit.retain_events(|_, event| event.data.event_type != "dropped")?)
@@ -200,6 +209,29 @@ pub(super) async fn a_hook_drops_events(harness: &dyn Harness) {
     let nothing =
         store.commit(Commit::to(&stream("a-1"), Any, [event("dropped")])).await.expect("the commit is written");
     assert_eq!((nothing.events.len(), positions(&store, LogRead::all()).await), (0, vec![1, 2]));
+}
+
+/// A hook deletes the events of a stream in the commit of its last event.
+pub(super) async fn a_hook_adds_events(harness: &dyn Harness) {
+    let store = open(harness).await;
+    append(&store, "a-1", &["x", "x"]).await;
+    append(&store, "b-1", &["x"]).await;
+    let last = Commit::to(&stream("a-1"), Any, [event("last-of-stream")]);
+    let committed = store.commit(last).await.expect("the commit is written");
+    assert_eq!(numbers(&committed.events), [4, 5]);
+    assert_eq!((committed.events[1].part.index, committed.events[1].part.size), (1, 2));
+    let check = async |store: &Store| {
+        assert_eq!(read_stream(store, StreamRead::new(stream("a-1"))).await, committed.events[..1]);
+        let retained = store.retained(&stream("a-1")).await.expect("the range is read");
+        assert_eq!((retained.begins, retained.is_ended), (rev(2), false));
+        assert_eq!(positions(store, LogRead::matching(QueryItem::erasures())).await, [5]);
+    };
+    check(&store).await;
+    let report = store.scavenge(&Scavenge::default()).await.expect("the scavenge ends");
+    assert_eq!(report.events, 2);
+    check(&store).await;
+    let Some(store) = harness.reopen(store).await else { return };
+    check(&store).await;
 }
 
 /// A hook can stamp events. The stamps are stored.

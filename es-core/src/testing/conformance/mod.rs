@@ -213,6 +213,7 @@ macro_rules! __conformance_cases {
             hooks::a_hook_rejects_a_commit_with_its_own_error,
             hooks::a_hook_cannot_exceed_the_limits,
             hooks::a_hook_adds_rows_and_sees_earlier_commits,
+            hooks::a_hook_adds_events,
             hooks::a_hook_drops_events,
             hooks::a_hook_stamps_events,
             hooks::a_store_knows_its_own_origins_from_a_hook,

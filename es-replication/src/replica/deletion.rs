@@ -1,0 +1,202 @@
+//! [`Replica::delete`] and [`Replica::erase`]: delete a stream on all nodes.
+
+use std::fmt;
+
+use es_core::__private::{DeletionPlan, delete_snapshots_before_begin};
+use es_core::model::{ErrorChain, SubjectId};
+use es_core::retention::{Note, ReplicatedErasure};
+use es_core::store::{Conflict, NotOwner};
+use es_core::{Commit, CommitError, ExpectedRevision, StoreError, StreamId};
+
+use crate::error::Refusal;
+use crate::replica::Replica;
+use crate::rows;
+
+/// The maximum number of attempts to delete a stream while other writers append to it.
+const ATTEMPTS: u32 = 100;
+
+/// A stream was not deleted or erased. Nothing was written, except possibly for [`Store`](Self::Store).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeleteError {
+    /// The stream belongs to an aggregate of one node. Delete it with [`delete_stream`](es_core::store::delete_stream).
+    #[error("stream {stream:?} is not replicated; delete it on its node with `delete_stream`")]
+    NotReplicated {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// The stream has no events on this node.
+    #[error("stream {stream:?} has no events on this node")]
+    NoEvents {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// Another node decides on the stream, because its aggregate declares `owner`. Delete it there.
+    #[error(transparent)]
+    NotOwner(NotOwner),
+    /// Other writers appended to the stream in each of 100 attempts, or a transaction locks it. Retry.
+    #[error("stream {stream:?} was written by others in every attempt, or a transaction locks it; retry")]
+    Conflict {
+        /// The stream.
+        stream: StreamId,
+        /// The conflict of the last attempt.
+        source: Conflict,
+    },
+    /// The replica refused the event: this node [departs](Refusal::Departed).
+    #[error(transparent)]
+    Refused(Refusal),
+    /// The store rejected the event for another reason.
+    #[error("could not write the deletion")]
+    Commit(#[source] CommitError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl DeleteError {
+    fn of_commit(error: CommitError, stream: &StreamId) -> Self {
+        let error = match error {
+            CommitError::Rejected(error) => error,
+            CommitError::Store(error) => return Self::Store(error),
+            CommitError::Conflict(source) => return Self::Conflict { stream: stream.clone(), source },
+            error => return Self::Commit(error),
+        };
+        let error = match error.downcast::<NotOwner>() {
+            Ok(error) => return Self::NotOwner(*error),
+            Err(error) => error,
+        };
+        match error.downcast::<Refusal>() {
+            Ok(refusal) => Self::Refused(*refusal),
+            Err(error) => Self::Commit(CommitError::Rejected(error)),
+        }
+    }
+}
+
+/// What a removal leaves of a stream.
+#[derive(Debug)]
+enum Removal {
+    /// The events that other nodes appended without knowing of it.
+    Deletion(Note),
+    /// Nothing.
+    Erasure(ReplicatedErasure),
+}
+
+impl Removal {
+    const fn note(&self) -> &Note {
+        match self {
+            Self::Deletion(note) => note,
+            Self::Erasure(erasure) => &erasure.note,
+        }
+    }
+}
+
+impl fmt::Display for Removal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Deletion(_) => "deletion",
+            Self::Erasure(_) => "erasure",
+        })
+    }
+}
+
+impl Replica {
+    /// Deletes a stream on all nodes: appends an event that covers all events that the stream has on this node. Has no
+    /// effect if earlier deletions cover them.
+    ///
+    /// - **Every node that has the event** loads the aggregate without the covered events, whatever the order in which
+    ///   events arrive. Without other events it does not exist, and a command can create it again.
+    /// - **Events that other nodes appended without knowing of the deletion are kept**, so nothing that a node has
+    ///   acknowledged is lost: the aggregate then consists of them. Delete it again if they must not stay.
+    /// - **Views** delete their rows: see [`Projection::erased`](es_core::projection::Projection::erased).
+    /// - **Reads of the log** still return the covered events, and they use disk space.
+    ///
+    /// Use it for the domain; for the erasure of a person use [`erase`](Self::erase).
+    ///
+    /// # Errors
+    /// [`DeleteError`]: the stream is not replicated or has no events here, or another node decides on it.
+    pub async fn delete(&self, stream: &StreamId, note: Note) -> Result<(), DeleteError> {
+        self.remove(stream, &Removal::Deletion(note)).await
+    }
+
+    /// Erases a stream on all nodes and closes it. Has no effect if it was erased.
+    ///
+    /// - **Every node that has the event** deletes the events of the stream in the same commit, as
+    ///   [`delete_stream`](es_core::store::delete_stream) does: reads do not return them, views and reactors of the
+    ///   node receive the deletion, and its snapshots are deleted. A scavenge and a compaction of the node remove the
+    ///   content.
+    /// - **Events that other nodes append without knowing of it are erased, too**: a node that has the event does not
+    ///   store them, and does not send those that it had. So it gets no content from nodes that have not received it,
+    ///   and a new node gets none from it.
+    /// - **Commands to the aggregate** are refused with [`Refusal::Erased`].
+    /// - **The erasure of each subject** is recorded on every node. `PersonalData::finish_erasures` of the crate
+    ///   es-personal destroys the keys: call it at each start, and in [`Reactor::erased`] of a reactor on every node.
+    ///
+    /// A node whose filter excludes a stream that it had selected before does not receive the event.
+    ///
+    /// [`Reactor::erased`]: es_core::consumer::reactor::Reactor::erased
+    ///
+    /// # Errors
+    /// [`DeleteError`]: the stream is not replicated or has no events here, or another node decides on it.
+    pub async fn erase(
+        &self,
+        stream: &StreamId,
+        subjects: impl IntoIterator<Item = SubjectId> + Send,
+        note: Note,
+    ) -> Result<(), DeleteError> {
+        let erasure = ReplicatedErasure { subjects: subjects.into_iter().collect(), note };
+        self.remove(stream, &Removal::Erasure(erasure)).await?;
+        self.delete_snapshots(std::slice::from_ref(stream)).await;
+        Ok(())
+    }
+
+    /// Appends the event that removes a stream, unless it has no effect.
+    async fn remove(&self, stream: &StreamId, removal: &Removal) -> Result<(), DeleteError> {
+        if !rows::categories(&*self.store, &self.table).await?.contains(stream.category_str()) {
+            return Err(DeleteError::NotReplicated { stream: stream.clone() });
+        }
+        let mut attempt = 1;
+        while let Some(commit) = self.plan_removal(stream, removal).await? {
+            match self.store.commit(commit).await {
+                Ok(_) => {
+                    let Note { by, reason } = removal.note();
+                    tracing::info!(%stream, %removal, by, reason, "a replicated stream was removed");
+                    break;
+                }
+                Err(CommitError::Conflict(_)) if attempt < ATTEMPTS => attempt += 1,
+                Err(error) => return Err(DeleteError::of_commit(error, stream)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the commit that removes a stream, or `None` if it was removed. The commit conflicts if the stream was
+    /// written in the meantime.
+    async fn plan_removal(&self, stream: &StreamId, removal: &Removal) -> Result<Option<Commit>, DeleteError> {
+        let no_events = || DeleteError::NoEvents { stream: stream.clone() };
+        match removal {
+            Removal::Deletion(note) => match DeletionPlan::new(&*self.store, stream, note).await? {
+                DeletionPlan::Commit(commit) => Ok(Some(*commit)),
+                DeletionPlan::Deleted => Ok(None),
+                DeletionPlan::NoEvents => Err(no_events()),
+            },
+            Removal::Erasure(erasure) => {
+                if self.store.row(&self.table, &rows::erased_key(stream)).await?.is_some() {
+                    return Ok(None);
+                }
+                let last = self.store.revision(stream).await?.ok_or_else(no_events)?;
+                let event = erasure.encode().map_err(|error| StoreError::io("encode an erasure", error))?;
+                Ok(Some(Commit::to(stream, ExpectedRevision::Exact(last), [event])))
+            }
+        }
+    }
+
+    /// Deletes the snapshots of erased streams. No load uses them.
+    pub(super) async fn delete_snapshots(&self, erased: &[StreamId]) {
+        for stream in erased {
+            if let Err(error) = delete_snapshots_before_begin(&*self.store, stream).await {
+                // The stream is erased. `StoreAdmin::scavenge` deletes the rest.
+                tracing::warn!(%stream, error = %ErrorChain(&error), "snapshots of an erased stream not deleted");
+            }
+        }
+    }
+}
