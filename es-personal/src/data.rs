@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-use crate::cipher;
+use crate::cipher::{self, SealedValue};
 use crate::error::{EraseError, OpenError, SealError};
 use crate::field::{Personal, PersonalField};
 use crate::key::{KeyState, KeyStore};
@@ -85,8 +85,8 @@ impl PersonalData {
     /// Decrypts a value.
     ///
     /// # Errors
-    /// - [`OpenError::Unauthentic`] if the value was changed or moved, or sealed with another key.
-    /// - [`OpenError::NoKey`] if the key store never had a key of the subject.
+    /// - [`OpenError::Unauthentic`] if the value was changed or moved to another field.
+    /// - [`OpenError::NoKey`] if the key store never had the key with which the value was sealed.
     /// - [`OpenError::Malformed`] if it is not a sealed value.
     /// - [`OpenError::Decode`] if a value of another type was sealed.
     /// - [`OpenError::Keys`] if the key store fails.
@@ -96,12 +96,13 @@ impl PersonalData {
         personal: &Personal<T>,
     ) -> Result<Opened<T>, OpenError> {
         let (field, subject) = (field.name(), personal.subject());
-        let key = match self.keys.get(subject).await? {
+        let sealed = SealedValue::decode(subject, field, personal.sealed())?;
+        let key = match self.keys.get(subject, &sealed.key_id).await? {
             KeyState::Present(key) => key,
             KeyState::Destroyed => return Ok(Opened::Erased),
-            KeyState::Missing => return Err(OpenError::NoKey { subject: subject.clone() }),
+            KeyState::Missing => return Err(OpenError::NoKey { subject: subject.clone(), key: sealed.key_id }),
         };
-        let value = cipher::open(&key, subject, field, personal.sealed())?;
+        let value = sealed.open(&key)?;
         let decoded = serde_json::from_slice(&value);
         let decoded = decoded.map_err(|source| OpenError::Decode { field, subject: subject.clone(), source })?;
         Ok(Opened::Value(decoded))
@@ -149,7 +150,7 @@ impl PersonalData {
         let committed = store.commit(Commit::erase_subject(subject.clone(), note)).await?;
         let position = committed.position().unwrap_or(es_core::Position::FIRST);
         match self.keys.destroy(subject).await {
-            Ok(()) => Ok(committed),
+            Ok(_) => Ok(committed),
             Err(source) => Err(EraseError::KeyNotDestroyed { position, source }),
         }
     }
@@ -170,8 +171,7 @@ impl PersonalData {
         }
         let mut destroyed = 0;
         for subject in subjects.iter().filter(|subject| !subject.as_str().starts_with(RESERVED)) {
-            if self.keys.get(subject).await? != KeyState::Destroyed {
-                self.keys.destroy(subject).await?;
+            if self.keys.destroy(subject).await? {
                 tracing::info!(%subject, "key of an erased subject destroyed");
                 destroyed += 1;
             }

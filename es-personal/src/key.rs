@@ -1,4 +1,4 @@
-//! [`KeyStore`]: the interface of a store of keys, and [`DataKey`], a key.
+//! [`KeyStore`]: the interface of a store of keys, [`DataKey`], a key, and [`KeyId`], its id.
 
 use std::fmt;
 
@@ -9,6 +9,9 @@ use es_core::model::SubjectId;
 use zeroize::Zeroizing;
 
 use crate::error::KeyStoreError;
+
+/// The context in which the id of a key is derived. It must not change: sealed values contain the ids.
+const ID_CONTEXT: &str = "es-personal 2026-11-30 id of a data key";
 
 /// A key of 256 bits. It is overwritten in memory when it is dropped, and `Debug` does not print it.
 #[derive(Clone, PartialEq, Eq)]
@@ -37,6 +40,15 @@ impl DataKey {
     pub fn as_bytes(&self) -> &[u8; Self::BYTES] {
         &self.0
     }
+
+    /// Returns the id.
+    #[must_use]
+    pub fn id(&self) -> KeyId {
+        let hash = Zeroizing::new(blake3::derive_key(ID_CONTEXT, &*self.0));
+        let mut id = [0; KeyId::BYTES];
+        id.copy_from_slice(&hash[..KeyId::BYTES]);
+        KeyId(id)
+    }
 }
 
 impl fmt::Debug for DataKey {
@@ -45,48 +57,109 @@ impl fmt::Debug for DataKey {
     }
 }
 
-/// The state of the key of a subject.
+/// The id of a key: a hash of the key, from which the key cannot be computed. A sealed value contains the id of its
+/// key, so that a subject can have several keys, and so that a received key can be checked. `Display` is hexadecimal.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId([u8; Self::BYTES]);
+
+impl KeyId {
+    /// The length of an id, in bytes.
+    pub const BYTES: usize = 16;
+
+    /// Returns the id with these bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
+        Self(bytes)
+    }
+
+    /// Returns the bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; Self::BYTES] {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyId({self})")
+    }
+}
+
+/// The state of a key of a subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyState {
     /// The key.
     Present(DataKey),
-    /// The key was destroyed. It is never created again.
+    /// The keys of the subject were destroyed. None is ever created or stored again.
     Destroyed,
-    /// The store never had a key of the subject.
+    /// The store never had the key.
     Missing,
 }
 
-/// A store of one key per subject.
+/// A store of the keys of subjects.
+///
+/// A subject has one key, unless several stores created keys of the subject and one of them received a key of another:
+/// see [`insert`](Self::insert). All of them are destroyed together.
 ///
 /// It must be separate from the event store: a backup or an export of the events must not contain the keys.
 ///
 /// An implementation must
 ///
-/// - return from [`get_or_create`](Self::get_or_create) only after a new key is durable, because events that use it may
-///   be committed immediately afterwards;
-/// - return from [`destroy`](Self::destroy) only after the key can no longer be recovered from the store, also after a
+/// - return from [`get_or_create`](Self::get_or_create) and [`insert`](Self::insert) only after the key is durable,
+///   because events that use it may be committed immediately afterwards;
+/// - return from [`destroy`](Self::destroy) only after the keys can no longer be recovered from the store, also after a
 ///   crash;
-/// - remember which keys were destroyed, and never create them again: a command that runs during an erasure would
-///   otherwise store readable data of the erased subject.
+/// - remember which subjects were destroyed, and never create or store a key of them again: a command that runs during
+///   an erasure would otherwise store readable data of the erased subject, and a key that another node sends late would
+///   undo the erasure.
 #[async_trait]
 pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
-    /// Returns the key of a subject.
+    /// Returns the key of a subject with an id.
     ///
     /// # Errors
     /// [`KeyStoreError`] if the store cannot be read or is damaged.
-    async fn get(&self, subject: &SubjectId) -> Result<KeyState, KeyStoreError>;
+    async fn get(&self, subject: &SubjectId, id: &KeyId) -> Result<KeyState, KeyStoreError>;
 
-    /// Returns the key of a subject, and creates it if there is none. Concurrent calls return the same key. Never
-    /// returns [`KeyState::Missing`].
+    /// Returns the first key of a subject, with which values are sealed, and creates it if the subject has none.
+    /// Concurrent calls return the same key. Never returns [`KeyState::Missing`].
     ///
     /// # Errors
     /// [`KeyStoreError`] if the store cannot be read or written, or is damaged.
     async fn get_or_create(&self, subject: &SubjectId) -> Result<KeyState, KeyStoreError>;
 
-    /// Destroys the key of a subject, and records that it was destroyed, also if there is none. A repeated call has no
+    /// Stores a key of a subject that another store created, beside the keys that the subject has. Returns the key, or
+    /// [`KeyState::Destroyed`] if the keys of the subject were destroyed: it is not stored then. A repeated call has no
     /// effect.
     ///
     /// # Errors
+    /// [`KeyStoreError`] if the store cannot be read or written, or is damaged. Repeat the call.
+    async fn insert(&self, subject: &SubjectId, key: &DataKey) -> Result<KeyState, KeyStoreError>;
+
+    /// Destroys all keys of a subject, and records that they were destroyed, also if there is none. Returns `true`
+    /// unless that was recorded before. A repeated call destroys what an interrupted one left.
+    ///
+    /// # Errors
     /// [`KeyStoreError`] if the store cannot be written. Repeat the call.
-    async fn destroy(&self, subject: &SubjectId) -> Result<(), KeyStoreError>;
+    async fn destroy(&self, subject: &SubjectId) -> Result<bool, KeyStoreError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The ids are part of sealed values, so they must not change.
+    #[test]
+    fn the_id_of_a_key_is_a_hash_that_stays_the_same() {
+        let key = DataKey::from_bytes([7; DataKey::BYTES]);
+        assert_eq!(key.id().to_string(), "a0c919be07ec8f68a8d13132f63a9ee9");
+        assert_eq!(format!("{:?} {key:?}", key.id()), "KeyId(a0c919be07ec8f68a8d13132f63a9ee9) DataKey");
+        assert_eq!(KeyId::from_bytes(*key.id().as_bytes()), key.id());
+        assert_ne!(key.id(), DataKey::from_bytes([8; DataKey::BYTES]).id());
+    }
 }

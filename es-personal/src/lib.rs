@@ -41,11 +41,15 @@
 //! # What it protects
 //!
 //! AES-256-GCM authenticates each value with its subject and its field: a value that was changed, or moved to another
-//! subject or field, does not open ([`OpenError::Unauthentic`]). The ciphertext is as long as the value plus 16 bytes.
+//! subject or field, does not open ([`OpenError::Unauthentic`], [`OpenError::NoKey`]). The ciphertext is as long as the value plus 16 bytes.
 //! It is not bound to a stream or an event, because states and views copy it.
 //!
-//! Each value has a random nonce of 96 bits. A subject may have up to 2³² values, after which the probability of a
-//! repeated nonce exceeds 2⁻³³. Keys are not rotated: a subject keeps its key until it is erased.
+//! Each value has a random nonce of 96 bits. A key may seal up to 2³² values, after which the probability of a
+//! repeated nonce exceeds 2⁻³³. Keys are not rotated: a subject keeps its keys until it is erased.
+//!
+//! A value names its key by a [`KeyId`]. So nodes that replicate events can each create a key of one subject while they
+//! are cut off from each other, and a [`KeyStore`] keeps the keys of other nodes beside its own. Without replication, a subject
+//! has one key.
 //!
 //! # What it does not protect
 //!
@@ -67,5 +71,5 @@ pub use data::{Opened, PersonalData};
 pub use error::{EraseError, KeyStoreError, OpenError, SealError};
 pub use field::{Personal, PersonalField};
 pub use file::FileKeyStore;
-pub use key::{DataKey, KeyState, KeyStore};
+pub use key::{DataKey, KeyId, KeyState, KeyStore};
 pub use memory::MemoryKeyStore;
