@@ -274,7 +274,8 @@ impl CanonicalLog {
             let last = found.last().map(|event| event.position).filter(|_| found.len() == READ);
             let found = found.into_iter().filter(|event| Some(event.position) <= seen);
             let is_local = |event: &RecordedEvent| match Erasure::of(event) {
-                Some(_) => selection.includes(event),
+                // A replicated one is applied in the order of its origin.
+                Some(_) => event.data.stamp.is_none() && selection.includes(event),
                 None => event.data.stamp.is_none() && !replication.replicates(&event.stream.category()),
             };
             local.events = found.filter(is_local).collect();
