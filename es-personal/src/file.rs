@@ -80,7 +80,7 @@ impl KeyStore for FileKeyStore {
 
     async fn insert(&self, subject: &SubjectId, key: &DataKey) -> Result<KeyState, KeyStoreError> {
         let key = key.clone();
-        self.run(subject, move |directory, subject| directory.insert(subject, key)).await
+        self.run(subject, move |directory, subject| directory.insert(subject, &key)).await
     }
 
     async fn destroy(&self, subject: &SubjectId) -> Result<bool, KeyStoreError> {
@@ -203,9 +203,8 @@ impl KeyDirectory {
         self.find_or_write(subject, |_| true, DataKey::random)
     }
 
-    fn insert(&self, subject: &SubjectId, key: DataKey) -> Result<KeyState, KeyStoreError> {
-        let stored = key.clone();
-        self.find_or_write(subject, |found| *found == key, || stored)
+    fn insert(&self, subject: &SubjectId, key: &DataKey) -> Result<KeyState, KeyStoreError> {
+        self.find_or_write(subject, |found| found == key, || key.clone())
     }
 
     /// Returns the first key of a subject that is accepted, or writes another one.

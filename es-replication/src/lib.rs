@@ -60,6 +60,7 @@
 //! - **Sessions**: see [`Session`].
 //! - **Identity**: a node that lost events takes a new origin; see [`ReplicaOptions::member`].
 //! - **Membership**: members join, leave and are retired by events that replicate; see [`Replica::membership`].
+//! - **Erasure**: an erasure of a subject of personal data reaches every member; see [`Replica::share_keys`].
 //! - **Stability**: a node knows which events every member has; see [`Replica::stable`].
 //!
 //! Optimistic concurrency is per node: two nodes can accept the next event of one stream at the same time. The
@@ -78,6 +79,7 @@ mod filter;
 mod frontiers;
 mod group;
 mod hook;
+mod keys;
 mod knowledge;
 mod link;
 mod membership;
@@ -107,6 +109,7 @@ pub use command::{CommandAnswer, CommandOutcome, ForwardedCommand};
 pub use error::{AnswerError, PeerError, PullError, Refusal, SendError, StaleReplica, StartError};
 pub use filter::StreamFilter;
 pub use group::{Departed, MemberState};
+pub use keys::{KeyRequest, KeyUnavailable, SharedKeys};
 pub use knowledge::Knowledge;
 pub use link::{Link, LinkState, LinkStatus};
 pub use membership::{Membership, MembershipError, StabilityError, StableEvents};
