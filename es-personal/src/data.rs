@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::cipher::{self, SealedValue};
 use crate::error::{EraseError, OpenError, SealError};
 use crate::field::{Personal, PersonalField};
-use crate::key::{KeyState, KeyStore};
+use crate::key_store::{KeyState, KeyStore};
 
 /// The prefix of the subjects of this crate.
 const RESERVED: &str = "es.";

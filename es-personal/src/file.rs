@@ -24,7 +24,8 @@ use es_core::model::SubjectId;
 use zeroize::Zeroizing;
 
 use crate::error::KeyStoreError;
-use crate::key::{DataKey, KeyId, KeyState, KeyStore};
+use crate::key::{DataKey, KeyId};
+use crate::key_store::{KeyState, KeyStore};
 
 /// The first bytes of a key file: its format.
 const MAGIC: &[u8] = b"es-personal key 1\n";

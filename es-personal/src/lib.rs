@@ -5,7 +5,7 @@
 //!   at the edge                     domain, log, snapshots, views, exports, backups          at the edge
 //!   PersonalData::seal  ──►  Personal<T>: subject, nonce, ciphertext; never the value  ──►  PersonalData::open
 //!         │                                                                                      │
-//!         └───────────────── KeyStore: one key per subject, outside of the store ────────────────┘
+//!         └──────────────── KeyStore: the keys of subjects, outside of the store ────────────────┘
 //!                                      destroyed by PersonalData::erase  ──►  Opened::Erased
 //! ```
 //!
@@ -65,11 +65,13 @@ mod error;
 mod field;
 mod file;
 mod key;
+mod key_store;
 mod memory;
 
 pub use data::{Opened, PersonalData};
 pub use error::{EraseError, KeyStoreError, OpenError, SealError};
 pub use field::{Personal, PersonalField};
 pub use file::FileKeyStore;
-pub use key::{DataKey, KeyId, KeyState, KeyStore};
+pub use key::{DataKey, KeyId};
+pub use key_store::{KeyState, KeyStore};
 pub use memory::MemoryKeyStore;

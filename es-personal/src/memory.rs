@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use es_core::model::SubjectId;
 
 use crate::error::KeyStoreError;
-use crate::key::{DataKey, KeyId, KeyState, KeyStore};
+use crate::key::{DataKey, KeyId};
+use crate::key_store::{KeyState, KeyStore};
 
 /// The keys of each subject, in the order of their arrival; `None` if they were destroyed.
 type Keys = HashMap<SubjectId, Option<Vec<DataKey>>>;

@@ -109,7 +109,7 @@ pub use command::{CommandAnswer, CommandOutcome, ForwardedCommand};
 pub use error::{AnswerError, PeerError, PullError, Refusal, SendError, StaleReplica, StartError};
 pub use filter::StreamFilter;
 pub use group::{Departed, MemberState};
-pub use keys::{KeyRequest, KeyUnavailable, SharedKeys};
+pub use keys::KeyRequest;
 pub use knowledge::Knowledge;
 pub use link::{Link, LinkState, LinkStatus};
 pub use membership::{Membership, MembershipError, StabilityError, StableEvents};
@@ -120,8 +120,8 @@ pub use page::{Claim, Confirmation, ForeignEvent, GapReason, Item, MemberReport,
 pub use peer::{LocalPeer, Peer};
 pub use promise::Promise;
 pub use replica::{
-    Forwarded, ForwardingRepository, Pulled, RecoverError, Recovered, Replica, ReplicaOptions, Session, SessionError,
-    WaitError,
+    Forwarded, ForwardingRepository, KeyUnavailable, Pulled, RecoverError, Recovered, Replica, ReplicaOptions, Session,
+    SessionError, SharedKeys, WaitError,
 };
 pub use status::{MemberStatus, Monitor, OriginStatus, ReplicationStatus, RunningStatus};
 #[cfg(feature = "test-ca")]
