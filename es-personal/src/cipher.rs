@@ -1,8 +1,9 @@
-//! Encryption of one value: AES-256-GCM with a random nonce. The subject and the field are authenticated with it.
+//! Encryption of one value: AES-256-GCM with a random nonce. The key id, the subject and the field are authenticated
+//! with it.
 //!
 //! ```text
-//!   sealed text = base64url( version 1 | nonce 12 | ciphertext | tag 16 )
-//!   associated data = "es-personal" 0 version 0 subject 0 field      (names have no zero bytes)
+//!   sealed text = base64url( version 1 | key id 16 | nonce 12 | ciphertext | tag 16 )
+//!   associated data = "es-personal" 0 version key id 0 subject 0 field      (names have no zero bytes)
 //! ```
 
 use aes_gcm::aead::{Aead, AeadCore, KeyInit, OsRng, Payload};
@@ -13,46 +14,64 @@ use es_core::model::SubjectId;
 use zeroize::Zeroizing;
 
 use crate::error::{OpenError, SealError};
-use crate::key::DataKey;
+use crate::key::{DataKey, KeyId};
 
 /// The version of the encoding, its first byte.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// The length of a nonce, in bytes.
 const NONCE_BYTES: usize = 12;
 
 /// Encrypts a value of a field of a subject.
 pub(crate) fn seal(key: &DataKey, subject: &SubjectId, field: &'static str, value: &[u8]) -> Result<String, SealError> {
-    let nonce = Aes256Gcm::generate_nonce(&mut OsRng);
-    let aad = associated_data(subject, field);
+    let (id, nonce) = (key.id(), Aes256Gcm::generate_nonce(&mut OsRng));
+    let aad = associated_data(&id, subject, field);
     let encrypted = Aes256Gcm::new(key.as_bytes().into()).encrypt(&nonce, Payload { msg: value, aad: &aad });
     // The cipher refuses only values of more than 64 GiB.
     let encrypted = encrypted.map_err(|_| SealError::TooLong { field })?;
-    Ok(URL_SAFE_NO_PAD.encode([&[VERSION], nonce.as_slice(), &encrypted].concat()))
+    Ok(URL_SAFE_NO_PAD.encode([&[VERSION], id.as_bytes().as_slice(), nonce.as_slice(), &encrypted].concat()))
 }
 
-/// Decrypts a value of a field of a subject.
-pub(crate) fn open(
-    key: &DataKey,
-    subject: &SubjectId,
+/// A sealed value of a field of a subject, whose text was decoded.
+#[derive(Debug)]
+pub(crate) struct SealedValue<'a> {
     field: &'static str,
-    sealed: &str,
-) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-    let malformed = |found| OpenError::Malformed { field, subject: subject.clone(), found };
-    let bytes = URL_SAFE_NO_PAD.decode(sealed).map_err(|_| malformed("a text that is not base64"))?;
-    let rest = match bytes.split_first() {
-        Some((&VERSION, rest)) => rest,
-        Some(_) => return Err(malformed("another version")),
-        None => return Err(malformed("an empty text")),
-    };
-    let (nonce, encrypted) = rest.split_at_checked(NONCE_BYTES).ok_or_else(|| malformed("a truncated text"))?;
-    let aad = associated_data(subject, field);
-    let cipher = Aes256Gcm::new(key.as_bytes().into());
-    let value = cipher.decrypt(Nonce::from_slice(nonce), Payload { msg: encrypted, aad: &aad });
-    value.map(Zeroizing::new).map_err(|_| OpenError::Unauthentic { field, subject: subject.clone() })
+    subject: &'a SubjectId,
+    /// The id of the key that opens it.
+    pub(crate) key_id: KeyId,
+    nonce: [u8; NONCE_BYTES],
+    encrypted: Vec<u8>,
 }
 
-fn associated_data(subject: &SubjectId, field: &str) -> Vec<u8> {
-    [b"es-personal", &[0, VERSION, 0][..], subject.as_str().as_bytes(), &[0], field.as_bytes()].concat()
+impl<'a> SealedValue<'a> {
+    /// Decodes the text of a sealed value.
+    pub(crate) fn decode(subject: &'a SubjectId, field: &'static str, sealed: &str) -> Result<Self, OpenError> {
+        let malformed = |found| OpenError::Malformed { field, subject: subject.clone(), found };
+        let bytes = URL_SAFE_NO_PAD.decode(sealed).map_err(|_| malformed("a text that is not base64"))?;
+        let rest = match bytes.split_first() {
+            Some((&VERSION, rest)) => rest,
+            Some(_) => return Err(malformed("another version")),
+            None => return Err(malformed("an empty text")),
+        };
+        let truncated = || malformed("a truncated text");
+        let (key_id, rest) = rest.split_first_chunk().ok_or_else(truncated)?;
+        let (nonce, encrypted) = rest.split_first_chunk().ok_or_else(truncated)?;
+        let (key_id, encrypted) = (KeyId::from_bytes(*key_id), encrypted.to_vec());
+        Ok(Self { field, subject, key_id, nonce: *nonce, encrypted })
+    }
+
+    /// Decrypts the value.
+    pub(crate) fn open(&self, key: &DataKey) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+        let aad = associated_data(&self.key_id, self.subject, self.field);
+        let cipher = Aes256Gcm::new(key.as_bytes().into());
+        let value = cipher.decrypt(Nonce::from_slice(&self.nonce), Payload { msg: &self.encrypted, aad: &aad });
+        let unauthentic = |_| OpenError::Unauthentic { field: self.field, subject: self.subject.clone() };
+        value.map(Zeroizing::new).map_err(unauthentic)
+    }
+}
+
+fn associated_data(key_id: &KeyId, subject: &SubjectId, field: &str) -> Vec<u8> {
+    let (key_id, subject) = (key_id.as_bytes(), subject.as_str().as_bytes());
+    [b"es-personal", &[0, VERSION][..], key_id, &[0], subject, &[0], field.as_bytes()].concat()
 }
 
 #[cfg(test)]
@@ -63,11 +82,21 @@ mod tests {
         SubjectId::new(name).unwrap()
     }
 
+    fn open(
+        key: &DataKey,
+        subject: &SubjectId,
+        field: &'static str,
+        sealed: &str,
+    ) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+        SealedValue::decode(subject, field, sealed)?.open(key)
+    }
+
     #[test]
     fn a_value_opens_only_with_its_key_its_subject_and_its_field() {
         let (key, ada) = (DataKey::random(), subject("ada"));
         let sealed = seal(&key, &ada, "email", b"value").unwrap();
         assert_eq!(&**open(&key, &ada, "email", &sealed).unwrap(), b"value");
+        assert_eq!(SealedValue::decode(&ada, "email", &sealed).unwrap().key_id, key.id());
         let refused = |key: &DataKey, subject: &SubjectId, field, sealed: &str| {
             let error = open(key, subject, field, sealed).expect_err("it does not open");
             assert!(matches!(error, OpenError::Unauthentic { .. }), "{error}");

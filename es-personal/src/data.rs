@@ -2,24 +2,27 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use es_core::model::SubjectId;
+use es_core::model::{ErrorChain, SubjectId};
 use es_core::retention::{Erasure, Note};
 use es_core::store::{Committed, QueryItem};
-use es_core::{Commit, EventReader, EventStore, LogRead};
+use es_core::{Commit, EventReader, EventStore, LogRead, RecordedEvent, StoreError, Subscription};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-use crate::cipher;
+use crate::cipher::{self, SealedValue};
 use crate::error::{EraseError, OpenError, SealError};
 use crate::field::{Personal, PersonalField};
-use crate::key::{KeyState, KeyStore};
+use crate::key_store::{KeyState, KeyStore};
 
 /// The prefix of the subjects of this crate.
 const RESERVED: &str = "es.";
 /// The subject whose key is the secret of fingerprints.
 const FINGERPRINTS: &str = "es.fingerprints";
+/// The pause after a failure while erasures are followed.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// An opened value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,8 +88,8 @@ impl PersonalData {
     /// Decrypts a value.
     ///
     /// # Errors
-    /// - [`OpenError::Unauthentic`] if the value was changed or moved, or sealed with another key.
-    /// - [`OpenError::NoKey`] if the key store never had a key of the subject.
+    /// - [`OpenError::Unauthentic`] if the value was changed or moved to another field.
+    /// - [`OpenError::NoKey`] if the key store never had the key with which the value was sealed.
     /// - [`OpenError::Malformed`] if it is not a sealed value.
     /// - [`OpenError::Decode`] if a value of another type was sealed.
     /// - [`OpenError::Keys`] if the key store fails.
@@ -96,12 +99,13 @@ impl PersonalData {
         personal: &Personal<T>,
     ) -> Result<Opened<T>, OpenError> {
         let (field, subject) = (field.name(), personal.subject());
-        let key = match self.keys.get(subject).await? {
+        let sealed = SealedValue::decode(subject, field, personal.sealed())?;
+        let key = match self.keys.get(subject, &sealed.key_id).await? {
             KeyState::Present(key) => key,
             KeyState::Destroyed => return Ok(Opened::Erased),
-            KeyState::Missing => return Err(OpenError::NoKey { subject: subject.clone() }),
+            KeyState::Missing => return Err(OpenError::NoKey { subject: subject.clone(), key: sealed.key_id }),
         };
-        let value = cipher::open(&key, subject, field, personal.sealed())?;
+        let value = sealed.open(&key)?;
         let decoded = serde_json::from_slice(&value);
         let decoded = decoded.map_err(|source| OpenError::Decode { field, subject: subject.clone(), source })?;
         Ok(Opened::Value(decoded))
@@ -149,7 +153,7 @@ impl PersonalData {
         let committed = store.commit(Commit::erase_subject(subject.clone(), note)).await?;
         let position = committed.position().unwrap_or(es_core::Position::FIRST);
         match self.keys.destroy(subject).await {
-            Ok(()) => Ok(committed),
+            Ok(_) => Ok(committed),
             Err(source) => Err(EraseError::KeyNotDestroyed { position, source }),
         }
     }
@@ -166,18 +170,65 @@ impl PersonalData {
         let mut erasures = store.read_log(LogRead::matching(QueryItem::erasures())).await?;
         let mut subjects = BTreeSet::new();
         while let Some(batch) = erasures.next_batch().await? {
-            subjects.extend(batch.iter().filter_map(|event| Erasure::of(event)?.subject().cloned()));
+            subjects.extend(batch.iter().filter_map(erased_subject));
         }
         let mut destroyed = 0;
-        for subject in subjects.iter().filter(|subject| !subject.as_str().starts_with(RESERVED)) {
-            if self.keys.get(subject).await? != KeyState::Destroyed {
-                self.keys.destroy(subject).await?;
+        for subject in &subjects {
+            if self.keys.destroy(subject).await? {
                 tracing::info!(%subject, "key of an erased subject destroyed");
                 destroyed += 1;
             }
         }
         Ok(destroyed)
     }
+
+    /// Destroys the keys of all subjects whose erasure the log records, and of each one whose erasure it records later,
+    /// until the store is closed. Run it in the background on every node that replicates: the erasures of the other
+    /// nodes arrive in the log. A failure is logged and repeated every second.
+    ///
+    /// Dropping the future stops it. It begins with the first erasure of the log each time, so that it also destroys
+    /// the keys that were restored from a backup.
+    pub async fn follow_erasures(&self, store: Arc<dyn EventReader>) {
+        // The start of the log is in every log.
+        let Ok(mut erasures) = Subscription::new(store, QueryItem::erasures(), None) else { return };
+        loop {
+            let batch = match erasures.next().await {
+                Ok(batch) => batch,
+                Err(StoreError::Closed) => return,
+                Err(error) => {
+                    let error = ErrorChain(&error).to_string();
+                    tracing::error!(error, "could not read the erasures of the log; tries again");
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                    continue;
+                }
+            };
+            for subject in batch.events.iter().filter_map(erased_subject) {
+                if destroy_until_done(&*self.keys, &subject).await {
+                    tracing::info!(%subject, "key of an erased subject destroyed");
+                }
+            }
+        }
+    }
+}
+
+/// Destroys the key of an erased subject, again after each failure. Returns `true` unless it was destroyed before.
+async fn destroy_until_done(keys: &dyn KeyStore, subject: &SubjectId) -> bool {
+    loop {
+        match keys.destroy(subject).await {
+            Ok(is_new) => return is_new,
+            Err(error) => {
+                let error = ErrorChain(&error).to_string();
+                tracing::error!(%subject, error, "the key of an erased subject was not destroyed; tries again");
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Returns the subject whose keys an event requires to be destroyed.
+fn erased_subject(event: &RecordedEvent) -> Option<SubjectId> {
+    let subject = Erasure::of(event)?.subject().cloned();
+    subject.filter(|subject| !subject.as_str().starts_with(RESERVED))
 }
 
 fn encode<T: Serialize>(field: &PersonalField<T>, value: &T) -> Result<Zeroizing<Vec<u8>>, SealError> {

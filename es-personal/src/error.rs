@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use es_core::model::{Position, SubjectId};
 use es_core::{CommitError, StoreError};
 
+use crate::key::KeyId;
+
 /// A key store could not be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -94,21 +96,23 @@ pub enum SealError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The key store never had a key of this subject, so it is not the store of keys with which the value was sealed.
-    /// Open the right one, or restore the keys.
+    /// The key store never had the key with which the value was sealed. Open the right one, or restore the keys. If
+    /// another node has sealed the value, get its keys over the replication link. A value that was moved to another
+    /// subject has no key, either.
     #[error(
-        "no key of subject {subject:?}, and no record that it was destroyed; check the directory of the key store, or \
-         restore its keys"
+        "no key {key} of subject {subject:?}, and no record that it was destroyed; check the directory of the key \
+         store, restore its keys, or share the keys of the node that sealed the value"
     )]
     NoKey {
         /// The subject.
         subject: SubjectId,
+        /// The key with which the value was sealed.
+        key: KeyId,
     },
-    /// The value was not sealed with this key as this field of this subject: it was changed or moved, or the key is
-    /// another one.
+    /// The value was not sealed with its key as this field of this subject: it was changed, or moved to another field.
     #[error(
         "field {field:?} of subject {subject:?}: expected a value sealed for this field with the key of this subject, \
-         found a changed or moved value or another key"
+         found a changed or moved value"
     )]
     Unauthentic {
         /// The field.

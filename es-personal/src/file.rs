@@ -2,14 +2,18 @@
 //!
 //! ```text
 //!   keys/lock            locked by the process that has the store open
-//!   keys/{hash}.key      the key of a subject: magic, key, subject, checksum
-//!   keys/{hash}.erased   the record that the key of a subject was destroyed: its name
+//!   keys/{hash}.key      the first key of a subject: magic, key, subject, checksum
+//!   keys/{hash}.1.key    a further key of the subject, which another store created; .2.key and so on
+//!   keys/{hash}.erased   the record that the keys of a subject were destroyed: its name
 //!   keys/*.tmp           a file that was not completed; removed when the store is opened
 //! ```
 //!
 //! A file is written under a temporary name, synced, renamed, and the directory is synced. The record of a destruction
-//! is written before the key is overwritten, so that a crash in between is completed at the next opening.
+//! is written before the keys are overwritten, so that a crash in between is completed at the next opening. The numbers
+//! of the keys of a subject have no gaps: the last key is destroyed first.
 
+use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -20,14 +24,15 @@ use es_core::model::SubjectId;
 use zeroize::Zeroizing;
 
 use crate::error::KeyStoreError;
-use crate::key::{DataKey, KeyState, KeyStore};
+use crate::key::{DataKey, KeyId};
+use crate::key_store::{KeyState, KeyStore};
 
 /// The first bytes of a key file: its format.
 const MAGIC: &[u8] = b"es-personal key 1\n";
 /// The length of the checksum at the end, in bytes.
 const CHECKSUM_BYTES: usize = 8;
 
-/// Keys in files of a directory, one per subject, readable only for their owner.
+/// Keys in files of a directory, one per key, readable only for their owner.
 ///
 /// One process can have it open. Destroying a key overwrites its file with zeros and removes it. A file system that
 /// copies on write, and a disk with wear levelling, may keep old blocks: use an encrypted disk where that matters.
@@ -65,15 +70,21 @@ impl FileKeyStore {
 
 #[async_trait]
 impl KeyStore for FileKeyStore {
-    async fn get(&self, subject: &SubjectId) -> Result<KeyState, KeyStoreError> {
-        self.run(subject, KeyDirectory::get).await
+    async fn get(&self, subject: &SubjectId, id: &KeyId) -> Result<KeyState, KeyStoreError> {
+        let id = *id;
+        self.run(subject, move |directory, subject| directory.get(subject, &id)).await
     }
 
     async fn get_or_create(&self, subject: &SubjectId) -> Result<KeyState, KeyStoreError> {
         self.run(subject, KeyDirectory::get_or_create).await
     }
 
-    async fn destroy(&self, subject: &SubjectId) -> Result<(), KeyStoreError> {
+    async fn insert(&self, subject: &SubjectId, key: &DataKey) -> Result<KeyState, KeyStoreError> {
+        let key = key.clone();
+        self.run(subject, move |directory, subject| directory.insert(subject, &key)).await
+    }
+
+    async fn destroy(&self, subject: &SubjectId) -> Result<bool, KeyStoreError> {
         self.run(subject, KeyDirectory::destroy).await
     }
 }
@@ -113,15 +124,33 @@ impl KeyDirectory {
 
     /// Completes what a crash has interrupted.
     fn complete(&self) -> Result<(), KeyStoreError> {
-        for entry in fs::read_dir(&self.path).map_err(io_error("read the directory", &self.path))? {
-            let path = entry.map_err(io_error("read the directory", &self.path))?.path();
-            match path.extension().and_then(|extension| extension.to_str()) {
+        let mut destroyed = HashSet::new();
+        for path in self.paths()? {
+            let path = path?;
+            match path.extension().and_then(OsStr::to_str) {
                 Some("tmp") => self.shred(&path)?,
-                Some("erased") => self.shred(&path.with_extension("key"))?,
+                Some("erased") => destroyed.extend(hash_of(&path)),
                 _ => {}
             }
         }
+        if destroyed.is_empty() {
+            return Ok(());
+        }
+        for path in self.paths()? {
+            let path = path?;
+            let is_destroyed = hash_of(&path).is_some_and(|hash| destroyed.contains(&hash));
+            if is_destroyed && path.extension() == Some(OsStr::new("key")) {
+                self.shred(&path)?;
+            }
+        }
         Ok(())
+    }
+
+    /// Returns the paths of all files.
+    fn paths(&self) -> Result<impl Iterator<Item = Result<PathBuf, KeyStoreError>>, KeyStoreError> {
+        let failed = |error| io_error("read the directory", &self.path)(error);
+        let entries = fs::read_dir(&self.path).map_err(failed)?;
+        Ok(entries.map(move |entry| entry.map(|entry| entry.path()).map_err(failed)))
     }
 
     /// Returns the path of a file of a subject. The name is a hash, because a subject may have any length and any
@@ -131,41 +160,96 @@ impl KeyDirectory {
         self.path.join(format!("{hash}.{extension}"))
     }
 
-    fn get(&self, subject: &SubjectId) -> Result<KeyState, KeyStoreError> {
-        let (record, path) = (self.file(subject, "erased"), self.file(subject, "key"));
-        if record.try_exists().map_err(io_error("read", &record))? {
+    /// Returns the path of a key of a subject.
+    fn key_file(&self, subject: &SubjectId, number: usize) -> PathBuf {
+        if number == 0 { self.file(subject, "key") } else { self.file(subject, &format!("{number}.key")) }
+    }
+
+    fn is_destroyed(&self, subject: &SubjectId) -> Result<bool, KeyStoreError> {
+        let record = self.file(subject, "erased");
+        record.try_exists().map_err(io_error("read", &record))
+    }
+
+    /// Returns the first key of a subject that is accepted.
+    fn find(&self, subject: &SubjectId, accepts: impl Fn(&DataKey) -> bool) -> Result<Found, KeyStoreError> {
+        let mut count = 0;
+        loop {
+            let path = self.key_file(subject, count);
+            let content = match fs::read(&path) {
+                Ok(content) => Zeroizing::new(content),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::None { count }),
+                Err(error) => return Err(io_error("read", &path)(error)),
+            };
+            let key = decode(subject, &path, &content)?;
+            if accepts(&key) {
+                return Ok(Found::Key(key));
+            }
+            count += 1;
+        }
+    }
+
+    fn get(&self, subject: &SubjectId, id: &KeyId) -> Result<KeyState, KeyStoreError> {
+        let found = self.find(subject, |key| key.id() == *id);
+        // ORDER: the keys before the record. A key that is being destroyed may be read as missing or damaged.
+        if self.is_destroyed(subject)? {
             return Ok(KeyState::Destroyed);
         }
-        match fs::read(&path) {
-            Ok(content) => decode(subject, &path, &Zeroizing::new(content)).map(KeyState::Present),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // It may have been destroyed since the record was looked up.
-                let is_destroyed = record.try_exists().map_err(io_error("read", &record))?;
-                Ok(if is_destroyed { KeyState::Destroyed } else { KeyState::Missing })
-            }
-            Err(error) => Err(io_error("read", &path)(error)),
-        }
+        Ok(match found? {
+            Found::Key(key) => KeyState::Present(key),
+            Found::None { .. } => KeyState::Missing,
+        })
     }
 
     fn get_or_create(&self, subject: &SubjectId) -> Result<KeyState, KeyStoreError> {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = self.get(subject)?;
-        if state != KeyState::Missing {
-            return Ok(state);
-        }
-        let key = DataKey::random();
-        self.write(&self.file(subject, "key"), &encode(subject, &key))?;
-        Ok(KeyState::Present(key))
+        self.find_or_write(subject, |_| true, DataKey::random)
     }
 
-    fn destroy(&self, subject: &SubjectId) -> Result<(), KeyStoreError> {
+    fn insert(&self, subject: &SubjectId, key: &DataKey) -> Result<KeyState, KeyStoreError> {
+        self.find_or_write(subject, |found| found == key, || key.clone())
+    }
+
+    /// Returns the first key of a subject that is accepted, or writes another one.
+    fn find_or_write(
+        &self,
+        subject: &SubjectId,
+        accepts: impl Fn(&DataKey) -> bool,
+        key: impl FnOnce() -> DataKey,
+    ) -> Result<KeyState, KeyStoreError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let record = self.file(subject, "erased");
-        // ORDER: the record first. From then on the key is not returned, and the next opening completes the rest.
-        if !record.try_exists().map_err(io_error("read", &record))? {
-            self.write(&record, subject.as_str().as_bytes())?;
+        if self.is_destroyed(subject)? {
+            return Ok(KeyState::Destroyed);
         }
-        self.shred(&self.file(subject, "key"))
+        Ok(KeyState::Present(match self.find(subject, accepts)? {
+            Found::Key(key) => key,
+            Found::None { count } => {
+                let key = key();
+                self.write(&self.key_file(subject, count), &encode(subject, &key))?;
+                key
+            }
+        }))
+    }
+
+    fn destroy(&self, subject: &SubjectId) -> Result<bool, KeyStoreError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = !self.is_destroyed(subject)?;
+        // ORDER: the record first. From then on no key is returned, and the next opening completes the rest.
+        if is_new {
+            self.write(&self.file(subject, "erased"), subject.as_str().as_bytes())?;
+        }
+        let mut count = 0;
+        while self.has_key(subject, count)? {
+            count += 1;
+        }
+        // ORDER: the last key first, so that a repeated call finds the keys that a failed one has left.
+        for number in (0..count).rev() {
+            self.shred(&self.key_file(subject, number))?;
+        }
+        Ok(is_new)
+    }
+
+    fn has_key(&self, subject: &SubjectId, number: usize) -> Result<bool, KeyStoreError> {
+        let path = self.key_file(subject, number);
+        path.try_exists().map_err(io_error("read", &path))
     }
 
     /// Writes a file atomically and durably.
@@ -204,6 +288,20 @@ impl KeyDirectory {
     fn sync(&self) -> io::Result<()> {
         sync_directory(&self.path)
     }
+}
+
+/// The result of a search for a key of a subject.
+enum Found {
+    Key(DataKey),
+    /// None of the keys of the subject is accepted.
+    None {
+        count: usize,
+    },
+}
+
+/// Returns the hash of the subject in the name of a file.
+fn hash_of(path: &Path) -> Option<String> {
+    path.file_name()?.to_str()?.split('.').next().map(ToOwned::to_owned)
 }
 
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KeyStoreError {
@@ -280,6 +378,9 @@ mod tests {
         SubjectId::new(name).unwrap()
     }
 
+    /// An id that no key has.
+    const NO_KEY: KeyId = KeyId::from_bytes([0; KeyId::BYTES]);
+
     fn key(state: KeyState) -> DataKey {
         match state {
             KeyState::Present(key) => key,
@@ -302,25 +403,26 @@ mod tests {
         let path = dir.path().join("keys");
         let (ada, bob) = (subject("ada"), subject("bob/../\u{e4}"));
         let store = FileKeyStore::open(&path).await.unwrap();
-        assert_eq!(store.get(&ada).await.unwrap(), KeyState::Missing);
+        assert_eq!(store.get(&ada, &NO_KEY).await.unwrap(), KeyState::Missing);
         let first = key(store.get_or_create(&ada).await.unwrap());
         let other = key(store.get_or_create(&bob).await.unwrap());
         assert_ne!(first, other);
         drop(store);
         let store = FileKeyStore::open(&path).await.unwrap();
-        assert_eq!(key(store.get(&ada).await.unwrap()), first);
+        assert_eq!(key(store.get(&ada, &first.id()).await.unwrap()), first);
+        assert_eq!(store.get(&ada, &other.id()).await.unwrap(), KeyState::Missing);
         assert!(contains(&path, first.as_bytes()));
-        for _ in 0..2 {
-            store.destroy(&ada).await.unwrap();
-            assert_eq!(store.get(&ada).await.unwrap(), KeyState::Destroyed);
+        for is_first in [true, false] {
+            assert_eq!(store.destroy(&ada).await.unwrap(), is_first);
+            assert_eq!(store.get(&ada, &first.id()).await.unwrap(), KeyState::Destroyed);
             assert_eq!(store.get_or_create(&ada).await.unwrap(), KeyState::Destroyed);
             assert!(!contains(&path, first.as_bytes()));
         }
         drop(store);
         let store = FileKeyStore::open(&path).await.unwrap();
         assert_eq!(store.get_or_create(&ada).await.unwrap(), KeyState::Destroyed);
-        assert_eq!(key(store.get(&bob).await.unwrap()), other);
-        store.destroy(&subject("never")).await.unwrap();
+        assert_eq!(key(store.get(&bob, &other.id()).await.unwrap()), other);
+        assert!(store.destroy(&subject("never")).await.unwrap());
         assert_eq!(store.get_or_create(&subject("never")).await.unwrap(), KeyState::Destroyed);
     }
 
@@ -350,27 +452,90 @@ mod tests {
         let path = dir.path().join("keys");
         let store = FileKeyStore::open(&path).await.unwrap();
         let destroyed = key(store.get_or_create(&subject("ada")).await.unwrap());
+        let further = DataKey::random();
+        store.insert(&subject("ada"), &further).await.unwrap();
         store.directory.write(&store.directory.file(&subject("ada"), "erased"), b"ada").unwrap();
-        assert_eq!(store.get(&subject("ada")).await.unwrap(), KeyState::Destroyed, "before the key is overwritten");
+        let state = store.get(&subject("ada"), &destroyed.id()).await.unwrap();
+        assert_eq!(state, KeyState::Destroyed, "before the key is overwritten");
         let incomplete = DataKey::random();
         fs::write(store.directory.file(&subject("bob"), "key.tmp"), incomplete.as_bytes()).unwrap();
         drop(store);
-        assert!(contains(&path, destroyed.as_bytes()) && contains(&path, incomplete.as_bytes()));
+        let keys = [&destroyed, &further, &incomplete];
+        assert!(keys.iter().all(|key| contains(&path, key.as_bytes())));
         let store = FileKeyStore::open(&path).await.unwrap();
-        assert!(!contains(&path, destroyed.as_bytes()) && !contains(&path, incomplete.as_bytes()));
-        assert_eq!(store.get(&subject("bob")).await.unwrap(), KeyState::Missing);
+        assert!(keys.iter().all(|key| !contains(&path, key.as_bytes())));
+        assert_eq!(store.get(&subject("bob"), &incomplete.id()).await.unwrap(), KeyState::Missing);
+    }
+
+    /// The store of another node has created keys, too. Values that were sealed with any of them can be opened.
+    #[tokio::test]
+    async fn a_subject_has_the_keys_of_several_stores_until_all_are_destroyed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys");
+        let (ada, bob) = (subject("ada"), subject("bob"));
+        let store = FileKeyStore::open(&path).await.unwrap();
+        let first = key(store.get_or_create(&ada).await.unwrap());
+        let further = [DataKey::random(), DataKey::random()];
+        for key in further.iter().chain(&further) {
+            assert_eq!(store.insert(&ada, key).await.unwrap(), KeyState::Present(key.clone()));
+        }
+        assert_eq!(key(store.insert(&bob, &further[0]).await.unwrap()), further[0]);
+        assert_eq!(key(store.get_or_create(&bob).await.unwrap()), further[0], "the first key seals");
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 1 + 3 + 1, "the lock, three keys and one key");
+        drop(store);
+        let store = FileKeyStore::open(&path).await.unwrap();
+        assert_eq!(key(store.get_or_create(&ada).await.unwrap()), first);
+        for expected in further.iter().chain([&first]) {
+            assert_eq!(key(store.get(&ada, &expected.id()).await.unwrap()), *expected);
+        }
+        assert!(store.destroy(&ada).await.unwrap());
+        for destroyed in further.iter().chain([&first]) {
+            assert_eq!(store.get(&ada, &destroyed.id()).await.unwrap(), KeyState::Destroyed);
+            assert_eq!(store.insert(&ada, destroyed).await.unwrap(), KeyState::Destroyed, "it never comes back");
+        }
+        assert!(!contains(&path, first.as_bytes()) && !contains(&path, further[1].as_bytes()));
+        assert_eq!(key(store.get(&bob, &further[0].id()).await.unwrap()), further[0]);
+    }
+
+    /// A call that destroyed the first key and then failed would leave keys that a repeated call does not find.
+    #[tokio::test]
+    async fn a_repeated_destruction_removes_the_keys_that_a_failed_one_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys");
+        let store = FileKeyStore::open(&path).await.unwrap();
+        let (ada, further) = (subject("ada"), DataKey::random());
+        let first = key(store.get_or_create(&ada).await.unwrap());
+        store.insert(&ada, &further).await.unwrap();
+        // A directory cannot be overwritten, so that the destruction fails at the first key.
+        let file = store.directory.key_file(&ada, 0);
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+        let error = store.destroy(&ada).await.expect_err("a directory is no key");
+        assert!(matches!(error, KeyStoreError::Io { .. }), "{error}");
+        assert_eq!(store.get(&ada, &first.id()).await.unwrap(), KeyState::Destroyed);
+        assert!(!contains_key(&path, &further), "the last key is destroyed first");
+        fs::remove_dir(&file).unwrap();
+        assert!(!store.destroy(&ada).await.unwrap(), "it was recorded before");
+    }
+
+    /// Returns whether a file contains a key. Directories are skipped.
+    fn contains_key(directory: &Path, key: &DataKey) -> bool {
+        let paths = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+        paths
+            .filter(|path| path.is_file())
+            .any(|path| fs::read(path).unwrap().windows(DataKey::BYTES).any(|window| window == key.as_bytes()))
     }
 
     #[tokio::test]
     async fn a_damaged_key_is_an_error_and_not_an_erasure() {
         let dir = tempfile::tempdir().unwrap();
         let store = FileKeyStore::open(dir.path().join("keys")).await.unwrap();
-        store.get_or_create(&subject("ada")).await.unwrap();
+        let id = key(store.get_or_create(&subject("ada")).await.unwrap()).id();
         let path = store.directory.file(&subject("ada"), "key");
         let content = fs::read(&path).unwrap();
         for length in 0..content.len() {
             fs::write(&path, &content[..length]).unwrap();
-            let error = store.get(&subject("ada")).await.expect_err("it is truncated");
+            let error = store.get(&subject("ada"), &id).await.expect_err("it is truncated");
             assert!(matches!(error, KeyStoreError::Damaged { .. }), "{length} bytes: {error}");
         }
         for index in 0..content.len() {
@@ -382,7 +547,7 @@ mod tests {
         }
         fs::write(&path, &content).unwrap();
         fs::copy(&path, store.directory.file(&subject("bob"), "key")).unwrap();
-        let error = store.get(&subject("bob")).await.expect_err("it is the key of another subject");
+        let error = store.get(&subject("bob"), &id).await.expect_err("it is the key of another subject");
         assert!(error.to_string().contains("the key of another subject"), "{error}");
     }
 

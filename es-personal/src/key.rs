@@ -1,14 +1,13 @@
-//! [`KeyStore`]: the interface of a store of keys, and [`DataKey`], a key.
+//! [`DataKey`], a key, and [`KeyId`], its id.
 
 use std::fmt;
 
 use aes_gcm::aead::OsRng;
 use aes_gcm::aead::rand_core::RngCore;
-use async_trait::async_trait;
-use es_core::model::SubjectId;
 use zeroize::Zeroizing;
 
-use crate::error::KeyStoreError;
+/// The context in which the id of a key is derived. It must not change: sealed values contain the ids.
+const ID_CONTEXT: &str = "es-personal 2026-11-30 id of a data key";
 
 /// A key of 256 bits. It is overwritten in memory when it is dropped, and `Debug` does not print it.
 #[derive(Clone, PartialEq, Eq)]
@@ -37,6 +36,15 @@ impl DataKey {
     pub fn as_bytes(&self) -> &[u8; Self::BYTES] {
         &self.0
     }
+
+    /// Returns the id.
+    #[must_use]
+    pub fn id(&self) -> KeyId {
+        let hash = Zeroizing::new(blake3::derive_key(ID_CONTEXT, &*self.0));
+        let mut id = [0; KeyId::BYTES];
+        id.copy_from_slice(&hash[..KeyId::BYTES]);
+        KeyId(id)
+    }
 }
 
 impl fmt::Debug for DataKey {
@@ -45,48 +53,51 @@ impl fmt::Debug for DataKey {
     }
 }
 
-/// The state of the key of a subject.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeyState {
-    /// The key.
-    Present(DataKey),
-    /// The key was destroyed. It is never created again.
-    Destroyed,
-    /// The store never had a key of the subject.
-    Missing,
+/// The id of a key: a hash of the key, from which the key cannot be computed. A sealed value contains the id of its
+/// key, so that a subject can have several keys, and so that a received key can be checked. `Display` is hexadecimal.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId([u8; Self::BYTES]);
+
+impl KeyId {
+    /// The length of an id, in bytes.
+    pub const BYTES: usize = 16;
+
+    /// Returns the id with these bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
+        Self(bytes)
+    }
+
+    /// Returns the bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; Self::BYTES] {
+        &self.0
+    }
 }
 
-/// A store of one key per subject.
-///
-/// It must be separate from the event store: a backup or an export of the events must not contain the keys.
-///
-/// An implementation must
-///
-/// - return from [`get_or_create`](Self::get_or_create) only after a new key is durable, because events that use it may
-///   be committed immediately afterwards;
-/// - return from [`destroy`](Self::destroy) only after the key can no longer be recovered from the store, also after a
-///   crash;
-/// - remember which keys were destroyed, and never create them again: a command that runs during an erasure would
-///   otherwise store readable data of the erased subject.
-#[async_trait]
-pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
-    /// Returns the key of a subject.
-    ///
-    /// # Errors
-    /// [`KeyStoreError`] if the store cannot be read or is damaged.
-    async fn get(&self, subject: &SubjectId) -> Result<KeyState, KeyStoreError>;
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
 
-    /// Returns the key of a subject, and creates it if there is none. Concurrent calls return the same key. Never
-    /// returns [`KeyState::Missing`].
-    ///
-    /// # Errors
-    /// [`KeyStoreError`] if the store cannot be read or written, or is damaged.
-    async fn get_or_create(&self, subject: &SubjectId) -> Result<KeyState, KeyStoreError>;
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyId({self})")
+    }
+}
 
-    /// Destroys the key of a subject, and records that it was destroyed, also if there is none. A repeated call has no
-    /// effect.
-    ///
-    /// # Errors
-    /// [`KeyStoreError`] if the store cannot be written. Repeat the call.
-    async fn destroy(&self, subject: &SubjectId) -> Result<(), KeyStoreError>;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The ids are part of sealed values, so they must not change.
+    #[test]
+    fn the_id_of_a_key_is_a_hash_that_stays_the_same() {
+        let key = DataKey::from_bytes([7; DataKey::BYTES]);
+        assert_eq!(key.id().to_string(), "a0c919be07ec8f68a8d13132f63a9ee9");
+        assert_eq!(format!("{:?} {key:?}", key.id()), "KeyId(a0c919be07ec8f68a8d13132f63a9ee9) DataKey");
+        assert_eq!(KeyId::from_bytes(*key.id().as_bytes()), key.id());
+        assert_ne!(key.id(), DataKey::from_bytes([8; DataKey::BYTES]).id());
+    }
 }

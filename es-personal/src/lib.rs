@@ -5,7 +5,7 @@
 //!   at the edge                     domain, log, snapshots, views, exports, backups          at the edge
 //!   PersonalData::seal  ──►  Personal<T>: subject, nonce, ciphertext; never the value  ──►  PersonalData::open
 //!         │                                                                                      │
-//!         └───────────────── KeyStore: one key per subject, outside of the store ────────────────┘
+//!         └──────────────── KeyStore: the keys of subjects, outside of the store ────────────────┘
 //!                                      destroyed by PersonalData::erase  ──►  Opened::Erased
 //! ```
 //!
@@ -40,12 +40,16 @@
 //!
 //! # What it protects
 //!
-//! AES-256-GCM authenticates each value with its subject and its field: a value that was changed, or moved to another
-//! subject or field, does not open ([`OpenError::Unauthentic`]). The ciphertext is as long as the value plus 16 bytes.
-//! It is not bound to a stream or an event, because states and views copy it.
+//! AES-256-GCM authenticates each value with its key id, its subject and its field: a value that was changed, or moved
+//! to another subject or field, does not open ([`OpenError::Unauthentic`], [`OpenError::NoKey`]). The ciphertext is as
+//! long as the value plus 16 bytes. It is not bound to a stream or an event, because states and views copy it.
 //!
-//! Each value has a random nonce of 96 bits. A subject may have up to 2³² values, after which the probability of a
-//! repeated nonce exceeds 2⁻³³. Keys are not rotated: a subject keeps its key until it is erased.
+//! Each value has a random nonce of 96 bits. A key may seal up to 2³² values, after which the probability of a
+//! repeated nonce exceeds 2⁻³³. Keys are not rotated: a subject keeps its keys until it is erased.
+//!
+//! A value names its key by a [`KeyId`]. So nodes that replicate events can each create a key of one subject while they
+//! are cut off from each other, and a [`KeyStore`] keeps the keys of other nodes beside its own. Without replication, a
+//! subject has one key.
 //!
 //! # What it does not protect
 //!
@@ -61,11 +65,13 @@ mod error;
 mod field;
 mod file;
 mod key;
+mod key_store;
 mod memory;
 
 pub use data::{Opened, PersonalData};
 pub use error::{EraseError, KeyStoreError, OpenError, SealError};
 pub use field::{Personal, PersonalField};
 pub use file::FileKeyStore;
-pub use key::{DataKey, KeyState, KeyStore};
+pub use key::{DataKey, KeyId};
+pub use key_store::{KeyState, KeyStore};
 pub use memory::MemoryKeyStore;

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use es_core::model::{OriginId, Table};
 use es_core::{EventStore, StoreError};
+use es_personal::KeyState;
 use tokio::sync::{Mutex, SetOnce, mpsc, oneshot};
 
 use crate::command::{CommandAnswer, CommandOutcome, ForwardedCommand};
 use crate::error::AnswerError;
 use crate::frontiers::Frontiers;
+use crate::keys::{KeyAnswerer, KeyRequest};
 use crate::owner::Handlers;
 use crate::page::{Claim, Confirmation, Page, Pull};
 use crate::source::{self, LogSource};
@@ -32,6 +34,7 @@ pub struct Source {
     opening: Option<mpsc::Sender<Question>>,
     frontiers: Arc<Frontiers>,
     handlers: Arc<Handlers>,
+    keys: KeyAnswerer,
 }
 
 /// A claim, and the way back to the member that asks.
@@ -52,7 +55,8 @@ impl Source {
     /// Returns the source of an open store.
     pub(crate) fn new(log: LogSource) -> Self {
         let log = Arc::new(SetOnce::new_with(Some(log)));
-        Self { log, opening: None, frontiers: Arc::default(), handlers: Arc::default() }
+        let keys = KeyAnswerer::default();
+        Self { log, opening: None, frontiers: Arc::default(), handlers: Arc::default(), keys }
     }
 
     /// Answers from a log from now on. Has no effect if the source answers from a log already.
@@ -133,6 +137,22 @@ impl Source {
         }
     }
 
+    /// Returns a key of personal data that this node has, for a member that must open a value: see
+    /// [`Replica::share_keys`](crate::Replica::share_keys). The key is never part of a [`Page`].
+    ///
+    /// # Errors
+    /// - [`AnswerError::NotAMember`] if the node that asks is not a member now.
+    /// - [`AnswerError::NoKeys`] if this node does not share its keys, or not yet.
+    /// - [`AnswerError::Keys`] and [`AnswerError::Store`] if the key store or the store fails.
+    pub async fn key(&self, request: &KeyRequest) -> Result<KeyState, AnswerError> {
+        self.keys.answer(request, &self.frontiers).await
+    }
+
+    /// Returns what this node answers to requests for keys.
+    pub(crate) const fn keys(&self) -> &KeyAnswerer {
+        &self.keys
+    }
+
     /// Returns the commands that this node accepts from other nodes.
     pub(crate) const fn handlers(&self) -> &Arc<Handlers> {
         &self.handlers
@@ -150,7 +170,8 @@ impl Questions {
     pub(crate) fn new() -> Self {
         let (sender, receiver) = mpsc::channel(MAX_QUESTIONS);
         let (frontiers, handlers) = (Arc::default(), Arc::default());
-        let source = Source { log: Arc::default(), opening: Some(sender), frontiers, handlers };
+        let keys = KeyAnswerer::default();
+        let source = Source { log: Arc::default(), opening: Some(sender), frontiers, handlers, keys };
         Self { receiver: Arc::new(Mutex::new(receiver)), source }
     }
 

@@ -2,6 +2,7 @@
 
 use es_core::model::{Dot, VectorClock};
 use es_core::{CommitError, EventId, Position, StoreError, StreamId, Timestamp};
+use es_personal::KeyStoreError;
 
 use crate::group::Departed;
 
@@ -189,6 +190,18 @@ pub enum AnswerError {
     /// The other node has departed.
     #[error(transparent)]
     Departed(#[from] Departed),
+    /// The node that asks for a key is not a member, or was declared dead. Declare it, or join it.
+    #[error("the node {node:?} is not a member of the group, which only gives keys to members; join it")]
+    NotAMember {
+        /// The name of the node.
+        node: String,
+    },
+    /// This node does not share its keys. Call [`Replica::share_keys`](crate::Replica::share_keys).
+    #[error("this node does not share its keys; call `Replica::share_keys` on it")]
+    NoKeys,
+    /// The key store failed.
+    #[error("could not read a key")]
+    Keys(#[from] KeyStoreError),
     /// The store rejected the row that counts the confirmations.
     #[error(transparent)]
     Commit(#[from] CommitError),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use es_core::model::{Category, NameError};
-use es_core::store::implement::is_membership_stream;
+use es_core::store::implement::is_replicated_stream;
 use es_core::{Aggregate, StreamId};
 
 /// Selects streams by category or by name. A filter selects whole streams, because a state that is folded from some
@@ -33,7 +33,8 @@ impl StreamFilter {
         Self(None)
     }
 
-    /// Returns the filter that selects no stream, except the one of the membership, which every filter selects.
+    /// Returns the filter that selects no stream, except the one of the membership and the one of the erasures of
+    /// subjects, which every filter selects.
     #[must_use]
     pub fn none() -> Self {
         Self(Some(Selection::default()))
@@ -65,7 +66,7 @@ impl StreamFilter {
     #[must_use]
     pub fn selects(&self, stream: &StreamId) -> bool {
         self.0.as_ref().is_none_or(|Selection { categories, streams }| {
-            categories.contains(stream.category_str()) || streams.contains(stream) || is_membership_stream(stream)
+            categories.contains(stream.category_str()) || streams.contains(stream) || is_replicated_stream(stream)
         })
     }
 

@@ -61,6 +61,7 @@
 //! - **Identity**: a node that lost events takes a new origin; see [`ReplicaOptions::member`].
 //! - **Membership**: members join, leave and are retired by events that replicate; see [`Replica::membership`].
 //! - **Deletion**: [`Replica::delete`] deletes a stream on all nodes, and keeps concurrent events.
+//! - **Erasure**: an erasure of a subject of personal data reaches every member; see [`Replica::share_keys`].
 //! - **Stability**: a node knows which events every member has; see [`Replica::stable`].
 //!
 //! Optimistic concurrency is per node: two nodes can accept the next event of one stream at the same time. The
@@ -80,6 +81,7 @@ mod filter;
 mod frontiers;
 mod group;
 mod hook;
+mod keys;
 mod knowledge;
 mod link;
 mod membership;
@@ -109,6 +111,7 @@ pub use command::{CommandAnswer, CommandOutcome, ForwardedCommand};
 pub use error::{AnswerError, PeerError, PullError, Refusal, SendError, StaleReplica, StartError};
 pub use filter::StreamFilter;
 pub use group::{Departed, MemberState};
+pub use keys::KeyRequest;
 pub use knowledge::Knowledge;
 pub use link::{Link, LinkState, LinkStatus};
 pub use membership::{Membership, MembershipError, StabilityError, StableEvents};
@@ -119,8 +122,8 @@ pub use page::{Claim, Confirmation, ForeignEvent, GapReason, Item, MemberReport,
 pub use peer::{LocalPeer, Peer};
 pub use promise::Promise;
 pub use replica::{
-    DeleteError, Forwarded, ForwardingRepository, Pulled, RecoverError, Recovered, Replica, ReplicaOptions, Session,
-    SessionError, WaitError,
+    DeleteError, Forwarded, ForwardingRepository, KeyUnavailable, Pulled, RecoverError, Recovered, Replica,
+    ReplicaOptions, Session, SessionError, SharedKeys, WaitError,
 };
 pub use status::{MemberStatus, Monitor, OriginStatus, ReplicationStatus, RunningStatus};
 #[cfg(feature = "test-ca")]

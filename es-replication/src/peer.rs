@@ -3,11 +3,13 @@
 use std::fmt;
 
 use async_trait::async_trait;
-use es_core::model::OriginId;
+use es_core::model::{ErrorChain, OriginId};
+use es_personal::KeyState;
 
 use crate::answer::Source;
 use crate::command::{CommandAnswer, ForwardedCommand};
 use crate::error::{PeerError, SendError};
+use crate::keys::KeyRequest;
 use crate::page::{Claim, Confirmation, Page, Pull};
 
 /// Another node of the group. A transport implements it.
@@ -45,6 +47,16 @@ pub trait Peer: fmt::Debug + Send + Sync + 'static {
     async fn execute(&self, command: ForwardedCommand) -> Result<CommandAnswer, SendError> {
         let _ = command;
         Err(SendError::NotSent(not_forwarded()))
+    }
+
+    /// Returns a key of personal data; see [`Source::key`]. The default is an error, for a transport that does not
+    /// transfer keys. One that does must be encrypted and authenticate both sides, and must not log the answer.
+    ///
+    /// # Errors
+    /// [`PeerError`] if the peer does not answer, or does not give keys to this node.
+    async fn key(&self, request: KeyRequest) -> Result<KeyState, PeerError> {
+        let _ = request;
+        Err(PeerError::Failed("the transport of the peer does not transfer keys".to_owned()))
     }
 }
 
@@ -87,5 +99,9 @@ impl Peer for LocalPeer {
 
     async fn execute(&self, command: ForwardedCommand) -> Result<CommandAnswer, SendError> {
         Ok(self.source.execute(&command).await)
+    }
+
+    async fn key(&self, request: KeyRequest) -> Result<KeyState, PeerError> {
+        self.source.key(&request).await.map_err(|error| PeerError::Failed(ErrorChain(&error).to_string()))
     }
 }

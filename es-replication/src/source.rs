@@ -214,7 +214,8 @@ impl LogSource {
         let mut categories = rows::categories(&*self.store, &self.table).await?;
         let membership = Category::new(es_core::__private::MEMBERSHIP_STREAM);
         categories.insert(membership.map_err(|error| StoreError::io("name a category", error))?);
-        Ok(QueryItem { categories, ..QueryItem::new() }.into())
+        // The erasures of subjects are replicated. A deletion of a stream has no stamp, and is skipped.
+        Ok(Query::from(QueryItem { categories, ..QueryItem::new() }).or(QueryItem::erasures()))
     }
 
     /// Returns the stamp of a replicated event. An event that was recorded before the replication gets one here, unless

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use es_core::model::{Category, CommandDigest, CommandId, Dot, HybridTime, OriginId, Stamp, VectorClock};
-use es_core::store::implement::is_membership_stream;
+use es_core::store::implement::is_replicated_stream;
 use es_core::{EventId, Position, StreamId, Timestamp};
 
 use crate::error::Refusal;
@@ -43,7 +43,7 @@ pub(crate) enum Admission {
 
 impl State {
     pub(crate) fn replicates(&self, stream: &StreamId) -> bool {
-        self.categories.contains(stream.category_str()) || is_membership_stream(stream)
+        self.categories.contains(stream.category_str()) || is_replicated_stream(stream)
     }
 
     /// Returns the stamps of the events of a local commit, in order; `None` for an event that is not replicated. The

@@ -141,7 +141,10 @@ const AUDIT_EVENTS: [&str; 9] = [
     "projection-resumed",
 ];
 
-/// The stream of the membership of a replicated log. No other reserved stream is replicated.
+/// The stream of the erasures of subjects of personal data, one of the [retention](crate::retention).
+pub(crate) const ERASURES_STREAM: &str = "es.retention-erasures";
+
+/// The stream of the membership of a replicated log.
 pub const MEMBERSHIP_STREAM: &str = "es.membership";
 
 /// The event types of the membership. A store rejects all others; see [`check_membership`].
@@ -152,6 +155,13 @@ const MEMBERSHIP_EVENTS: [&str; 6] =
 #[must_use]
 pub fn is_membership_stream(stream: &StreamId) -> bool {
     stream.as_str() == MEMBERSHIP_STREAM
+}
+
+/// Returns `true` if a reserved stream is replicated, to every member and whatever a filter selects: the one of the
+/// membership, and the one of the erasures of subjects. No other reserved stream is.
+#[must_use]
+pub fn is_replicated_stream(stream: &StreamId) -> bool {
+    is_membership_stream(stream) || stream.as_str() == ERASURES_STREAM
 }
 
 /// Checks the type of an event of the membership; the replica checks its content. Returns `None` if the stream is

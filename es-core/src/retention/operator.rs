@@ -6,13 +6,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::Revision;
-use crate::model::reserved::{MEMBERSHIP_STREAM, RETENTION_CATEGORY as CATEGORY, STREAM_DELETED, SUBJECT_ERASED};
+use crate::model::reserved::{
+    ERASURES_STREAM as ERASURES, MEMBERSHIP_STREAM, RETENTION_CATEGORY as CATEGORY, STREAM_DELETED, SUBJECT_ERASED,
+};
 use crate::model::{Category, EventType, StreamId, SubjectId};
 use crate::model::{NewEvent, Timestamp};
 
 const RULES: &str = "es.retention-rules";
 const DELETIONS: &str = "es.retention-deletions";
-const ERASURES: &str = "es.retention-erasures";
 const SCAVENGES: &str = "es.retention-scavenges";
 
 /// Returns the stream of the deletions of streams.

@@ -10,7 +10,9 @@
 //! - A **layer** wraps a store and changes some of its operations: see [`StoreLayer`].
 //! - A **hook** takes part in the decision on each commit: see [`DecisionHook`].
 
-pub use crate::model::reserved::{Placement, is_membership_stream, is_retention_stream, placement};
+pub use crate::model::reserved::{
+    Placement, is_membership_stream, is_replicated_stream, is_retention_stream, placement,
+};
 
 pub use super::commit::{RowChange, RowCondition};
 pub use super::decide::CommitDecision;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::model::ContentType;
 use crate::model::reserved::{
-    AUDIT_STREAM_PREFIX, ERASED, check_audit, check_membership, check_transaction_log, is_membership_stream,
+    AUDIT_STREAM_PREFIX, ERASED, check_audit, check_membership, check_transaction_log, is_replicated_stream,
     is_reserved,
 };
 use crate::model::weight::beside_payload;
@@ -84,7 +84,7 @@ impl Commit {
     }
 
     /// Checks that a foreign commit has no conditions, that its events have stamps, and that none of its streams is
-    /// reserved, except the one of the membership.
+    /// reserved, except those that are replicated.
     fn validate_foreign(&self) -> Result<(), InvalidCommit> {
         if !self.is_foreign {
             return Ok(());
@@ -106,7 +106,7 @@ impl Commit {
                 let found = "a foreign event of a transaction".to_owned();
                 return Err(InvalidCommit::Reserved { id, stream: stream.clone(), found });
             }
-            if is_reserved(stream.category_str()) && !is_membership_stream(stream) {
+            if is_reserved(stream.category_str()) && !is_replicated_stream(stream) {
                 let found = "a foreign event for a reserved stream".to_owned();
                 return Err(InvalidCommit::Reserved { id, stream: stream.clone(), found });
             }

@@ -5,6 +5,7 @@
 //! - `session`: the requests of a client. `wait`: waiting for what they have seen. `recover`: waiting for the events of
 //!   the peers.
 //! - `deletion`: [`Replica::delete`] and [`Replica::erase`].
+//! - `shared_keys`: [`Replica::share_keys`].
 //! - `hand_over`: [`Replica::hand_over`] and the forced form. `forwarding`: forwards commands to the home of a stream.
 
 mod deletion;
@@ -13,6 +14,7 @@ mod hand_over;
 mod options;
 mod recover;
 mod session;
+mod shared_keys;
 pub(crate) mod start;
 mod wait;
 
@@ -27,6 +29,7 @@ pub use forwarding::{Forwarded, ForwardingRepository};
 pub use options::ReplicaOptions;
 pub use recover::{RecoverError, Recovered};
 pub use session::{Session, SessionError};
+pub use shared_keys::{KeyUnavailable, SharedKeys};
 pub use wait::WaitError;
 
 use crate::answer::Source;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use es_core::model::{ErrorChain, OriginId};
+use es_personal::KeyState;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
@@ -15,6 +16,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::command::{CommandAnswer, ForwardedCommand};
 use crate::error::{PeerError, SendError};
+use crate::keys::KeyRequest;
 use crate::page::{Claim, Confirmation, Page, Pull};
 use crate::peer::Peer;
 use crate::transport::connection::{Connection, ConnectionError};
@@ -185,6 +187,13 @@ impl Peer for TlsPeer {
         match self.request(Message::AskHomes, Duration::ZERO).await? {
             Message::Homes(origins) => Ok(origins),
             answer => Err(unexpected(answer, "the origins for which the peer decides")),
+        }
+    }
+
+    async fn key(&self, request: KeyRequest) -> Result<KeyState, PeerError> {
+        match self.request(Message::AskKey(request), Duration::ZERO).await? {
+            Message::Key(state) => Ok(state),
+            answer => Err(unexpected(answer, "a key")),
         }
     }
 

@@ -130,6 +130,7 @@ impl Answerer {
             let sender = match &request {
                 Message::Pull(pull) => Some(&pull.sender.node),
                 Message::Confirm(claim) => Some(&claim.node),
+                Message::AskKey(request) => Some(&request.node),
                 _ => None,
             };
             if let Some(found) = sender.filter(|sender| *sender != client) {
@@ -185,6 +186,10 @@ impl Answerer {
             Message::AskHomes => match self.source.homes().await {
                 Ok(origins) => Ok(Message::Homes(origins).encode(MAX_REQUEST_BYTES)?),
                 Err(error) => Err(AnswerError::from(error).into()),
+            },
+            Message::AskKey(request) => match self.source.key(&request).await {
+                Ok(state) => Ok(Message::Key(state).encode(MAX_REQUEST_BYTES)?),
+                Err(error) => Err(error.into()),
             },
             Message::Command(command) => {
                 let command = ForwardedCommand { wait: command.wait.min(self.options.max_wait), ..command };

@@ -9,7 +9,7 @@ use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use crate::wire::error::{DecodeError, EncodeError};
 
 /// The version of the protocol. Nodes of another version are refused.
-pub(crate) const VERSION: u16 = 3;
+pub(crate) const VERSION: u16 = 4;
 /// The length of a header, in bytes.
 pub(crate) const HEADER_BYTES: usize = 16;
 
@@ -38,10 +38,12 @@ pub(crate) enum Kind {
     CommandAnswer = 10,
     AskHomes = 11,
     Homes = 12,
+    AskKey = 13,
+    Key = 14,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Hello,
         Self::HelloAnswer,
         Self::Pull,
@@ -54,14 +56,27 @@ impl Kind {
         Self::CommandAnswer,
         Self::AskHomes,
         Self::Homes,
+        Self::AskKey,
+        Self::Key,
     ];
     /// The first message of a client.
     pub(crate) const FIRST: &[Self] = &[Self::Hello];
     /// The answer of a server to it.
     pub(crate) const FIRST_ANSWER: &[Self] = &[Self::HelloAnswer, Self::Error];
-    pub(crate) const REQUESTS: &[Self] = &[Self::Pull, Self::Confirm, Self::Command, Self::AskHomes];
+    pub(crate) const REQUESTS: &[Self] = &[Self::Pull, Self::Confirm, Self::Command, Self::AskHomes, Self::AskKey];
     pub(crate) const ANSWERS: &[Self] =
-        &[Self::Page, Self::Confirmation, Self::CommandAnswer, Self::Homes, Self::Heartbeat, Self::Error];
+        &[Self::Page, Self::Confirmation, Self::CommandAnswer, Self::Homes, Self::Key, Self::Heartbeat, Self::Error];
+
+    /// Returns the maximum length of a payload, in bytes, if the kind has a lower one than other kinds.
+    pub(super) const fn max_bytes(self) -> u32 {
+        match self {
+            // The names of a node and of a subject, and the id of a key.
+            Self::AskKey => 1024,
+            // One key.
+            Self::Key => 64,
+            _ => u32::MAX,
+        }
+    }
 }
 
 /// The decoded header of a frame.
@@ -76,7 +91,7 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// Decodes a header. The length of its payload is at most `max_bytes`.
+    /// Decodes a header. The length of its payload is at most `max_bytes`, and at most that of its kind.
     pub(crate) fn decode(bytes: [u8; HEADER_BYTES], max_bytes: u32) -> Result<Self, DecodeError> {
         let [a, b, c, d, version_low, version_high, kind, flags, lengths @ ..] = bytes;
         let [l0, l1, l2, l3, checksum @ ..] = lengths;
@@ -93,6 +108,7 @@ impl Header {
             return Err(DecodeError::Flags(flags));
         }
         let length = u32::from_le_bytes([l0, l1, l2, l3]);
+        let max_bytes = max_bytes.min(kind.max_bytes());
         if length > max_bytes {
             return Err(DecodeError::TooLong { max: max_bytes, found: length.into() });
         }

@@ -6,10 +6,12 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use es_core::EventId;
 use es_core::model::{Dot, HybridTime, OriginId};
+use es_personal::KeyState;
 use prost::Message as _;
 use prost::encoding::{DecodeContext, decode_key, skip_field};
 
 use crate::command::{CommandAnswer, ForwardedCommand};
+use crate::keys::KeyRequest;
 use crate::knowledge::Knowledge;
 use crate::page::{Claim, Confirmation, GapReason, Item, MemberReport, Page, Pull, Sender};
 use crate::promise::Promise;
@@ -53,6 +55,8 @@ pub(crate) enum Message {
     /// Asks for the origins for which the server decides.
     AskHomes,
     Homes(Vec<OriginId>),
+    AskKey(KeyRequest),
+    Key(KeyState),
 }
 
 impl Message {
@@ -70,13 +74,16 @@ impl Message {
             Self::CommandAnswer(_) => Kind::CommandAnswer,
             Self::AskHomes => Kind::AskHomes,
             Self::Homes(_) => Kind::Homes,
+            Self::AskKey(_) => Kind::AskKey,
+            Self::Key(_) => Kind::Key,
         }
     }
 
-    /// Returns the frame with this message. Its payload has at most `max_bytes`, also before the compression.
+    /// Returns the frame with this message. Its payload has at most `max_bytes`, also before the compression, and at
+    /// most the length of its kind.
     pub(crate) fn encode(self, max_bytes: u32) -> Result<Vec<u8>, EncodeError> {
         let kind = self.kind();
-        let mut frame = FrameBuilder::new(max_bytes);
+        let mut frame = FrameBuilder::new(max_bytes.min(kind.max_bytes()));
         match self {
             Self::Hello { node } | Self::HelloAnswer { node } => frame.push(&proto::WireHello { node }),
             Self::Pull(pull) => frame.push(&proto::WirePull::from(pull)),
@@ -87,6 +94,8 @@ impl Message {
             Self::Heartbeat | Self::AskHomes => frame.push(&proto::WireHeartbeat {}),
             Self::Command(command) => frame.push(&proto::WireForward::from(command)),
             Self::CommandAnswer(answer) => frame.push(&encode_answer(answer)?),
+            Self::AskKey(request) => frame.push(&proto::WireKeyRequest::from(request)),
+            Self::Key(state) => frame.push(&proto::WireKeyAnswer::from(state)),
             Self::Homes(origins) => {
                 frame.push(&proto::WireHomes { origins: origins.into_iter().map(OriginId::get).collect() })
             }
@@ -96,7 +105,7 @@ impl Message {
 
     /// Decodes the payload of a frame, which has at most `max_bytes` after the decompression.
     pub(crate) fn decode(header: &Header, payload: Vec<u8>, max_bytes: u32) -> Result<Self, DecodeError> {
-        let payload = header.open(payload, max_bytes)?;
+        let payload = header.open(payload, max_bytes.min(header.kind.max_bytes()))?;
         Ok(match header.kind {
             Kind::Hello => Self::Hello { node: proto::WireHello::decode(payload)?.node },
             Kind::HelloAnswer => Self::HelloAnswer { node: proto::WireHello::decode(payload)?.node },
@@ -118,6 +127,8 @@ impl Message {
                 proto::WireHeartbeat::decode(payload)?;
                 Self::AskHomes
             }
+            Kind::AskKey => Self::AskKey(proto::WireKeyRequest::decode(payload)?.try_into()?),
+            Kind::Key => Self::Key(proto::WireKeyAnswer::decode(payload)?.try_into()?),
             Kind::Homes => {
                 let origins = proto::WireHomes::decode(payload)?.origins;
                 Self::Homes(origins.into_iter().map(OriginId::new).collect())

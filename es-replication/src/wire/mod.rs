@@ -9,7 +9,8 @@
 //!
 //! - `frame`: headers, checksums and compression.
 //! - `proto`: the structs that are encoded.
-//! - `command`, `event`, `knowledge`, `message`: checked conversions between these structs and the types of `page`.
+//! - `command`, `event`, `key`, `knowledge`, `message`: checked conversions between these structs and the types of the
+//!   crate.
 //!
 //! The payload of a page is a sequence of messages with length prefixes: its start, then one message for each event and
 //! each gap. A receiver checks each of them before it decodes the next, so a page cannot claim more memory than its
@@ -19,6 +20,7 @@ mod command;
 mod error;
 mod event;
 mod frame;
+mod key;
 mod knowledge;
 mod message;
 mod proto;

@@ -315,6 +315,35 @@ pub(super) struct WireExecuted {
     pub(super) version: Option<String>,
 }
 
+/// A request for a key of personal data.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct WireKeyRequest {
+    #[prost(string, tag = "1")]
+    pub(super) node: String,
+    #[prost(string, tag = "2")]
+    pub(super) subject: String,
+    /// The id of the key.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub(super) key: Bytes,
+}
+
+/// The answer to a request for a key. Never log it: it contains the key.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct WireKeyAnswer {
+    #[prost(oneof = "WireKeyState", tags = "1, 2, 3")]
+    pub(super) state: Option<WireKeyState>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Oneof)]
+pub(super) enum WireKeyState {
+    #[prost(bytes = "bytes", tag = "1")]
+    Key(Bytes),
+    #[prost(message, tag = "2")]
+    Destroyed(WireHeartbeat),
+    #[prost(message, tag = "3")]
+    Missing(WireHeartbeat),
+}
+
 /// The origins for which a node decides.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(super) struct WireHomes {

@@ -8,10 +8,11 @@ use chrono::DateTime;
 use es_core::aggregate::Outcome;
 use es_core::model::{
     Category, CommandDigest, CommandId, ContentType, CorrelationId, Dot, HybridTime, KeyChange, LogId, LogPosition,
-    Metadata, OriginId, Stamp, Tag, UniqueKey, VectorClock, Version,
+    Metadata, OriginId, Stamp, SubjectId, Tag, UniqueKey, VectorClock, Version,
 };
 use es_core::store::Home;
 use es_core::{EventData, EventId, EventType, Position, Revision, StreamId};
+use es_personal::{DataKey, KeyId, KeyState};
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -22,6 +23,7 @@ use super::message::MAX_MEMBERS;
 use super::{DecodeError, EncodeError, HEADER_BYTES, Header, Kind, Message};
 use crate::command::{CommandAnswer, CommandOutcome, ForwardedCommand};
 use crate::filter::StreamFilter;
+use crate::keys::KeyRequest;
 use crate::knowledge::Knowledge;
 use crate::page::{Claim, Confirmation, ForeignEvent, GapReason, Item, MemberReport, Page, Pull, Sender};
 use crate::promise::Promise;
@@ -206,6 +208,19 @@ fn message() -> impl Strategy<Value = Message> {
         2 => answer().prop_map(Message::CommandAnswer),
         1 => Just(Message::AskHomes),
         1 => vec(any::<u64>().prop_map(OriginId::new), 0..5).prop_map(Message::Homes),
+        2 => (".{0,60}", name(), any::<[u8; 16]>()).prop_map(|(node, subject, key)| {
+            let (subject, key) = (SubjectId::new(subject).expect("a name"), KeyId::from_bytes(key));
+            Message::AskKey(KeyRequest { node, subject, key })
+        }),
+        2 => key_state().prop_map(Message::Key),
+    ]
+}
+
+fn key_state() -> impl Strategy<Value = KeyState> {
+    prop_oneof![
+        any::<[u8; 32]>().prop_map(|bytes| KeyState::Present(DataKey::from_bytes(bytes))),
+        Just(KeyState::Destroyed),
+        Just(KeyState::Missing),
     ]
 }
 
@@ -451,12 +466,60 @@ fn an_event_with_a_unique_key_or_without_a_stamp_is_not_sent() {
     assert_eq!(Message::Page(empty).encode(MAX_BYTES), Err(EncodeError::EmptyCommit));
 }
 
+/// A peer cannot make a node read more than one key, or more than the names of a request.
+#[test]
+fn frames_of_keys_have_limits_of_their_own_on_both_sides() {
+    let long = KeyRequest {
+        node: "x".repeat(1024),
+        subject: SubjectId::new("7c9e").expect("a name"),
+        key: KeyId::from_bytes([7; 16]),
+    };
+    assert_eq!(Message::AskKey(long).encode(MAX_BYTES), Err(EncodeError::TooLong { max: 1024 }));
+    let longest = KeyRequest {
+        node: "x".repeat(255),
+        subject: SubjectId::new("x".repeat(512)).expect("a name"),
+        key: KeyId::from_bytes([7; 16]),
+    };
+    let frame = Message::AskKey(longest.clone()).encode(MAX_BYTES).expect("names of the greatest lengths");
+    assert_eq!(decode(&frame).expect("a message"), Message::AskKey(longest));
+    for (kind, max) in [(Kind::AskKey, 1024), (Kind::Key, 64)] {
+        let error = decode(&frame_of(kind, 0, &vec![0; max as usize + 1])).expect_err("too long");
+        assert!(matches!(error, DecodeError::TooLong { max: found, .. } if found == max), "{kind:?}: {error}");
+        let error = decode(&frame_of(kind, 0, &vec![0; max as usize])).expect_err("no message");
+        assert!(!matches!(error, DecodeError::TooLong { .. }), "{kind:?}: {error}");
+        // A compressed payload must not become longer, either.
+        let zeros = vec![0; max as usize + 1];
+        let zeros = ruzstd::encoding::compress_to_vec(&zeros[..], ruzstd::encoding::CompressionLevel::Fastest);
+        let error = decode(&frame_of(kind, 1, &zeros)).expect_err("too long");
+        assert!(matches!(error, DecodeError::TooLong { max: found, .. } if found == max), "{kind:?}: {error}");
+    }
+}
+
+#[test]
+fn keys_and_ids_of_other_lengths_are_refused() {
+    let refused = |kind, payload: &[u8]| decode(&frame_of(kind, 0, payload)).expect_err("no message").to_string();
+    // A subject, and an id of 15 bytes.
+    let request = [&[0x12, 1, b'a', 0x1a, 15][..], &[7; 15]].concat();
+    assert_eq!(refused(Kind::AskKey, &request), "expected 16 bytes as the id of a key, found 15");
+    let nobody = [&[0x1a, 16][..], &[7; 16]].concat();
+    assert!(refused(Kind::AskKey, &nobody).contains("a subject"), "{}", refused(Kind::AskKey, &nobody));
+    let key = [&[0x0a, 33][..], &[7; 33]].concat();
+    assert_eq!(refused(Kind::Key, &key), "expected 32 bytes as a key, found 33");
+    assert_eq!(refused(Kind::Key, &[]), "expected a state as the answer to a request for a key, found none");
+}
+
+#[test]
+fn a_key_is_not_in_the_debug_output_of_its_message() {
+    let message = Message::Key(KeyState::Present(DataKey::from_bytes([0xab; 32])));
+    assert_eq!(format!("{message:?}"), "Key(Present(DataKey))");
+}
+
 #[test]
 fn another_version_is_named() {
     let mut frame = Message::Heartbeat.encode(MAX_BYTES).expect("a frame");
     frame[4] = 9;
     let error = decode(&frame).expect_err("another version");
-    assert_eq!(error.to_string(), "expected version 3 of the replication protocol, found version 9");
+    assert_eq!(error.to_string(), "expected version 4 of the replication protocol, found version 9");
 }
 
 /// The withheld ranges of origins, as they are encoded.

@@ -3,10 +3,13 @@
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use es_core::Commit;
 use es_core::consumer::DeliveryScope;
 use es_core::consumer::group::{ConsumerGroup, StartAt};
 use es_core::consumer::reactor::{ReactError, Reactor, ReactorContext, ReactorRunner, RunningReactor};
+use es_core::model::SubjectId;
 use es_core::prelude::*;
+use es_core::retention::{Erasure, Note};
 use es_replication::{Link, Token};
 use serde::Serialize;
 
@@ -15,7 +18,7 @@ use crate::domain::{Invoices, Issued, Node, Order, OrderEvent, PATIENCE, exchang
 /// The letters that all nodes have sent: the node, the order and the number of pieces.
 type Letters = Arc<Mutex<Vec<(&'static str, u64, u64)>>>;
 
-/// Sends a letter for each order that was placed.
+/// Sends a letter for each order that was placed, and one for each erasure.
 struct Letter {
     node: &'static str,
     sent: Letters,
@@ -31,6 +34,11 @@ impl Reactor for Letter {
             let order = Order::id_of(&context.event().stream).expect("an order");
             self.sent.lock().expect("no panic").push((self.node, order, *pieces));
         }
+        Ok(())
+    }
+
+    async fn erased(&self, _: &Erasure, _: &ReactorContext) -> Result<(), ReactError> {
+        self.sent.lock().expect("no panic").push((self.node, 0, 0));
         Ok(())
     }
 }
@@ -72,6 +80,22 @@ async fn each_letter_is_sent_by_the_node_on_which_its_event_originated() {
     send_letters(&nodes, &sent, DeliveryScope::Origin).await;
     assert_eq!(sorted(&sent)[1], ("a", 8, 4));
     assert_eq!(sorted(&sent).len(), 4);
+}
+
+/// An erasure replicates, and other systems are told once.
+#[tokio::test]
+async fn an_erasure_is_delivered_on_the_node_that_recorded_it() {
+    for (scope, expected) in [
+        (DeliveryScope::Origin, vec![("b", 0, 0)]),
+        (DeliveryScope::EveryNode, vec![("a", 0, 0), ("b", 0, 0), ("c", 0, 0)]),
+    ] {
+        let (nodes, sent) = (nodes().await, Letters::default());
+        let person = SubjectId::new("7c9e").expect("a name");
+        nodes[1].store.commit(Commit::erase_subject(person, Note::default())).await.expect("recorded");
+        exchange(&nodes).await;
+        send_letters(&nodes, &sent, scope).await;
+        assert_eq!(sorted(&sent), expected);
+    }
 }
 
 #[tokio::test]

@@ -5,14 +5,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use es_core::Commit;
 use es_core::aggregate::RetryPolicy;
 use es_core::consumer::WaitError;
-use es_core::model::LogId;
+use es_core::model::{LogId, SubjectId};
 use es_core::prelude::*;
 use es_core::projection::view::{View, Views};
 use es_core::projection::{
     HandlesLateEvents, ProjectionOptions, ProjectionStatus, RebuildFrom, RunningProjections, Settled, Supervisor,
 };
+use es_core::retention::{Erasure, Note};
 use es_core::store::memory::MemoryStore;
 use es_core::testing::ManualClock;
 use es_replication::{Link, LocalPeer, Monitor, ReplicaOptions, StreamFilter};
@@ -75,6 +77,10 @@ impl Projection for History {
             return Err(ApplyError::new("not now"));
         }
         rows.view(&HISTORY)?.update(&(), |history| history.push(text))
+    }
+
+    fn erased(&self, erasure: &Erasure, _: &ProjectedContext<'_>, rows: &mut Rows) -> Result<(), ApplyError> {
+        rows.view(&HISTORY)?.update(&(), |history| history.push(format!("erased {}", erasure.name())))
     }
 }
 
@@ -200,6 +206,27 @@ async fn all_nodes_apply_the_events_of_all_aggregates_in_canonical_order() {
         assert_eq!(history, texts(&["b1", "issued 2", "a3", "placed 4"]), "node {}", node.name);
         assert_eq!((held_back_by(&status), late_events(&status)), (None, 0));
         assert_eq!((status.position, status.lag_events), (status.head, 0));
+    }
+}
+
+/// The erasure of a person replicates. Each view applies it once, also on the node that has recorded it, between the
+/// events before and after it.
+#[tokio::test(start_paused = true)]
+async fn an_erasure_is_applied_once_in_canonical_order() {
+    let [a, b] = cluster(["a", "b"]).await;
+    let person = SubjectId::new("7c9e").expect("a name");
+    a.at(1).rename(1, "a1").await;
+    b.at(2).store.commit(Commit::erase_subject(person, Note::default())).await.expect("recorded");
+    b.at(3).rename(1, "b3").await;
+    a.at(4).rename(1, "a4").await;
+    exchange_all(&[&a, &b]).await;
+    b.at(5).rename(1, "b5").await;
+    a.at(5);
+    exchange_all(&[&a, &b]).await;
+    for node in [&a, &b] {
+        let (history, status) = node.settle().await;
+        assert_eq!(history, texts(&["a1", "erased 7c9e", "b3", "a4", "b5"]), "node {}", node.name);
+        assert_eq!(late_events(&status), 0);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Replicas over TCP with mutual TLS.
 
 mod forwarding;
+mod keys;
 mod nodes;
 mod raw;
 mod refusals;

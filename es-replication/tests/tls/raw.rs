@@ -21,6 +21,8 @@ pub(crate) const PAGE: u8 = 4;
 pub(crate) const HEARTBEAT: u8 = 8;
 pub(crate) const COMMAND: u8 = 9;
 pub(crate) const COMMAND_ANSWER: u8 = 10;
+pub(crate) const ASK_KEY: u8 = 13;
+pub(crate) const KEY: u8 = 14;
 
 /// Returns a frame with a valid checksum.
 pub(crate) fn frame(version: u16, kind: u8, payload: &[u8]) -> Vec<u8> {
@@ -37,7 +39,7 @@ pub(crate) fn frame(version: u16, kind: u8, payload: &[u8]) -> Vec<u8> {
 /// Returns the first frame of a client.
 pub(crate) fn hello(node: &str) -> Vec<u8> {
     let length = u8::try_from(node.len()).expect("a short name");
-    frame(3, HELLO, &[&[0x0a, length], node.as_bytes()].concat())
+    frame(4, HELLO, &[&[0x0a, length], node.as_bytes()].concat())
 }
 
 /// A TLS connection without the protocol.

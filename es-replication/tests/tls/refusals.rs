@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use crate::nodes::{self, Counts, Node, within};
 use crate::pull_all;
-use crate::raw::{COMMAND, COMMAND_ANSWER, HEARTBEAT, PAGE, PULL, RawClient, frame, hello};
+use crate::raw::{ASK_KEY, COMMAND, COMMAND_ANSWER, HEARTBEAT, KEY, PAGE, PULL, RawClient, frame, hello};
 
 #[tokio::test]
 async fn a_node_of_another_authority_is_refused() {
@@ -58,6 +58,13 @@ async fn a_node_that_is_not_a_peer_is_refused() {
     assert_eq!(pull_all(&b, &peer).await.expect("its connection is unharmed"), 1);
 }
 
+/// Returns a request for a key in the name of a node.
+fn ask_key(node: &str) -> Vec<u8> {
+    let length = u8::try_from(node.len()).expect("a short name");
+    let payload = [&[0x0a, length][..], node.as_bytes(), &[0x12, 1, b's', 0x1a, 16], &[7; 16]].concat();
+    frame(4, ASK_KEY, &payload)
+}
+
 /// What a client sends, and the reason for which the server refuses it.
 #[tokio::test]
 async fn invalid_frames_are_refused() {
@@ -76,26 +83,32 @@ async fn invalid_frames_are_refused() {
     too_long[8..12].copy_from_slice(&u32::MAX.to_le_bytes());
     let truncated = &hello("b")[..10];
     let after_hello = |frame: &[u8]| [&hello("b")[..], frame].concat();
-    let pull = frame(3, PULL, &[0x28, 0xff, 0xff, 0xff, 0xff, 0x0f]);
+    let pull = frame(4, PULL, &[0x28, 0xff, 0xff, 0xff, 0xff, 0x0f]);
     let cases = [
         (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(), "invalid", "expected a frame"),
         (flipped, "invalid", "checksum"),
-        (frame(3, 99, &[]), "invalid", "kind"),
-        (frame(1, 1, b"\n\x01b"), "version", "expected version 3 of the replication protocol, found version 1"),
+        (frame(4, 99, &[]), "invalid", "kind"),
+        (frame(1, 1, b"\n\x01b"), "version", "expected version 4 of the replication protocol, found version 1"),
         (too_long, "too_long", "at most 2097152 bytes"),
         (truncated.to_vec(), "truncated", ""),
         (hello("c"), "other_node", "expected the node \"b\", found \"c\""),
-        (frame(3, PULL, b"\x3a\x03\x0a\x01b"), "unexpected", "the name of the client"),
-        (after_hello(&frame(3, HEARTBEAT, &[])), "unexpected", "a request"),
+        (frame(4, PULL, b"\x3a\x03\x0a\x01b"), "unexpected", "the name of the client"),
+        (after_hello(&frame(4, HEARTBEAT, &[])), "unexpected", "a request"),
         (after_hello(&pull), "invalid", "nanoseconds"),
-        (after_hello(&frame(3, PULL, b"\x3a\x03\x0a\x01c")), "other_node", "expected the node \"b\", found \"c\""),
-        (after_hello(&frame(3, PULL, &[0xff; 40])), "invalid", "not a message"),
-        (after_hello(&frame(3, COMMAND, &[0xff; 40])), "invalid", "not a message"),
-        (after_hello(&frame(3, COMMAND, &[])), "invalid", "a command id"),
-        (after_hello(&frame(3, COMMAND_ANSWER, &[0x0a, 2, b'{', b'}', 0x32, 0])), "unexpected", "a request"),
+        (after_hello(&frame(4, PULL, b"\x3a\x03\x0a\x01c")), "other_node", "expected the node \"b\", found \"c\""),
+        (after_hello(&frame(4, PULL, &[0xff; 40])), "invalid", "not a message"),
+        (after_hello(&frame(4, COMMAND, &[0xff; 40])), "invalid", "not a message"),
+        (after_hello(&frame(4, COMMAND, &[])), "invalid", "a command id"),
+        (after_hello(&frame(4, COMMAND_ANSWER, &[0x0a, 2, b'{', b'}', 0x32, 0])), "unexpected", "a request"),
+        (after_hello(&frame(4, ASK_KEY, &[0; 1025])), "too_long", "at most 1024 bytes, found one of 1025 bytes"),
+        (after_hello(&frame(4, ASK_KEY, b"\x0a\x01b\x12\x01s\x1a\x01k")), "invalid", "16 bytes as the id of a key"),
+        (after_hello(&ask_key("c")), "other_node", "expected the node \"b\", found \"c\""),
+        (ask_key("b"), "unexpected", "the name of the client"),
+        (after_hello(&frame(4, KEY, &[0; 40])), "unexpected", "a request"),
+        (after_hello(&frame(4, KEY, &[0; 65])), "too_long", "at most 64 bytes"),
         // Of a message that is no request, only the header is read.
-        (frame(3, PAGE, &[0xff; 40])[..16].to_vec(), "unexpected", "the name of the client"),
-        (after_hello(&frame(3, PAGE, &[0xff; 40])[..16]), "unexpected", "a request"),
+        (frame(4, PAGE, &[0xff; 40])[..16].to_vec(), "unexpected", "the name of the client"),
+        (after_hello(&frame(4, PAGE, &[0xff; 40])[..16]), "unexpected", "a request"),
     ];
     for (bytes, reason, message) in cases {
         let before = counts.refused(reason);

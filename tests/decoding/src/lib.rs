@@ -22,6 +22,10 @@ mod filter {
 }
 #[path = "../../../es-cli/src/import/group.rs"]
 mod group;
+mod keys {
+    //! What the included source `wire` imports from its crate.
+    pub(crate) use es_replication::KeyRequest;
+}
 mod knowledge {
     //! What the included source `wire` imports from its crate.
     pub(crate) use es_replication::Knowledge;

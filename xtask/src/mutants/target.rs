@@ -9,7 +9,7 @@ const CONFORMANCE: &str = "es-core/src/testing/conformance/";
 
 /// Packages that are built alone, because the workspace adds no features that their tests need. `--package` of any
 /// other would compile RocksDB again.
-const BUILT_ALONE: [&str; 6] = ["es-core", "es-log", "es-macros", "es-replication", "es-tool", "xtask"];
+const BUILT_ALONE: [&str; 7] = ["es-core", "es-log", "es-macros", "es-personal", "es-replication", "es-tool", "xtask"];
 
 /// A test program, and the arguments with which cargo builds it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

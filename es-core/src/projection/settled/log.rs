@@ -277,8 +277,8 @@ impl CanonicalLog {
             let found = store.read_log(read).await?.collect().await?;
             let last = found.last().map(|event| event.position).filter(|_| found.len() == READ);
             let found = found.into_iter().filter(|event| Some(event.position) <= seen);
-            // A deletion of a replicated stream is an event of its origin.
             let is_local = |event: &RecordedEvent| match Erasure::of(event) {
+                // A replicated erasure or deletion is applied in the order of its origin.
                 Some(_) => event.data.stamp.is_none() && selection.includes(event),
                 None => event.data.stamp.is_none() && !replication.replicates(&event.stream.category()),
             };

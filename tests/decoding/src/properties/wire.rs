@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
 use es_core::aggregate::Outcome;
-use es_core::model::{Category, CorrelationId, Dot, HybridTime, LogId, LogPosition, OriginId, VectorClock, Version};
+use es_core::model::{
+    Category, CorrelationId, Dot, HybridTime, LogId, LogPosition, OriginId, SubjectId, VectorClock, Version,
+};
 use es_core::store::Home;
 use es_core::{CommandId, EventId, Revision, StreamId};
+use es_personal::{DataKey, KeyId, KeyState};
 use es_replication::{
-    Claim, CommandAnswer, CommandOutcome, Confirmation, ForeignEvent, ForwardedCommand, GapReason, Item, Knowledge,
-    MemberReport, Page, Promise, Pull, Sender, StreamFilter, Token,
+    Claim, CommandAnswer, CommandOutcome, Confirmation, ForeignEvent, ForwardedCommand, GapReason, Item, KeyRequest,
+    Knowledge, MemberReport, Page, Promise, Pull, Sender, StreamFilter, Token,
 };
 use uuid::Uuid;
 
@@ -20,7 +23,7 @@ use crate::wire::{HEADER_BYTES, Header, Message};
 /// The maximum length of a payload, in bytes.
 const MAX_BYTES: u32 = 1024 * 1024;
 /// The kinds of frames, and one that does not exist.
-const KINDS: std::ops::RangeInclusive<u8> = 1..=13;
+const KINDS: std::ops::RangeInclusive<u8> = 1..=15;
 
 /// The properties of frames, for bytes that are a frame, and for bytes that become the payload of one:
 ///
@@ -55,7 +58,7 @@ pub(crate) fn transferred(message: Message) -> Option<Message> {
 /// Returns a frame with a valid checksum.
 fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("a short payload");
-    let mut frame = [b"ESRP".as_slice(), &3_u16.to_le_bytes(), &[kind, flags], &length.to_le_bytes()].concat();
+    let mut frame = [b"ESRP".as_slice(), &4_u16.to_le_bytes(), &[kind, flags], &length.to_le_bytes()].concat();
     let checksum = crc32c::crc32c_append(crc32c::crc32c(&frame), payload);
     frame.extend(checksum.to_le_bytes());
     frame.extend(payload);
@@ -217,7 +220,7 @@ fn answer(from: &mut Unstructured<'_>) -> Result<CommandAnswer> {
 }
 
 fn message(from: &mut Unstructured<'_>) -> Result<Message> {
-    Ok(match from.int_in_range(0..=13)? {
+    Ok(match from.int_in_range(0..=15)? {
         0 => Message::Hello { node: from.arbitrary()? },
         1 => Message::HelloAnswer { node: from.arbitrary()? },
         2 => Message::Pull(pull(from)?),
@@ -237,6 +240,16 @@ fn message(from: &mut Unstructured<'_>) -> Result<Message> {
             let origins = 0..from.int_in_range(0..=3)?;
             Message::Homes(origins.map(|_| from.arbitrary().map(OriginId::new)).collect::<Result<_>>()?)
         }
+        11 => {
+            let node = from.choose(&["a", "b", "hostile"])?.to_string();
+            let subject = SubjectId::new(generated::name(from)?).expect("a name");
+            Message::AskKey(KeyRequest { node, subject, key: KeyId::from_bytes(from.arbitrary()?) })
+        }
+        12 => Message::Key(match from.int_in_range(0..=2)? {
+            0 => KeyState::Present(DataKey::from_bytes(from.arbitrary()?)),
+            1 => KeyState::Destroyed,
+            _ => KeyState::Missing,
+        }),
         _ => Message::Page(page(from)?),
     })
 }
