@@ -1,8 +1,10 @@
 //! The signature of a transaction: asynchronous, with `tx: &mut Tx` first, and a `Result` with two types.
 
-use syn::{FnArg, GenericArgument, PatType, Path, PathArguments, ReturnType, Signature, Type, TypePath};
+use syn::visit::Visit;
+use syn::{FnArg, GenericArgument, PatType, Path, PathArguments, ReturnType, Signature, Type, TypeImplTrait, TypePath};
 
 use crate::ctxt::Ctxt;
+use crate::generics::ungroup;
 
 /// What the signature of a transaction consists of.
 pub(super) struct Checked {
@@ -94,6 +96,7 @@ fn result(cx: &Ctxt, signature: &Signature) -> Option<(Type, Type)> {
     };
     match &*arguments {
         [GenericArgument::Type(value), GenericArgument::Type(error)] if last.ident == "Result" => {
+            check_named(cx, [value, error]);
             Some((value.clone(), error.clone()))
         }
         _ => {
@@ -105,16 +108,20 @@ fn result(cx: &Ctxt, signature: &Signature) -> Option<(Type, Type)> {
     }
 }
 
+/// Reports an `impl Trait` in the result: the body of the function becomes an asynchronous closure, whose result the
+/// compiler must be able to name.
+fn check_named(cx: &Ctxt, types: [&Type; 2]) {
+    struct Search<'a>(&'a Ctxt);
+    impl<'ast> Visit<'ast> for Search<'_> {
+        fn visit_type_impl_trait(&mut self, ty: &'ast TypeImplTrait) {
+            self.0
+                .error_on(ty, "a transaction cannot return `impl Trait`: name the type, or return a `Box<dyn Trait>`");
+        }
+    }
+    types.into_iter().for_each(|ty| Search(cx).visit_type(ty));
+}
+
 fn is_tx(ty: &Type) -> bool {
     let is_tx = |path: &Path| path.segments.last().is_some_and(|last| last.ident == "Tx");
     matches!(ungroup(ty), Type::Path(TypePath { path, .. }) if is_tx(path))
-}
-
-/// Returns a type without parentheses, and without the invisible ones around a `$ty` of a macro.
-fn ungroup(ty: &Type) -> &Type {
-    match ty {
-        Type::Group(group) => ungroup(&group.elem),
-        Type::Paren(paren) => ungroup(&paren.elem),
-        ty => ty,
-    }
 }
