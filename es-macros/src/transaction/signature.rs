@@ -96,8 +96,8 @@ fn result(cx: &Ctxt, signature: &Signature) -> Option<(Type, Type)> {
     };
     match &*arguments {
         [GenericArgument::Type(value), GenericArgument::Type(error)] if last.ident == "Result" => {
-            check_named(cx, [value, error]);
-            Some((value.clone(), error.clone()))
+            let is_named = [value, error].map(|ty| check_named(cx, ty));
+            (is_named == [true, true]).then(|| (value.clone(), error.clone()))
         }
         _ => {
             let message = "the macro must see both types of the result, and a type alias hides one: write it out as \
@@ -108,17 +108,21 @@ fn result(cx: &Ctxt, signature: &Signature) -> Option<(Type, Type)> {
     }
 }
 
-/// Reports an `impl Trait` in the result: the body of the function becomes an asynchronous closure, whose result the
-/// compiler must be able to name.
-fn check_named(cx: &Ctxt, types: [&Type; 2]) {
-    struct Search<'a>(&'a Ctxt);
-    impl<'ast> Visit<'ast> for Search<'_> {
+/// Reports an `impl Trait` in a type of the result, and returns whether there is none: the body of the function becomes
+/// an asynchronous closure, whose result the compiler must be able to name.
+fn check_named(cx: &Ctxt, ty: &Type) -> bool {
+    struct Search<'ast>(Option<&'ast TypeImplTrait>);
+    impl<'ast> Visit<'ast> for Search<'ast> {
         fn visit_type_impl_trait(&mut self, ty: &'ast TypeImplTrait) {
-            self.0
-                .error_on(ty, "a transaction cannot return `impl Trait`: name the type, or return a `Box<dyn Trait>`");
+            self.0.get_or_insert(ty);
         }
     }
-    types.into_iter().for_each(|ty| Search(cx).visit_type(ty));
+    let mut search = Search(None);
+    search.visit_type(ty);
+    if let Some(ty) = search.0 {
+        cx.error_on(ty, "a transaction cannot return `impl Trait`: name the type, or return a `Box<dyn Trait>`");
+    }
+    search.0.is_none()
 }
 
 fn is_tx(ty: &Type) -> bool {
