@@ -111,13 +111,13 @@ fn result(cx: &Ctxt, signature: &Signature) -> Option<(Type, Type)> {
 /// Reports an `impl Trait` in a type of the result, and returns whether there is none: the body of the function becomes
 /// an asynchronous closure, whose result the compiler must be able to name.
 fn check_named(cx: &Ctxt, ty: &Type) -> bool {
-    struct Search<'ast>(Option<&'ast TypeImplTrait>);
-    impl<'ast> Visit<'ast> for Search<'ast> {
+    struct FirstImplTrait<'ast>(Option<&'ast TypeImplTrait>);
+    impl<'ast> Visit<'ast> for FirstImplTrait<'ast> {
         fn visit_type_impl_trait(&mut self, ty: &'ast TypeImplTrait) {
             self.0.get_or_insert(ty);
         }
     }
-    let mut search = Search(None);
+    let mut search = FirstImplTrait(None);
     search.visit_type(ty);
     if let Some(ty) = search.0 {
         cx.error_on(ty, "a transaction cannot return `impl Trait`: name the type, or return a `Box<dyn Trait>`");
