@@ -351,7 +351,8 @@ fn private() -> OpenOptions {
     options
 }
 
-/// Creates a directory with an absolute path and its missing parents, for its user only, so that it exists after a power failure.
+/// Creates a directory with an absolute path and its missing parents, for its user only, so that it exists after a
+/// power failure.
 fn create_directory(path: &Path) -> io::Result<()> {
     let missing = path.ancestors().take_while(|ancestor| !ancestor.exists()).count();
     let mut builder = fs::DirBuilder::new();

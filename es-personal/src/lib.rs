@@ -41,15 +41,15 @@
 //! # What it protects
 //!
 //! AES-256-GCM authenticates each value with its subject and its field: a value that was changed, or moved to another
-//! subject or field, does not open ([`OpenError::Unauthentic`], [`OpenError::NoKey`]). The ciphertext is as long as the value plus 16 bytes.
-//! It is not bound to a stream or an event, because states and views copy it.
+//! subject or field, does not open ([`OpenError::Unauthentic`], [`OpenError::NoKey`]). The ciphertext is as long as the
+//! value plus 16 bytes. It is not bound to a stream or an event, because states and views copy it.
 //!
 //! Each value has a random nonce of 96 bits. A key may seal up to 2³² values, after which the probability of a
 //! repeated nonce exceeds 2⁻³³. Keys are not rotated: a subject keeps its keys until it is erased.
 //!
 //! A value names its key by a [`KeyId`]. So nodes that replicate events can each create a key of one subject while they
-//! are cut off from each other, and a [`KeyStore`] keeps the keys of other nodes beside its own. Without replication, a subject
-//! has one key.
+//! are cut off from each other, and a [`KeyStore`] keeps the keys of other nodes beside its own. Without replication,
+//! a subject has one key.
 //!
 //! # What it does not protect
 //!

@@ -458,8 +458,10 @@ fn an_interrupted_erasure_is_finished_from_the_log() {
         let personal = PersonalData::new(keys);
         let customers = register(&store, &personal, "7c9e", PLAIN).await;
         register(&store, &personal, "1b2d", "bob@example.org").await;
-        let failed =
-            personal.erase(store.clone(), &subject("7c9e"), Note::default()).await.expect_err("the key is not destroyed");
+        let failed = personal
+            .erase(store.clone(), &subject("7c9e"), Note::default())
+            .await
+            .expect_err("the key is not destroyed");
         assert!(matches!(failed, EraseError::KeyNotDestroyed { .. }), "{failed}");
         assert_eq!(email_of(&customers, &personal, "7c9e").await, Opened::Value(PLAIN.to_owned()));
         assert_eq!(personal.finish_erasures(&*store).await.expect("finished"), 1);

@@ -57,8 +57,8 @@ pub(crate) fn expand(input: &EventInput<'_>) -> TokenStream {
     }
 }
 
-/// Returns `#[allow(deprecated)]` for a declaration with `#[deprecated]`, and for one with old versions, whose types are
-/// often deprecated.
+/// Returns `#[allow(deprecated)]` for a declaration with `#[deprecated]`, and for one with old versions, whose types
+/// are often deprecated.
 fn allow(input: &EventInput<'_>) -> Option<TokenStream> {
     let has_old_versions = input.body.cases().iter().any(|case| !case.upcasts.is_empty());
     if has_old_versions { Some(quote!(#[allow(deprecated)])) } else { allow_deprecated(all_attributes(input.source)) }
