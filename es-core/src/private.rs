@@ -135,6 +135,13 @@ pub fn upcast<Old: Upcast<New>, New>(old: Events<Old>) -> Events<New> {
     old.flat_map(Upcast::upcast)
 }
 
+/// Returns a number that equal values share and, with a probability near 1, different values do not: `None` and
+/// `Some(None)` differ, although their JSON does not. Returns `None` if the `Serialize` implementation of the value
+/// fails or the value is nested too deep.
+pub fn value_digest<T: Serialize + ?Sized>(value: &T) -> Option<u64> {
+    crate::schema::value_digest(value)
+}
+
 /// Support of snapshots of a state type by a policy.
 #[must_use]
 pub fn snapshot_support<A: Aggregate + Serialize + for<'de> Deserialize<'de>>(

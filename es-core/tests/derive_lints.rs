@@ -96,10 +96,27 @@ pub struct Cart<T: Crdt> {
     pub kind: PhantomData<u8>,
 }
 
+/// A deprecated event.
+#[deprecated]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Event)]
+#[event(name = "old")]
+pub struct Old;
+
+/// A deprecated state.
+#[deprecated]
+#[derive(Debug, Clone, Aggregate)]
+#[aggregate(category = "old", id = u64, event = OrderEvent, consistency = "causal", owner)]
+pub struct OldOrder;
+
 #[test]
 fn generated_code_causes_no_warning() {
     assert_eq!(OrderEvent::samples().len(), 3);
     assert_eq!(Single::<u8>::samples().len(), 1);
     assert!(Order::<u8>::snapshots().is_some());
     assert!(Cart::<PhantomData<u8>>::CONFLICT.is_some());
+    #[allow(deprecated, reason = "the test uses the deprecated types on purpose")]
+    {
+        assert_eq!(Old::samples().len(), 1);
+        assert!(OldOrder::OWNER.is_some());
+    }
 }

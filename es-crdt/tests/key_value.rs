@@ -1,6 +1,6 @@
 //! A map on three replicas whose links are cut at random times, its resolutions, keys and errors.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -365,6 +365,14 @@ async fn a_value_that_would_not_come_back_is_not_written() {
     let a = node("a").await;
     let map = a.map::<Option<Option<u8>>, _>(LastWriterWins);
     map.put("a", &Some(Some(1))).await.expect("written");
+    let error = map.put("c", &Some(None)).await.expect_err("it would be read back as `None`");
+    assert!(matches!(&error, KeyValueError::Encode { key, .. } if key == "c"), "{error:?}");
+    let map = a.map::<Option<f64>, _>(LastWriterWins);
+    let error = map.put("d", &Some(f64::NAN)).await.expect_err("it would be read back as `None`");
+    assert!(matches!(&error, KeyValueError::Encode { key, .. } if key == "d"), "{error:?}");
+    // A set has no order, and may be read back in another one.
+    let set: HashSet<u8> = (0..100).collect();
+    a.map::<HashSet<u8>, _>(LastWriterWins).put("a", &set).await.expect("written");
     let map = a.map::<OneWay, _>(LastWriterWins);
     let error = map.put("b", &OneWay { value: 1 }).await.expect_err("not read back");
     assert!(matches!(&error, KeyValueError::Encode { key, .. } if key == "b"), "{error:?}");

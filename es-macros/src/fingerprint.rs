@@ -24,6 +24,11 @@ pub(crate) fn fingerprint(input: &DeriveInput, version: u32) -> u64 {
                 digest.text(&variant.ident.to_string());
                 digest.serde(&variant.attrs);
                 digest.fields(&variant.fields);
+                // An encoding may contain the discriminant, as that of serde_repr.
+                if let Some((_, discriminant)) = &variant.discriminant {
+                    digest.text("discriminant");
+                    digest.tokens(discriminant.to_token_stream());
+                }
             }
         }
         Data::Union(_) => {}
@@ -116,6 +121,9 @@ mod tests {
             "enum Order { A(u64), B }",
             "enum Order { A, B(u64) }",
             "enum Order { B(u64), A }",
+            "enum Order { A, B }",
+            "enum Order { A = 1, B = 2 }",
+            "enum Order { A = 2, B = 1 }",
         ];
         let mut seen: Vec<u64> = definitions.iter().map(|definition| of(definition)).collect();
         seen.sort_unstable();

@@ -33,6 +33,15 @@ pub(crate) fn is_generic(generics: &Generics) -> bool {
     generics.type_params().next().is_some() || generics.const_params().next().is_some()
 }
 
+/// Returns a type without parentheses, and without the invisible ones around a `$ty` of a macro.
+pub(crate) fn ungroup(ty: &Type) -> &Type {
+    match ty {
+        Type::Group(group) => ungroup(&group.elem),
+        Type::Paren(paren) => ungroup(&paren.elem),
+        ty => ty,
+    }
+}
+
 /// Returns whether a type mentions one of the parameters.
 pub(crate) fn mentions_parameter(ty: &Type, generics: &Generics) -> bool {
     struct Search<'a> {

@@ -20,6 +20,7 @@
 mod ast;
 mod attr;
 mod ctxt;
+mod deprecated;
 mod duration;
 mod expand;
 mod fallback;

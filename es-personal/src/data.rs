@@ -1,6 +1,7 @@
 //! [`PersonalData`]: seals and opens values, and erases subjects.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,10 +11,11 @@ use es_core::store::{Committed, QueryItem};
 use es_core::{Commit, EventReader, EventStore, LogRead, RecordedEvent, StoreError, Subscription};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tracing::Instrument;
 use zeroize::Zeroizing;
 
 use crate::cipher::{self, SealedValue};
-use crate::error::{EraseError, OpenError, SealError};
+use crate::error::{EraseError, KeyStoreError, OpenError, SealError};
 use crate::field::{Personal, PersonalField};
 use crate::key_store::{KeyState, KeyStore};
 
@@ -107,8 +109,10 @@ impl PersonalData {
         };
         let value = sealed.open(&key)?;
         let decoded = serde_json::from_slice(&value);
-        let decoded = decoded.map_err(|source| OpenError::Decode { field, subject: subject.clone(), source })?;
-        Ok(Opened::Value(decoded))
+        decoded.map(Opened::Value).map_err(|error: serde_json::Error| {
+            let column = error.column();
+            OpenError::Decode { field, subject: subject.clone(), column }
+        })
     }
 
     /// Returns a keyed hash of a value, as 64 hexadecimal digits: the same text for the same value of the field. Use it
@@ -136,50 +140,59 @@ impl PersonalData {
     /// key. Afterwards every copy of its sealed values opens as [`Opened::Erased`].
     ///
     /// The record comes first. If a crash prevents the second step, [`finish_erasures`](Self::finish_erasures) does it.
+    /// The erasure runs in a task: if this future is dropped, the erasure continues, and a failure is logged.
     ///
     /// # Errors
     /// - [`EraseError::Record`] if the erasure could not be recorded. Nothing was erased.
     /// - [`EraseError::KeyNotDestroyed`] if the key store failed. The erasure is recorded.
     /// - [`EraseError::Reserved`] if the name of the subject begins with `es.`.
+    /// - [`EraseError::Interrupted`] if the runtime was shut down or a store panicked.
     pub async fn erase(
         &self,
-        store: &dyn EventStore,
+        store: Arc<dyn EventStore>,
         subject: &SubjectId,
         note: Note,
     ) -> Result<Committed, EraseError> {
         if subject.as_str().starts_with(RESERVED) {
             return Err(EraseError::Reserved { subject: subject.clone() });
         }
-        let committed = store.commit(Commit::erase_subject(subject.clone(), note)).await?;
-        let position = committed.position().unwrap_or(es_core::Position::FIRST);
-        match self.keys.destroy(subject).await {
-            Ok(_) => Ok(committed),
-            Err(source) => Err(EraseError::KeyNotDestroyed { position, source }),
-        }
+        let erasure = erase(store, Arc::clone(&self.keys), subject.clone(), note);
+        // A caller that goes away between the two steps, as an HTTP request does, must not leave a key of a subject
+        // whose erasure is recorded.
+        let joined = tokio::spawn(erasure.in_current_span()).await;
+        joined.unwrap_or_else(|error| Err(EraseError::Interrupted(error.into())))
     }
 
     /// Destroys the keys of all subjects whose erasure the log records, and returns the number of subjects whose key
     /// was not destroyed yet: after a crash during [`erase`](Self::erase), or after older keys were restored.
     ///
-    /// Call it at each start of the service, before other code uses the keys. Reads the erasures of the log.
+    /// Call it at each start of the service, before other code uses the keys. Reads the erasures of the log. A key that
+    /// cannot be destroyed does not stop the destruction of the others.
     ///
     /// # Errors
     /// - [`EraseError::Log`] if the log cannot be read.
-    /// - [`EraseError::Keys`] if the key store fails. Repeat the call.
+    /// - [`EraseError::Keys`] if the key store fails: the first failure; each one is logged. Repeat the call.
     pub async fn finish_erasures(&self, store: &dyn EventReader) -> Result<u64, EraseError> {
         let mut erasures = store.read_log(LogRead::matching(QueryItem::erasures())).await?;
         let mut subjects = BTreeSet::new();
         while let Some(batch) = erasures.next_batch().await? {
             subjects.extend(batch.iter().filter_map(erased_subject));
         }
-        let mut destroyed = 0;
+        let (mut destroyed, mut failure) = (0, None);
         for subject in &subjects {
-            if self.keys.destroy(subject).await? {
-                tracing::info!(%subject, "key of an erased subject destroyed");
-                destroyed += 1;
+            match self.keys.destroy(subject).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    tracing::info!(%subject, "key of an erased subject destroyed");
+                    destroyed += 1;
+                }
+                Err(error) => {
+                    log_failure(subject, &error);
+                    failure.get_or_insert(error);
+                }
             }
         }
-        Ok(destroyed)
+        failure.map_or(Ok(destroyed), |error| Err(error.into()))
     }
 
     /// Destroys the keys of all subjects whose erasure the log records, and of each one whose erasure it records later,
@@ -231,7 +244,72 @@ fn erased_subject(event: &RecordedEvent) -> Option<SubjectId> {
     subject.filter(|subject| !subject.as_str().starts_with(RESERVED))
 }
 
+/// Records the erasure of a subject, and destroys its keys.
+async fn erase(
+    store: Arc<dyn EventStore>,
+    keys: Arc<dyn KeyStore>,
+    subject: SubjectId,
+    note: Note,
+) -> Result<Committed, EraseError> {
+    let committed = store.commit(Commit::erase_subject(subject.clone(), note)).await?;
+    let position = committed.position().unwrap_or(es_core::Position::FIRST);
+    match keys.destroy(&subject).await {
+        Ok(_) => Ok(committed),
+        Err(source) => {
+            log_failure(&subject, &source);
+            Err(EraseError::KeyNotDestroyed { position, source })
+        }
+    }
+}
+
+fn log_failure(subject: &SubjectId, error: &KeyStoreError) {
+    let error = ErrorChain(error).to_string();
+    tracing::error!(%subject, error, "the key of an erased subject was not destroyed; call `finish_erasures`");
+}
+
 fn encode<T: Serialize>(field: &PersonalField<T>, value: &T) -> Result<Zeroizing<Vec<u8>>, SealError> {
-    let encoded = serde_json::to_vec(value);
-    encoded.map(Zeroizing::new).map_err(|source| SealError::Encode { field: field.name(), source })
+    let mut buffer = WipedBuffer::default();
+    match serde_json::to_writer(&mut buffer, value) {
+        Ok(()) => Ok(buffer.bytes),
+        Err(_) => Err(SealError::Encode { field: field.name() }),
+    }
+}
+
+/// A buffer that overwrites its memory when it moves to a larger allocation, as a `Vec` does not.
+#[derive(Default)]
+struct WipedBuffer {
+    bytes: Zeroizing<Vec<u8>>,
+}
+
+impl io::Write for WipedBuffer {
+    fn write(&mut self, written: &[u8]) -> io::Result<usize> {
+        let length = self.bytes.len() + written.len();
+        if length > self.bytes.capacity() {
+            let mut larger = Zeroizing::new(Vec::with_capacity(length.max(2 * self.bytes.capacity())));
+            larger.extend_from_slice(&self.bytes);
+            // The drop of the old allocation overwrites it.
+            self.bytes = larger;
+        }
+        self.bytes.extend_from_slice(written);
+        Ok(written.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The allocations that a value leaves are overwritten; what is left of it must be the whole value.
+    #[test]
+    fn a_value_that_grows_is_encoded_as_a_whole() {
+        let field = PersonalField::<Vec<String>>::new("notes");
+        for count in [0, 1, 10, 1000] {
+            let value: Vec<String> = (0..count).map(|number| format!("note \"{number}\"")).collect();
+            assert_eq!(*encode(&field, &value).unwrap(), serde_json::to_vec(&value).unwrap(), "{count} notes");
+        }
+    }
 }

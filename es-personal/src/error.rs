@@ -72,13 +72,12 @@ pub enum SealError {
         /// The subject.
         subject: SubjectId,
     },
-    /// The value cannot be encoded as JSON. Change its type.
-    #[error("could not encode a value of field {field:?} as JSON")]
+    /// The value cannot be encoded as JSON. Change its type: the keys of a map must be texts, numbers or booleans, and
+    /// its `Serialize` must not fail. The error of the serializer is not kept, because its text may contain the value.
+    #[error("could not encode a value of field {field:?} as JSON; check its type")]
     Encode {
         /// The field.
         field: &'static str,
-        /// The error of the serializer.
-        source: serde_json::Error,
     },
     /// The value is too long to be encrypted.
     #[error("a value of field {field:?} is too long to be encrypted")]
@@ -130,15 +129,19 @@ pub enum OpenError {
         /// A description of the text.
         found: &'static str,
     },
-    /// The value was sealed as another type. Read it with the type with which it was sealed.
-    #[error("field {field:?} of subject {subject:?}: the value has another type than the one that was sealed")]
+    /// The value was sealed as another type. Read it with the type with which it was sealed. The error of the
+    /// deserializer is not kept, because its text contains the value.
+    #[error(
+        "field {field:?} of subject {subject:?}: expected the type of the sealed value, found another one (its JSON \
+         differs at byte {column})"
+    )]
     Decode {
         /// The field.
         field: &'static str,
         /// The subject.
         subject: SubjectId,
-        /// The error of the deserializer.
-        source: serde_json::Error,
+        /// The byte of the JSON at which the deserializer failed; the first byte is 1.
+        column: usize,
     },
     /// The key store failed.
     #[error(transparent)]
@@ -170,7 +173,12 @@ pub enum EraseError {
     /// The erasures of the log could not be read.
     #[error("could not read the erasures of the log")]
     Log(#[from] StoreError),
-    /// The key store failed while recorded erasures were finished. Repeat the call.
+    /// The key store failed while recorded erasures were finished. The keys of the other subjects are destroyed. Repeat
+    /// the call.
     #[error("could not destroy the key of an erased subject")]
     Keys(#[from] KeyStoreError),
+    /// The runtime was shut down during the erasure, or the event store or the key store panicked. The erasure may be
+    /// recorded. Repeat the call.
+    #[error("the erasure was interrupted; repeat it")]
+    Interrupted(#[source] Box<dyn std::error::Error + Send + Sync>),
 }

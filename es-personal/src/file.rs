@@ -17,6 +17,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -53,7 +54,7 @@ impl FileKeyStore {
     /// - [`KeyStoreError::Io`] if the directory cannot be created, read or written.
     pub async fn open(directory: impl Into<PathBuf>) -> Result<Self, KeyStoreError> {
         let directory = directory.into();
-        let opened = off_executor(move || KeyDirectory::open(directory)).await?;
+        let opened = off_executor(move || KeyDirectory::open(&directory, sync_directory)).await?;
         Ok(Self { directory: Arc::new(opened) })
     }
 
@@ -99,15 +100,22 @@ async fn off_executor<T: Send + 'static>(
 /// The open directory.
 #[derive(Debug)]
 struct KeyDirectory {
+    /// The absolute path, so that it stays the same if the process changes its current directory.
     path: PathBuf,
     /// Held while files are written.
     writing: Mutex<()>,
+    /// Whether a power failure may undo a rename or a removal, because the directory was not synced after it. `true`
+    /// at the opening: the last process may have been killed before the sync. Changed while `writing` is held.
+    is_unsynced: AtomicBool,
+    /// Makes the renames and removals of a directory durable. Tests replace it.
+    sync_directory: fn(&Path) -> io::Result<()>,
     /// Keeps the lock of the directory.
     _lock: File,
 }
 
 impl KeyDirectory {
-    fn open(path: PathBuf) -> Result<Self, KeyStoreError> {
+    fn open(path: &Path, sync_directory: fn(&Path) -> io::Result<()>) -> Result<Self, KeyStoreError> {
+        let path = std::path::absolute(path).map_err(io_error("find", path))?;
         create_directory(&path).map_err(io_error("create the directory", &path))?;
         check_permissions(&path)?;
         let lock_path = path.join("lock");
@@ -117,13 +125,16 @@ impl KeyDirectory {
             Err(fs::TryLockError::WouldBlock) => return Err(KeyStoreError::Locked { directory: path }),
             Err(fs::TryLockError::Error(error)) => return Err(io_error("lock", &lock_path)(error)),
         }
-        let directory = Self { path, writing: Mutex::new(()), _lock: lock };
+        let is_unsynced = AtomicBool::new(true);
+        let directory = Self { path, writing: Mutex::new(()), is_unsynced, sync_directory, _lock: lock };
         directory.complete()?;
         Ok(directory)
     }
 
     /// Completes what a crash has interrupted.
     fn complete(&self) -> Result<(), KeyStoreError> {
+        // ORDER: first, so that a record of a destruction is durable before its keys are overwritten.
+        self.sync_pending()?;
         let mut destroyed = HashSet::new();
         for path in self.paths()? {
             let path = path?;
@@ -189,7 +200,16 @@ impl KeyDirectory {
     }
 
     fn get(&self, subject: &SubjectId, id: &KeyId) -> Result<KeyState, KeyStoreError> {
-        let found = self.find(subject, |key| key.id() == *id);
+        self.unless_destroyed(subject, || self.find(subject, |key| key.id() == *id))
+    }
+
+    /// Searches for a key, and returns [`KeyState::Destroyed`] if the keys were destroyed before the end of the search.
+    fn unless_destroyed(
+        &self,
+        subject: &SubjectId,
+        find: impl FnOnce() -> Result<Found, KeyStoreError>,
+    ) -> Result<KeyState, KeyStoreError> {
+        let found = find();
         // ORDER: the keys before the record. A key that is being destroyed may be read as missing or damaged.
         if self.is_destroyed(subject)? {
             return Ok(KeyState::Destroyed);
@@ -216,6 +236,7 @@ impl KeyDirectory {
         key: impl FnOnce() -> DataKey,
     ) -> Result<KeyState, KeyStoreError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.sync_pending()?;
         if self.is_destroyed(subject)? {
             return Ok(KeyState::Destroyed);
         }
@@ -231,6 +252,7 @@ impl KeyDirectory {
 
     fn destroy(&self, subject: &SubjectId) -> Result<bool, KeyStoreError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.sync_pending()?;
         let is_new = !self.is_destroyed(subject)?;
         // ORDER: the record first. From then on no key is returned, and the next opening completes the rest.
         if is_new {
@@ -262,6 +284,7 @@ impl KeyDirectory {
             let mut file = private().create(true).truncate(true).open(&temporary)?;
             file.write_all(content)?;
             file.sync_all()?;
+            self.is_unsynced.store(true, Ordering::Relaxed);
             fs::rename(&temporary, path)?;
             self.sync()
         };
@@ -278,6 +301,7 @@ impl KeyDirectory {
             let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
             file.write_all(&vec![0; length])?;
             file.sync_all()?;
+            self.is_unsynced.store(true, Ordering::Relaxed);
             fs::remove_file(path)?;
             self.sync()
         };
@@ -286,7 +310,18 @@ impl KeyDirectory {
 
     /// Makes renames and removals durable.
     fn sync(&self) -> io::Result<()> {
-        sync_directory(&self.path)
+        (self.sync_directory)(&self.path)?;
+        self.is_unsynced.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Makes durable what a failed call, or a process that was killed, has renamed or removed: a file that is read may
+    /// not exist after a power failure.
+    fn sync_pending(&self) -> Result<(), KeyStoreError> {
+        if self.is_unsynced.load(Ordering::Relaxed) {
+            self.sync().map_err(io_error("sync the directory", &self.path))?;
+        }
+        Ok(())
     }
 }
 
@@ -317,15 +352,15 @@ fn private() -> OpenOptions {
     options
 }
 
-/// Creates a directory and its missing parents, for its user only, so that it exists after a power failure.
+/// Creates a directory with an absolute path and its missing parents, for its user only, so that it exists after a
+/// power failure.
 fn create_directory(path: &Path) -> io::Result<()> {
-    let path = std::path::absolute(path)?;
     let missing = path.ancestors().take_while(|ancestor| !ancestor.exists()).count();
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(&path)?;
+    builder.create(path)?;
     path.ancestors().skip(1).take(missing).try_for_each(sync_directory)
 }
 
@@ -350,7 +385,11 @@ fn check_permissions(_: &Path) -> Result<(), KeyStoreError> {
 }
 
 fn encode(subject: &SubjectId, key: &DataKey) -> Zeroizing<Vec<u8>> {
-    let mut content = Zeroizing::new([MAGIC, key.as_bytes(), subject.as_str().as_bytes()].concat());
+    let parts = [MAGIC, key.as_bytes(), subject.as_str().as_bytes()];
+    // A reallocation would leave a copy of the key in freed memory.
+    let length = parts.iter().map(|part| part.len()).sum::<usize>() + CHECKSUM_BYTES;
+    let mut content = Zeroizing::new(Vec::with_capacity(length));
+    parts.iter().for_each(|part| content.extend_from_slice(part));
     let checksum = blake3::hash(&content);
     content.extend_from_slice(&checksum.as_bytes()[..CHECKSUM_BYTES]);
     content
@@ -369,6 +408,9 @@ fn decode(subject: &SubjectId, path: &Path, content: &[u8]) -> Result<DataKey, K
     }
     Ok(DataKey::from_bytes(*key))
 }
+
+#[cfg(test)]
+mod failures;
 
 #[cfg(test)]
 mod tests {

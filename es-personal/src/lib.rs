@@ -32,7 +32,7 @@
 //! assert_eq!(personal.open(&EMAIL, &email).await?, Opened::Value("ada@example.org".to_owned()));
 //!
 //! # let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new());
-//! personal.erase(&*store, &subject, Note::default()).await?;
+//! personal.erase(store.clone(), &subject, Note::default()).await?;
 //! assert_eq!(personal.open(&EMAIL, &email).await?, Opened::Erased);
 //! # Ok::<(), Box<dyn std::error::Error>>(()) })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -20,6 +20,8 @@
 //! | a saga that contains itself | `saga/own_child`, `saga/child_of_its_child` |
 //! | a delay without a time, with inputs, in a `for`, or twice under one name | `saga/delays` |
 //! | a step without a name | `step/missing_name` |
+//! | a type whose name gives no name of a saga | `saga/name_not_ascii` |
+//! | an input under a condition | `function/cfg_on_input` |
 //! | several mistakes at once | `step/several_errors`, `saga/several_errors` |
 #![cfg(feature = "derive")]
 

@@ -9,7 +9,7 @@
 //! | no `&mut Tx`, or not first | `missing_tx`, `tx_not_first` |
 //! | `Tx`, `&Tx`, `&'a mut Tx` | `tx_by_value`, `tx_by_shared_reference`, `tx_with_lifetime` |
 //! | not an `async fn` | `not_async`, `not_a_function`, `method_of_trait` |
-//! | no `Result` with two types | `nothing_returned`, `no_result`, `result_alias` |
+//! | no `Result` with two named types | `nothing_returned`, `no_result`, `result_alias`, `impl_trait` |
 //! | an option | `bad_timeout`, `zero_timeout`, `unknown_protocol`, `unknown_key`, `duplicate_key` |
 //! | the body | `enlist_of_other_request`, `other_error` |
 //! | several mistakes at once | `several_errors` |

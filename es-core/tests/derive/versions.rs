@@ -97,6 +97,45 @@ fn old_versions_pass_through_all_upcasters() {
     assert_eq!(Customer::SCHEMA.iter().map(|schema| schema.oldest).collect::<Vec<_>>(), [1, 1]);
 }
 
+/// A generic event whose old version is generic, too. It did not compile: nothing said that the old version can be
+/// decoded and upcast.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
+#[event(name = "value-set", version = 3, upcast(1 = SetV1, 2 = SetV2<T>))]
+struct Set<T> {
+    value: T,
+    note: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SetV1 {
+    text: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SetV2<T> {
+    value: T,
+}
+
+impl<T: std::str::FromStr> Upcast<SetV2<T>> for SetV1 {
+    fn upcast(self) -> Events<SetV2<T>> {
+        self.text.parse().ok().map(|value| SetV2 { value }).into_iter().collect()
+    }
+}
+
+impl<T> Upcast<Set<T>> for SetV2<T> {
+    fn upcast(self) -> Events<Set<T>> {
+        Events::one(Set { value: self.value, note: None })
+    }
+}
+
+#[test]
+fn a_generic_event_reads_its_generic_old_versions() {
+    let read = |version, json| decode::<Set<u8>>("value-set", version, json).expect("decodes").into_vec();
+    let set = Set { value: 7, note: None };
+    assert_eq!(read(2, r#"{"value":7}"#), std::slice::from_ref(&set));
+    assert_eq!(read(1, r#"{"text":"7"}"#), [set]);
+}
+
 #[test]
 fn invalid_content_of_an_old_version_is_an_error() {
     let error = decode::<Customer>("customer-named", 1, r#"{"first":"Ada"}"#).expect_err("version 1 has `full`");

@@ -11,6 +11,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use es_core::__private::value_digest;
 use es_core::aggregate::repository::Loaded;
 use es_core::model::Version;
 use es_core::{Aggregate, Repository, StreamId};
@@ -267,12 +268,17 @@ impl<V: Serialize + DeserializeOwned, R: Resolution<V>> KeyValueMap<V, R> {
     }
 }
 
-/// Returns the value as JSON. Rejects a value that could not be read back.
+/// Returns the value as JSON. Rejects a value that could not be read back. The values are compared, because two values
+/// can have one encoding: `Some(None)` and `None` are `null`, and so is a float that is not finite.
 fn encode<V: Serialize + DeserializeOwned>(key: &str, value: &V) -> Result<serde_json::Value, KeyValueError> {
     let failed = |source| KeyValueError::Encode { key: key.to_owned(), source };
     let encoded = serde_json::to_value(value).map_err(failed)?;
     let decoded: V = serde_json::from_value(encoded.clone()).map_err(failed)?;
-    match serde_json::to_value(decoded).map_err(failed)? == encoded {
+    let is_unchanged = match value_digest(value) {
+        Some(digest) => value_digest(&decoded) == Some(digest),
+        None => serde_json::to_value(decoded).map_err(failed)? == encoded,
+    };
+    match is_unchanged {
         true => Ok(encoded),
         false => Err(failed(<serde_json::Error as serde::ser::Error>::custom("the encoding is that of another value"))),
     }

@@ -6,6 +6,7 @@ use syn::spanned::Spanned;
 use syn::{GenericArgument, Path, PathArguments, Type};
 
 use crate::ast::{Body, Case, CodecName, EventInput, TagField};
+use crate::deprecated::{all_attributes, allow_deprecated};
 use crate::generics::{mentions_parameter, serde_bounds, where_clause};
 
 /// Generates the implementations of `Event` and `EventSamples`.
@@ -14,12 +15,14 @@ pub(crate) fn expand(input: &EventInput<'_>) -> TokenStream {
     let (impl_generics, ty_generics, _) = input.source.generics.split_for_impl();
     let serde = serde_bounds(krate);
     let bounds = quote!(#serde + ::core::marker::Send + ::core::marker::Sync + 'static);
-    let where_clause = where_clause(input.source, &bounds, &tag_bounds(input));
+    let more = [tag_bounds(input), upcast_bounds(input)].concat();
+    let where_clause = where_clause(input.source, &bounds, &more);
     let (schema, encode, decode, samples) = (schema(input), encode(input), decode(input), samples(input));
     let doc = doc(input);
+    let allow = allow(input);
     quote! {
         #[doc = #doc]
-        #[allow(deprecated)]
+        #allow
         #[automatically_derived]
         impl #impl_generics #krate::Event for #ident #ty_generics #where_clause {
             const SCHEMA: &'static [#krate::schema::EventSchema] = &[#(#schema),*];
@@ -44,6 +47,7 @@ pub(crate) fn expand(input: &EventInput<'_>) -> TokenStream {
             }
         }
 
+        #allow
         #[automatically_derived]
         impl #impl_generics #krate::schema::EventSamples for #ident #ty_generics #where_clause {
             fn samples() -> ::std::vec::Vec<::core::result::Result<Self, #krate::schema::SampleError>> {
@@ -51,6 +55,13 @@ pub(crate) fn expand(input: &EventInput<'_>) -> TokenStream {
             }
         }
     }
+}
+
+/// Returns `#[allow(deprecated)]` for a declaration with `#[deprecated]`, and for one with old versions, whose types
+/// are often deprecated.
+fn allow(input: &EventInput<'_>) -> Option<TokenStream> {
+    let has_old_versions = input.body.cases().iter().any(|case| !case.upcasts.is_empty());
+    if has_old_versions { Some(quote!(#[allow(deprecated)])) } else { allow_deprecated(all_attributes(input.source)) }
 }
 
 /// Returns the documentation of the implementation, which lists the wire names.
@@ -158,6 +169,27 @@ fn tag_bounds(input: &EventInput<'_>) -> Vec<TokenStream> {
     tags.filter(|ty| mentions_parameter(ty, &input.source.generics))
         .map(|ty| quote!(#ty: ::core::fmt::Display))
         .collect()
+}
+
+/// Returns the bounds of the old versions that mention a parameter: `Self: DeserializeOwned` does not imply that they
+/// can be decoded and upcast, too.
+fn upcast_bounds(input: &EventInput<'_>) -> Vec<TokenStream> {
+    let krate = &input.krate;
+    let is_generic = |ty: &Type| mentions_parameter(ty, &input.source.generics);
+    let mut bounds = Vec::new();
+    for case in input.body.cases() {
+        for (index, old) in case.upcasts.iter().enumerate() {
+            let (from, next) = (&old.ty, case.upcasts.get(index + 1).map(|next| &next.ty));
+            if is_generic(from) {
+                bounds.push(quote!(#from: for<'__de> #krate::__private::serde::Deserialize<'__de>));
+            }
+            if is_generic(from) || next.is_some_and(is_generic) {
+                let to = next.map_or_else(|| quote!(Self), |next| quote!(#next));
+                bounds.push(quote!(#from: #krate::Upcast<#to>));
+            }
+        }
+    }
+    bounds
 }
 
 /// Returns the item type of a field that holds several values, and gives a tag for each.

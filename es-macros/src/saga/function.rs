@@ -1,9 +1,9 @@
 //! `#[step_function(...)]`: a step that is a plain function.
 
-use proc_macro2::{Ident, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{ExprPath, FnArg, ItemFn, LitStr, ReturnType, Signature, Type};
+use syn::{Attribute, ExprPath, FnArg, ItemFn, LitStr, ReturnType, Signature, Type};
 
 use super::options::{self, Options};
 use super::step::constants;
@@ -12,6 +12,8 @@ use crate::attr::keys::{Derive, Place};
 use crate::attr::value::Reader;
 use crate::attr::{self, Form, MentionedKeys};
 use crate::ctxt::Ctxt;
+use crate::deprecated::allow_deprecated;
+use crate::generics::ungroup;
 use crate::suggest;
 
 /// The declaration of a step that is a function.
@@ -43,7 +45,7 @@ pub(crate) fn step_function(attribute: TokenStream, tokens: &TokenStream) -> Tok
     let types = check_signature(&cx, &function.sig);
     let step = step(&function, &declaration);
     let body = match cx.into_error() {
-        None => implementation(&function.sig, &declaration, &types),
+        None => implementation(&function, &declaration, &types),
         // A method cannot declare a type next to it.
         Some(error) if function.sig.receiver().is_some() => {
             let error = error.into_compile_error();
@@ -117,11 +119,12 @@ fn check_signature(cx: &Ctxt, signature: &Signature) -> Types {
     let mut types = Types { inputs: Vec::new(), has_context: false, output: None };
     for (index, argument) in signature.inputs.iter().enumerate() {
         let is_last = index + 1 == signature.inputs.len();
+        check_cfg(cx, argument);
         match argument {
             FnArg::Receiver(receiver) => {
                 cx.error_on(receiver, "a step function has no `self`: a step with a state derives `SagaStep`");
             }
-            FnArg::Typed(argument) => match &*argument.ty {
+            FnArg::Typed(argument) => match ungroup(&argument.ty) {
                 Type::Reference(_) if is_last => types.has_context = true,
                 Type::Reference(ty) => {
                     let message = "the inputs of a step function are owned; only its last parameter, \
@@ -139,6 +142,20 @@ fn check_signature(cx: &Ctxt, signature: &Signature) -> Types {
     types
 }
 
+/// Reports `#[cfg]` on a parameter, which the compiler evaluates only after this macro.
+fn check_cfg(cx: &Ctxt, argument: &FnArg) {
+    let attributes = match argument {
+        FnArg::Receiver(receiver) => &receiver.attrs,
+        FnArg::Typed(argument) => &argument.attrs,
+    };
+    let is_cfg = |attribute: &&Attribute| attribute.path().is_ident("cfg") || attribute.path().is_ident("cfg_attr");
+    if let Some(attribute) = attributes.iter().find(is_cfg) {
+        let message = "the inputs of a step function are stored, so they cannot depend on `#[cfg]`: write the \
+                       attribute on the function, and another function for the other case";
+        cx.error_on(attribute, message);
+    }
+}
+
 /// Returns the type that a function returns, which is a `Result` or an alias of one.
 fn output(cx: &Ctxt, signature: &Signature) -> Option<Type> {
     let ReturnType::Type(_, ty) = &signature.output else {
@@ -146,7 +163,7 @@ fn output(cx: &Ctxt, signature: &Signature) -> Option<Type> {
         cx.error_on(&signature.ident, message);
         return None;
     };
-    let is_result = match &**ty {
+    let is_result = match ungroup(ty) {
         Type::Path(path) => path.path.segments.last().is_some_and(|last| last.ident.to_string().ends_with("Result")),
         _ => false,
     };
@@ -175,11 +192,11 @@ fn step(function: &ItemFn, declaration: &StepDeclaration) -> TokenStream {
 }
 
 /// Generates the implementation of `SagaStep`.
-fn implementation(signature: &Signature, declaration: &StepDeclaration, types: &Types) -> TokenStream {
+fn implementation(source: &ItemFn, declaration: &StepDeclaration, types: &Types) -> TokenStream {
     let (StepDeclaration { options, step: Some(step), undo }, Some(result)) = (declaration, &types.output) else {
         return TokenStream::new();
     };
-    let (krate, function) = (&options.krate, &signature.ident);
+    let (krate, function) = (&options.krate, &source.sig.ident);
     let bindings: Vec<Ident> = (0..types.inputs.len()).map(|index| format_ident!("__input{index}")).collect();
     let (input, pattern) = match (&*types.inputs, &*bindings) {
         ([ty], [binding]) => (quote!(#ty), quote!(#binding)),
@@ -191,10 +208,16 @@ fn implementation(signature: &Signature, declaration: &StepDeclaration, types: &
     let result_of = quote_spanned!(result.span()=> #result as #krate_at_result::__private::StepResult);
     let undone = undo.as_ref().map_or_else(
         || quote!(::core::result::Result::Ok(())),
-        |undo| quote_spanned!(undo.span()=> #undo(__compensation, __output, __context).await),
+        |undo| {
+            // With the hygiene of generated code: the path may come from a `macro_rules!`, and the parameters do not.
+            let span = Span::call_site().located_at(undo.span());
+            quote_spanned!(span=> #undo(__compensation, __output, __context).await)
+        },
     );
+    let allow = allow_deprecated(&source.attrs);
     quote! {
-        #[allow(unused_variables, clippy::all, clippy::pedantic, clippy::nursery)]
+        #allow
+        #[allow(clippy::all, clippy::pedantic, clippy::nursery)]
         #[automatically_derived]
         impl #krate::SagaStep for #step {
             type Input = #input;

@@ -127,11 +127,16 @@ fn flag(reader: Reader<'_>) -> bool {
     true
 }
 
+/// Returns whether a name is valid, as `Saga::define` requires.
+pub(super) fn is_valid_name(name: &str) -> bool {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    !name.is_empty() && name.chars().all(is_allowed)
+}
+
 /// Checks a name as `Saga::define` does. Returns whether it is valid.
 pub(super) fn check_name(cx: &Ctxt, owner: &str, name: &LitStr) -> bool {
     let text = name.value();
-    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let is_valid = !text.is_empty() && text.chars().all(is_allowed);
+    let is_valid = is_valid_name(&text);
     if !is_valid {
         cx.error_on(
             name,

@@ -1,8 +1,10 @@
 //! The signature of a transaction: asynchronous, with `tx: &mut Tx` first, and a `Result` with two types.
 
-use syn::{FnArg, GenericArgument, PatType, Path, PathArguments, ReturnType, Signature, Type, TypePath};
+use syn::visit::Visit;
+use syn::{FnArg, GenericArgument, PatType, Path, PathArguments, ReturnType, Signature, Type, TypeImplTrait, TypePath};
 
 use crate::ctxt::Ctxt;
+use crate::generics::ungroup;
 
 /// What the signature of a transaction consists of.
 pub(super) struct Checked {
@@ -94,7 +96,8 @@ fn result(cx: &Ctxt, signature: &Signature) -> Option<(Type, Type)> {
     };
     match &*arguments {
         [GenericArgument::Type(value), GenericArgument::Type(error)] if last.ident == "Result" => {
-            Some((value.clone(), error.clone()))
+            let is_named = [value, error].map(|ty| check_named(cx, ty));
+            (is_named == [true, true]).then(|| (value.clone(), error.clone()))
         }
         _ => {
             let message = "the macro must see both types of the result, and a type alias hides one: write it out as \
@@ -105,16 +108,24 @@ fn result(cx: &Ctxt, signature: &Signature) -> Option<(Type, Type)> {
     }
 }
 
+/// Reports an `impl Trait` in a type of the result, and returns whether there is none: the body of the function becomes
+/// an asynchronous closure, whose result the compiler must be able to name.
+fn check_named(cx: &Ctxt, ty: &Type) -> bool {
+    struct FirstImplTrait<'ast>(Option<&'ast TypeImplTrait>);
+    impl<'ast> Visit<'ast> for FirstImplTrait<'ast> {
+        fn visit_type_impl_trait(&mut self, ty: &'ast TypeImplTrait) {
+            self.0.get_or_insert(ty);
+        }
+    }
+    let mut search = FirstImplTrait(None);
+    search.visit_type(ty);
+    if let Some(ty) = search.0 {
+        cx.error_on(ty, "a transaction cannot return `impl Trait`: name the type, or return a `Box<dyn Trait>`");
+    }
+    search.0.is_none()
+}
+
 fn is_tx(ty: &Type) -> bool {
     let is_tx = |path: &Path| path.segments.last().is_some_and(|last| last.ident == "Tx");
     matches!(ungroup(ty), Type::Path(TypePath { path, .. }) if is_tx(path))
-}
-
-/// Returns a type without parentheses, and without the invisible ones around a `$ty` of a macro.
-fn ungroup(ty: &Type) -> &Type {
-    match ty {
-        Type::Group(group) => ungroup(&group.elem),
-        Type::Paren(paren) => ungroup(&paren.elem),
-        ty => ty,
-    }
 }

@@ -156,7 +156,7 @@ impl Publisher {
             if matches!(error, PublishError::ForNow(_)) {
                 // RocksDB has none of the changes.
                 self.decisions()?.pending.put_back(commits);
-
+                self.started.store(before, Ordering::Release);
                 // ORDER: after the number is lowered, so that a reader that waits for it reads again and finds that.
                 self.handles.visible.add_refusal();
             }

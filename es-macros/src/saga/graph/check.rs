@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use proc_macro2::Ident;
 use quote::ToTokens;
 use syn::visit::Visit;
-use syn::{Expr, ExprPath};
+use syn::{Expr, ExprPath, PatIdent};
 
 use super::line::{Input, Kind, Line, Node, Repeat};
 use super::parse::SagaDeclaration;
 use crate::ctxt::Ctxt;
 use crate::saga::MAX_INPUTS;
-use crate::saga::options::check_name;
+use crate::saga::options::{check_name, is_valid_name};
 use crate::suggest;
 
 /// What a handle stands for.
@@ -53,11 +53,23 @@ pub(super) fn check(cx: &Ctxt, declaration: &SagaDeclaration) {
         nodes: Vec::new(),
         has_pivot: false,
     };
+    if declaration.head.name.is_none() {
+        check_derived_name(cx, declaration);
+    }
     for line in &declaration.lines {
         checker.line(line);
     }
     if let Some(result) = &declaration.result {
         checker.result(result);
+    }
+}
+
+/// Reports a type whose name gives no name of a saga, as `Saga::define` would at run time.
+fn check_derived_name(cx: &Ctxt, declaration: &SagaDeclaration) {
+    let name = declaration.name();
+    if !is_valid_name(&name) {
+        let message = "the name of a saga consists of ASCII letters, digits, `-`, `_` and `.`, found";
+        cx.error_on(&declaration.ident, format!("{message} {name:?}: add `, name = \"...\"` before the lines"));
     }
 }
 
@@ -163,9 +175,9 @@ impl Checker<'_> {
     /// Reports the handles in a condition that are not inputs of its step.
     fn condition(&self, condition: &Expr, node: &Node) {
         let inputs = node.input_handles();
-        let mut names = Names(Vec::new());
+        let mut names = Names::default();
         names.visit_expr(condition);
-        for name in names.0 {
+        for name in names.used.into_iter().filter(|name| !names.bound.contains(name)) {
             if self.handles.contains_key(&name.to_string()) && !inputs.contains(&name) {
                 self.cx.error_on(
                     name,
@@ -225,10 +237,20 @@ impl Checker<'_> {
 }
 
 /// Collects the names in an expression.
-struct Names<'a>(Vec<&'a Ident>);
+#[derive(Default)]
+struct Names<'a> {
+    used: Vec<&'a Ident>,
+    /// The names that a pattern binds, such as the parameter of a closure.
+    bound: Vec<&'a Ident>,
+}
 
 impl<'a> Visit<'a> for Names<'a> {
     fn visit_expr_path(&mut self, path: &'a ExprPath) {
-        self.0.extend(path.path.get_ident());
+        self.used.extend(path.path.get_ident());
+    }
+
+    fn visit_pat_ident(&mut self, pattern: &'a PatIdent) {
+        self.bound.push(&pattern.ident);
+        syn::visit::visit_pat_ident(self, pattern);
     }
 }

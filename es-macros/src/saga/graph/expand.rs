@@ -5,17 +5,19 @@ use std::collections::BTreeSet;
 use proc_macro2::{Ident, Literal, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
+use syn::{Attribute, Expr};
 
 use super::line::{Input, Kind, Line, Node, Repeat};
 use super::parse::SagaDeclaration;
+use crate::deprecated::allow_deprecated;
+use crate::duration;
 use crate::saga::relocate;
-use crate::{duration, suggest};
 
 /// Generates the type of the saga, with a body for the function that builds its graph.
 pub(super) fn saga(declaration: &SagaDeclaration, body: &TokenStream) -> TokenStream {
     let SagaDeclaration { attributes, vis, ident, input: (input, input_ty), head, .. } = declaration;
     let krate = &head.krate;
-    let name = head.name.as_ref().map_or_else(|| suggest::kebab_case(&ident.to_string()), syn::LitStr::value);
+    let name = declaration.name();
     let version = head.version.map_or(1, |version| version.value);
     let output = declaration.output.as_ref().map_or_else(|| quote!(()), |ty| quote!(#ty));
     let graph = graph_ident(ident.span());
@@ -39,14 +41,17 @@ pub(super) fn saga(declaration: &SagaDeclaration, body: &TokenStream) -> TokenSt
         let krate = relocate(krate, step.span());
         quote_spanned!(step.span()=> let () = <#step as #krate::DeclaredSaga<_, _>>::NO_CYCLE;)
     });
+    let conditions: Vec<&Attribute> = attributes.iter().filter(|attribute| attribute.path().is_ident("cfg")).collect();
+    let allow = allow_deprecated(attributes);
     quote! {
         #(#attributes)*
         #doc
         #[derive(::core::clone::Clone, ::core::marker::Copy, ::core::fmt::Debug)]
         #vis struct #ident;
 
+        #(#conditions)*
+        #allow
         #[automatically_derived]
-        #[allow(dead_code)]
         impl #ident {
             /// The name of the saga.
             #vis const NAME: &'static ::core::primitive::str = #name;
@@ -58,20 +63,23 @@ pub(super) fn saga(declaration: &SagaDeclaration, body: &TokenStream) -> TokenSt
             /// # Errors
             /// `DefineError` if a name is invalid, or if there are two pivots.
             #vis fn define() -> ::core::result::Result<#krate::Saga<#input_ty, #output>, #krate::DefineError> {
-                #[allow(unused_parens, clippy::all, clippy::pedantic, clippy::nursery)]
-                fn build<'g>(
+                // A name that a function of a condition does not have: items are not hygienic.
+                #[allow(clippy::all, clippy::pedantic, clippy::nursery)]
+                fn __build_graph<'g>(
                     #graph: &mut #krate::SagaGraph<'g>,
                     #input: #krate::NodeOut<'g, #input_ty>,
                 ) -> #result {
                     #body
                 }
-                #define(Self::NAME, Self::VERSION, build)#deadline
+                #define(Self::NAME, Self::VERSION, __build_graph)#deadline
             }
         }
 
+        #(#conditions)*
+        #allow
         #[automatically_derived]
         impl #krate::DeclaredSaga<#input_ty, #output> for #ident {
-            const NAME: &'static ::core::primitive::str = #name;
+            const NAME: &'static ::core::primitive::str = <#ident>::NAME;
             const NO_CYCLE: () = { #(#children)* };
 
             fn define() -> ::core::result::Result<#krate::Saga<#input_ty, #output>, #krate::DefineError> {
@@ -79,6 +87,8 @@ pub(super) fn saga(declaration: &SagaDeclaration, body: &TokenStream) -> TokenSt
             }
         }
 
+        #(#conditions)*
+        #allow
         const _: () = <#ident as #krate::DeclaredSaga<_, _>>::NO_CYCLE;
     }
 }
@@ -149,8 +159,10 @@ fn node(krate: &syn::Path, node: &Node) -> TokenStream {
         Repeat::Once if matches!(node.kind, Kind::Delay(_)) => TokenStream::new(),
         Repeat::Once => inputs,
         Repeat::If(condition) => {
-            let pattern = pattern(node, condition.to_token_stream());
-            quote_spanned!(span=> #inputs, |#[allow(unused_variables)] #pattern| #condition)
+            let condition = without_parentheses(condition);
+            let (pattern, bound) = pattern(node, condition.to_token_stream());
+            // A bound name may be that of a field or of a variable of the condition, and is not used then.
+            quote_spanned!(span=> #inputs, |#pattern| { #(let _ = &#bound;)* #condition })
         }
         Repeat::Each { list, .. } => list.to_token_stream(),
     };
@@ -224,14 +236,26 @@ fn tuple(inputs: &[Input], span: Span) -> TokenStream {
     quote_spanned!(span=> (#(#inputs),*))
 }
 
-/// Returns the pattern of the inputs, which binds those that the condition mentions.
-fn pattern(node: &Node, condition: TokenStream) -> TokenStream {
+/// Returns a condition without outer parentheses, which the compiler would report in a closure.
+fn without_parentheses(condition: &Expr) -> &Expr {
+    match condition {
+        Expr::Paren(paren) => without_parentheses(&paren.expr),
+        condition => condition,
+    }
+}
+
+/// Returns the pattern of the inputs, which binds those that the condition mentions, and the bound names.
+fn pattern(node: &Node, condition: TokenStream) -> (TokenStream, Vec<&Ident>) {
     let mut names = BTreeSet::new();
     collect_names(condition, &mut names);
-    match &*node.inputs {
-        [input] => input_pattern(input, &mut names),
-        inputs => tuple_pattern(inputs, &mut names),
-    }
+    let mut unbound = names.clone();
+    let pattern = match &*node.inputs {
+        [input] => input_pattern(input, &mut unbound),
+        inputs => tuple_pattern(inputs, &mut unbound),
+    };
+    // Each bound name once.
+    let is_bound = |handle: &&Ident| names.remove(&handle.to_string());
+    (pattern, node.input_handles().into_iter().filter(is_bound).collect())
 }
 
 fn input_pattern(input: &Input, names: &mut BTreeSet<String>) -> TokenStream {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use proc_macro2::{Ident, TokenStream};
+use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
 use syn::{Attribute, LitStr, Path, Token, Type, Visibility, braced, parenthesized, parse_quote};
 
@@ -12,6 +13,7 @@ use crate::attr::keys::{Derive, Place};
 use crate::attr::value::{Number, Reader};
 use crate::ctxt::Ctxt;
 use crate::saga::options::check_name;
+use crate::suggest;
 
 /// A saga.
 pub(super) struct SagaDeclaration {
@@ -29,6 +31,14 @@ pub(super) struct SagaDeclaration {
     pub(super) result: Option<Line>,
     /// The names before the `=` of lines with a syntax error.
     pub(super) unreadable: Vec<String>,
+}
+
+impl SagaDeclaration {
+    /// Returns the name of the saga.
+    pub(super) fn name(&self) -> String {
+        let derived = || suggest::kebab_case(&self.ident.unraw().to_string());
+        self.head.name.as_ref().map_or_else(derived, LitStr::value)
+    }
 }
 
 /// The keys of a saga.
@@ -152,7 +162,12 @@ fn head(cx: &Ctxt, tokens: TokenStream) -> Head {
     for item in &items {
         let reader = Reader { cx, derive, item };
         match item.key.to_string().as_str() {
-            "name" => head.name = reader.text().filter(|name| check_name(cx, "a saga", name)),
+            "name" => {
+                head.name = reader.text();
+                if let Some(name) = &head.name {
+                    check_name(cx, "a saga", name);
+                }
+            }
             "version" => head.version = reader.number(),
             "deadline" => head.deadline = reader.time(),
             "crate" => {
