@@ -97,6 +97,9 @@ pub enum Failure {
     /// The store, the stream or the rule does not exist.
     #[error("{0}")]
     Absent(String),
+    /// Standard output could not be written.
+    #[error("could not write to standard output")]
+    Output(#[source] io::Error),
     /// An operation of the operating system failed.
     #[error("could not {action}")]
     Io {
@@ -161,13 +164,14 @@ impl Failure {
     /// Returns the error of a write to standard output.
     #[must_use]
     pub fn output(source: io::Error) -> Self {
-        Self::Io { action: "write to standard output".into(), source }
+        Self::Output(source)
     }
 
-    /// Returns whether the reader of standard output closed the pipe, which is not a failure.
+    /// Returns whether the reader of standard output closed the pipe, which is not a failure. A pipe that is the target
+    /// of an export is a file, whose content would be incomplete.
     #[must_use]
     pub fn is_broken_pipe(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
+        matches!(self, Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe)
     }
 
     /// Returns the exit code: 2 usage error, 3 conflict, 4 damage found, otherwise 1.

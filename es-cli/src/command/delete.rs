@@ -78,7 +78,8 @@ fn confirm(args: &DeleteArgs) -> Result<(), Failure> {
     }
     let mut stderr = io::stderr().lock();
     let question = "the stream will be hard deleted and cannot be written again; type its name to confirm: ";
-    write!(stderr, "{question}").and_then(|()| stderr.flush()).map_err(Failure::output)?;
+    let asked = write!(stderr, "{question}").and_then(|()| stderr.flush());
+    asked.map_err(|source| Failure::Io { action: "write to standard error".into(), source })?;
     let mut answer = String::new();
     let read = io::stdin().read_line(&mut answer);
     read.map_err(|source| Failure::Io { action: "read standard input".into(), source })?;
