@@ -259,7 +259,11 @@ Examples:
     /// A repair that loses events must be confirmed with --accept-loss and the number of lost events. The repaired
     /// store then has a new store id, because its history differs from that of the backups: begin new backups. The
     /// repair deletes all snapshots and the results of lost commands, resets consumer groups and reactors to the end of
-    /// the log, and views are rebuilt.
+    /// the log, and views are rebuilt. A replication node refuses a store that lost replicated events: start it on an
+    /// empty store, which pulls all events from its peers.
+    ///
+    /// The store is written as NEWDIR.incomplete until it is complete. A repair that is interrupted leaves that
+    /// directory: delete it.
     ///
     /// Without --to, the exit code is 4 if the store is damaged and 0 if it is not. If the store is not damaged,
     /// nothing is written.
