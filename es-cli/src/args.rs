@@ -31,8 +31,11 @@ pub use of_retention::{
 /// retain scavenge --dry-run, replication status. They can run while a service has the store open, and show the store
 /// as it is when the command starts.
 ///
-/// All other commands fail while another process has the store open. repair only reads the store, but the service must
-/// be stopped. restore and completions need no store.
+/// All other commands fail while another process has the store open. repair and retag only read the store, but the
+/// service must be stopped. restore and completions need no store.
+///
+/// In the store of a replication node, only the node writes replicated streams: append, import, delete and retain
+/// refuse them, and retag refuses such a store.
 ///
 /// With --url, these commands run in a service that has the store open: info, streams, read, log, delete, retain,
 /// compact, snapshots, projections, replication. The service must serve its operations, for example at a Unix socket.
@@ -191,6 +194,9 @@ Examples:
     /// The import stops at the first bad line; the commits before it are written. It stops with exit code 3 at an id
     /// that belongs to another event, and at a stream that was hard deleted; up to --batch commits after such a line
     /// may be written. With --skip-bad the import lists these lines in a file as JSON Lines, and continues.
+    ///
+    /// The export of the store of a replication node is for inspection: no node opens a store with imported copies of
+    /// replicated events. Start the node on an empty store; it pulls the events from its peers.
     #[command(after_help = "\
 Examples:
   es --store data import events.jsonl
@@ -285,7 +291,11 @@ Examples:
     /// of es-rocksdb in place of this command.
     ///
     /// The copy is that of an export and an import: positions, revisions, ids, times and unique keys are kept, hidden
-    /// events become tombstones, and rows (views, checkpoints, snapshots, command results) are not copied.
+    /// events become tombstones, and rows (views, checkpoints, snapshots, command results) are not copied. Therefore
+    /// the store of a replication node is refused.
+    ///
+    /// The copy is in NEWDIR/incomplete until it is complete, and no program opens NEWDIR until then. A command that is
+    /// interrupted leaves that directory: delete NEWDIR.
     #[command(after_help = "\
 Examples:
   es --store data retag --to data.retagged --tag order-placed customer /customer

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use es_core::model::PositionError;
+use es_core::retention::Scope;
 use es_core::{CommitError, StoreError, StreamId};
 use es_rocksdb::{BackupError, OpenError, RepairError, RetagError};
 use es_tool::input::InputError;
@@ -35,7 +36,7 @@ pub enum Failure {
     #[error(transparent)]
     Repair(RepairError),
     /// A log could not be copied with tags.
-    #[error("the copy in {} is not complete: delete it before you try again", .directory.display())]
+    #[error("the log was not copied to {}", .directory.display())]
     Retag {
         /// The directory of the copy.
         directory: PathBuf,
@@ -73,6 +74,19 @@ pub enum Failure {
         .0.display()
     )]
     InUse(PathBuf),
+    /// Only the node of the store writes these streams.
+    #[error(
+        "the store in {} is that of node {node:?}, which replicates {scope}: only the node can change that; start the \
+         node, and use its service", .directory.display()
+    )]
+    Replicated {
+        /// The directory of the store.
+        directory: PathBuf,
+        /// The name of the node.
+        node: String,
+        /// The stream or the category.
+        scope: Scope,
+    },
     /// The store is damaged.
     #[error(
         "the store in {} is damaged: {place}: {detail}; restore a backup, or repair the store: `es --store {} repair` \

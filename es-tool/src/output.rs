@@ -181,7 +181,7 @@ impl OutputFile {
                     io::ErrorKind::AlreadyExists => OutputError::Exists { path: path.clone() },
                     _ => failed(error.error),
                 })?;
-                sync_directory_of(&target).map_err(failed)
+                sync_directory(target.parent().unwrap_or(Path::new("/"))).map_err(failed)
             }
         }
     }
@@ -291,14 +291,12 @@ fn keep_access(_: &Path, _: &NamedTempFile, _: &Path) -> Result<(), OutputError>
     Ok(())
 }
 
-#[cfg(unix)]
-fn sync_directory_of(path: &Path) -> io::Result<()> {
-    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
-}
-
-#[cfg(not(unix))]
-fn sync_directory_of(_: &Path) -> io::Result<()> {
-    Ok(())
+/// Syncs the entries of a directory. Has no effect on systems other than Unix, which cannot sync a directory.
+///
+/// # Errors
+/// The error of the operating system.
+pub fn sync_directory(directory: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
 }
 
 #[cfg(test)]

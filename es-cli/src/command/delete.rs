@@ -2,12 +2,12 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use es_core::retention::DeleteKind;
+use es_core::retention::{DeleteKind, Scope};
 use es_core::store::{CommitError, Conflict, DeletedStream, FailedCheck, StoreAdmin};
 use es_core::{EventStore, ExpectedRevision};
 use ureq::http::Method;
 
-use super::administer::administer;
+use super::administer::change_retention;
 use crate::answer::print;
 use crate::args::DeleteArgs;
 use crate::failure::Failure;
@@ -20,7 +20,8 @@ pub(super) async fn run(target: &Target, args: &DeleteArgs, json: bool) -> Resul
     }
     let deleted = match target {
         Target::Directory(directory) => {
-            administer(directory, async |store, admin| delete(store, &admin, args, kind).await).await?
+            let scope = Scope::Stream(args.stream.clone());
+            change_retention(directory, &scope, async |store, admin| delete(store, &admin, args, kind).await).await?
         }
         Target::Service(service) => request(service, args, kind).await?,
     };

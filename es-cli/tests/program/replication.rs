@@ -66,12 +66,7 @@ const FIELDS: [&str; 8] = ["categories", "is_restored", "members", "node", "orig
 
 #[test]
 fn a_directory_shows_the_node_and_what_it_has() {
-    let dir = TestDir::new();
-    runtime().block_on(async {
-        let (n1, n2) = open(&dir).await;
-        n1.stop().await.unwrap();
-        n2.stop().await.unwrap();
-    });
+    let dir = stopped_nodes();
     let status = dir.json(&["replication", "status"]);
     let mut fields = names(&status);
     fields.sort_unstable();
@@ -100,6 +95,77 @@ fn a_store_that_is_no_replica_is_refused() {
     let expected = "error: the store in store is no replica: no node has opened it for replication; see \
                     `es --store store info`";
     dir.refused(&["replication", "status"], 1, expected);
+}
+
+fn stopped_nodes() -> TestDir {
+    let dir = TestDir::new();
+    runtime().block_on(async {
+        let (n1, n2) = open(&dir).await;
+        n1.stop().await.unwrap();
+        n2.stop().await.unwrap();
+    });
+    dir
+}
+
+/// Regression: the commands opened the store of a node without its hook. An event without a stamp prevented the next
+/// start of the node for good, and a deletion hid events on this node only.
+#[test]
+fn the_streams_of_a_node_are_changed_by_the_node_only() {
+    let dir = stopped_nodes();
+    let before = dir.done(&["export", "-"]);
+    let of = |scope: &str| {
+        format!(
+            "error: the store in store is that of node \"n1\", which replicates {scope}: only the node can change \
+             that; start the node, and use its service"
+        )
+    };
+    let (stream, category) = (of("stream \"counter-1\""), of("category \"counter\""));
+    dir.refused(&["append", "counter-1", "--type", "t", "--data", "1"], 1, &stream);
+    dir.refused(&["append", "counter-9", "--type", "t", "--data", "1"], 1, &of("stream \"counter-9\""));
+    dir.refused(&["delete", "counter-1"], 1, &stream);
+    dir.refused(&["delete", "counter-1", "--hard", "--yes"], 1, &stream);
+    dir.refused(&["retain", "set", "--stream", "counter-1", "--max-count", "1"], 1, &stream);
+    dir.refused(&["retain", "set", "--category", "counter", "--max-count", "1"], 1, &category);
+    dir.write("export.jsonl", &before);
+    let refused = dir.run(&["import", "export.jsonl"]);
+    assert_eq!(refused.code, Some(1), "{}", refused.err);
+    assert!(refused.err.contains("export.jsonl:1: expected an event that is not replicated"), "{}", refused.err);
+    assert!(refused.err.contains("the store is that of node \"n1\""), "{}", refused.err);
+    assert_eq!(dir.done(&["export", "-"]), before);
+
+    // A rule that another store has for the category, and an event with a stamp of another category.
+    let other = TestDir::with([]);
+    other.done(&["append", "counter-1", "--type", "t", "--data", "1"]);
+    other.done(&["delete", "counter-1"]);
+    let lines = other.done(&["export", "-"]);
+    dir.write("rule.jsonl", lines.lines().last().unwrap());
+    let stamped = before.lines().find(|line| line.contains("\"stamp\"")).unwrap();
+    dir.write("stamped.jsonl", stamped.replace("counter-1", "note-1"));
+    for (file, found) in [("rule.jsonl", "found a rule or a deletion of stream"), ("stamped.jsonl", "with a stamp")] {
+        let refused = dir.run(&["import", file]);
+        assert!(refused.code == Some(1) && refused.err.contains(found), "{file}: {}", refused.err);
+    }
+
+    dir.done(&["append", "note-1", "--type", "t", "--data", "1"]);
+    dir.write("note.jsonl", r#"{"stream":"note-1","type":"t","data":1}"#);
+    dir.done(&["import", "note.jsonl"]);
+    dir.done(&["retain", "set", "--category", "note", "--max-count", "1"]);
+    dir.done(&["delete", "note-1"]);
+    runtime().block_on(async {
+        let (n1, n2) = open(&dir).await;
+        n1.stop().await.unwrap();
+        n2.stop().await.unwrap();
+    });
+}
+
+/// Regression: `retag` copied the events of a node without the rows of the replica. No node opens such a store.
+#[test]
+fn the_store_of_a_node_is_not_copied_with_tags() {
+    let dir = stopped_nodes();
+    let refused = "error: expected a store that is no replica, found that of node \"n1\" in store: a copy has the \
+                   replicated events without the rows of the replica, so that no node opens it";
+    dir.refused(&["retag", "--to", "new", "--tag", "counted", "by", "/by"], 1, refused);
+    assert!(!dir.path("new").exists());
 }
 
 /// A node whose operations are served at a Unix socket, and another one.
