@@ -1,10 +1,13 @@
 //! `es replication status`, on a directory and on a running service, and the commands that change the members.
 
+use std::fs;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use es_core::model::ErrorChain;
 use es_core::prelude::*;
+use es_core::{Commit, EventType, ExpectedRevision, NewEvent};
 use es_http::ServeOptions;
 use es_http::operations::{OperationsAddress, OperationsListener};
 use es_node::{LocalPeer, Node};
@@ -12,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use crate::support::{TestDir, runtime};
+use crate::support::{TestDir, files, runtime, stream};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
 #[event(name = "counted")]
@@ -166,6 +169,36 @@ fn the_store_of_a_node_is_not_copied_with_tags() {
                    replicated events without the rows of the replica, so that no node opens it";
     dir.refused(&["retag", "--to", "new", "--tag", "counted", "by", "/by"], 1, refused);
     assert!(!dir.path("new").exists());
+}
+
+/// Regression: the rows of a repaired replica have the lost events, so that the node silently never pulled them again.
+#[test]
+fn a_node_refuses_a_store_that_a_repair_cut() {
+    let dir = stopped_nodes();
+    dir.done(&["compact"]);
+    runtime().block_on(async {
+        let (n1, n2) = open(&dir).await;
+        n1.stop().await.unwrap();
+        n2.stop().await.unwrap();
+    });
+    // The copies of these events are in the largest table.
+    let text = format!("\"{}\"", "x".repeat(10_000));
+    let event = |_| NewEvent::json(EventType::new("t").unwrap(), text.clone());
+    dir.commit([Commit::to(&stream("note-1"), ExpectedRevision::Any, (0..100).map(event))]);
+    dir.done(&["compact"]);
+    let tables = files(&dir.path("store/index")).into_iter().filter(|file| file.extension() == Some("sst".as_ref()));
+    fs::remove_file(tables.max_by_key(|file| file.metadata().unwrap().len()).unwrap()).unwrap();
+    fs::remove_file(dir.path("store/log/00000002.seg")).unwrap();
+
+    let shown: Value = serde_json::from_str(&dir.run(&["repair", "--json"]).out).unwrap();
+    let loss = shown["loss"]["events"].to_string();
+    let text = dir.done(&["repair", "--to", "new", "--accept-loss", &loss]);
+    let advice = "this is the store of node \"n1\", which would not pull the lost events again: start the node on an \
+                  empty store";
+    assert!(text.contains(advice), "{text}");
+    let opened = runtime().block_on(Node::builder("n1").directory(dir.path("new")).aggregate::<Counter>().open());
+    let refused = ErrorChain(&opened.unwrap_err()).to_string();
+    assert!(refused.contains("a repair lost replicated events; start the node on an empty store"), "{refused}");
 }
 
 /// A node whose operations are served at a Unix socket, and another one.
