@@ -191,8 +191,18 @@ impl Importer {
         BadLine { file: self.file.clone(), line, column: fault.column, message: fault.message, is_conflict: false }
     }
 
-    fn conflicting_line(&self, line: u64, error: &CommitError) -> BadLine {
-        BadLine { is_conflict: true, ..self.bad_line(line, LineFault::new(conflict(error))) }
+    /// Returns the line of a commit that the store refuses because of its content.
+    ///
+    /// # Errors
+    /// The error of the store, if the commit is not the cause.
+    fn refused_line(&self, line: u64, error: CommitError) -> Result<BadLine, CommitError> {
+        match error {
+            CommitError::Invalid(invalid) => Ok(self.bad_line(line, group::fault(&invalid))),
+            CommitError::IdConflict(_) | CommitError::Conflict(_) => {
+                Ok(BadLine { is_conflict: true, ..self.bad_line(line, LineFault::new(conflict(&error))) })
+            }
+            error => Err(error),
+        }
     }
 
     fn list(&mut self, bad: &BadLine, text: &[u8]) -> Result<(), Failure> {
@@ -206,7 +216,7 @@ impl Importer {
         let (lines, commits): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|Grouped { commit, lines, lost_claims }| ((lines, lost_claims), commit)).unzip();
         let answers = self.store.commit_all(commits).await;
-        let (mut first, mut repeated) = (None, Vec::new());
+        let (mut first, mut failed, mut repeated) = (None, None, Vec::new());
         for ((lines, lost_claims), answer) in lines.into_iter().zip(answers) {
             match answer {
                 Ok(committed) if committed.repeated => {
@@ -217,9 +227,15 @@ impl Importer {
                     self.summary.added += committed.events.len() as u64;
                     self.summary.lost_claims = self.summary.lost_claims.saturating_add(lost_claims);
                 }
-                Err(error @ (CommitError::IdConflict(_) | CommitError::Conflict(_))) => {
+                Err(error) => {
                     let Some((number, _)) = lines.first() else { continue };
-                    let bad = self.conflicting_line(*number, &error);
+                    let bad = match self.refused_line(*number, error) {
+                        Ok(bad) => bad,
+                        Err(error) => {
+                            failed.get_or_insert(error);
+                            continue;
+                        }
+                    };
                     if self.skipped.is_none() {
                         first.get_or_insert(bad);
                         continue;
@@ -228,10 +244,10 @@ impl Importer {
                         self.list(&BadLine { line: *number, ..bad.clone() }, text)?;
                     }
                 }
-                Err(error) => return Err(error.into()),
             }
         }
-        // ORDER: after all answers are counted, because this read can fail.
+        // ORDER: after all answers are counted, because other commits of the batch are written.
+        failed.map_or(Ok(()), |error| Err(Failure::from(error)))?;
         self.summary.hidden += count_hidden(&*self.store, &repeated).await?;
         first.map_or(Ok(()), |bad| Err(bad.into()))
     }
