@@ -102,9 +102,13 @@ fn event(args: &AppendArgs) -> Result<NewEvent, Failure> {
 }
 
 fn read_stdin() -> Result<String, Failure> {
-    let mut text = String::new();
-    // One byte more than the limit is enough to be refused.
-    let read = io::stdin().lock().take(MAX_PAYLOAD_BYTES as u64 + 1).read_to_string(&mut text);
-    read.map_err(|source| Failure::Io { action: "read standard input".into(), source })?;
-    Ok(text)
+    let failed = |source| Failure::Io { action: "read standard input".into(), source };
+    let mut bytes = Vec::new();
+    io::stdin().lock().take(MAX_PAYLOAD_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    // The beginning of a longer text can be valid.
+    if bytes.len() > MAX_PAYLOAD_BYTES {
+        let message = format!("standard input, for --data -: expected at most {MAX_PAYLOAD_BYTES} bytes, found more");
+        return Err(Failure::Input(message));
+    }
+    String::from_utf8(bytes).map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))
 }
