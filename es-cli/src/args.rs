@@ -8,7 +8,8 @@ mod of_retention;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 use es_tool::arguments::{exit_with_usage_error, whole_number};
 
@@ -100,6 +101,15 @@ impl Cli {
             key: self.client_key.clone(),
         };
         Service::new(url, &credentials).map(Target::Service)
+    }
+
+    /// Exits the process with a usage error if the command line has both a directory and a service. `ES_STORE` is the
+    /// default for commands without `--url`.
+    pub fn check_target(&self, matches: &ArgMatches) {
+        if self.is_remote() && matches.value_source("store") == Some(ValueSource::CommandLine) {
+            let message = "the argument '--store <DIR>' cannot be used with '--url <URL>'";
+            exit_with_usage_error::<Self>(ErrorKind::ArgumentConflict, message)
+        }
     }
 
     /// Returns whether the command runs in a service.
