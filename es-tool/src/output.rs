@@ -66,7 +66,8 @@ pub enum OutputError {
 /// An [`OutputFile`] that is dropped before leaves the target as it was.
 ///
 /// - Links are followed: the target of the link is replaced, also if it does not exist yet.
-/// - A device, a FIFO or an open descriptor (`/dev/fd/3`) is written to directly, and never replaced.
+/// - A device, a FIFO or an open descriptor (`/dev/fd/3`) is written to directly, and never replaced. The content is
+///   appended to the file of a descriptor.
 /// - A replaced file keeps its mode and owner.
 /// - A file in the directory of a store is refused, by whatever path or link.
 #[derive(Debug)]
@@ -127,7 +128,8 @@ impl OutputFile {
         let failed = |action| move |source| OutputError::Io { action, path: path.to_owned(), source };
         let sink = match resolve(path).map_err(failed("find"))? {
             Target::Special => {
-                let file = File::options().write(true).truncate(true).open(path).map_err(failed("open"))?;
+                // An open of `/dev/fd/3` opens the file of the descriptor again, at its beginning on Linux.
+                let file = File::options().append(true).open(path).map_err(failed("open"))?;
                 Sink::Direct(BufWriter::new(file))
             }
             Target::Regular(target) => {
