@@ -220,6 +220,9 @@ Examples:
     /// are not known any more, so an import cannot claim them; it prints their number.
     ///
     /// Rows (views, checkpoints, snapshots, command results) are not exported. Use `es backup` to copy a whole store.
+    ///
+    /// A file is written as FILE.XXXXXX.incomplete until it is complete. An interrupted export leaves that file: delete
+    /// it.
     #[command(after_help = "\
 Examples:
   es --store data export events.jsonl
