@@ -1,6 +1,7 @@
 //! Prints the answer of a command: text for people, JSON for programs.
 
 use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use es_tool::text::{printable_json, printable_lines};
@@ -12,8 +13,8 @@ use crate::text::ahead_note;
 /// Prints an answer to standard output, as text or as JSON. Characters that a terminal can interpret are escaped.
 ///
 /// # Errors
-/// [`Failure::Io`] if standard output cannot be written. [`is_broken_pipe`](Failure::is_broken_pipe) detects a closed
-/// pipe.
+/// [`Failure::Output`] if standard output cannot be written. [`is_broken_pipe`](Failure::is_broken_pipe) detects a
+/// closed pipe.
 pub fn print(json: bool, to_text: impl FnOnce() -> String, value: &impl Serialize) -> Result<(), Failure> {
     let text = if json {
         serde_json::to_string_pretty(value).map_err(io::Error::from).map(|text| printable_json(&text).into_owned())
@@ -23,6 +24,23 @@ pub fn print(json: bool, to_text: impl FnOnce() -> String, value: &impl Serializ
     let mut stdout = io::stdout().lock();
     let written = text.and_then(|text| writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush()));
     written.map_err(Failure::output)
+}
+
+/// Prints an answer like [`print`], and returns the exit code of the command. A reader that closed the pipe does not
+/// change the code: damage stays damage.
+///
+/// # Errors
+/// [`Failure::Output`] if standard output cannot be written, unless its reader closed the pipe.
+pub fn print_with_code(
+    code: ExitCode,
+    json: bool,
+    to_text: impl FnOnce() -> String,
+    value: &impl Serialize,
+) -> Result<ExitCode, Failure> {
+    match print(json, to_text, value) {
+        Err(failure) if !failure.is_broken_pipe() => Err(failure),
+        _ => Ok(code),
+    }
 }
 
 /// Prints a note to standard error. A note is neither an error nor part of the answer.

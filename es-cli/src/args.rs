@@ -8,7 +8,8 @@ mod of_retention;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 use es_tool::arguments::{exit_with_usage_error, whole_number};
 
@@ -31,8 +32,11 @@ pub use of_retention::{
 /// retain scavenge --dry-run, replication status. They can run while a service has the store open, and show the store
 /// as it is when the command starts.
 ///
-/// All other commands fail while another process has the store open. repair only reads the store, but the service must
-/// be stopped. restore and completions need no store.
+/// All other commands fail while another process has the store open. repair and retag only read the store, but the
+/// service must be stopped. restore and completions need no store.
+///
+/// In the store of a replication node, only the node writes replicated streams: append, import, delete and retain
+/// refuse them, and retag refuses such a store.
 ///
 /// With --url, these commands run in a service that has the store open: info, streams, read, log, delete, retain,
 /// compact, snapshots, projections, replication. The service must serve its operations, for example at a Unix socket.
@@ -97,6 +101,15 @@ impl Cli {
             key: self.client_key.clone(),
         };
         Service::new(url, &credentials).map(Target::Service)
+    }
+
+    /// Exits the process with a usage error if the command line has both a directory and a service. `ES_STORE` is the
+    /// default for commands without `--url`.
+    pub fn check_target(&self, matches: &ArgMatches) {
+        if self.is_remote() && matches.value_source("store") == Some(ValueSource::CommandLine) {
+            let message = "the argument '--store <DIR>' cannot be used with '--url <URL>'";
+            exit_with_usage_error::<Self>(ErrorKind::ArgumentConflict, message)
+        }
     }
 
     /// Returns whether the command runs in a service.
@@ -191,6 +204,9 @@ Examples:
     /// The import stops at the first bad line; the commits before it are written. It stops with exit code 3 at an id
     /// that belongs to another event, and at a stream that was hard deleted; up to --batch commits after such a line
     /// may be written. With --skip-bad the import lists these lines in a file as JSON Lines, and continues.
+    ///
+    /// The export of the store of a replication node is for inspection: no node opens a store with imported copies of
+    /// replicated events. Start the node on an empty store; it pulls the events from its peers.
     #[command(after_help = "\
 Examples:
   es --store data import events.jsonl
@@ -204,6 +220,9 @@ Examples:
     /// are not known any more, so an import cannot claim them; it prints their number.
     ///
     /// Rows (views, checkpoints, snapshots, command results) are not exported. Use `es backup` to copy a whole store.
+    ///
+    /// A file is written as FILE.XXXXXX.incomplete until it is complete. An interrupted export leaves that file: delete
+    /// it.
     #[command(after_help = "\
 Examples:
   es --store data export events.jsonl
@@ -259,7 +278,11 @@ Examples:
     /// A repair that loses events must be confirmed with --accept-loss and the number of lost events. The repaired
     /// store then has a new store id, because its history differs from that of the backups: begin new backups. The
     /// repair deletes all snapshots and the results of lost commands, resets consumer groups and reactors to the end of
-    /// the log, and views are rebuilt.
+    /// the log, and views are rebuilt. A replication node refuses a store that lost replicated events: start it on an
+    /// empty store, which pulls all events from its peers.
+    ///
+    /// The store is written as NEWDIR.incomplete until it is complete. A repair that is interrupted leaves that
+    /// directory: delete it.
     ///
     /// Without --to, the exit code is 4 if the store is damaged and 0 if it is not. If the store is not damaged,
     /// nothing is written.
@@ -281,7 +304,11 @@ Examples:
     /// of es-rocksdb in place of this command.
     ///
     /// The copy is that of an export and an import: positions, revisions, ids, times and unique keys are kept, hidden
-    /// events become tombstones, and rows (views, checkpoints, snapshots, command results) are not copied.
+    /// events become tombstones, and rows (views, checkpoints, snapshots, command results) are not copied. Therefore
+    /// the store of a replication node is refused.
+    ///
+    /// The copy is in NEWDIR/incomplete until it is complete, and no program opens NEWDIR until then. A command that is
+    /// interrupted leaves that directory: delete NEWDIR.
     #[command(after_help = "\
 Examples:
   es --store data retag --to data.retagged --tag order-placed customer /customer

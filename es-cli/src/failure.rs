@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use es_core::model::PositionError;
+use es_core::retention::Scope;
 use es_core::{CommitError, StoreError, StreamId};
 use es_rocksdb::{BackupError, OpenError, RepairError, RetagError};
 use es_tool::input::InputError;
@@ -35,7 +36,7 @@ pub enum Failure {
     #[error(transparent)]
     Repair(RepairError),
     /// A log could not be copied with tags.
-    #[error("the copy in {} is not complete: delete it before you try again", .directory.display())]
+    #[error("the log was not copied to {}", .directory.display())]
     Retag {
         /// The directory of the copy.
         directory: PathBuf,
@@ -73,6 +74,19 @@ pub enum Failure {
         .0.display()
     )]
     InUse(PathBuf),
+    /// Only the node of the store writes these streams.
+    #[error(
+        "the store in {} is that of node {node:?}, which replicates {scope}: only the node can change that; start the \
+         node, and use its service", .directory.display()
+    )]
+    Replicated {
+        /// The directory of the store.
+        directory: PathBuf,
+        /// The name of the node.
+        node: String,
+        /// The stream or the category.
+        scope: Scope,
+    },
     /// The store is damaged.
     #[error(
         "the store in {} is damaged: {place}: {detail}; restore a backup, or repair the store: `es --store {} repair` \
@@ -97,6 +111,9 @@ pub enum Failure {
     /// The store, the stream or the rule does not exist.
     #[error("{0}")]
     Absent(String),
+    /// Standard output could not be written.
+    #[error("could not write to standard output")]
+    Output(#[source] io::Error),
     /// An operation of the operating system failed.
     #[error("could not {action}")]
     Io {
@@ -161,13 +178,14 @@ impl Failure {
     /// Returns the error of a write to standard output.
     #[must_use]
     pub fn output(source: io::Error) -> Self {
-        Self::Io { action: "write to standard output".into(), source }
+        Self::Output(source)
     }
 
-    /// Returns whether the reader of standard output closed the pipe, which is not a failure.
+    /// Returns whether the reader of standard output closed the pipe, which is not a failure. A pipe that is the target
+    /// of an export is a file, whose content would be incomplete.
     #[must_use]
     pub fn is_broken_pipe(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
+        matches!(self, Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe)
     }
 
     /// Returns the exit code: 2 usage error, 3 conflict, 4 damage found, otherwise 1.

@@ -37,7 +37,8 @@ use args::Cli;
 /// Exit codes: 0 success, 1 failure, 2 usage error, 3 conflict, 4 damage found.
 #[must_use]
 pub fn main() -> ExitCode {
-    let (cli, _) = arguments::parse::<Cli>();
+    let (cli, matches) = arguments::parse::<Cli>();
+    cli.check_target(&matches);
     process::raise_file_limit();
     if cli.command.writes_a_store() {
         // ORDER: before the first thread, so that all files of the store are affected.

@@ -73,8 +73,8 @@ impl NodeBuilder {
         self
     }
 
-    /// Adds other nodes: the name of each, which is the first DNS name of its certificate, and its address. The node
-    /// pulls from all of them, and answers them only.
+    /// Adds other nodes: the name of each, which is the first DNS name of its certificate, and its address, such as
+    /// `n2.example:7001`. The node pulls from all of them, and answers them only.
     pub fn peers(mut self, peers: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>) -> Self {
         self.addresses.extend(peers.into_iter().map(|(name, address)| (name.into(), address.into())));
         self
@@ -185,6 +185,9 @@ impl NodeBuilder {
         let mut peers = self.peers.clone();
         for (name, address) in &self.addresses {
             let Some(tls) = tls else { return Err(NodeError::NoCertificates { node: self.name.clone() }) };
+            if !is_peer_address(address) {
+                return Err(NodeError::PeerAddress { peer: name.clone(), address: address.clone() });
+            }
             let peer = TlsPeer::new(name, address, tls.clone())
                 .map_err(|source| NodeError::PeerName { peer: name.clone(), source })?;
             peers.push(Arc::new(peer));
@@ -208,4 +211,10 @@ impl NodeBuilder {
         let server = Server::bind(address.as_str(), source, tls, names, self.server.clone()).await;
         server.map(Some).map_err(|source| NodeError::Listen { address: address.clone(), source })
     }
+}
+
+/// Returns whether a text is `HOST:PORT`. The host is resolved with each connection.
+fn is_peer_address(text: &str) -> bool {
+    let is_valid = |(host, port): (&str, &str)| !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok();
+    text.rsplit_once(':').is_some_and(is_valid)
 }

@@ -44,6 +44,14 @@ pub enum NodeError {
         /// The reason.
         source: TlsError,
     },
+    /// The address of a peer is not a host and a port. Use an address such as `n2.example:7001`.
+    #[error("expected HOST:PORT as the address of the peer {peer:?}, found {address:?}")]
+    PeerAddress {
+        /// The name of the peer.
+        peer: String,
+        /// The address.
+        address: String,
+    },
     /// The certificates cannot be used. Check the files of [`NodeBuilder::tls`](crate::NodeBuilder::tls).
     #[error("could not load the certificates of the node {node:?}; check the files that `tls` names")]
     Certificates {

@@ -234,6 +234,25 @@ async fn refusal(builder: NodeBuilder) -> String {
     }
 }
 
+/// Regression: a node whose peer had no port opened, never had a link, and took a new origin at each start.
+#[tokio::test]
+async fn the_address_of_a_peer_is_a_host_and_a_port() {
+    let group = Group::new();
+    let node = |address: &str| {
+        let directory = group.directory.path().join("store");
+        let node = Node::builder("n1").directory(directory).tls(group.files[0].clone());
+        node.peers([("n2", address)]).with_confirm_timeout(Duration::from_millis(1))
+    };
+    for address in ["n2", "", ":7001", "n2:", "n2:99999", "n2:-1", "https://n2:7001"] {
+        let refused = refusal(node(address)).await;
+        assert_eq!(refused, format!("expected HOST:PORT as the address of the peer \"n2\", found {address:?}"));
+    }
+    for address in ["127.0.0.1:1", "[::1]:1", "n2.invalid:7001"] {
+        let opened = node(address).open().await.unwrap_or_else(|error| panic!("{}", ErrorChain(&error)));
+        opened.stop().await.expect("stopped");
+    }
+}
+
 #[tokio::test]
 async fn what_does_not_open_says_what_to_do() {
     let group = Group::new();

@@ -293,6 +293,19 @@ pub enum StartError {
         /// The category or the stream.
         scope: String,
     },
+    /// The store has lost replicated events at its end, by a repair with loss, and its rows still have them. The node
+    /// would not pull these events again, and would give their positions to other events. Start the node on an empty
+    /// store; it pulls the events from its peers.
+    #[error(
+        "the rows of the replica have events up to position {position}, and the log ends at {head:?}: a repair lost \
+         replicated events; start the node on an empty store, which pulls the events from its peers"
+    )]
+    LostEvents {
+        /// The position of the last event that the node has replicated.
+        position: Position,
+        /// The position of the last event in the log.
+        head: Option<Position>,
+    },
     /// The store has copies of replicated events that were imported, so the replica has no rows for them. Start the
     /// node on an empty store; it pulls the events from its peers.
     #[error(

@@ -247,25 +247,13 @@ impl Backups {
             None => BackupError::NoBackup { directory: self.directory.clone() },
         })?;
         let (number, from) = chosen;
-        let is_new = files::is_free(target)?;
-        files::check_outside(target)?;
-        let copied = copy::restore(from, target, progress);
-        let restored = match copied {
-            Ok(()) => verify_copy(target, progress).await,
-            Err(error) => Err(error),
-        };
+        let restored = restore(from, target, progress).await;
         match restored {
             Ok((head, events)) => {
                 let (number, directory) = (*number, target.to_owned());
                 Ok(Backup { number, directory, head, new_events: events, new_rows: 0, events, damaged: None })
             }
             Err(error) => {
-                // The first error is returned.
-                let _ = if is_new {
-                    std::fs::remove_dir_all(target).map_err(drop)
-                } else {
-                    files::empty(target).map_err(drop)
-                };
                 let damaged = if may_be_caused_by_damage(&error) { find_damage(chosen, progress).await } else { None };
                 let Some((DamagedBackup { number, directory, found }, verification)) = damaged else {
                     return Err(error);
@@ -275,6 +263,17 @@ impl Backups {
             }
         }
     }
+}
+
+/// Restores a backup to a directory that is empty or does not exist. Returns the last position of the store and the
+/// number of its events.
+async fn restore(backup: &Path, target: &Path, progress: Progress<'_>) -> Result<(Option<Position>, u64), BackupError> {
+    let target = files::RestoreTarget::create(target)?;
+    copy::restore(backup, target.incomplete(), progress)?;
+    // ORDER: verified before it can be opened. A service could write to it.
+    let verified = verify_copy(target.incomplete(), progress).await?;
+    target.complete()?;
+    Ok(verified)
 }
 
 /// Returns the advice for a backup that cannot be restored.
@@ -332,7 +331,7 @@ async fn find_damage(
     Some((DamagedBackup { number: *number, directory: directory.clone(), found }, verification))
 }
 
-/// Verifies a store. Returns its last position and the number of its events.
+/// Verifies a restored store. Returns its last position and the number of its events.
 async fn verify_copy(directory: &Path, progress: Progress<'_>) -> Result<(Option<Position>, u64), BackupError> {
     let verification = verify(directory, progress).await?;
     let head = ReadOnlyStore::open(directory).await?.head().await?;

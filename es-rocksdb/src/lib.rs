@@ -131,7 +131,7 @@ pub use backup::{Backup, BackupError, Backups, DamagedBackup};
 pub use engine::memory::Memory;
 pub use error::OpenError;
 pub use options::{Durability, OnWriteFailure, Options};
-pub use repair::{Loss, RepairError, Repaired, Report, Salvage, SetAside};
+pub use repair::{Loss, RepairDraft, RepairError, Repaired, Report, Salvage, SetAside};
 pub use retag::{RetagError, Retagged};
 pub use retention::HiddenEvents;
 pub use stats::Stats;

@@ -85,6 +85,16 @@ pub enum RepairError {
         /// The target.
         directory: PathBuf,
     },
+    /// There is the directory of an incomplete repair to this target. Nothing was written. If no other repair is
+    /// running, remove the directory and try again.
+    #[error(
+        "expected no directory {0}, found that of an interrupted or a running repair; if none is running, remove {0} \
+         and try again", .directory.display()
+    )]
+    Interrupted {
+        /// The directory of the incomplete repair.
+        directory: PathBuf,
+    },
     /// The verification of the new store failed. The new store was removed. Check the disk and try again.
     #[error(
         "expected a sound store in {}, found {found}; the new store was removed: check the disk and try again",
@@ -181,6 +191,38 @@ pub struct Repaired {
     pub set_aside: u64,
 }
 
+/// A repaired store under a temporary name, which no program opens by mistake. [`complete`](Self::complete) gives it
+/// its name; dropping it removes it.
+#[derive(Debug)]
+#[must_use = "a draft that is dropped is removed"]
+pub struct RepairDraft {
+    target: RepairTarget,
+    repaired: Repaired,
+}
+
+impl RepairDraft {
+    /// Returns the present directory of the store, for changes before it is complete.
+    #[must_use]
+    pub fn incomplete_directory(&self) -> &Path {
+        &self.target.incomplete
+    }
+
+    /// Returns the result of the repair. Its directory is the target, which has no store yet.
+    #[must_use]
+    pub fn repaired(&self) -> &Repaired {
+        &self.repaired
+    }
+
+    /// Syncs the store and moves it to the target. Close the store first if you opened it.
+    ///
+    /// # Errors
+    /// [`RepairError::Io`] if a file cannot be synced or renamed.
+    pub fn complete(self) -> Result<Repaired, RepairError> {
+        self.target.complete()?;
+        Ok(self.repaired)
+    }
+}
+
 /// Receives each event that can be read but is not in the repaired store. An error cancels the repair.
 pub type SetAside<'a> = &'a mut dyn FnMut(&RecordedEvent) -> io::Result<()>;
 
@@ -190,7 +232,7 @@ pub type SetAside<'a> = &'a mut dyn FnMut(&RecordedEvent) -> io::Result<()>;
 /// # fn repair() -> Result<(), es_rocksdb::RepairError> {
 /// let salvage = es_rocksdb::Salvage::survey("data", &mut |_, _, _| {})?;
 /// if !salvage.report().is_sound() && salvage.report().loss.is_none() {
-///     salvage.write("repaired", None, &mut |_| Ok(()), &mut |_, _, _| {})?;
+///     salvage.write("repaired", None, &mut |_| Ok(()), &mut |_, _, _| {})?.complete()?;
 /// }
 /// # Ok(())
 /// # }
@@ -226,11 +268,7 @@ impl Salvage {
     /// - [`RepairError::Io`] if the temporary directory cannot be written.
     pub fn survey(directory: impl AsRef<Path>, progress: Progress<'_>) -> Result<Self, RepairError> {
         let directory = directory::resolve(directory.as_ref())?;
-        let locked = survey::lock(&directory);
-        let lock = locked.map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => OpenError::AlreadyOpen { directory: directory.clone() },
-            _ => OpenError::io(&directory, "lock the store", error),
-        })?;
+        let lock = directory::lock(&directory)?;
         let mut report = Report::default();
         diagnose(&directory, &mut report, progress)?;
         if report.is_sound() {
@@ -246,12 +284,26 @@ impl Salvage {
         &self.report
     }
 
-    /// Writes the recoverable data to a new store in `target`, an empty or new directory, and verifies it. The damaged
-    /// store is unchanged.
+    /// Checks that a repair can write to `target`, so that an unsuitable target is found before the survey.
+    /// [`write`](Self::write) checks it again.
+    ///
+    /// # Errors
+    /// - [`RepairError::Open`] if the directory does not exist.
+    /// - [`RepairError::Target`] if `target` has files or is within a store.
+    /// - [`RepairError::Interrupted`] if there is an incomplete repair to `target`.
+    /// - [`RepairError::Io`] if a path cannot be resolved.
+    pub fn check_target(directory: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<(), RepairError> {
+        TargetPaths::check(&directory::resolve(directory.as_ref())?, target.as_ref()).map(drop)
+    }
+
+    /// Writes the recoverable data to a new store for `target`, an empty or new directory, and verifies it. The damaged
+    /// store is unchanged. The store is in `target` after [`RepairDraft::complete`].
     ///
     /// If data is lost, `accept` must be the number of [lost events](Loss::events) in the report. Rows are those that
     /// the log has up to its new end, if it has all; otherwise they are copied unchanged, including those that depend
-    /// on lost events: delete the snapshots and call [`es_core::projection::reset_followers`].
+    /// on lost events. If the store [has a new id](Repaired::is_new_id), open it in its
+    /// [incomplete directory](RepairDraft::incomplete_directory), delete the snapshots and call
+    /// [`es_core::projection::reset_followers`] before you complete it.
     ///
     /// `set_aside` receives the readable events after the first lost one, in the order of the log. An event of an
     /// incomplete commit is passed as a commit of its own.
@@ -259,7 +311,8 @@ impl Salvage {
     /// # Errors
     /// - [`RepairError::Sound`] if the store is not damaged.
     /// - [`RepairError::Loss`] if data would be lost and `accept` is not the number of lost events.
-    /// - [`RepairError::Target`] if `target` has files or is within a store.
+    /// - [`RepairError::Target`] or [`RepairError::Interrupted`] if `target` is not suitable; see
+    ///   [`check_target`](Self::check_target).
     /// - [`RepairError::Unsound`] if the verification of the new store fails.
     /// - [`RepairError::Open`], [`RepairError::Store`] or [`RepairError::Io`] if the new store cannot be opened, read
     ///   or written, or if `set_aside` returns an error.
@@ -269,7 +322,7 @@ impl Salvage {
         accept: Option<u64>,
         set_aside: SetAside<'_>,
         progress: Progress<'_>,
-    ) -> Result<Repaired, RepairError> {
+    ) -> Result<RepairDraft, RepairError> {
         let Some(found) = &self.found else {
             return Err(RepairError::Sound { directory: self.directory.clone() });
         };
@@ -334,51 +387,75 @@ fn io_error<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> R
     move |source| RepairError::Io { action, path: path.to_owned(), source }
 }
 
-/// Writes a new store under a temporary name, which `write` renames to the target. Removes it after an error.
-fn write_to_target(
-    damaged: &Path,
-    target: &Path,
-    write: impl FnOnce(&Path, &Path) -> Result<Repaired, RepairError>,
-) -> Result<Repaired, RepairError> {
-    let (target, incomplete) = prepare_target(damaged, target)?;
-    write(&incomplete, &target).inspect_err(|_| {
-        // The error of the rebuild is reported, not that of the cleanup.
-        let _ = fs::remove_dir_all(&incomplete);
-    })
+/// The target of a repair, and the directory in which the new store is written. The store has another name until it is
+/// complete, so that an incomplete store is never opened. Dropping an incomplete target removes the store.
+#[derive(Debug)]
+struct RepairTarget {
+    directory: PathBuf,
+    incomplete: PathBuf,
+    is_complete: bool,
 }
 
-/// Creates the directory in which a new store is written. Returns the full path of the target, and the directory: the
-/// store has another name until it is complete, so that an incomplete store is never opened.
-fn prepare_target(damaged: &Path, target: &Path) -> Result<(PathBuf, PathBuf), RepairError> {
-    // A link to an empty directory is followed, because a directory cannot replace a link.
-    let target = access::resolve_links(target).map_err(io_error("find the full path of", target))?;
-    let store = access::enclosing_store(&target).map_err(io_error("find the full path of", &target))?;
-    let is_free = match fs::read_dir(&target) {
-        Ok(mut entries) => entries.next().is_none(),
-        Err(_) => !target.exists(),
-    };
-    if !is_free || store.is_some() || target.starts_with(damaged) {
-        return Err(RepairError::Target { directory: target });
+impl Drop for RepairTarget {
+    fn drop(&mut self) {
+        if !self.is_complete {
+            // The error of the repair is reported, not that of the removal.
+            let _ = fs::remove_dir_all(&self.incomplete);
+        }
     }
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    let incomplete = target.with_file_name(format!("{name}.incomplete"));
-    if let Some(parent) = target.parent() {
-        fs::create_dir_all(parent).map_err(io_error("create the directory", parent))?;
-    }
-    access::create_directory(&incomplete).map_err(io_error("create the directory", &incomplete))?;
-    Ok((target, incomplete))
 }
 
-/// Syncs the new store, and renames it to its target.
-fn complete_target(incomplete: &Path, target: &Path) -> Result<(), RepairError> {
-    let sync = |path: &Path| access::sync(path).map_err(io_error("sync", path));
-    sync_all(incomplete)?;
-    if let Ok(replaced) = fs::metadata(target) {
-        fs::set_permissions(incomplete, replaced.permissions()).map_err(io_error("set the mode of", incomplete))?;
-        fs::remove_dir(target).map_err(io_error("replace", target))?;
+/// The full paths of a target: its directory, and that of the incomplete store.
+struct TargetPaths {
+    directory: PathBuf,
+    incomplete: PathBuf,
+}
+
+impl TargetPaths {
+    /// Checks that a new store can be written to a target.
+    fn check(damaged: &Path, target: &Path) -> Result<Self, RepairError> {
+        // A link to an empty directory is followed, because a directory cannot replace a link.
+        let target = access::resolve_links(target).map_err(io_error("find the full path of", target))?;
+        let store = access::enclosing_store(&target).map_err(io_error("find the full path of", &target))?;
+        let is_free = match fs::read_dir(&target) {
+            Ok(mut entries) => entries.next().is_none(),
+            Err(_) => !target.exists(),
+        };
+        if !is_free || store.is_some() || target.starts_with(damaged) {
+            return Err(RepairError::Target { directory: target });
+        }
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let incomplete = target.with_file_name(format!("{name}.incomplete"));
+        if incomplete.exists() {
+            return Err(RepairError::Interrupted { directory: incomplete });
+        }
+        Ok(Self { directory: target, incomplete })
     }
-    fs::rename(incomplete, target).map_err(io_error("rename", incomplete))?;
-    target.parent().map_or(Ok(()), sync)
+}
+
+impl RepairTarget {
+    fn create(damaged: &Path, target: &Path) -> Result<Self, RepairError> {
+        let TargetPaths { directory, incomplete } = TargetPaths::check(damaged, target)?;
+        if let Some(parent) = directory.parent() {
+            fs::create_dir_all(parent).map_err(io_error("create the directory", parent))?;
+        }
+        access::create_directory(&incomplete).map_err(io_error("create the directory", &incomplete))?;
+        Ok(Self { directory, incomplete, is_complete: false })
+    }
+
+    /// Syncs the new store, and renames it to its target.
+    fn complete(mut self) -> Result<(), RepairError> {
+        let (incomplete, target) = (&self.incomplete, &self.directory);
+        let sync = |path: &Path| access::sync(path).map_err(io_error("sync", path));
+        sync_all(incomplete)?;
+        if let Ok(replaced) = fs::metadata(target) {
+            fs::set_permissions(incomplete, replaced.permissions()).map_err(io_error("set the mode of", incomplete))?;
+            fs::remove_dir(target).map_err(io_error("replace", target))?;
+        }
+        fs::rename(incomplete, target).map_err(io_error("rename", incomplete))?;
+        self.is_complete = true;
+        self.directory.parent().map_or(Ok(()), sync)
+    }
 }
 
 /// Syncs a directory, its files, and the directories in it.

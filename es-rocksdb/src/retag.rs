@@ -5,7 +5,8 @@ use std::error::Error;
 use es_core::model::{EventView, Tags};
 use es_core::{Commit, CommitError, EventStore, LogRead, NewEvent, Position, RecordedEvent, StoreError};
 
-use crate::{HiddenEvents, ReadOnlyStore};
+use crate::open::directory;
+use crate::{HiddenEvents, OpenError, ReadOnlyStore};
 
 /// The maximum number of commits that are copied with one sync.
 const BATCH_COMMITS: usize = 512;
@@ -57,22 +58,33 @@ impl ReadOnlyStore {
     ///
     /// The copy is that of an export and an import: positions, revisions, ids, times, keys, metadata and stamps are
     /// kept, hidden events become tombstones, and the copy has an id of its own. Rows are not copied: views are built
-    /// again, snapshots are taken again, and a command id can run again. Stop the service first, so that no event is
-    /// appended to the source afterwards.
+    /// again, snapshots are taken again, and a command id can run again.
+    ///
+    /// The copy has every event that the source has when this is called, also those that were appended after this
+    /// snapshot. The source is locked against writers meanwhile, so stop the service first. Events that are appended to
+    /// the source afterwards are not in the copy.
     ///
     /// # Errors
     /// - [`RetagError::NotEmpty`] if the target has events. Nothing is copied.
+    /// - [`RetagError::Open`] if a process has the source open for writing, or if the source cannot be locked or opened
+    ///   again. Nothing is copied.
     /// - [`RetagError::Tags`] if `tags` returns an error.
     /// - [`RetagError::Read`] if the source cannot be read.
     /// - [`RetagError::Commit`] if the target refuses a commit, for example because an event has too many tags.
     /// - [`RetagError::Moved`] if another writer appends to the target.
     ///
-    /// After any other error than [`RetagError::NotEmpty`], the copy is incomplete: delete the target and call this
-    /// again.
+    /// After an error with which something is copied, the copy is incomplete: delete the target and call this again.
     pub async fn retag(&self, target: &dyn EventStore, tags: &mut TagsOf<'_>) -> Result<Retagged, RetagError> {
         if let Some(head) = target.head().await? {
             return Err(RetagError::NotEmpty { head });
         }
+        // ORDER: the lock before the snapshot, so that no event is appended after it.
+        let _lock = directory::lock(self.directory())?;
+        let newer = self.refresh().await?;
+        newer.as_ref().unwrap_or(self).copy_to(target, tags).await
+    }
+
+    async fn copy_to(&self, target: &dyn EventStore, tags: &mut TagsOf<'_>) -> Result<Retagged, RetagError> {
         let mut copy = Copy { target, batch: Batch::default(), summary: Retagged::default() };
         copy.summary.lost_claims = self.claims_of_hidden_events().await?.values().sum();
         let mut events = self.read_log_with_hidden(LogRead::all(), HiddenEvents::AsTombstones);
@@ -106,6 +118,10 @@ pub enum RetagError {
         /// The position of the last event of the target.
         head: Position,
     },
+    /// The source could not be locked, or not be opened for its last events. The variants of [`OpenError`] document how
+    /// to continue.
+    #[error(transparent)]
+    Open(#[from] OpenError),
     /// The tags of an event could not be computed.
     #[error("could not compute the tags of the event at position {position}")]
     Tags {

@@ -307,7 +307,7 @@ impl SharedStore {
             Ok(room) => room,
             Err(_) => {
                 let room = Arc::clone(&self.room).acquire_many_owned(cost);
-                room.await.map_err(|_| StoreError::Closed)?
+                self.handles.visible.unless_stalled(room).await?.map_err(|_| StoreError::Closed)?
             }
         };
         self.wait_for_tables(|core| Ok((core.publisher.index.full_runs() < MAX_FULL_RUNS).then_some(()))).await?;

@@ -143,10 +143,26 @@ async fn an_incomplete_backup_is_not_listed() {
     change(&store, 1).await;
     std::fs::create_dir_all(dirs.backups.join("incomplete")).unwrap();
     std::fs::write(dirs.backups.join("incomplete/000009.sst"), "torn").unwrap();
+    std::fs::write(dirs.backups.join("lock"), "").unwrap();
     assert_eq!(Backups::new(&dirs.backups).list().unwrap(), []);
     assert!(matches!(dirs.restore(None).await, Err(BackupError::NoBackup { .. })));
     assert_eq!(dirs.backup().await.unwrap().number, 1);
     assert!(!dirs.backups.join("incomplete").exists());
+    store.close().await.unwrap();
+}
+
+/// Regression: a first backup deleted a directory `incomplete` of another program, or of a restore that was under way.
+#[tokio::test]
+async fn a_backup_removes_an_incomplete_directory_only_if_a_backup_made_it() {
+    let dirs = TestDirs::new();
+    let store = open(&dirs.store).await;
+    change(&store, 1).await;
+    let kept = dirs.backups.join("incomplete/keep.txt");
+    std::fs::create_dir_all(dirs.backups.join("incomplete")).unwrap();
+    std::fs::write(&kept, "of another program").unwrap();
+    let refused = dirs.backup().await.unwrap_err();
+    assert!(matches!(refused, BackupError::NotEmpty { .. }), "{refused}");
+    assert_eq!(std::fs::read_to_string(kept).unwrap(), "of another program");
     store.close().await.unwrap();
 }
 
@@ -316,6 +332,41 @@ async fn a_directory_for_backups_within_the_store_is_rejected() {
     // A directory whose name only starts with that of the store is outside of it.
     let beside = Backups::new(dirs.store.with_file_name("store-backups"));
     assert_eq!(beside.create(&dirs.store, &mut |_, _, _| {}).await.unwrap().number, 1);
+}
+
+/// Runs a future on a thread of its own, because a callback of a restore is not asynchronous.
+fn on_other_thread<F: Future<Output: Send>>(future: impl FnOnce() -> F + Send) -> F::Output {
+    std::thread::scope(|scope| {
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        scope.spawn(move || runtime().block_on(future())).join().unwrap()
+    })
+}
+
+/// Regression: a restored store could be opened before it was verified. After a failed verification, its directory was
+/// deleted under the service that had opened it. A second restore to the same directory deleted the first one.
+#[tokio::test]
+async fn a_restored_store_is_verified_before_it_can_be_opened() {
+    let dirs = TestDirs::new();
+    let store = open(&dirs.store).await;
+    change(&store, 1).await;
+    dirs.backup().await.unwrap();
+    store.close().await.unwrap();
+    let mut steps = Vec::new();
+    let mut progress = |step: &str, _, _| {
+        if steps.iter().any(|known| known == step) {
+            return;
+        }
+        steps.push(step.to_owned());
+        let (read, written) = on_other_thread(|| async {
+            (ReadOnlyStore::open(&dirs.target).await.is_ok(), RocksDbStore::open(&dirs.target).await.is_ok())
+        });
+        assert!(!read && !written, "the store can be opened in step {step}");
+        let second = on_other_thread(|| dirs.restore(None));
+        assert!(matches!(second, Err(BackupError::NotEmpty { .. })), "{step}: {second:?}");
+    };
+    Backups::new(&dirs.backups).restore(None, &dirs.target, &mut progress).await.unwrap();
+    assert!(steps.len() > 1, "expected the copy and the verification, found {steps:?}");
+    assert!(content_of(&dirs.target).await == content_of(&dirs.store).await);
 }
 
 /// Regression: a failed restore left its files, and the next restore was rejected because the target was not empty.

@@ -210,7 +210,8 @@ async fn sample(root: &TempDir) -> PathBuf {
 fn repair(dir: &Path, target: &Path, accept: Option<u64>) -> Result<(Vec<String>, es_rocksdb::Repaired), RepairError> {
     let salvage = Salvage::survey(dir, &mut |_, _, _| {})?;
     let lost = salvage.report().loss.other.clone();
-    salvage.write(target, accept, &mut |_| Ok(()), &mut |_, _, _| {}).map(|made| (lost, made))
+    let draft = salvage.write(target, accept, &mut |_| Ok(()), &mut |_, _, _| {})?;
+    Ok((lost, draft.complete()?))
 }
 
 /// Existing events claim their keys again; claims of removed events are copied from the index.

@@ -39,7 +39,9 @@ async fn repair(damaged: &Path) -> Outcome {
         Ok(())
     };
     let accept = (!loss.is_none()).then_some(loss.events);
-    let repaired = salvage.write(&target, accept, &mut add, &mut |_, _, _| {}).expect("a repaired store");
+    let draft = salvage.write(&target, accept, &mut add, &mut |_, _, _| {}).expect("a repaired store");
+    assert!(!target.exists() && draft.incomplete_directory().is_dir(), "the store has its name before it is complete");
+    let repaired = draft.complete().expect("a complete store");
     drop(salvage);
     assert!(before.iter().all(|(file, bytes)| std::fs::read(file).unwrap() == *bytes), "the damaged store was changed");
     assert_eq!(files(damaged).len(), before.len());
@@ -303,7 +305,7 @@ async fn retention_survives_a_repair() {
         let salvage = Salvage::survey(&damaged, &mut |_, _, _| {}).unwrap();
         assert_eq!(salvage.report().loss.events, 0, "{name}: {:?}", salvage.report());
         let accept = (!salvage.report().loss.is_none()).then_some(0);
-        salvage.write(&target, accept, &mut |_| Ok(()), &mut |_, _, _| {}).unwrap();
+        salvage.write(&target, accept, &mut |_| Ok(()), &mut |_, _, _| {}).unwrap().complete().unwrap();
         drop(salvage);
         let found = verify(&target).await;
         assert!(found.is_sound() && found.removed == removed, "{name}: {:?}", found.damage);
@@ -352,8 +354,18 @@ async fn directories_without_a_store_and_occupied_targets_are_rejected() {
         let error = salvage.write(target, None, &mut |_| Ok(()), &mut |_, _, _| {}).unwrap_err();
         assert!(matches!(error, RepairError::Target { .. }), "{error}");
     }
-    // A failed repair leaves no files.
-    std::fs::create_dir(directory.path().join("new.incomplete")).unwrap();
-    assert!(matches!(salvage.write(&new, None, &mut |_| Ok(()), &mut |_, _, _| {}), Err(RepairError::Io { .. })));
-    assert!(!new.exists());
+    // A repair that is not completed leaves no files.
+    let draft = salvage.write(&new, None, &mut |_| Ok(()), &mut |_, _, _| {}).unwrap();
+    let incomplete = draft.incomplete_directory().to_owned();
+    assert!(incomplete.is_dir());
+    // A second repair to the same target does not remove the first one.
+    for refused in
+        [Salvage::check_target(&store, &new), salvage.write(&new, None, &mut |_| Ok(()), &mut |_, _, _| {}).map(drop)]
+    {
+        let refused = refused.unwrap_err();
+        assert!(matches!(&refused, RepairError::Interrupted { directory } if *directory == incomplete), "{refused}");
+    }
+    assert!(incomplete.is_dir());
+    drop(draft);
+    assert!(!incomplete.exists() && !new.exists());
 }

@@ -107,7 +107,7 @@ async fn a_repair_keeps_the_stamps() {
     let salvage = Salvage::survey(&dir, &mut |_, _, _| {}).unwrap();
     assert_eq!(salvage.report().from_streams, 2);
     assert!(salvage.report().loss.is_none(), "{:?}", salvage.report().loss);
-    salvage.write(&repaired, None, &mut |_| Ok(()), &mut |_, _, _| {}).unwrap();
+    salvage.write(&repaired, None, &mut |_| Ok(()), &mut |_, _, _| {}).unwrap().complete().unwrap();
     assert_eq!(read_only(&repaired).await[..events.len()], events);
 }
 

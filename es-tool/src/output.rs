@@ -66,7 +66,8 @@ pub enum OutputError {
 /// An [`OutputFile`] that is dropped before leaves the target as it was.
 ///
 /// - Links are followed: the target of the link is replaced, also if it does not exist yet.
-/// - A device, a FIFO or an open descriptor (`/dev/fd/3`) is written to directly, and never replaced.
+/// - A device, a FIFO or an open descriptor (`/dev/fd/3`) is written to directly, and never replaced. The content is
+///   appended to the file of a descriptor.
 /// - A replaced file keeps its mode and owner.
 /// - A file in the directory of a store is refused, by whatever path or link.
 #[derive(Debug)]
@@ -127,7 +128,8 @@ impl OutputFile {
         let failed = |action| move |source| OutputError::Io { action, path: path.to_owned(), source };
         let sink = match resolve(path).map_err(failed("find"))? {
             Target::Special => {
-                let file = File::options().write(true).truncate(true).open(path).map_err(failed("open"))?;
+                // An open of `/dev/fd/3` opens the file of the descriptor again, at its beginning on Linux.
+                let file = File::options().append(true).open(path).map_err(failed("open"))?;
                 Sink::Direct(BufWriter::new(file))
             }
             Target::Regular(target) => {
@@ -181,7 +183,7 @@ impl OutputFile {
                     io::ErrorKind::AlreadyExists => OutputError::Exists { path: path.clone() },
                     _ => failed(error.error),
                 })?;
-                sync_directory_of(&target).map_err(failed)
+                sync_directory(target.parent().unwrap_or(Path::new("/"))).map_err(failed)
             }
         }
     }
@@ -291,14 +293,12 @@ fn keep_access(_: &Path, _: &NamedTempFile, _: &Path) -> Result<(), OutputError>
     Ok(())
 }
 
-#[cfg(unix)]
-fn sync_directory_of(path: &Path) -> io::Result<()> {
-    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
-}
-
-#[cfg(not(unix))]
-fn sync_directory_of(_: &Path) -> io::Result<()> {
-    Ok(())
+/// Syncs the entries of a directory. Has no effect on systems other than Unix, which cannot sync a directory.
+///
+/// # Errors
+/// The error of the operating system.
+pub fn sync_directory(directory: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -125,6 +125,9 @@ fn a_fifo_and_a_descriptor_are_written_to_directly() {
         write(Path::new(&descriptor), "by descriptor").unwrap();
         assert_eq!(text(&directory.path().join("open")), "by descriptor");
         assert_eq!(names(directory.path()), ["fifo", "link", "open"]);
+        // Regression: each write to a descriptor truncated its file.
+        write(Path::new(&descriptor), ", twice").unwrap();
+        assert_eq!(text(&directory.path().join("open")), "by descriptor, twice");
     }
 }
 

@@ -18,7 +18,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use es_core::model::ErrorChain;
-use es_rocksdb::{Durability, OpenError, Salvage};
+use es_rocksdb::{Durability, OpenError, RepairDraft, Salvage};
 use es_tests::crash::power::Loss;
 use es_tests::crash::{History, Power, Random, Run, StoreRefusal, number, read_all, read_all_read_only, seed};
 
@@ -99,7 +99,7 @@ impl<'a> TestDir<'a> {
         // Commits that were not acknowledged may be lost.
         let accepted = (!loss.is_none()).then_some(loss.events);
         let written = salvage.write(&target, accepted, &mut |_| Ok(()), &mut |_, _, _| {});
-        written.map_err(|error| ErrorChain(&error).to_string())?;
+        written.and_then(RepairDraft::complete).map_err(|error| ErrorChain(&error).to_string())?;
         self.history.check(&read_all(&target, &self.history).map_err(|error| ErrorChain(&error).to_string())?)
     }
 }

@@ -208,6 +208,7 @@ pub struct RetagArgs {
 /// The target of an export.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// The file, which is replaced when the export is complete; `-`, the default, is standard output
+    /// The file, which is replaced when the export is complete; `-`, the default, is standard output. A FIFO or a
+    /// descriptor such as /dev/fd/3 is written to directly
     pub file: Option<PathBuf>,
 }

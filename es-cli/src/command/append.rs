@@ -3,9 +3,10 @@
 use std::io::{self, Read};
 use std::path::Path;
 
+use es_core::retention::Scope;
 use es_core::store::Committed;
 use es_core::store::MAX_PAYLOAD_BYTES;
-use es_core::{Commit, EventStore, ExpectedRevision, NewEvent};
+use es_core::{Commit, EventStore, ExpectedRevision, NewEvent, StreamId};
 use es_rocksdb::OpenError;
 use serde::Serialize;
 
@@ -13,7 +14,7 @@ use crate::answer::{print, print_ahead_note};
 use crate::args::{AppendArgs, Data};
 use crate::failure::Failure;
 use crate::import::count_hidden;
-use crate::store::{ahead_of_clock, open_for_writing};
+use crate::store::{ReplicatedStreams, ahead_of_clock, open_for_writing};
 
 #[derive(Serialize)]
 struct Appended {
@@ -40,7 +41,7 @@ pub(super) async fn run(directory: &Path, args: &AppendArgs, json: bool) -> Resu
         )),
         other => other.into(),
     })?;
-    let committed = append(&*store, commit).await;
+    let committed = append(&*store, directory, &args.stream, commit).await;
     let ahead = ahead_of_clock(&*store).await;
     let closed = store.close().await;
     let (Committed { events, repeated }, hidden) = committed?;
@@ -60,7 +61,13 @@ pub(super) async fn run(directory: &Path, args: &AppendArgs, json: bool) -> Resu
 }
 
 /// Commits the event. Returns whether it is a repeat of a hidden event, too.
-async fn append(store: &dyn EventStore, commit: Commit) -> Result<(Committed, bool), Failure> {
+async fn append(
+    store: &dyn EventStore,
+    directory: &Path,
+    stream: &StreamId,
+    commit: Commit,
+) -> Result<(Committed, bool), Failure> {
+    ReplicatedStreams::read(store, directory).await?.check(&Scope::Stream(stream.clone()))?;
     let committed = store.commit(commit).await?;
     let hidden = if committed.repeated { count_hidden(store, &committed.events).await? } else { 0 };
     Ok((committed, hidden > 0))
@@ -95,9 +102,13 @@ fn event(args: &AppendArgs) -> Result<NewEvent, Failure> {
 }
 
 fn read_stdin() -> Result<String, Failure> {
-    let mut text = String::new();
-    // One byte more than the limit is enough to be refused.
-    let read = io::stdin().lock().take(MAX_PAYLOAD_BYTES as u64 + 1).read_to_string(&mut text);
-    read.map_err(|source| Failure::Io { action: "read standard input".into(), source })?;
-    Ok(text)
+    let failed = |source| Failure::Io { action: "read standard input".into(), source };
+    let mut bytes = Vec::new();
+    io::stdin().lock().take(MAX_PAYLOAD_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    // The beginning of a longer text can be valid.
+    if bytes.len() > MAX_PAYLOAD_BYTES {
+        let message = format!("standard input, for --data -: expected at most {MAX_PAYLOAD_BYTES} bytes, found more");
+        return Err(Failure::Input(message));
+    }
+    String::from_utf8(bytes).map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))
 }

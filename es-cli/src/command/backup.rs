@@ -13,9 +13,10 @@ use crate::progress::Bar;
 use crate::text::count;
 
 #[derive(Serialize)]
+// Directories are texts, because a path that is not UTF-8 has no JSON form.
 struct BackupAnswer<'a> {
     number: u32,
-    directory: &'a Path,
+    directory: String,
     head: Option<u64>,
     events: u64,
     new_events: u64,
@@ -27,7 +28,7 @@ struct BackupAnswer<'a> {
 #[derive(Serialize)]
 struct Damaged<'a> {
     number: u32,
-    directory: &'a Path,
+    directory: String,
     found: &'a str,
 }
 
@@ -35,14 +36,14 @@ impl<'a> From<&'a Backup> for BackupAnswer<'a> {
     fn from(backup: &'a Backup) -> Self {
         Self {
             number: backup.number,
-            directory: &backup.directory,
+            directory: backup.directory.display().to_string(),
             head: backup.head.map(es_core::Position::get),
             events: backup.events,
             new_events: backup.new_events,
             new_rows: backup.new_rows,
             damaged: backup.damaged.as_ref().map(|DamagedBackup { number, directory, found, .. }| Damaged {
                 number: *number,
-                directory,
+                directory: directory.display().to_string(),
                 found,
             }),
         }

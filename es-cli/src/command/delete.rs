@@ -2,12 +2,12 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use es_core::retention::DeleteKind;
+use es_core::retention::{DeleteKind, Scope};
 use es_core::store::{CommitError, Conflict, DeletedStream, FailedCheck, StoreAdmin};
 use es_core::{EventStore, ExpectedRevision};
 use ureq::http::Method;
 
-use super::administer::administer;
+use super::administer::change_retention;
 use crate::answer::print;
 use crate::args::DeleteArgs;
 use crate::failure::Failure;
@@ -20,7 +20,8 @@ pub(super) async fn run(target: &Target, args: &DeleteArgs, json: bool) -> Resul
     }
     let deleted = match target {
         Target::Directory(directory) => {
-            administer(directory, async |store, admin| delete(store, &admin, args, kind).await).await?
+            let scope = Scope::Stream(args.stream.clone());
+            change_retention(directory, &scope, async |store, admin| delete(store, &admin, args, kind).await).await?
         }
         Target::Service(service) => request(service, args, kind).await?,
     };
@@ -78,7 +79,8 @@ fn confirm(args: &DeleteArgs) -> Result<(), Failure> {
     }
     let mut stderr = io::stderr().lock();
     let question = "the stream will be hard deleted and cannot be written again; type its name to confirm: ";
-    write!(stderr, "{question}").and_then(|()| stderr.flush()).map_err(Failure::output)?;
+    let asked = write!(stderr, "{question}").and_then(|()| stderr.flush());
+    asked.map_err(|source| Failure::Io { action: "write to standard error".into(), source })?;
     let mut answer = String::new();
     let read = io::stdin().read_line(&mut answer);
     read.map_err(|source| Failure::Io { action: "read standard input".into(), source })?;

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use es_core::model::EventView;
 use es_core::{EventReader, LogRead};
@@ -22,7 +22,8 @@ const PROGRESS_INTERVAL: u64 = 1024;
 
 #[derive(Serialize)]
 struct Exported {
-    file: PathBuf,
+    // A text, because a path that is not UTF-8 has no JSON form.
+    file: String,
     events: u64,
     /// The number of unique keys whose claims are not exported.
     lost_claims: u64,
@@ -38,12 +39,12 @@ pub(super) async fn run(directory: &Path, args: &ExportArgs, json: bool) -> Resu
     let mut file = OutputFile::create(path)?;
     let Written { events, lost_claims } = write(&store, &mut file, |source| Failure::io("write", path, source)).await?;
     file.finish()?;
-    let exported = Exported { file: path.to_owned(), events, lost_claims };
+    let exported = Exported { file: path.display().to_string(), events, lost_claims };
     print(json, || to_text(&exported), &exported)
 }
 
 fn to_text(Exported { file, events, lost_claims }: &Exported) -> String {
-    let exported = format!("{} exported to {}", count(*events, "event", "events"), file.display());
+    let exported = format!("{} exported to {file}", count(*events, "event", "events"));
     match lost_claims {
         0 => exported,
         lost => format!(

@@ -10,12 +10,13 @@ use std::sync::Arc;
 use es_core::RecordedEvent;
 use es_core::projection::{FollowersReset, reset_followers};
 use es_core::store::StoreAdmin;
+use es_replication::ReplicationStatus;
 use es_rocksdb::{Damage, Loss, RepairError, Repaired, Report, Salvage};
-use es_tool::output::OutputFile;
+use es_tool::output::{OutputError, OutputFile};
 use serde::Serialize;
 
 use super::verify::DAMAGED;
-use crate::answer::print;
+use crate::answer::print_with_code;
 use crate::args::RepairArgs;
 use crate::failure::Failure;
 use crate::progress::Bar;
@@ -65,7 +66,8 @@ struct ShortenedStream<'a> {
 
 #[derive(Serialize)]
 struct RepairedAnswer<'a> {
-    directory: &'a Path,
+    // Texts, because a path that is not UTF-8 has no JSON form.
+    directory: String,
     store_id: String,
     new_store_id: bool,
     events: u64,
@@ -75,10 +77,19 @@ struct RepairedAnswer<'a> {
     groups_reset: u64,
     command_results_deleted: u64,
     set_aside: u64,
-    set_aside_in: Option<&'a Path>,
+    set_aside_in: Option<String>,
+    /// The node of the store, if the store is a replica that lost events.
+    node: Option<&'a str>,
 }
 
 pub(super) async fn run(directory: &Path, args: &RepairArgs, json: bool) -> Result<ExitCode, Failure> {
+    if let Some(to) = &args.to {
+        // The survey can take hours.
+        Salvage::check_target(directory, to)?;
+        if args.accept_loss.is_some_and(|events| events > 0) {
+            LostAndFound::next_to(to).check()?;
+        }
+    }
     let bar = Bar::new("log");
     let mut progress = |what: &str, done, total| bar.update(what, done, total);
     let salvage = Salvage::survey(directory, &mut progress)?;
@@ -86,16 +97,22 @@ pub(super) async fn run(directory: &Path, args: &RepairArgs, json: bool) -> Resu
     let mut answer = RepairAnswer::of(report, directory);
     let Some(to) = args.to.as_deref().filter(|_| !report.is_sound()) else {
         drop(bar);
-        print(json, || to_text(&answer), &answer)?;
-        return Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) });
+        let code = if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) };
+        return print_with_code(code, json, || to_text(&answer), &answer);
     };
     let mut lost_and_found = LostAndFound::next_to(to);
-    let repaired = salvage.write(to, args.accept_loss, &mut |event| lost_and_found.add(event), &mut progress)?;
-    let lost_and_found = lost_and_found.finish()?;
+    let draft = salvage.write(to, args.accept_loss, &mut |event| lost_and_found.add(event), &mut progress)?;
     drop(bar);
-    let reset = if repaired.is_new_id { reset_derived(to).await? } else { DerivedReset::default() };
+    // ORDER: the reset and the file before the store has its name. A service that opens a store whose followers are
+    // ahead of the log silently skips the next events.
+    let reset = match draft.repaired().is_new_id {
+        true => reset_derived(draft.incomplete_directory()).await?,
+        false => DerivedReset::default(),
+    };
+    let lost_and_found = lost_and_found.finish()?;
+    let repaired = draft.complete()?;
     answer.repaired = Some(RepairedAnswer {
-        directory: &repaired.directory,
+        directory: repaired.directory.display().to_string(),
         store_id: repaired.id.to_string(),
         new_store_id: repaired.is_new_id,
         events: repaired.events,
@@ -105,18 +122,26 @@ pub(super) async fn run(directory: &Path, args: &RepairArgs, json: bool) -> Resu
         groups_reset: reset.followers.groups,
         command_results_deleted: reset.followers.commands,
         set_aside: repaired.set_aside,
-        set_aside_in: (repaired.set_aside > 0).then_some(&lost_and_found),
+        set_aside_in: (repaired.set_aside > 0).then(|| lost_and_found.display().to_string()),
+        node: reset.node.as_deref(),
     });
     answer.command = None;
-    print(json, || repaired_to_text(directory, &repaired, reset, &lost_and_found), &answer)?;
-    Ok(ExitCode::SUCCESS)
+    print_with_code(
+        ExitCode::SUCCESS,
+        json,
+        || repaired_to_text(directory, &repaired, &reset, &lost_and_found),
+        &answer,
+    )
 }
 
 /// What [`reset_derived`] deleted and reset.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default)]
 struct DerivedReset {
     snapshots: u64,
     followers: FollowersReset,
+    /// The node of the store. Its rows are not changed: they say that the node has the lost events, so it would not
+    /// pull them again.
+    node: Option<String>,
 }
 
 /// Deletes all snapshots, and resets projections and consumers.
@@ -127,8 +152,10 @@ async fn reset_derived(directory: &Path) -> Result<DerivedReset, Failure> {
     let store = open_for_writing(directory, false).await?;
     let snapshots = StoreAdmin::new(Arc::clone(&store)).delete_snapshots(None).await;
     let followers = reset_followers(&*store).await;
+    let replica = ReplicationStatus::read(&*store).await;
     store.close().await?;
-    Ok(DerivedReset { snapshots: snapshots?, followers: followers? })
+    let node = replica?.map(|replica| replica.node);
+    Ok(DerivedReset { snapshots: snapshots?, followers: followers?, node })
 }
 
 impl<'a> RepairAnswer<'a> {
@@ -231,7 +258,7 @@ fn to_text(answer: &RepairAnswer<'_>) -> String {
     lines.join("\n")
 }
 
-fn repaired_to_text(damaged: &Path, repaired: &Repaired, reset: DerivedReset, lost_and_found: &Path) -> String {
+fn repaired_to_text(damaged: &Path, repaired: &Repaired, reset: &DerivedReset, lost_and_found: &Path) -> String {
     let Repaired { directory, id, is_new_id, events, rows, set_aside, .. } = repaired;
     let events = count(*events, "event", "events");
     let rows = count(*rows, "row", "rows");
@@ -245,6 +272,13 @@ fn repaired_to_text(damaged: &Path, repaired: &Repaired, reset: DerivedReset, lo
             count(reset.followers.projections, "projection", "projections"),
             count(reset.followers.groups, "consumer group or reactor", "consumer groups and reactors"),
             count(reset.followers.commands, "command", "commands")
+        ));
+    }
+    if let Some(node) = &reset.node {
+        lines.push(format!(
+            "this is the store of node {node:?}, which would not pull the lost events again: start the node on an \
+             empty store, so that it pulls all events from its peers; only events that are not replicated are needed \
+             from here"
         ));
     }
     if *set_aside > 0 {
@@ -267,9 +301,19 @@ struct LostAndFound {
 
 impl LostAndFound {
     fn next_to(to: &Path) -> Self {
-        let mut path = OsString::from(to.components().as_path());
+        // A path such as `.` has no name to which the name of the file could be added.
+        let full = to.file_name().is_none().then(|| to.canonicalize().ok()).flatten();
+        let mut path = OsString::from(full.as_deref().unwrap_or(to).components().as_path());
         path.push(".lost-and-found.jsonl");
         Self { path: path.into(), file: None }
+    }
+
+    /// Checks that the file of an earlier repair is not there.
+    fn check(self) -> Result<(), Failure> {
+        match self.path.symlink_metadata() {
+            Ok(_) => Err(OutputError::Exists { path: self.path }.into()),
+            Err(_) => Ok(()),
+        }
     }
 
     fn add(&mut self, event: &RecordedEvent) -> io::Result<()> {

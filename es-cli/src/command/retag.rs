@@ -1,12 +1,14 @@
 //! The command `retag`.
 
 use std::error::Error;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use es_core::__private::payload_value;
 use es_core::model::{EventView, Tag, Tags};
 use es_core::{EventStore, EventType};
 use es_rocksdb::{Options, ReadOnlyStore, RetagError, Retagged};
+use es_tool::output;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -14,14 +16,16 @@ use crate::answer::print;
 use crate::args::RetagArgs;
 use crate::failure::Failure;
 use crate::progress::Bar;
+use crate::store::ReplicatedStreams;
 use crate::text::{count, excerpt};
 
 /// The number of events between two updates of the progress bar.
 const PROGRESS_INTERVAL: u64 = 1024;
 
 #[derive(Serialize)]
-struct RetagAnswer<'a> {
-    directory: &'a Path,
+struct RetagAnswer {
+    // A text, because a path that is not UTF-8 has no JSON form.
+    directory: String,
     events: u64,
     /// The number of events that have more tags than before.
     tagged: u64,
@@ -45,7 +49,9 @@ pub(super) async fn run(directory: &Path, args: &RetagArgs, json: bool) -> Resul
     let mut fields = args.tag.chunks_exact(3).map(FieldTag::parse).collect::<Result<Vec<_>, _>>()?;
     // ORDER: the source first, so that a wrong path does not create an empty store.
     let source = ReadOnlyStore::open(directory).await?;
-    let target = Options::new().open(&args.to).await?;
+    check_not_replicated(&source, directory).await?;
+    let new = NewStore::begin(&args.to)?;
+    let target = Options::new().open(&new.incomplete).await?;
     let bar = Bar::new("retag");
     let mut tags = |event: EventView<'_>| {
         let done = event.position().get();
@@ -57,15 +63,83 @@ pub(super) async fn run(directory: &Path, args: &RetagArgs, json: bool) -> Resul
     let retagged = source.retag(&target, &mut tags).await;
     drop(bar);
     let closed = target.close().await;
-    let Retagged { events, tagged, lost_claims } = retagged.map_err(|error| match error {
+    let copied = retagged.map_err(|error| match error {
+        RetagError::Open(error) => error.into(),
         RetagError::Read(error) => Failure::Store(error),
-        // The target is another store: nothing was copied, and nothing must be deleted.
-        error @ RetagError::NotEmpty { .. } => Failure::Input(error.to_string()),
         source => Failure::Retag { directory: args.to.clone(), source },
-    })?;
-    closed?;
-    let answer = RetagAnswer { directory: &args.to, events, tagged, lost_claims, tags: fields };
+    });
+    let copied = copied.and_then(|retagged| closed.map(|()| retagged).map_err(Failure::from));
+    let Retagged { events, tagged, lost_claims } = copied.inspect_err(|_| new.remove())?;
+    new.complete()?;
+    let answer = RetagAnswer { directory: args.to.display().to_string(), events, tagged, lost_claims, tags: fields };
     print(json, || to_text(&answer), &answer)
+}
+
+/// Refuses the store of a node. The copy has no rows, and a node refuses replicated events without the rows of its
+/// replica.
+async fn check_not_replicated(source: &ReadOnlyStore, directory: &Path) -> Result<(), Failure> {
+    let replicated = ReplicatedStreams::read(source, directory).await?;
+    replicated.node().map_or(Ok(()), |node| {
+        Err(Failure::Input(format!(
+            "expected a store that is no replica, found that of node {node:?} in {}: a copy has the replicated events \
+             without the rows of the replica, so that no node opens it",
+            directory.display()
+        )))
+    })
+}
+
+/// The directory of a new store. The store is in a directory within it, `incomplete`, until it is complete. No program
+/// opens the directory as long as that is in it.
+struct NewStore {
+    directory: PathBuf,
+    incomplete: PathBuf,
+    /// Whether the directory does not exist yet.
+    is_new: bool,
+}
+
+impl NewStore {
+    /// Refers to the new store in a directory, which must be empty or not exist. Creates nothing.
+    fn begin(directory: &Path) -> Result<Self, Failure> {
+        let (directory, incomplete) = (directory.to_owned(), directory.join("incomplete"));
+        let first = fs::read_dir(&directory).map(|mut entries| entries.next());
+        let is_new = match first {
+            Ok(None) => false,
+            Ok(Some(_)) => {
+                let directory = directory.display();
+                let advice = match incomplete.exists() {
+                    true => "the copy of an interrupted retag; remove it, or choose another directory",
+                    false => "files; choose another",
+                };
+                let message = format!("expected an empty or a new directory in {directory}, found {advice}");
+                return Err(Failure::Input(message));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            Err(error) => return Err(Failure::io("read the directory", &directory, error)),
+        };
+        Ok(Self { directory, incomplete, is_new })
+    }
+
+    /// Moves the closed store to its directory. An error leaves a directory that no program opens.
+    fn complete(&self) -> Result<(), Failure> {
+        let failed = |source| Failure::io("move the copy to", &self.directory, source);
+        for entry in fs::read_dir(&self.incomplete).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            fs::rename(entry.path(), self.directory.join(entry.file_name())).map_err(failed)?;
+        }
+        let sync = || output::sync_directory(&self.directory).map_err(failed);
+        // ORDER: the names of the parts are on disk before the directory can be opened.
+        sync()?;
+        fs::remove_dir(&self.incomplete).map_err(failed)?;
+        sync()
+    }
+
+    /// Removes what was written. The error of the copy is reported, not that of the removal.
+    fn remove(&self) {
+        let _ = fs::remove_dir_all(&self.incomplete);
+        if self.is_new {
+            let _ = fs::remove_dir(&self.directory);
+        }
+    }
 }
 
 impl FieldTag {
@@ -128,13 +202,10 @@ fn values(value: Option<&Value>, pointer: &str) -> Result<Vec<String>, String> {
     }
 }
 
-fn to_text(answer: &RetagAnswer<'_>) -> String {
+fn to_text(answer: &RetagAnswer) -> String {
     let RetagAnswer { directory, events, tagged, lost_claims, tags } = answer;
-    let mut lines = vec![format!(
-        "{} copied to {}, {tagged} with new tags",
-        count(*events, "event", "events"),
-        directory.display()
-    )];
+    let mut lines =
+        vec![format!("{} copied to {directory}, {tagged} with new tags", count(*events, "event", "events"))];
     lines.extend(tags.iter().map(|FieldTag { r#type, key, pointer, events, without_value }| match events {
         0 => format!("  {type} {key}: no event has this type; check the name, and add a --tag for each former name"),
         _ => format!(

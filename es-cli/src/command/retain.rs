@@ -14,7 +14,7 @@ use es_tool::text::table;
 use serde::{Deserialize, Serialize};
 use ureq::http::Method;
 
-use super::administer::administer;
+use super::administer::{administer, change_retention};
 use super::job;
 use crate::answer::{print, print_note};
 use crate::args::{RetainClearArgs, RetainSetArgs, ScavengeArgs, ScopeArgs, format_age};
@@ -95,7 +95,7 @@ async fn commit_rule(
     scope: &Scope,
     commit: impl AsyncFnOnce(StoreAdmin) -> Result<Committed, CommitError>,
 ) -> Result<RuleAnswer, Failure> {
-    let committed = administer(directory, async |_, admin| Ok(commit(admin).await?)).await?;
+    let committed = change_retention(directory, scope, async |_, admin| Ok(commit(admin).await?)).await?;
     // The rule is committed, also if this read fails.
     let covered = Coverage::of(&ReadOnlyStore::open(directory).await?, scope).await?;
     let position = committed.position().map(es_core::Position::get);

@@ -45,13 +45,14 @@ pub(super) async fn run(directory: &Path, json: bool) -> Result<(), Failure> {
     let total = store.head().await?.map(es_core::Position::get);
     let bar = Bar::new("stats");
     let mut stats = Stats { bytes_on_disk: store.info().await?.bytes_on_disk.unwrap_or_default(), ..Stats::default() };
-    let is_unrestricted = store.retention().is_empty();
     let mut log = store.read_log(LogRead::all()).await?;
     while let Some(batch) = log.next_batch().await? {
         for event in &batch {
-            // Each stream has one first event, so that no set of stream names is needed to count the streams.
-            let first = if is_unrestricted { Revision::FIRST } else { store.retained(&event.stream).await?.first };
-            stats.add(event, event.revision == first);
+            // Each stream has one first event, so that no set of stream names is needed to count the streams. Without
+            // any rule, tombstones can precede it.
+            let is_first =
+                event.revision == Revision::FIRST || store.retained(&event.stream).await?.first == event.revision;
+            stats.add(event, is_first);
         }
         bar.update("stats", stats.events, total);
     }

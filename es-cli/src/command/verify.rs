@@ -7,7 +7,7 @@ use std::time::Duration;
 use es_rocksdb::{Damage, ReadOnlyStore, Verification};
 use serde::Serialize;
 
-use crate::answer::{print, print_ahead_note};
+use crate::answer::{print_ahead_note, print_with_code};
 use crate::failure::Failure;
 use crate::progress::Bar;
 use crate::text::count;
@@ -71,9 +71,10 @@ fn print_and_rate(
         more_damage: verification.more_damage,
         ahead_of_clock_seconds: ahead_of_clock.map(|ahead| ahead.as_secs()),
     };
-    print(json, || to_text(&answer, advice), &answer)?;
+    let code = if answer.sound { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) };
+    let code = print_with_code(code, json, || to_text(&answer, advice), &answer)?;
     print_ahead_note(ahead_of_clock.filter(|_| !json));
-    Ok(if answer.sound { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) })
+    Ok(code)
 }
 
 fn to_text(answer: &VerifyAnswer<'_>, advice: &str) -> String {

@@ -47,7 +47,7 @@ fn append(commit: Commit, stream: StreamId, event: NewEvent) -> Commit {
 }
 
 /// Returns the fault of the event of a line.
-fn fault(invalid: &InvalidCommit) -> LineFault {
+pub(super) fn fault(invalid: &InvalidCommit) -> LineFault {
     // The message of the library names the event id, which may be absent from the file. The caller names the line.
     LineFault::new(match invalid {
         InvalidCommit::PayloadTooLarge { found, .. } => {

@@ -21,8 +21,10 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use es_core::retention::{OperatorEvent, Scope};
 use es_core::store::Conflict;
-use es_core::{CommitError, EventStore, RecordedEvent, StoreError};
+use es_core::store::implement::is_retention_stream;
+use es_core::{CommitError, EventStore, NewEvent, RecordedEvent, StoreError, StreamId};
 use es_tool::input::{Consumed, Input};
 use serde::Serialize;
 
@@ -30,7 +32,7 @@ use crate::answer::print_ahead_note;
 use crate::bad_line::BadLine;
 use crate::failure::Failure;
 use crate::progress::Bar;
-use crate::store::{ahead_of_clock, open_for_writing};
+use crate::store::{ReplicatedStreams, ahead_of_clock, open_for_writing};
 use advice::Advice;
 use commits::{Bad, Commits, Found};
 use es_core::schema::line::LineFault;
@@ -82,9 +84,11 @@ pub async fn run(store: &Path, import: &Import<'_>) -> Result<Summary, Failure> 
     let input = Input::open(import.file)?;
     let skipped = import.skip_bad.map(|list| Skipped::create(list, import.file, store)).transpose()?;
     let target = open_for_writing(store, true).await?;
+    let replicated = ReplicatedStreams::read(&*target, store).await?;
     let bar = Bar::of_bytes("import", input.length());
     let mut importer = Importer {
         store: target,
+        replicated,
         advice: Advice::new(store, &input),
         file: input.name().to_owned(),
         batch_commits: import.batch,
@@ -111,6 +115,7 @@ pub async fn run(store: &Path, import: &Import<'_>) -> Result<Summary, Failure> 
 
 struct Importer {
     store: Arc<dyn EventStore>,
+    replicated: ReplicatedStreams,
     advice: Advice,
     file: PathBuf,
     batch_commits: usize,
@@ -138,7 +143,12 @@ impl Importer {
         self.write().await
     }
 
-    async fn add(&mut self, commit: Grouped) -> Result<(), Failure> {
+    async fn add(&mut self, mut commit: Grouped) -> Result<(), Failure> {
+        if let Some(fault) = self.replicated_fault(&commit)
+            && let Some((number, text)) = commit.lines.pop()
+        {
+            return self.report(Bad { number, text, fault, before: commit.lines }).await;
+        }
         self.bytes += commit.lines.iter().map(|(_, text)| text.len()).sum::<usize>();
         self.batch.push(commit);
         if self.batch.len() >= self.batch_commits || self.bytes >= BATCH_BYTES { self.write().await } else { Ok(()) }
@@ -160,12 +170,39 @@ impl Importer {
         self.list(&bad, &text)
     }
 
+    /// Returns the fault of a commit that only the node of the store may write.
+    fn replicated_fault(&self, commit: &Grouped) -> Option<LineFault> {
+        let node = self.replicated.node()?;
+        commit.commit.events().iter().find_map(|(stream, event)| {
+            let found = match retention_scope(stream, event) {
+                Some(scope) if self.replicated.has(&scope) => format!("a rule or a deletion of {scope}"),
+                _ if self.replicated.has_stream(stream) => format!("one of stream {stream:?}"),
+                _ if event.data.stamp.is_some() => "one with a stamp".to_owned(),
+                _ => return None,
+            };
+            Some(LineFault::new(format!(
+                "expected an event that is not replicated, found {found}: the store is that of node {node:?}, which \
+                 pulls such events from its peers"
+            )))
+        })
+    }
+
     fn bad_line(&self, line: u64, fault: LineFault) -> BadLine {
         BadLine { file: self.file.clone(), line, column: fault.column, message: fault.message, is_conflict: false }
     }
 
-    fn conflicting_line(&self, line: u64, error: &CommitError) -> BadLine {
-        BadLine { is_conflict: true, ..self.bad_line(line, LineFault::new(conflict(error))) }
+    /// Returns the line of a commit that the store refuses because of its content.
+    ///
+    /// # Errors
+    /// The error of the store, if the commit is not the cause.
+    fn refused_line(&self, line: u64, error: CommitError) -> Result<BadLine, CommitError> {
+        match error {
+            CommitError::Invalid(invalid) => Ok(self.bad_line(line, group::fault(&invalid))),
+            CommitError::IdConflict(_) | CommitError::Conflict(_) => {
+                Ok(BadLine { is_conflict: true, ..self.bad_line(line, LineFault::new(conflict(&error))) })
+            }
+            error => Err(error),
+        }
     }
 
     fn list(&mut self, bad: &BadLine, text: &[u8]) -> Result<(), Failure> {
@@ -179,7 +216,7 @@ impl Importer {
         let (lines, commits): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|Grouped { commit, lines, lost_claims }| ((lines, lost_claims), commit)).unzip();
         let answers = self.store.commit_all(commits).await;
-        let (mut first, mut repeated) = (None, Vec::new());
+        let (mut first, mut failed, mut repeated) = (None, None, Vec::new());
         for ((lines, lost_claims), answer) in lines.into_iter().zip(answers) {
             match answer {
                 Ok(committed) if committed.repeated => {
@@ -190,9 +227,15 @@ impl Importer {
                     self.summary.added += committed.events.len() as u64;
                     self.summary.lost_claims = self.summary.lost_claims.saturating_add(lost_claims);
                 }
-                Err(error @ (CommitError::IdConflict(_) | CommitError::Conflict(_))) => {
+                Err(error) => {
                     let Some((number, _)) = lines.first() else { continue };
-                    let bad = self.conflicting_line(*number, &error);
+                    let bad = match self.refused_line(*number, error) {
+                        Ok(bad) => bad,
+                        Err(error) => {
+                            failed.get_or_insert(error);
+                            continue;
+                        }
+                    };
                     if self.skipped.is_none() {
                         first.get_or_insert(bad);
                         continue;
@@ -201,12 +244,24 @@ impl Importer {
                         self.list(&BadLine { line: *number, ..bad.clone() }, text)?;
                     }
                 }
-                Err(error) => return Err(error.into()),
             }
         }
-        // ORDER: after all answers are counted, because this read can fail.
+        // ORDER: after all answers are counted, because other commits of the batch are written.
+        failed.map_or(Ok(()), |error| Err(Failure::from(error)))?;
         self.summary.hidden += count_hidden(&*self.store, &repeated).await?;
         first.map_or(Ok(()), |bad| Err(bad.into()))
+    }
+}
+
+/// Returns the scope of a rule or a deletion; `None` for other events.
+fn retention_scope(stream: &StreamId, event: &NewEvent) -> Option<Scope> {
+    if !is_retention_stream(stream) {
+        return None;
+    }
+    match OperatorEvent::read(stream, &event.data.event_type, &event.data.payload).ok()? {
+        OperatorEvent::RuleSet { scope, .. } | OperatorEvent::RuleCleared { scope, .. } => Some(scope),
+        OperatorEvent::StreamDeleted { stream, .. } => Some(Scope::Stream(stream)),
+        _ => None,
     }
 }
 

@@ -17,7 +17,8 @@ pub(super) struct Skipped {
 
 #[derive(Serialize)]
 struct Entry<'a> {
-    file: &'a Path,
+    // A text, because a path that is not UTF-8 has no JSON form.
+    file: String,
     line: u64,
     column: Option<usize>,
     error: &'a str,
@@ -40,7 +41,13 @@ impl Skipped {
 
     pub(super) fn add(&mut self, bad: &BadLine, text: &[u8]) -> Result<(), Failure> {
         let text = String::from_utf8_lossy(text);
-        let entry = Entry { file: &bad.file, line: bad.line, column: bad.column, error: &bad.message, text: &text };
+        let entry = Entry {
+            file: bad.file.display().to_string(),
+            line: bad.line,
+            column: bad.column,
+            error: &bad.message,
+            text: &text,
+        };
         let written = serde_json::to_writer(&mut self.file, &entry).map_err(std::io::Error::from);
         let written = written.and_then(|()| self.file.write_all(b"\n"));
         written.map_err(|source| Failure::io("write", &self.path, source))

@@ -166,3 +166,20 @@ fn the_payload_can_be_read_from_standard_input() {
     // A payload with a line break does not fit on one line.
     assert_eq!((&event["content_type"], &event["data_base64"]), (&json!("application/json"), &json!("WzEsCjJd")));
 }
+
+/// Regression: the text was cut at the limit, and its beginning was appended if that was valid.
+#[test]
+fn a_payload_from_standard_input_is_not_cut() {
+    let dir = TestDir::new();
+    let spaces = " ".repeat(16 * 1024 * 1024 - 2);
+    for text in [spaces.clone() + "123456", r#"{"a":1}"#.to_owned() + &spaces, "ä".repeat(9 * 1024 * 1024)] {
+        let mut command = dir.command(&["append", "a-1", "--type", "t", "--data", "-"]);
+        let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // The program need not read more than the limit.
+        let _ = child.stdin.take().unwrap().write_all(text.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        let expected = "error: standard input, for --data -: expected at most 16777216 bytes, found more\n";
+        assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap().as_str()), (Some(1), expected));
+        assert!(!dir.path("store").exists());
+    }
+}

@@ -23,7 +23,7 @@ fn kills() -> u32 {
 }
 
 /// Returns commits with events and rows.
-fn commits(from: usize, count: usize) -> impl Iterator<Item = Commit> {
+pub(crate) fn commits(from: usize, count: usize) -> impl Iterator<Item = Commit> {
     (from..from + count).map(|number| {
         let event = |index: usize| {
             let payload = json!({"number": number, "index": index, "padding": "x".repeat(number * 37 % 900)});
@@ -41,7 +41,7 @@ fn commits(from: usize, count: usize) -> impl Iterator<Item = Commit> {
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs the program and kills it once `is_reached` returns true. A run that ends before is undone and repeated.
-fn kill_at(dir: &TestDir, args: &[&str], is_reached: impl Fn() -> bool, undo: impl Fn()) {
+pub(crate) fn kill_at(dir: &TestDir, args: &[&str], is_reached: impl Fn() -> bool, undo: impl Fn()) {
     let started = Instant::now();
     while started.elapsed() < PATIENCE {
         let mut command = dir.command(args);

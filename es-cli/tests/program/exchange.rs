@@ -164,3 +164,18 @@ fn an_imported_event_is_not_recorded_before_earlier_events() {
     let times = crate::support::field(&dir.lines(&["log"]), "recorded_at");
     assert_eq!(times, ["2020-01-02T00:00:00Z", "2020-01-02T00:00:00Z", "2020-01-03T00:00:00Z"]);
 }
+
+/// Regression: `stats` did not count a stream that begins with tombstones in a store without rules.
+#[test]
+fn stats_count_a_stream_that_begins_with_tombstones() {
+    let dir = TestDir::new();
+    for data in ["1", "2", "3"] {
+        dir.done(&["append", "a-1", "--type", "t", "--data", data]);
+    }
+    dir.done(&["retain", "set", "--category", "a", "--max-count", "1"]);
+    dir.done(&["export", "out.jsonl"]);
+    dir.done(&["--store", "new", "import", "out.jsonl"]);
+    dir.done(&["--store", "new", "retain", "clear", "--category", "a"]);
+    let stats = dir.json(&["--store", "new", "stats"]);
+    assert_eq!((&stats["categories"]["a"]["events"], &stats["categories"]["a"]["streams"]), (&json!(1), &json!(1)));
+}

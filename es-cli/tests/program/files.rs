@@ -229,4 +229,35 @@ mod unix {
         let info = dir.done(&["info"]);
         assert!(info.contains("755: other users can read the store; `chmod 700"), "{info}");
     }
+
+    /// Regression: a command failed after its work was done, because the path in its answer is not UTF-8.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_answer_has_any_path() {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt;
+
+        let dir = TestDir::with([one_event()]);
+        let name = |text: &'static [u8]| OsStr::from_bytes(text);
+        let run = |args: &[&OsStr]| {
+            let output = dir.command(&["--json"]).args(args).output().unwrap();
+            assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+            serde_json::from_slice::<Value>(&output.stdout).unwrap()
+        };
+        let (export, backup, restore, info) = ("export".as_ref(), "backup".as_ref(), "restore".as_ref(), "info");
+        assert_eq!(run(&[export, name(b"e\xff")])["file"], "e\u{fffd}");
+        assert_eq!(run(&[backup, name(b"b\xff")])["directory"], "b\u{fffd}/backup-000001");
+        assert_eq!(run(&[restore, name(b"b\xff"), "--to".as_ref(), name(b"r\xff")])["directory"], "r\u{fffd}");
+        let found = run(&["--store".as_ref(), name(b"r\xff"), info.as_ref()])["directory"].take();
+        assert!(found.as_str().unwrap().ends_with("/r\u{fffd}"), "{found}");
+        let retag = ["t", "n", "/n"].map(OsStr::new);
+        let to = ["retag".as_ref(), "--to".as_ref(), name(b"t\xff"), "--tag".as_ref()];
+        assert_eq!(run(&[to.as_slice(), &retag].concat())["directory"], "t\u{fffd}");
+
+        fs::write(dir.path("").join(name(b"in\xff")), "nonsense\n").unwrap();
+        let import = ["import".as_ref(), name(b"in\xff"), "--skip-bad".as_ref(), "bad.jsonl".as_ref()];
+        assert_eq!(run(&import)["skipped"], 1);
+        let bad: Value = serde_json::from_str(&dir.read("bad.jsonl")).unwrap();
+        assert_eq!(bad["file"], "in\u{fffd}");
+    }
 }

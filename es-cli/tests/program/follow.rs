@@ -7,7 +7,7 @@ use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent};
 use es_rocksdb::RocksDbStore;
 use serde_json::Value;
 
-use crate::support::{TestDir, field, runtime, stream};
+use crate::support::{TestDir, damage_first_segment, field, runtime, stream};
 
 #[test]
 fn a_follower_lists_each_matching_event_once_and_in_order() {
@@ -58,6 +58,36 @@ fn a_closed_pipe_is_not_a_failure() {
             (Some(0), String::new()),
             "{args:?}"
         );
+    }
+}
+
+/// Regression: a reader of standard output that was gone turned damage, and an incomplete export, into success.
+#[cfg(unix)]
+#[test]
+fn a_closed_pipe_hides_neither_damage_nor_an_incomplete_file() {
+    let event = |_| NewEvent::json(EventType::new("t").unwrap(), format!("\"{}\"", "x".repeat(1000)));
+    let dir = TestDir::with([Commit::to(&stream("a-1"), ExpectedRevision::Any, (0..1000).map(event))]);
+    let into_closed_pipe = |args: &[&str]| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        dir.command(args).stdout(writer).status().unwrap().code()
+    };
+    assert_eq!(into_closed_pipe(&["verify"]), Some(0));
+
+    let made = std::process::Command::new("mkfifo").arg(dir.path("fifo")).status().unwrap();
+    assert!(made.success());
+    let reader = std::thread::spawn({
+        let fifo = dir.path("fifo");
+        move || drop(BufReader::new(std::fs::File::open(fifo).unwrap()).lines().next())
+    });
+    let ran = dir.run(&["export", "fifo"]);
+    reader.join().unwrap();
+    assert_eq!((ran.code, ran.err.as_str()), (Some(1), "error: could not write fifo: Broken pipe (os error 32)\n"));
+
+    dir.done(&["compact"]);
+    damage_first_segment(&dir.path("store"));
+    for args in [["verify"].as_slice(), &["verify", "--json"], &["repair"]] {
+        assert_eq!(into_closed_pipe(args), Some(4), "{args:?}");
     }
 }
 

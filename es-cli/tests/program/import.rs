@@ -52,6 +52,30 @@ fn an_id_of_another_event_is_a_conflict() {
     assert_eq!((&summary["skipped"], &summary["head"]), (&json!(1), &json!(2)));
 }
 
+/// Regression: a tombstone after an event that was not removed stopped the import without its line, also with
+/// --skip-bad, and the commits of its batch that were written were not counted.
+#[test]
+fn a_commit_that_only_the_store_refuses_is_a_bad_line() {
+    let dir = TestDir::new();
+    dir.write("one.jsonl", line(1, "a-1"));
+    dir.done(&["import", "one.jsonl"]);
+    let tombstone = concat!(
+        r#"{"removed":{"stream":"a-1","id":"00000000-0000-8000-8000-000000000999","revision":1,"position":3,"#,
+        r#""recorded_at":"2026-01-01T00:00:00Z","commit":{"index":0,"size":1}}}"#
+    );
+    let lines = [line(2, "b-1"), tombstone.to_owned() + "\n", line(3, "b-1"), line(4, "b-1")];
+    dir.write("in.jsonl", lines.concat());
+    let refused = dir.run(&["import", "in.jsonl"]);
+    assert_eq!(refused.code, Some(1), "{}", refused.err);
+    let stopped = "error: the import stopped: 3 events added, 0 already stored: in.jsonl:2: ";
+    assert!(refused.err.starts_with(stopped), "{}", refused.err);
+    assert!(refused.err.contains("found a tombstone after an event that was not removed"), "{}", refused.err);
+    let summary = dir.json(&["import", "in.jsonl", "--skip-bad", "bad.jsonl"]);
+    assert_eq!((&summary["added"], &summary["repeated"], &summary["skipped"]), (&json!(0), &json!(3), &json!(1)));
+    let bad: Value = serde_json::from_str(&dir.read("bad.jsonl")).unwrap();
+    assert_eq!((&bad["line"], &bad["text"]), (&json!(2), &json!(tombstone)));
+}
+
 #[test]
 fn a_commit_is_imported_completely_or_not_at_all() {
     let dir = TestDir::new();

@@ -15,6 +15,7 @@ use es_core::{Commit, EventStore, EventType, ExpectedRevision, NewEvent, Recorde
 use es_rocksdb::RocksDbStore;
 use serde_json::{Value, json};
 
+use crate::backup_kill::kill_at;
 use crate::support::{TestDir, files, stream};
 
 /// Two commits of 1,000 events in two streams, the first in tables and in the first segment, the second in another.
@@ -192,10 +193,8 @@ async fn follow_to_head(dir: &TestDir, name: &str) -> (u64, u64) {
     (counted, delivered)
 }
 
-/// A repair that loses events resets views, checkpoints and consumers. Otherwise they would silently skip the next
-/// events, which get the positions of the lost ones.
-#[test]
-fn followers_process_the_events_that_get_the_positions_of_lost_ones() {
+/// Returns a store whose followers have processed 2,000 events, of which the returned number are lost.
+fn with_lost_events() -> (TestDir, u64) {
     let dir = dir();
     assert_eq!(follow(&dir, "store"), (2000, 2000));
     let result = json!({"format": 2, "results": [{"stream": "b-1", "events": [], "last": 999}]}).to_string();
@@ -209,17 +208,78 @@ fn followers_process_the_events_that_get_the_positions_of_lost_ones() {
     let shown: Value = serde_json::from_str(&shown.out).unwrap();
     let loss = shown["loss"]["events"].as_u64().unwrap();
     assert!(loss > 0, "{shown}");
-    let repaired = dir.json(&["repair", "--to", "new", "--accept-loss", &loss.to_string()])["repaired"].take();
-    for field in ["projections_reset", "groups_reset", "command_results_deleted"] {
-        assert_eq!(repaired[field], 1, "{repaired}");
-    }
+    (dir, loss)
+}
 
-    let kept = 2000 - loss;
+/// Appends five events to the repaired store, and checks that its followers process them.
+#[track_caller]
+fn check_followers_of_new(dir: &TestDir, loss: u64) {
     for number in 0..5 {
         let data = format!("{{\"number\":{number}}}");
         dir.done(&["--store", "new", "append", "c-1", "--type", "t", "--data", &data]);
     }
-    assert_eq!(follow(&dir, "new"), (kept + 5, 5));
+    assert_eq!(follow(dir, "new"), (2000 - loss + 5, 5));
+}
+
+/// A repair that loses events resets views, checkpoints and consumers. Otherwise they would silently skip the next
+/// events, which get the positions of the lost ones.
+#[test]
+fn followers_process_the_events_that_get_the_positions_of_lost_ones() {
+    let (dir, loss) = with_lost_events();
+    let repaired = dir.json(&["repair", "--to", "new", "--accept-loss", &loss.to_string()])["repaired"].take();
+    for field in ["projections_reset", "groups_reset", "command_results_deleted"] {
+        assert_eq!(repaired[field], 1, "{repaired}");
+    }
+    assert_eq!(repaired["node"], Value::Null);
+    check_followers_of_new(&dir, loss);
+}
+
+/// Regression: the store got its name before its followers were reset. A repair that was killed in between left a sound
+/// store whose followers skipped the next events.
+#[test]
+fn followers_are_reset_before_the_store_has_its_name() {
+    let (dir, loss) = with_lost_events();
+    let undo = || {
+        fs::remove_dir_all(dir.path("new")).unwrap();
+        let _ = fs::remove_file(dir.path("new.lost-and-found.jsonl"));
+    };
+    kill_at(&dir, &["repair", "--to", "new", "--accept-loss", &loss.to_string()], || dir.path("new").exists(), undo);
+    check_followers_of_new(&dir, loss);
+}
+
+/// Regression: a repair was refused only after the survey of the whole store, with an error of the operating system.
+#[test]
+fn an_unsuitable_target_is_found_before_the_survey() {
+    let dir = dir();
+    fs::create_dir(dir.path("new.incomplete")).unwrap();
+    let root = fs::canonicalize(dir.path("")).unwrap().display().to_string();
+    let refused = format!(
+        "error: expected no directory {root}/new.incomplete, found that of an interrupted or a running repair; if none \
+         is running, remove {root}/new.incomplete and try again"
+    );
+    // A sound store needs no repair, which only the survey finds.
+    dir.refused(&["repair", "--to", "new"], 1, &refused);
+    fs::remove_dir(dir.path("new.incomplete")).unwrap();
+    dir.write("new.lost-and-found.jsonl", "earlier");
+    let refused = "error: expected no file in new.lost-and-found.jsonl, found one; remove it, or choose another path";
+    dir.refused(&["repair", "--to", "new", "--accept-loss", "1"], 1, refused);
+    dir.done(&["repair", "--to", "new"]);
+}
+
+/// Regression: the file of the readable events was in the target if the target was `.`, so that the repair failed after
+/// all of the work.
+#[test]
+fn the_working_directory_can_be_the_target() {
+    let dir = dir();
+    for file in [dir.path("store/log/00000001.seg"), tables(&dir).pop().unwrap()] {
+        fs::remove_file(file).unwrap();
+    }
+    fs::create_dir(dir.path("here")).unwrap();
+    let args = ["--store", "../store", "repair", "--to", ".", "--accept-loss", "2000"];
+    let output = dir.command(&args).current_dir(dir.path("here")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(dir.read("here.lost-and-found.jsonl").lines().count(), 1000);
+    dir.done(&["--store", "here", "verify"]);
 }
 
 /// A repair copies files one after the other, so that a write in between would look like damage.

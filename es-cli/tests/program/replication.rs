@@ -1,10 +1,13 @@
 //! `es replication status`, on a directory and on a running service, and the commands that change the members.
 
+use std::fs;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use es_core::model::ErrorChain;
 use es_core::prelude::*;
+use es_core::{Commit, EventType, ExpectedRevision, NewEvent};
 use es_http::ServeOptions;
 use es_http::operations::{OperationsAddress, OperationsListener};
 use es_node::{LocalPeer, Node};
@@ -12,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use crate::support::{TestDir, runtime};
+use crate::support::{TestDir, files, runtime, stream};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Event)]
 #[event(name = "counted")]
@@ -66,12 +69,7 @@ const FIELDS: [&str; 8] = ["categories", "is_restored", "members", "node", "orig
 
 #[test]
 fn a_directory_shows_the_node_and_what_it_has() {
-    let dir = TestDir::new();
-    runtime().block_on(async {
-        let (n1, n2) = open(&dir).await;
-        n1.stop().await.unwrap();
-        n2.stop().await.unwrap();
-    });
+    let dir = stopped_nodes();
     let status = dir.json(&["replication", "status"]);
     let mut fields = names(&status);
     fields.sort_unstable();
@@ -100,6 +98,107 @@ fn a_store_that_is_no_replica_is_refused() {
     let expected = "error: the store in store is no replica: no node has opened it for replication; see \
                     `es --store store info`";
     dir.refused(&["replication", "status"], 1, expected);
+}
+
+fn stopped_nodes() -> TestDir {
+    let dir = TestDir::new();
+    runtime().block_on(async {
+        let (n1, n2) = open(&dir).await;
+        n1.stop().await.unwrap();
+        n2.stop().await.unwrap();
+    });
+    dir
+}
+
+/// Regression: the commands opened the store of a node without its hook. An event without a stamp prevented the next
+/// start of the node for good, and a deletion hid events on this node only.
+#[test]
+fn the_streams_of_a_node_are_changed_by_the_node_only() {
+    let dir = stopped_nodes();
+    let before = dir.done(&["export", "-"]);
+    let of = |scope: &str| {
+        format!(
+            "error: the store in store is that of node \"n1\", which replicates {scope}: only the node can change \
+             that; start the node, and use its service"
+        )
+    };
+    let (stream, category) = (of("stream \"counter-1\""), of("category \"counter\""));
+    dir.refused(&["append", "counter-1", "--type", "t", "--data", "1"], 1, &stream);
+    dir.refused(&["append", "counter-9", "--type", "t", "--data", "1"], 1, &of("stream \"counter-9\""));
+    dir.refused(&["delete", "counter-1"], 1, &stream);
+    dir.refused(&["delete", "counter-1", "--hard", "--yes"], 1, &stream);
+    dir.refused(&["retain", "set", "--stream", "counter-1", "--max-count", "1"], 1, &stream);
+    dir.refused(&["retain", "set", "--category", "counter", "--max-count", "1"], 1, &category);
+    dir.write("export.jsonl", &before);
+    let refused = dir.run(&["import", "export.jsonl"]);
+    assert_eq!(refused.code, Some(1), "{}", refused.err);
+    assert!(refused.err.contains("export.jsonl:1: expected an event that is not replicated"), "{}", refused.err);
+    assert!(refused.err.contains("the store is that of node \"n1\""), "{}", refused.err);
+    assert_eq!(dir.done(&["export", "-"]), before);
+
+    // A rule that another store has for the category, and an event with a stamp of another category.
+    let other = TestDir::with([]);
+    other.done(&["append", "counter-1", "--type", "t", "--data", "1"]);
+    other.done(&["delete", "counter-1"]);
+    let lines = other.done(&["export", "-"]);
+    dir.write("rule.jsonl", lines.lines().last().unwrap());
+    let stamped = before.lines().find(|line| line.contains("\"stamp\"")).unwrap();
+    dir.write("stamped.jsonl", stamped.replace("counter-1", "note-1"));
+    for (file, found) in [("rule.jsonl", "found a rule or a deletion of stream"), ("stamped.jsonl", "with a stamp")] {
+        let refused = dir.run(&["import", file]);
+        assert!(refused.code == Some(1) && refused.err.contains(found), "{file}: {}", refused.err);
+    }
+
+    dir.done(&["append", "note-1", "--type", "t", "--data", "1"]);
+    dir.write("note.jsonl", r#"{"stream":"note-1","type":"t","data":1}"#);
+    dir.done(&["import", "note.jsonl"]);
+    dir.done(&["retain", "set", "--category", "note", "--max-count", "1"]);
+    dir.done(&["delete", "note-1"]);
+    runtime().block_on(async {
+        let (n1, n2) = open(&dir).await;
+        n1.stop().await.unwrap();
+        n2.stop().await.unwrap();
+    });
+}
+
+/// Regression: `retag` copied the events of a node without the rows of the replica. No node opens such a store.
+#[test]
+fn the_store_of_a_node_is_not_copied_with_tags() {
+    let dir = stopped_nodes();
+    let refused = "error: expected a store that is no replica, found that of node \"n1\" in store: a copy has the \
+                   replicated events without the rows of the replica, so that no node opens it";
+    dir.refused(&["retag", "--to", "new", "--tag", "counted", "by", "/by"], 1, refused);
+    assert!(!dir.path("new").exists());
+}
+
+/// Regression: the rows of a repaired replica have the lost events, so that the node silently never pulled them again.
+#[test]
+fn a_node_refuses_a_store_that_a_repair_cut() {
+    let dir = stopped_nodes();
+    dir.done(&["compact"]);
+    runtime().block_on(async {
+        let (n1, n2) = open(&dir).await;
+        n1.stop().await.unwrap();
+        n2.stop().await.unwrap();
+    });
+    // The copies of these events are in the largest table.
+    let text = format!("\"{}\"", "x".repeat(10_000));
+    let event = |_| NewEvent::json(EventType::new("t").unwrap(), text.clone());
+    dir.commit([Commit::to(&stream("note-1"), ExpectedRevision::Any, (0..100).map(event))]);
+    dir.done(&["compact"]);
+    let tables = files(&dir.path("store/index")).into_iter().filter(|file| file.extension() == Some("sst".as_ref()));
+    fs::remove_file(tables.max_by_key(|file| file.metadata().unwrap().len()).unwrap()).unwrap();
+    fs::remove_file(dir.path("store/log/00000002.seg")).unwrap();
+
+    let shown: Value = serde_json::from_str(&dir.run(&["repair", "--json"]).out).unwrap();
+    let loss = shown["loss"]["events"].to_string();
+    let text = dir.done(&["repair", "--to", "new", "--accept-loss", &loss]);
+    let advice = "this is the store of node \"n1\", which would not pull the lost events again: start the node on an \
+                  empty store";
+    assert!(text.contains(advice), "{text}");
+    let opened = runtime().block_on(Node::builder("n1").directory(dir.path("new")).aggregate::<Counter>().open());
+    let refused = ErrorChain(&opened.unwrap_err()).to_string();
+    assert!(refused.contains("a repair lost replicated events; start the node on an empty store"), "{refused}");
 }
 
 /// A node whose operations are served at a Unix socket, and another one.

@@ -1,8 +1,13 @@
 //! `retag`: a copy of the log with tags from fields of the content.
 
+use std::fs;
+
+use es_core::EventStore;
+use es_rocksdb::RocksDbStore;
 use serde_json::json;
 
-use crate::support::{TestDir, field};
+use crate::backup_kill::{commits, kill_at};
+use crate::support::{TestDir, damage_first_segment, field, runtime};
 
 fn line(n: u32, r#type: &str, data: &str) -> String {
     let id = format!("00000000-0000-8000-8000-{n:012}");
@@ -86,7 +91,7 @@ fn a_target_with_events_and_invalid_tags_are_refused() {
     dir.refused(
         &["retag", "--to", "store", "--tag", "placed", "customer", "/customer/id"],
         1,
-        "error: expected an empty store to copy to, found events up to position 5; use a new directory",
+        "error: expected an empty or a new directory in store, found files; choose another",
     );
     dir.refused(
         &["retag", "--to", "new", "--tag", "placed", "customer", "customer"],
@@ -96,13 +101,65 @@ fn a_target_with_events_and_invalid_tags_are_refused() {
     dir.refused(
         &["retag", "--to", "new", "--tag", "placed", "customer", "/customer"],
         1,
-        "error: the copy in new is not complete: delete it before you try again: could not compute the tags of the \
-         event at position 1: expected a string, a number, a boolean or a list of them at /customer, found {\"id\":7}; \
-         use a pointer into it",
+        "error: the log was not copied to new: could not compute the tags of the event at position 1: expected a \
+         string, a number, a boolean or a list of them at /customer, found {\"id\":7}; use a pointer into it",
     );
+    assert!(!dir.path("new").exists());
     let ran = dir.run(&["retag", "--to", "new2"]);
     assert_eq!(ran.code, Some(2), "{}", ran.err);
     let ran = dir.run(&["retag", "--to", "new2", "--tag", "placed", "customer"]);
     assert_eq!(ran.code, Some(2), "{}", ran.err);
     assert!(!dir.path("new2").exists());
+}
+
+const RETAG: [&str; 7] = ["retag", "--to", "new", "--tag", "t", "number", "/number"];
+
+/// Regression: `retag` took no lock, so that events which a service acknowledged during and after the copy were not in
+/// the copy.
+#[test]
+fn a_copy_while_a_service_has_the_store_open_is_refused() {
+    let dir = store();
+    runtime().block_on(async {
+        let store = RocksDbStore::open(dir.path("store")).await.unwrap();
+        let ran = dir.run(&RETAG);
+        assert_eq!(ran.code, Some(1), "{}", ran.err);
+        assert!(ran.err.contains("is in use by another process; stop that process"), "{}", ran.err);
+        assert!(!dir.path("new").exists());
+        store.close().await.unwrap();
+    });
+    dir.done(&RETAG);
+    // The directory of the copy may exist.
+    fs::create_dir(dir.path("empty")).unwrap();
+    dir.done(&["retag", "--to", "empty", "--tag", "placed", "n", "/n"]);
+    assert_eq!(dir.json(&["--store", "empty", "info"])["head"], 5);
+}
+
+/// Regression: the copy of an interrupted `retag` opened as a sound store with a part of the log.
+#[test]
+fn the_copy_of_a_killed_retag_does_not_open() {
+    let dir = TestDir::with(commits(0, 400));
+    let undo = || fs::remove_dir_all(dir.path("new")).unwrap();
+    kill_at(&dir, &RETAG, || dir.path("new/incomplete/log").exists(), undo);
+    for args in [["info"].as_slice(), &["verify"], &["append", "a-1", "--type", "t", "--data", "1"]] {
+        let ran = dir.run(&[&["--store", "new"], args].concat());
+        assert_eq!(ran.code, Some(1), "{args:?}: {} {}", ran.out, ran.err);
+    }
+    let refused = "error: expected an empty or a new directory in new, found the copy of an interrupted retag; remove \
+                   it, or choose another directory";
+    dir.refused(&RETAG, 1, refused);
+    fs::remove_dir_all(dir.path("new")).unwrap();
+    assert_eq!(dir.json(&RETAG)["events"], 1600);
+    assert_eq!(dir.lines(&["--store", "new", "log", "--tag", "number:7"]).len(), 4);
+}
+
+/// Regression: after damage in the middle of the log, a part of the copy was left, and no message named it.
+#[test]
+fn damage_of_the_log_leaves_no_copy() {
+    let dir = TestDir::with(commits(0, 2000));
+    dir.done(&["compact"]);
+    damage_first_segment(&dir.path("store"));
+    let ran = dir.run(&RETAG);
+    assert_eq!(ran.code, Some(4), "{}", ran.err);
+    assert!(ran.err.contains("the store in store is damaged: "), "{}", ran.err);
+    assert!(!dir.path("new").exists());
 }

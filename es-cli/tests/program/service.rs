@@ -223,6 +223,24 @@ fn a_command_prints_the_same_for_a_service_as_for_its_directory() {
     service.stop();
 }
 
+/// Regression: a command with both changed the service, and not the directory that was named.
+#[test]
+fn a_directory_beside_a_service_is_refused() {
+    let dir = sample();
+    let service = Service::start(&dir, Door::Unix);
+    for args in [
+        ["--store", "other", "--url", &service.url, "delete", "order-1"],
+        ["--url", &service.url, "delete", "order-1", "--store", "other"],
+    ] {
+        let ran = dir.run(&args);
+        assert_eq!(ran.code, Some(2), "{args:?}: {}", ran.err);
+        assert!(ran.err.contains("'--store <DIR>' cannot be used with '--url <URL>'"), "{}", ran.err);
+    }
+    // Every run of these tests has ES_STORE.
+    done(&dir, &service, &["info"]);
+    service.stop();
+}
+
 #[test]
 fn a_change_in_a_service_is_in_the_log_with_its_operator() {
     let dir = sample();

@@ -129,6 +129,16 @@ pub(crate) fn flip_in_log(store: &Path, text: &str, number: usize) {
     panic!("expected {text} in the log");
 }
 
+/// Overwrites a part of the first segment. An opening reads only the log after the last index table, so that it does not
+/// find this damage after a compaction.
+pub(crate) fn damage_first_segment(store: &Path) {
+    let segment = store.join("log/00000001.seg");
+    let mut bytes = fs::read(&segment).expect("it is read");
+    let middle = bytes.len() * 3 / 4;
+    bytes[middle..middle + 64].iter_mut().for_each(|byte| *byte ^= 0xff);
+    fs::write(segment, bytes).expect("it is written");
+}
+
 pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }

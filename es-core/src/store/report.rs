@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::model::reserved::RETENTION_CATEGORY;
@@ -17,7 +17,8 @@ const PAGE: usize = 1000;
 /// The identity, the age and the size of a store. A field is `None` if the kind of store does not have it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreInfo {
-    /// The directory of the store.
+    /// The directory of the store. Its JSON form replaces what is not UTF-8.
+    #[serde(serialize_with = "serialize_path")]
     pub directory: Option<PathBuf>,
     /// The id of the store, which its backups share.
     pub store_id: Option<Uuid>,
@@ -37,6 +38,11 @@ pub struct StoreInfo {
     pub files: Option<u64>,
     /// The mode of the directory, in octal.
     pub mode: Option<String>,
+}
+
+/// Serializes a path as text.
+fn serialize_path<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    path.as_ref().map(|path| path.to_string_lossy()).serialize(serializer)
 }
 
 /// A stream with visible events.

@@ -75,6 +75,7 @@ async fn start(
     options: &ReplicaOptions,
     identity: Option<&Identity>,
 ) -> Result<ReplicaHook, StartError> {
+    check_end(store, table).await?;
     let group = group::read(store).await?;
     let origin = match identity {
         // A restored backup has another log id. No answer of a member is enough then: a lost event may return with a
@@ -97,6 +98,16 @@ async fn start(
     let promises = (Promises::new(&options.name, members), ceiling);
     let (clock, owners) = (Arc::clone(&options.clock), options.owners.clone());
     Ok(ReplicaHook::new(table.clone(), clock, options.max_clock_ahead, own_origins, owners, state, promises))
+}
+
+/// Checks that the log has not lost events that the rows of the replica have.
+async fn check_end(store: &dyn EventStore, table: &Table) -> Result<(), StartError> {
+    let last = rows::head(store, table).await?.and_then(|head| head.position);
+    let head = store.head().await?;
+    match last.filter(|last| Some(*last) > head) {
+        Some(position) => Err(StartError::LostEvents { position, head }),
+        None => Ok(()),
+    }
 }
 
 /// Writes the origin of the node and the members that it declares, unless they are written. Returns the present and

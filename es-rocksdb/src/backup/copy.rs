@@ -22,7 +22,7 @@ use crate::access;
 use crate::engine::layout::{FrameEnd, INDEX, LOG};
 use crate::error::OpenError;
 use crate::index::of_log;
-use crate::open::{directory, of_log_opening};
+use crate::open::of_log_opening;
 use crate::store::read_only::ReadOnlyStore;
 use crate::store::snapshot::{PinnedLog, manifests};
 use crate::verify::Progress;
@@ -221,12 +221,10 @@ pub(super) fn changes_after(backup: &ReadOnlyStore, FrameEnd { frame, head }: Fr
     Ok(changes as u64)
 }
 
-/// Makes a store of a backup in a directory that is free. The log gets another id, because it will assign its next
-/// positions to other events than the original store.
+/// Makes a store of a backup in an empty directory. The log gets another id, because it will assign its next positions
+/// to other events than the original store.
 pub(super) fn restore(from: &Path, to: &Path, progress: Progress<'_>) -> Result<(), BackupError> {
-    let incomplete = to.join(files::INCOMPLETE);
-    directory::create_durably(&incomplete).map_err(io_error("create the directory", &incomplete))?;
-    let index = incomplete.join(INDEX);
+    let index = to.join(INDEX);
     access::create_directory(&index).map_err(io_error("create the directory", &index))?;
     for file in files::store_files(&from.join(INDEX))? {
         let Some(name) = file.file_name() else { continue };
@@ -235,17 +233,9 @@ pub(super) fn restore(from: &Path, to: &Path, progress: Progress<'_>) -> Result<
     let log = ReadableLog::open(from.join(LOG), Arc::new(SystemDisk));
     let log = log.map_err(|error| of_log_opening(from, error))?;
     let total = log.segments().len() as u64;
-    let copied = log.copy_with_id(&incomplete.join(LOG), Arc::new(SystemDisk), LogId::new(), |segment| {
+    let copied = log.copy_with_id(&to.join(LOG), Arc::new(SystemDisk), LogId::new(), |segment| {
         progress("segments", u64::from(segment), Some(total));
     });
     copied.map_err(of_log)?;
-    files::sync_all(&incomplete)?;
-    // An opening refuses the directory as long as the incomplete one is in it.
-    for part in [INDEX, LOG] {
-        let path = incomplete.join(part);
-        fs::rename(&path, to.join(part)).map_err(io_error("rename", &path))?;
-    }
-    files::sync(to)?;
-    fs::remove_dir_all(&incomplete).map_err(io_error("remove", &incomplete))?;
-    files::sync(to)
+    files::sync_all(to)
 }

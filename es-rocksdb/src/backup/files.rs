@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::BackupError;
 use crate::access;
+use crate::engine::layout::{INDEX, LOG};
 use crate::marker;
 use crate::open;
 
@@ -44,7 +45,10 @@ pub(super) fn check_outside(directory: &Path) -> Result<(), BackupError> {
 
 /// Creates and locks the directory, until the file is dropped or the process ends.
 pub(super) fn lock(directory: &Path) -> Result<File, BackupError> {
-    if list(directory)?.is_empty() && !is_empty_except(directory, &[INCOMPLETE, LOCK])? {
+    // A first backup that was interrupted has left its lock, too. Without that, the incomplete directory is a restore
+    // that is under way, or of another program.
+    let known: &[&str] = if directory.join(LOCK).exists() { &[INCOMPLETE, LOCK] } else { &[] };
+    if list(directory)?.is_empty() && !is_empty_except(directory, known)? {
         return Err(BackupError::NotEmpty { directory: directory.to_owned() });
     }
     // The parent directory is synced, too: otherwise a power failure can remove the directory with its synced files.
@@ -129,12 +133,66 @@ fn is_empty_except(directory: &Path, names: &[&str]) -> Result<bool, BackupError
     Ok(true)
 }
 
-/// Checks that a directory is empty or does not exist. Returns whether it does not exist.
-pub(super) fn is_free(directory: &Path) -> Result<bool, BackupError> {
-    if !is_empty_except(directory, &[])? {
-        return Err(BackupError::NotEmpty { directory: directory.to_owned() });
+/// The target of a restore. The store is in a directory within it until it is complete, and no program opens the target
+/// as long as that is in it. Dropping an incomplete target removes what this restore has made, and nothing else.
+#[derive(Debug)]
+pub(super) struct RestoreTarget<'a> {
+    directory: &'a Path,
+    incomplete: PathBuf,
+    is_new: bool,
+    is_complete: bool,
+}
+
+impl Drop for RestoreTarget<'_> {
+    fn drop(&mut self) {
+        if self.is_complete {
+            return;
+        }
+        // The error of the restore is returned, not that of the removal.
+        let _ = fs::remove_dir_all(&self.incomplete);
+        if self.is_new {
+            let _ = fs::remove_dir(self.directory);
+        }
     }
-    Ok(!directory.exists())
+}
+
+impl<'a> RestoreTarget<'a> {
+    /// Creates the directory of the incomplete store in a directory, which must be empty or not exist.
+    pub(super) fn create(directory: &'a Path) -> Result<Self, BackupError> {
+        if !is_empty_except(directory, &[])? {
+            return Err(BackupError::NotEmpty { directory: directory.to_owned() });
+        }
+        check_outside(directory)?;
+        let is_new = !directory.exists();
+        open::directory::create_durably(directory).map_err(io_error("create the directory", directory))?;
+        let incomplete = directory.join(INCOMPLETE);
+        // ORDER: fails if another restore to this directory is under way, before anything would be removed.
+        match access::create_directory(&incomplete) {
+            Ok(()) => Ok(Self { directory, incomplete, is_new, is_complete: false }),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(BackupError::NotEmpty { directory: directory.to_owned() })
+            }
+            Err(error) => Err(io_error("create the directory", &incomplete)(error)),
+        }
+    }
+
+    /// Returns the directory of the incomplete store.
+    pub(super) fn incomplete(&self) -> &Path {
+        &self.incomplete
+    }
+
+    /// Moves the store to the target.
+    pub(super) fn complete(mut self) -> Result<(), BackupError> {
+        // ORDER: an error from here on leaves a directory that no program opens, because a part of the store is moved.
+        self.is_complete = true;
+        for part in [INDEX, LOG] {
+            let path = self.incomplete.join(part);
+            fs::rename(&path, self.directory.join(part)).map_err(io_error("rename", &path))?;
+        }
+        sync(self.directory)?;
+        fs::remove_dir_all(&self.incomplete).map_err(io_error("remove", &self.incomplete))?;
+        sync(self.directory)
+    }
 }
 
 /// Removes all entries of a directory.

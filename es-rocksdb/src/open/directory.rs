@@ -1,6 +1,6 @@
 //! The directory of a store, and its identity.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::access;
 use crate::engine::database::{Database, Tier};
+use crate::engine::layout::LOG;
 use crate::error::OpenError;
 use crate::schema::{Cf, META_CREATED, META_KEY_SECRET, META_STORE_ID};
 
@@ -75,6 +76,30 @@ pub(crate) fn create_durably(directory: &Path) -> io::Result<()> {
         access::sync(parent)?;
     }
     Ok(())
+}
+
+/// Locks the log of a store, so that no process opens it for writing until the file is dropped; `None` if the store has
+/// no file for that, as a backup.
+///
+/// # Errors
+/// [`OpenError::AlreadyOpen`] if a process has the store open for writing, and [`OpenError::Io`].
+pub(crate) fn lock(directory: &Path) -> Result<Option<File>, OpenError> {
+    let failed = |error| OpenError::io(directory, "lock the store", error);
+    let path = directory.join(LOG).join("LOCK");
+    let opened = match File::options().read(true).write(true).open(&path) {
+        // A lock needs no write access, except on some network file systems.
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(&path),
+        opened => opened,
+    };
+    let file = match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(failed)?,
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(OpenError::AlreadyOpen { directory: directory.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
 }
 
 pub(crate) fn decode_format(directory: &Path, bytes: &[u8]) -> Result<u32, OpenError> {

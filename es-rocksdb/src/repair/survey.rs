@@ -7,8 +7,6 @@
 //! The log ends before the first event without an intact record.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, TryLockError};
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,7 +21,7 @@ use super::aside::AsideCommits;
 use super::damaged_log::{self, DamagedLog, KeyRecords, RepairedPart};
 use super::scratch::Scratch;
 use super::sources::Sources;
-use super::{RepairError, Repaired, Report, SetAside, complete_target, io_error, verify_new_store, write_to_target};
+use super::{RepairDraft, RepairError, RepairTarget, Repaired, Report, SetAside, io_error, verify_new_store};
 use crate::engine::key;
 use crate::engine::layout::{INDEX, LOG};
 use crate::index::of_log;
@@ -58,20 +56,6 @@ enum RowSource {
     Index,
     /// What can be read of the old index, and the log.
     ReadableIndex,
-}
-
-/// Locks the log of a store, so that it is not opened for writing; `None` if it has no file for that.
-pub(super) fn lock(directory: &Path) -> io::Result<Option<File>> {
-    let path = directory.join(LOG).join("LOCK");
-    let file = match File::options().read(true).write(true).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened?,
-    };
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
 }
 
 /// Determines the recoverable data of a damaged store.
@@ -186,16 +170,15 @@ impl Survey {
         target: &Path,
         set_aside: SetAside<'_>,
         progress: Progress<'_>,
-    ) -> Result<Repaired, RepairError> {
-        write_to_target(damaged, target, |incomplete, target| {
-            self.write_and_verify(incomplete, target, set_aside, progress)
-        })
+    ) -> Result<RepairDraft, RepairError> {
+        let target = RepairTarget::create(damaged, target)?;
+        let repaired = self.write_and_verify(&target, set_aside, progress)?;
+        Ok(RepairDraft { target, repaired })
     }
 
     fn write_and_verify(
         &self,
-        incomplete: &Path,
-        target: &Path,
+        RepairTarget { directory, incomplete, .. }: &RepairTarget,
         set_aside: SetAside<'_>,
         progress: Progress<'_>,
     ) -> Result<Repaired, RepairError> {
@@ -207,8 +190,7 @@ impl Survey {
         let rows = self.write_index(incomplete, kept_id, progress)?;
         verify_new_store(incomplete, progress)?;
         let set_aside = self.set_aside(set_aside)?;
-        complete_target(incomplete, target)?;
-        let (directory, events) = (target.to_owned(), self.log.kept);
+        let (directory, events) = (directory.clone(), self.log.kept);
         let is_new_id = kept_id.is_none();
         Ok(Repaired { directory, id, is_new_id, events, rows, set_aside })
     }
