@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::activity::Activity;
-use super::options::ServeOptions;
+use super::options::{ServeOptions, after};
 use crate::Problem;
 
 /// The memory of a frame besides its bytes: an allocation and an element of a list.
@@ -139,7 +139,7 @@ pub(super) struct LimitedBody<B> {
 
 impl<B> LimitedBody<B> {
     pub(super) fn new(body: B, reservation: Arc<Reservation>, activity: Arc<Activity>) -> Self {
-        let deadline = Instant::now() + reservation.limits.deadline;
+        let deadline = after(Instant::now(), reservation.limits.deadline);
         Self { body: Some(body), reservation, activity, timer: None, deadline, received: 0, has_waited: false }
     }
 
@@ -153,7 +153,7 @@ impl<B> LimitedBody<B> {
             return Ok(());
         }
         let limits = &self.reservation.limits;
-        let next = |now: Instant| self.deadline.min(now + limits.period);
+        let next = |now: Instant| self.deadline.min(after(now, limits.period));
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(next(Instant::now()))));
         while timer.as_mut().poll(context).is_ready() {
             let now = Instant::now();
