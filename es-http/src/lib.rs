@@ -71,12 +71,14 @@ mod auth;
 mod client;
 mod conditional;
 mod context;
+mod correlation_header;
 mod edge;
 mod edge_headers;
 mod entity_tag;
 mod extract;
 mod header_value;
 mod health;
+mod host;
 mod idempotency;
 mod log_position;
 #[cfg(feature = "logs")]
