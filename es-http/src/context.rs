@@ -1,11 +1,11 @@
 //! [`RequestContext`]: the correlation id, the trace and the tenant of a request.
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use axum::response::Response;
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use es_core::model::{CorrelationId, Metadata};
 use uuid::Uuid;
 
-use crate::edge_headers::{CORRELATION_ID, EdgeHeaders, HeaderValues};
+use crate::correlation_header::CORRELATION_ID;
+use crate::edge_headers::{EdgeHeaders, HeaderValues};
 use crate::header_value::{missing, several, single, text};
 use crate::server::ConnectionScope;
 use crate::{Authenticated, Problem, Tenant, TraceParent};
@@ -19,7 +19,8 @@ pub const TENANT_KEY: &str = "tenant";
 /// [`Context`](es_core::model::Context), so that commands write events with the correlation id of the request.
 ///
 /// The correlation id is the UUID in `X-Correlation-ID`, otherwise the trace id of `traceparent`, otherwise a new id.
-/// The response has it in `X-Correlation-ID`.
+/// The response has it in `X-Correlation-ID`, also a refusal of the edge and the response to a handler that panicked. The
+/// log line of a 500 has it as `correlation_id`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestContext {
     /// The correlation id that all events of the request share.
@@ -45,34 +46,36 @@ impl RequestContext {
         metadata
     }
 
-    /// Returns the context of a request with these headers and this client. The error is the response.
+    /// Returns the context of a request with these headers, this client and this correlation id. The error is the
+    /// response.
     pub(crate) fn of_request(
         headers: &HeaderMap,
         found: &EdgeHeaders<'_>,
         client: Option<&Authenticated>,
         options: &ContextOptions,
+        correlation_id: CorrelationId,
     ) -> Result<Self, Problem> {
-        let trace = found.trace;
-        let correlation_id = match (found.correlation_id, trace) {
-            (HeaderValues::Several, _) => return Err(several(&CORRELATION_ID)),
-            (HeaderValues::One(value), _) => {
-                let text = text(&CORRELATION_ID, value)?;
-                text.parse().map_err(|_| Problem::invalid("X-Correlation-ID", "a UUID", text))?
-            }
-            (HeaderValues::None, Some(trace)) => CorrelationId::from_uuid(Uuid::from_u128(trace.trace_id)),
-            (HeaderValues::None, None) => ConnectionScope::correlation_id().unwrap_or_else(CorrelationId::new),
-        };
         let tenant = tenant(headers, options, client)?;
-        Ok(Self { correlation_id, trace, tenant })
+        Ok(Self { correlation_id, trace: found.trace, tenant })
     }
 }
 
-/// Adds the correlation id to a response.
-pub(crate) fn mark(id: CorrelationId, response: &mut Response) {
-    let id = id.as_uuid().hyphenated();
-    if let Ok(value) = HeaderValue::from_str(id.encode_lower(&mut Uuid::encode_buffer())) {
-        response.headers_mut().insert(CORRELATION_ID, value);
-    }
+/// Returns the correlation id of a request. The error is the response to an invalid one.
+pub(crate) fn correlation_id(found: &EdgeHeaders<'_>) -> Result<CorrelationId, Problem> {
+    Ok(match (found.correlation_id, found.trace) {
+        (HeaderValues::Several, _) => return Err(several(&CORRELATION_ID)),
+        (HeaderValues::One(value), _) => {
+            let text = text(&CORRELATION_ID, value)?;
+            text.parse().map_err(|_| Problem::invalid("X-Correlation-ID", "a UUID", text))?
+        }
+        (HeaderValues::None, Some(trace)) => CorrelationId::from_uuid(Uuid::from_u128(trace.trace_id)),
+        (HeaderValues::None, None) => new_correlation_id(),
+    })
+}
+
+/// Returns an id for a request that has none.
+pub(crate) fn new_correlation_id() -> CorrelationId {
+    ConnectionScope::correlation_id().unwrap_or_else(CorrelationId::new)
 }
 
 /// Returns the tenant of the token, otherwise that of the header. They must not differ.

@@ -15,17 +15,20 @@ pub use self::future::EdgeFuture;
 use self::future::{Admission, RequestMeter};
 use crate::edge_headers::EdgeHeaders;
 use crate::extract::check_body_has_type;
+use crate::host::AllowedHosts;
 use crate::scope::RequestScope;
-use crate::{AllowedOrigins, ContextOptions, Problem, RequestContext, Role, Tokens, auth};
+use crate::server::ConnectionScope;
+use crate::{AllowedOrigins, ContextOptions, Problem, RequestContext, Role, Tokens, auth, context};
 
 /// A layer with what each request of a service needs, in this order:
 ///
 /// 1. a span `METHOD ROUTE` whose parent is the span of the caller (feature `otel`), and the metrics of the request
 ///    (feature `metrics`);
-/// 2. 403 to pages of other origins, see [`origins`](Self::origins);
-/// 3. 401 and 403 to clients without the permission, see [`tokens`](Self::tokens);
-/// 4. 415 to bodies without a content type, also where no handler reads the body;
-/// 5. the [context](RequestContext) of commands: correlation id, trace and tenant, see [`context`](Self::context).
+/// 2. 421 to requests for another host, see [`hosts`](Self::hosts);
+/// 3. 403 to pages of other origins, see [`origins`](Self::origins);
+/// 4. 401 and 403 to clients without the permission, see [`tokens`](Self::tokens);
+/// 5. 415 to bodies without a content type, also where no handler reads the body, and to bodies of GET and HEAD;
+/// 6. the [context](RequestContext) of commands: correlation id, trace and tenant, see [`context`](Self::context).
 ///
 /// Routes that are added to the router after the layer, such as those of [`Health`](crate::Health), have none of it.
 ///
@@ -44,6 +47,7 @@ use crate::{AllowedOrigins, ContextOptions, Problem, RequestContext, Role, Token
 /// synchronous. Once a second, one request waits until a file of tokens was checked for changes.
 #[derive(Debug, Clone, Default)]
 pub struct Edge {
+    hosts: Option<AllowedHosts>,
     origins: AllowedOrigins,
     tokens: Option<Tokens>,
     context: ContextOptions,
@@ -56,10 +60,26 @@ impl Edge {
         Self::default()
     }
 
+    /// Demands that the header `Host` of each request is one of these names, `localhost`, or a loopback address;
+    /// otherwise 421. A name has no port. Every host is accepted by default.
+    ///
+    /// Use it for a service without tokens that listens on a loopback address: the page of another site can give its
+    /// own name the address 127.0.0.1 (DNS rebinding), and then has the origin of the service. If a proxy on the same
+    /// machine forwards requests, give the names that its clients use.
+    #[must_use]
+    pub fn hosts<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
+        self.hosts = Some(AllowedHosts::new(names));
+        self
+    }
+
     /// Lets pages of other origins send requests that change state. Pages of the own origin always can; those of other
     /// origins are refused with 403. Browsers send the header `Origin` with such requests; other clients do not, and
     /// are not affected. Without this check, any page that a user opens could send commands to a service in the user's
     /// network.
+    ///
+    /// The edge does not answer CORS preflights, and sets no `Access-Control` headers. A browser lets a page of another
+    /// origin send only requests without a preflight (a `POST` without a body and without headers of its own), and does
+    /// not show it the response. To serve other pages, let a proxy add CORS.
     #[must_use]
     pub fn origins(mut self, origins: AllowedOrigins) -> Self {
         self.origins = origins;
@@ -88,18 +108,28 @@ impl Edge {
     where
         S: Service<Request, Response = Response, Error = Infallible>,
     {
-        match self.admit(&request) {
-            Ok((scope, correlation_id)) => {
-                Admission::Admitted { correlation_id, response: scope.enter(routes.call(request)) }
-            }
-            Err(problem) => Admission::Refused { problem: Some(problem) },
+        let headers = EdgeHeaders::of(request.headers());
+        let requested = context::correlation_id(&headers);
+        // The response to a request with an invalid id has another one.
+        let correlation_id = requested.as_ref().copied().unwrap_or_else(|_| context::new_correlation_id());
+        ConnectionScope::set_request_id(Some(correlation_id));
+        match self.admit(&request, &headers, requested) {
+            Ok(scope) => Admission::Admitted { correlation_id, response: scope.enter(routes.call(request)) },
+            Err(problem) => Admission::Refused { correlation_id, problem: Some(problem) },
         }
     }
 
     /// Checks a request, and returns its client and its context. The error is the response.
-    fn admit(&self, request: &Request) -> Result<(RequestScope, CorrelationId), Problem> {
+    fn admit(
+        &self,
+        request: &Request,
+        headers: &EdgeHeaders<'_>,
+        correlation_id: Result<CorrelationId, Problem>,
+    ) -> Result<RequestScope, Problem> {
+        if let Some(hosts) = &self.hosts {
+            hosts.check(request.headers())?;
+        }
         self.origins.check(request.method(), request.headers())?;
-        let headers = EdgeHeaders::of(request.headers());
         let client = match &self.tokens {
             Some(tokens) => {
                 let client = auth::identify(tokens, headers.authorization, request)?;
@@ -109,9 +139,10 @@ impl Edge {
             None => RequestScope::client(),
         };
         check_body_has_type(request)?;
-        let context = RequestContext::of_request(request.headers(), &headers, client.as_deref(), &self.context)?;
-        let correlation_id = context.correlation_id;
-        Ok((RequestScope { client, context: Some(context) }, correlation_id))
+        let (client_of_request, options) = (client.as_deref(), &self.context);
+        let context =
+            RequestContext::of_request(request.headers(), headers, client_of_request, options, correlation_id?)?;
+        Ok(RequestScope { client, context: Some(context) })
     }
 }
 

@@ -3,9 +3,8 @@
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::TraceParent;
+use crate::correlation_header::CORRELATION_ID;
 
-/// The header of a request and of its response with the correlation id, a UUID.
-pub(crate) const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The headers that an edge reads of each request, found in one pass: a look-up of a name computes its hash.
@@ -43,6 +42,14 @@ impl<'a> EdgeHeaders<'a> {
 }
 
 impl<'a> HeaderValues<'a> {
+    /// Returns the value if there is one, and no other.
+    pub(crate) const fn single(self) -> Option<&'a HeaderValue> {
+        match self {
+            Self::One(value) => Some(value),
+            Self::None | Self::Several => None,
+        }
+    }
+
     fn add(&mut self, value: &'a HeaderValue) {
         *self = if let Self::None = self { Self::One(value) } else { Self::Several };
     }

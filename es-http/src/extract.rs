@@ -3,7 +3,7 @@
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequest, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use http_body::Body as _;
 use serde::Serialize;
@@ -18,7 +18,7 @@ use crate::Problem;
 /// is 415. Invalid JSON is 400, JSON with other content than `T` is 422, no body is 400.
 ///
 /// `Option<Json<T>>` is for routes whose body is optional. `None` means that the request has no body. A body without a
-/// content type is 415: it is never ignored.
+/// content type is 415: it is never ignored. Inside an [`Edge`](crate::Edge), so is an empty body that is sent in chunks.
 ///
 /// ```
 /// use es_http::{Json, Problem};
@@ -173,12 +173,23 @@ fn check_no_parameters(uri: &Uri) -> Result<(), Problem> {
     }
 }
 
-/// Checks that a request has no body, or a content type for it.
+/// Checks that a request has no body, or a content type for it. GET and HEAD have no body that a handler could read.
 pub(crate) fn check_body_has_type(request: &Request) -> Result<(), Problem> {
-    if request.body().is_end_stream() || request.headers().contains_key(header::CONTENT_TYPE) {
+    if request.body().is_end_stream() {
+        return Ok(());
+    }
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Err(unexpected_body(request.method()));
+    }
+    if request.headers().contains_key(header::CONTENT_TYPE) {
         return Ok(());
     }
     Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type: expected the type of the body, found none"))
+}
+
+/// Returns the response to a request with a body that no handler reads.
+pub(crate) fn unexpected_body(method: &Method) -> Problem {
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("expected no body of {method}, found one"))
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@
 //! [`RequestContext`].
 //!
 //! **Protection**: pages of other origins cannot send commands ([`AllowedOrigins`]); clients have tokens or
-//! certificates ([`Tokens`]) and roles ([`Role`]). See [`Edge`].
+//! certificates ([`Tokens`]) and roles ([`Role`]), which can be revoked ([`Revocation`]). See [`Edge`].
 //!
 //! **Operations**: a listener and routes for operators, which `es --url` uses. See [`operations`].
 //!
@@ -71,12 +71,14 @@ mod auth;
 mod client;
 mod conditional;
 mod context;
+mod correlation_header;
 mod edge;
 mod edge_headers;
 mod entity_tag;
 mod extract;
 mod header_value;
 mod health;
+mod host;
 mod idempotency;
 mod log_position;
 #[cfg(feature = "logs")]
@@ -98,7 +100,7 @@ mod trace_parent;
 #[cfg(feature = "transactions")]
 pub mod transactions;
 
-pub use auth::{Tokens, TokensError, require_role};
+pub use auth::{Revocation, Tokens, TokensError, require_role};
 pub use client::{Authenticated, ClientCertificate, Role};
 pub use conditional::{Preconditions, WriteCondition};
 pub use context::{ContextOptions, RequestContext, TENANT_KEY, TRACEPARENT_KEY};

@@ -33,7 +33,8 @@ pub enum InstallLogsError {
 }
 
 /// Writes the events of `tracing` to standard error, as the filter selects them: `info`, or `info,es_core=debug`. Lines
-/// are lost while standard error is closed.
+/// are lost while standard error is closed. The lines of the [audit](crate::operations#audit) are written with every
+/// filter that does not name their target, such as `warn`; `warn,audit=off` excludes them.
 ///
 /// # Errors
 /// [`InstallLogsError`] if the filter is invalid or the process already has a subscriber.
@@ -47,7 +48,8 @@ where
     L: Layer<Layered<EnvFilter, Registry>> + Send + Sync + 'static,
 {
     let invalid = |source| InstallLogsError::Filter { filter: filter.to_owned(), source };
-    let registry = tracing_subscriber::registry().with(EnvFilter::try_new(filter).map_err(invalid)?).with(other);
+    let filter = EnvFilter::try_new(with_audit(filter)).map_err(invalid)?;
+    let registry = tracing_subscriber::registry().with(filter).with(other);
     // A report of a failed write would go to standard error, too, and panic if it is closed.
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
     let installed = match format {
@@ -55,4 +57,29 @@ where
         LogFormat::Text => registry.with(layer).try_init(),
     };
     installed.map_err(|source| InstallLogsError::Installed { source })
+}
+
+/// Adds the audit to a filter. A directive replaces an earlier one of the same target.
+fn with_audit(filter: &str) -> String {
+    // The default of an empty filter.
+    let filter = if filter.trim().is_empty() { "error" } else { filter };
+    format!("audit=info,{filter}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A service with `log = "warn"` recorded no change of an operator.
+    #[test]
+    fn a_filter_excludes_the_audit_only_by_its_name() {
+        for (filter, directives) in
+            [("warn", ["audit=info", "warn"]), ("", ["audit=info", "error"]), ("warn,audit=off", ["audit=off", "warn"])]
+        {
+            let filter = EnvFilter::try_new(with_audit(filter)).unwrap().to_string();
+            let mut found: Vec<&str> = filter.split(',').collect();
+            found.sort_unstable();
+            assert_eq!(found, directives);
+        }
+    }
 }

@@ -5,13 +5,12 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
-use axum::http::header;
-use axum::response::Response;
+use axum::http::{Method, StatusCode, header};
 use axum::routing::get;
 use metrics::{Counter, Histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-/// The counter of requests, with the labels `method`, `route` and `status`.
+/// The counter of requests inside an [`Edge`](crate::Edge), and of those whose body is declared too long, with the labels `method`, `route` and `status`.
 pub const REQUESTS: &str = "http_requests_total";
 /// The histogram of the time from the head of a request to the head of its response, in seconds, with the labels
 /// `method` and `route`.
@@ -162,6 +161,17 @@ impl RecordedRoute {
     }
 }
 
+/// Returns the label of a method. Clients cannot create labels.
+fn label(method: &Method) -> &'static str {
+    KNOWN_METHODS.into_iter().find(|known| method == *known).unwrap_or("other")
+}
+
+/// Counts a request that the server refused before the routes.
+pub(crate) fn count_unrouted(method: &Method, status: StatusCode) {
+    let status = status.as_str().to_owned();
+    metrics::counter!(REQUESTS, "method" => label(method), "route" => "", "status" => status).increment(1);
+}
+
 /// The metrics of one request.
 pub(crate) struct RequestMetrics {
     /// The index of its route. The route itself is shared by all connections: each copy would change its counter.
@@ -172,15 +182,15 @@ pub(crate) struct RequestMetrics {
 impl RequestMetrics {
     pub(crate) fn start(recorded: &RecordedRequests, request: &Request) -> Self {
         let start = Instant::now();
-        let method = KNOWN_METHODS.into_iter().find(|known| request.method() == *known).unwrap_or("other");
+        let method = label(request.method());
         let route = request.extensions().get().map_or("", MatchedPath::as_str);
         Self { index: recorded.index(route, method), start }
     }
 
     /// Counts the request and its duration.
-    pub(crate) fn end(&self, recorded: &RecordedRequests, response: &Response) {
+    pub(crate) fn end(&self, recorded: &RecordedRequests, status: StatusCode) {
         if let Some(route) = recorded.entry(self.index) {
-            route.record(response.status().as_u16(), self.start.elapsed());
+            route.record(status.as_u16(), self.start.elapsed());
         }
     }
 }

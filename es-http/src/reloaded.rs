@@ -17,7 +17,7 @@ type FileStamps = Vec<(SystemTime, u64)>;
 
 type Read<T, E> = Box<dyn Fn() -> Result<T, E> + Send + Sync>;
 
-/// A value from files. If the files become invalid, the error is logged and the former value remains.
+/// A value from files. If the files become invalid or absent, the error is logged and the former value remains.
 pub(crate) struct Reloaded<T, E>(Arc<Source<T, E>>);
 
 struct Source<T, E> {
@@ -34,7 +34,12 @@ struct Source<T, E> {
 struct LoadedValue<T> {
     value: Arc<T>,
     stamps: Option<FileStamps>,
+    /// The number of consecutive checks in which a file could not be read.
+    failed_checks: u32,
 }
+
+/// The consecutive failed checks after which the failure is logged. A file is absent for a moment while it is replaced.
+const LOGGED_FAILURE: u32 = 2;
 
 /// Returns a version that no other value of the process has.
 fn new_version() -> u64 {
@@ -66,7 +71,7 @@ where
     ) -> Result<Self, E> {
         // The stamps are taken first: a change between the two is found by the next check.
         let stamps = stamps(&files).ok();
-        let loaded = Mutex::new(LoadedValue { value: Arc::new(read()?), stamps });
+        let loaded = Mutex::new(LoadedValue { value: Arc::new(read()?), stamps, failed_checks: 0 });
         let (version, next_check) = (AtomicU64::new(new_version()), AtomicU64::new(CHECK_PERIOD));
         let read = Box::new(read);
         Ok(Self(Arc::new(Source { files, read, loaded, version, start: Instant::now(), next_check })))
@@ -101,8 +106,10 @@ where
         let source = Arc::clone(&self.0);
         Some(async move {
             let refreshing = Arc::clone(&source);
-            if tokio::task::spawn_blocking(move || refreshing.refresh()).await.is_err() {
-                tracing::error!(files = ?source.files, "the check of the files panicked");
+            match tokio::task::spawn_blocking(move || refreshing.refresh()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => source.log_failed_check(&error),
+                Err(_) => tracing::error!(files = ?source.files, "the check of the files panicked"),
             }
         })
     }
@@ -120,11 +127,15 @@ impl<T, E: std::error::Error + 'static> Source<T, E> {
         now >= next && self.next_check.compare_exchange(next, following, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    fn refresh(&self) {
-        // A file that is absent for a moment, while it is replaced, is no change.
-        let Ok(found) = stamps(&self.files) else { return };
-        if self.lock().stamps.as_ref() == Some(&found) {
-            return;
+    /// Reads the files again if they have changed. Fails if one is absent or cannot be examined.
+    fn refresh(&self) -> std::io::Result<()> {
+        let found = stamps(&self.files)?;
+        {
+            let mut loaded = self.lock();
+            loaded.failed_checks = 0;
+            if loaded.stamps.as_ref() == Some(&found) {
+                return Ok(());
+            }
         }
         match (self.read)() {
             Ok(value) => {
@@ -138,10 +149,20 @@ impl<T, E: std::error::Error + 'static> Source<T, E> {
                 tracing::error!(files = ?self.files, error, "could not load changed files; the former values remain");
             }
         }
+        Ok(())
     }
 }
 
 impl<T, E> Source<T, E> {
+    /// Logs once that a file is absent or cannot be examined. The former value remains.
+    fn log_failed_check(&self, error: &std::io::Error) {
+        let mut loaded = self.lock();
+        loaded.failed_checks = loaded.failed_checks.saturating_add(1);
+        if loaded.failed_checks == LOGGED_FAILURE {
+            tracing::error!(files = ?self.files, %error, "could not find the files; the former values remain");
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, LoadedValue<T>> {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::extract::{MatchedPath, Request};
 use axum::http;
-use axum::response::Response;
 use bytes::Bytes;
 use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::TracerProvider;
@@ -152,9 +151,9 @@ pub(crate) fn of_request(request: &Request) -> Span {
 }
 
 /// Records the response in the span of its request.
-pub(crate) fn end(span: &Span, response: &Response) {
-    span.record("http.response.status_code", response.status().as_u16());
-    if response.status().is_server_error() {
+pub(crate) fn end(span: &Span, status: http::StatusCode) {
+    span.record("http.response.status_code", status.as_u16());
+    if status.is_server_error() {
         span.record("otel.status_code", "ERROR");
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -20,8 +20,8 @@ use crate::reloaded::Reloaded;
 /// The certificates of a server, for [`ServeOptions::tls`](crate::ServeOptions::tls).
 ///
 /// The files are read again when they change, at most once a second, so that a certificate can be renewed without a
-/// restart. Connections that exist keep their certificate. If a file has become invalid, the error is logged and the
-/// former certificates remain. Clones share the certificates.
+/// restart. Connections that exist keep their certificate. If a file has become invalid or cannot be read, the error is
+/// logged and the former certificates remain. Clones share the certificates.
 #[derive(Debug, Clone)]
 pub struct Tls(Reloaded<Arc<ServerConfig>, TlsError>);
 
@@ -69,7 +69,8 @@ impl Tls {
 
     /// Loads certificates as [`load`](Self::load) does, and the certificates of the authorities whose clients may
     /// connect. Each client must have a certificate of one of them; requests have the extension [`ClientCertificate`].
-    /// To exclude a client before its certificate ends, remove it from the [`Tokens`](crate::Tokens).
+    /// To exclude a client before its certificate ends, remove it from the [`Tokens`](crate::Tokens): its next request is
+    /// refused, and a response without an end lasts until [`Revocation`](crate::Revocation) ends it.
     ///
     /// # Errors
     /// [`TlsError`] if a file cannot be read or used.
@@ -84,10 +85,10 @@ impl Tls {
     }
 
     /// Performs the handshake of a connection. Returns the certificate of the client, if it has one.
-    pub(crate) async fn accept(
+    pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
-        stream: TcpStream,
-    ) -> io::Result<(TlsStream<TcpStream>, Option<ClientCertificate>)> {
+        stream: S,
+    ) -> io::Result<(TlsStream<S>, Option<ClientCertificate>)> {
         let config = Arc::clone(&*self.0.current().await);
         let stream = TlsAcceptor::from(config).accept(stream).await?;
         let certificates = stream.get_ref().1.peer_certificates();

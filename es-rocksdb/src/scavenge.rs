@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use es_core::retention::{Retention, Scavenge, ScavengePoint, ScavengeProgress, ScavengeReport, Scope};
 use es_core::{Commit, CommitError, EventStore, Position, Revision, StoreError, StreamId};
@@ -34,6 +35,9 @@ use crate::writer::decide::not_appended;
 
 /// The number of streams of a category that are looked up at a time.
 const STREAMS_PER_LOOKUP: usize = 256;
+
+/// The longest time in which a paused scavenge does not ask whether it is stopped.
+const PAUSE_STEP: Duration = Duration::from_millis(100);
 
 /// The counts of a scavenge.
 #[derive(Debug, Clone, Copy, Default)]
@@ -229,8 +233,7 @@ impl Maintenance {
                 }
                 self.remove(std::mem::take(batch))?;
             }
-            let progress = ScavengeProgress { streams: self.removed.streams, events: self.removed.events };
-            if self.removed.events > before && self.scavenge.report(progress).is_break() {
+            if self.removed.events > before && self.report().is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
@@ -302,10 +305,7 @@ impl Maintenance {
         })?;
         for segment in segments {
             self.inner.with_log(|_, log| self.rewrite(log, segment, &firsts))?;
-            // Pauses without the open files, so that the store can be closed meanwhile.
-            if !self.scavenge.pause.is_zero() {
-                std::thread::sleep(self.scavenge.pause);
-            }
+            self.pause();
         }
         self.inner.with(|core| {
             let database = &core.publisher.database;
@@ -332,6 +332,21 @@ impl Maintenance {
             self.inner.with(|core| core.publisher.database.compact_names(cf, &names))?;
         }
         self.inner.with(|core| set_compacted(&core.publisher.database))
+    }
+
+    /// Pauses without the open files, so that the store can be closed meanwhile. A stopped scavenge does not pause.
+    fn pause(&self) {
+        let mut remaining = self.scavenge.pause;
+        while !remaining.is_zero() && self.report().is_continue() {
+            let step = remaining.min(PAUSE_STEP);
+            std::thread::sleep(step);
+            remaining -= step;
+        }
+    }
+
+    /// Reports the progress. Breaks if the scavenge is stopped.
+    fn report(&self) -> ControlFlow<()> {
+        self.scavenge.report(ScavengeProgress { streams: self.removed.streams, events: self.removed.events })
     }
 
     /// Rewrites a segment without the events before the first revisions, and without rows and keys that the index has.

@@ -1,8 +1,9 @@
 //! `StoreAdmin` on an open store: a writer, a reader, a subscription and a projection run during each operation. Case 7
 //! of `user` and issue 13: a service need not stop.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use es_core::aggregate::snapshot;
 use es_core::model::Category;
@@ -172,6 +173,26 @@ fn hidden_events_are_scavenged_beside_a_service() {
         admin.set_rule(Scope::Category(category("old")), rule, Note::default()).await.expect("set");
         let report = admin.scavenge(&Scavenge::default()).await.expect("scavenged");
         assert_eq!((report.events, report.is_complete), (OLD_STREAMS * (OLD_EVENTS - 10), true));
+        assert_eq!(read(store, "old-7").await.len(), 10);
+    });
+}
+
+/// A paused scavenge could not be stopped: it slept once for each segment, whatever its callback returned.
+#[test]
+fn a_scavenge_is_stopped_during_its_pause() {
+    beside_a_service(&async |store, admin| {
+        let rule = Rule { max_count: Some(10), ..Rule::default() };
+        admin.set_rule(Scope::Category(category("old")), rule, Note::default()).await.expect("set");
+        let (reports, pause) = (Arc::new(AtomicU64::new(0)), TIMEOUT * 60);
+        let counted = Arc::clone(&reports);
+        // The first report may be that of a pause: it continues.
+        let stop_later = move |_| {
+            let is_first = counted.fetch_add(1, Ordering::SeqCst) == 0;
+            if is_first { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        };
+        let scavenge = Scavenge { pause, progress: Some(Arc::new(stop_later)), ..Scavenge::default() };
+        tokio::time::timeout(TIMEOUT, admin.scavenge(&scavenge)).await.expect("it ends").expect("scavenged");
+        assert!(reports.load(Ordering::SeqCst) > 1);
         assert_eq!(read(store, "old-7").await.len(), 10);
     });
 }

@@ -102,7 +102,7 @@ pub struct ScavengeArgs {
     /// Only count the events that would be removed
     #[arg(long, conflicts_with_all = ["pause", "reason", "by"])]
     pub dry_run: bool,
-    /// The pause after each write, in milliseconds
+    /// The pause after each write, in milliseconds; a service accepts at most 10000
     #[arg(long, value_name = "MS", default_value_t = 0, value_parser = any_number())]
     pub pause: u64,
     /// The note of the operator.

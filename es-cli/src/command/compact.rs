@@ -22,7 +22,7 @@ struct Compacted {
 pub(super) async fn run(target: &Target, json: bool) -> Result<(), Failure> {
     let compacted = match target {
         Target::Directory(directory) => compact(directory).await?,
-        Target::Service(service) => job::run(service, "/compact", &Note::default(), 0, "compact").await?,
+        Target::Service(service) => job::run(service, "/compact", &Note::default(), None, "compact").await?,
     };
     let Compacted { bytes_before, bytes_after } = compacted;
     print(json, || format!("{} before, {} after", format_bytes(bytes_before), format_bytes(bytes_after)), &compacted)

@@ -28,10 +28,13 @@ pub(super) async fn run<T: DeserializeOwned>(
     service: &Service,
     path: &str,
     note: &Note,
-    pause_ms: u64,
+    pause_ms: Option<u64>,
     step: &str,
 ) -> Result<T, Failure> {
-    let body = json!({ "by": note.by, "reason": note.reason, "pause_ms": pause_ms });
+    let mut body = json!({ "by": note.by, "reason": note.reason });
+    if let Some(pause_ms) = pause_ms {
+        body["pause_ms"] = pause_ms.into();
+    }
     let mut job: JobStatus = service.send_json(Method::POST, path, &body).await?;
     let bar = Bar::new(step);
     while job.state == "running" {

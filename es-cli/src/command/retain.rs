@@ -215,7 +215,7 @@ pub(super) async fn scavenge(target: &Target, args: &ScavengeArgs, json: bool) -
         }
         Target::Directory(directory) => scavenge_in(directory, args).await?,
         Target::Service(service) => {
-            job::run(service, "/scavenge", &args.note.note(), args.pause, "events removed").await?
+            job::run(service, "/scavenge", &args.note.note(), Some(args.pause), "events removed").await?
         }
     };
     let text = || {

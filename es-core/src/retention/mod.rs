@@ -88,7 +88,8 @@ pub struct Scavenge {
     pub note: Note,
     /// The pause after each batch of at most a few thousand events, which leaves disk bandwidth to other work.
     pub pause: Duration,
-    /// A callback that is called after each batch. It breaks to stop the scavenge; the next scavenge removes the rest.
+    /// A callback that is called after each batch and several times a second during a pause. It breaks to stop the
+    /// scavenge; the next scavenge removes the rest.
     pub progress: Option<Arc<dyn Fn(ScavengeProgress) -> ControlFlow<()> + Send + Sync>>,
 }
 

@@ -1,5 +1,6 @@
 //! Authentication by bearer tokens and client certificates, and roles.
 
+mod revocation;
 mod tokens;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+pub use revocation::Revocation;
 pub use tokens::{Tokens, TokensError};
 
 use crate::Problem;

@@ -3,13 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::HeaderValue;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use tokio::time::sleep;
 
 use crate::Tenant;
-use crate::client::{Authenticated, ClientCertificate, Credentials, KnownClient, Role};
+use crate::client::{Authenticated, ClientCertificate, Credentials, KnownClient, Role, WatchRevocation};
 use crate::reloaded::Reloaded;
 use crate::server::ConnectionScope;
 
@@ -92,7 +94,8 @@ impl FromStr for Tokens {
 
 impl Tokens {
     /// Loads the tokens of a file. Later, requests read the file again when its time or length changes, at most once a
-    /// second. If it has become invalid, the error is logged and the former tokens remain.
+    /// second. If it has become invalid or cannot be read, the error is logged and the former tokens remain. A response
+    /// without an end lasts until [`Revocation`](crate::Revocation) ends it.
     ///
     /// # Errors
     /// [`TokensError`] if the file cannot be read or has an invalid line.
@@ -116,19 +119,46 @@ impl Tokens {
     /// Looks credentials up, and remembers the client for the further requests of the connection.
     fn find(&self, credentials: Credentials<'_>) -> Option<Arc<Authenticated>> {
         let (entries, version) = self.0.value();
-        let (kind, hash) = proof(credentials)?;
-        // All entries are compared, so that the time does not depend on which one matches.
-        let matching = entries.iter().filter(|entry| bool::from(entry.hash.ct_eq(&hash)) && entry.proof == kind);
-        let client = matching.fold(None, |_, entry| Some(&entry.client))?;
+        let proof = proof(credentials)?;
+        let client = owner(&entries, proof)?;
         let remembered = ConnectionScope::with_client(|known| {
-            Arc::clone(known.insert(KnownClient::new(version, credentials, client)).client())
+            let watch = self.watch(proof, client);
+            Arc::clone(known.insert(KnownClient::new(version, credentials, client, watch)).client())
         });
         Some(remembered.unwrap_or_else(|| Arc::clone(client)))
     }
+
+    /// Returns what watches a client with this proof.
+    fn watch(&self, proof: Proof, client: &Arc<Authenticated>) -> WatchRevocation {
+        let (tokens, client) = (self.clone(), Arc::clone(client));
+        Arc::new(move || Box::pin(tokens.clone().revoked(proof, Arc::clone(&client))))
+    }
+
+    /// Waits until the client with this proof is another one, or none.
+    async fn revoked(self, proof: Proof, client: Arc<Authenticated>) {
+        while owner(&self.0.value().0, proof).is_some_and(|found| **found == *client) {
+            sleep(REVOCATION_PERIOD).await;
+            if let Some(check) = self.check() {
+                check.await;
+            }
+        }
+    }
 }
 
+/// Returns the client with this proof. All entries are compared, so that the time does not depend on which one matches.
+fn owner(entries: &[ClientEntry], (kind, hash): Proof) -> Option<&Arc<Authenticated>> {
+    let matching = entries.iter().filter(|entry| bool::from(entry.hash.ct_eq(&hash)) && entry.proof == kind);
+    matching.fold(None, |_, entry| Some(&entry.client))
+}
+
+/// The time between two checks of a client whose response does not end.
+const REVOCATION_PERIOD: Duration = Duration::from_secs(1);
+
+/// The hash that identifies a client.
+type Proof = (ProofKind, HashWords);
+
 /// Returns what the tokens have of these credentials; `None` if the header has no bearer token.
-fn proof(credentials: Credentials<'_>) -> Option<(ProofKind, HashWords)> {
+fn proof(credentials: Credentials<'_>) -> Option<Proof> {
     Some(match credentials {
         Credentials::Authorization(value) => (ProofKind::Token, words(Sha256::digest(bearer(value)?).into())),
         Credentials::Certificate(ClientCertificate { sha256 }) => (ProofKind::Certificate, words(sha256)),

@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use subtle::ConstantTimeEq;
 
 use super::{Authenticated, Credentials};
+
+/// Returns a future that completes when a client is excluded.
+pub(crate) type WatchRevocation = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// The client of the last request of a connection, and its credentials. Most connections have one client, whose token
 /// is then not parsed, hashed and compared with those of all clients at each request.
@@ -15,12 +19,19 @@ pub(crate) struct KnownClient {
     credentials: Box<[u8]>,
     /// A copy for the connection: threads that count references of one client wait for each other.
     client: Arc<Authenticated>,
+    /// Each connection has one: requests do not count references of the tokens.
+    watch: WatchRevocation,
 }
 
 impl KnownClient {
-    pub(crate) fn new(version: u64, credentials: Credentials<'_>, client: &Authenticated) -> Self {
-        let client = Arc::new(client.clone());
-        Self { version, is_certificate: credentials.is_certificate(), credentials: credentials.bytes().into(), client }
+    pub(crate) fn new(
+        version: u64,
+        credentials: Credentials<'_>,
+        client: &Authenticated,
+        watch: WatchRevocation,
+    ) -> Self {
+        let (is_certificate, credentials) = (credentials.is_certificate(), credentials.bytes().into());
+        Self { version, is_certificate, credentials, client: Arc::new(client.clone()), watch }
     }
 
     /// Returns the client if it has these credentials. The time of the comparison depends only on their length, because
@@ -30,6 +41,10 @@ impl KnownClient {
             && self.is_certificate == credentials.is_certificate()
             && bool::from(self.credentials.ct_eq(credentials.bytes()));
         is_known.then_some(&self.client)
+    }
+
+    pub(crate) fn watch(&self) -> WatchRevocation {
+        Arc::clone(&self.watch)
     }
 
     pub(crate) fn client(&self) -> &Arc<Authenticated> {

@@ -7,7 +7,7 @@ use std::fmt;
 
 pub use credentials::ClientCertificate;
 pub(crate) use credentials::Credentials;
-pub(crate) use known::KnownClient;
+pub(crate) use known::{KnownClient, WatchRevocation};
 
 use crate::Tenant;
 

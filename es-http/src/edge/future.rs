@@ -8,14 +8,16 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use axum::extract::Request;
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use es_core::model::{Context as CausalContext, CorrelationId};
 use pin_project_lite::pin_project;
 #[cfg(feature = "otel")]
 use tracing::instrument::Instrumented as Traced;
 
+use crate::Problem;
+use crate::correlation_header::mark;
 use crate::scope::InScope;
-use crate::{Problem, context};
 
 /// An answer: in the span of its request, with the feature `otel`.
 #[cfg(not(feature = "otel"))]
@@ -43,11 +45,33 @@ impl<F: Future<Output = Result<Response, Infallible>>> Future for EdgeFuture<F> 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         #[allow(unused_mut, reason = "used by the feature `otel`")]
         let mut this = self.project();
+        let panicking = CountedPanic {
+            meter: this.meter,
+            #[cfg(feature = "otel")]
+            span: this.answer.span().clone(),
+        };
         let response = ready!(this.answer.as_mut().poll(task));
         #[cfg(feature = "otel")]
-        crate::spans::end(this.answer.span(), &response);
-        this.meter.end(&response);
+        crate::spans::end(&panicking.span, response.status());
+        panicking.meter.end(response.status());
         Poll::Ready(Ok(response))
+    }
+}
+
+/// Counts a request whose handler panics: its future returns no response, and the server answers 500.
+struct CountedPanic<'a> {
+    meter: &'a RequestMeter,
+    #[cfg(feature = "otel")]
+    span: tracing::Span,
+}
+
+impl Drop for CountedPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            #[cfg(feature = "otel")]
+            crate::spans::end(&self.span, StatusCode::INTERNAL_SERVER_ERROR);
+            self.meter.end(StatusCode::INTERNAL_SERVER_ERROR);
+        }
     }
 }
 
@@ -58,7 +82,7 @@ pin_project! {
         /// The routes answer.
         Admitted { correlation_id: CorrelationId, #[pin] response: InScope<F> },
         /// The edge answers; `None` after it has.
-        Refused { problem: Option<Problem> },
+        Refused { correlation_id: CorrelationId, problem: Option<Problem> },
         /// It is decided after a file was checked.
         Deferred { response: Pin<Box<dyn Future<Output = Response> + Send>> },
     }
@@ -72,11 +96,14 @@ impl<F: Future<Output = Result<Response, Infallible>>> Future for Admission<F> {
             AdmissionProjection::Admitted { correlation_id, response } => {
                 let context = CausalContext::with_correlation(*correlation_id);
                 let Ok(mut response) = ready!(context.sync_scope(|| response.poll(task)));
-                context::mark(*correlation_id, &mut response);
+                mark(*correlation_id, &mut response);
                 Poll::Ready(response)
             }
-            AdmissionProjection::Refused { problem } => {
-                problem.take().map_or(Poll::Pending, |problem| Poll::Ready(problem.into_response()))
+            AdmissionProjection::Refused { correlation_id, problem } => {
+                let Some(problem) = problem.take() else { return Poll::Pending };
+                let mut response = problem.into_response();
+                mark(*correlation_id, &mut response);
+                Poll::Ready(response)
             }
             AdmissionProjection::Deferred { response } => response.as_mut().poll(task),
         }
@@ -97,8 +124,8 @@ impl RequestMeter {
         Self { request: crate::metrics::RequestMetrics::start(recorded, request), recorded: recorded.clone() }
     }
 
-    fn end(&self, response: &Response) {
-        self.request.end(&self.recorded, response);
+    fn end(&self, status: StatusCode) {
+        self.request.end(&self.recorded, status);
     }
 }
 
@@ -109,5 +136,5 @@ impl RequestMeter {
     }
 
     #[expect(clippy::unused_self, reason = "with the feature `metrics` it is used")]
-    fn end(&self, _: &Response) {}
+    fn end(&self, _: StatusCode) {}
 }

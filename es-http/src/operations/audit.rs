@@ -1,11 +1,14 @@
 //! The operator of a request, and the log of what operators do.
 
 use std::convert::Infallible;
+use std::sync::{Arc, OnceLock};
+
+use axum::Router;
 
 use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
-use axum::middleware::Next;
+use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use es_core::retention::Note;
 
@@ -57,13 +60,33 @@ impl<S: Send + Sync> FromRequestParts<S> for Operator {
     }
 }
 
-/// Logs each request that is not a read.
-pub(super) async fn record(request: Request, next: Next) -> Response {
+/// Returns the routes with the outermost layer of the operations: it logs each request that is not a read, also one
+/// that another layer refuses.
+pub(super) fn recorded(routes: Router) -> Router {
+    routes.layer(from_fn(record))
+}
+
+/// The operator that the authentication found: an extension of the request, because the audit is around it.
+#[derive(Clone, Default)]
+struct FoundOperator(Arc<OnceLock<Operator>>);
+
+/// Passes the operator of an authenticated request to the audit.
+pub(super) async fn identify(request: Request, next: Next) -> Response {
+    if let Some(FoundOperator(found)) = request.extensions().get() {
+        found.get_or_init(Operator::current);
+    }
+    next.run(request).await
+}
+
+async fn record(mut request: Request, next: Next) -> Response {
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         return next.run(request).await;
     }
+    let authenticated = FoundOperator::default();
+    request.extensions_mut().insert(authenticated.clone());
     let mut record = AuditRecord {
-        operator: Operator::current(),
+        authenticated,
+        of_connection: Operator::current(),
         method: request.method().clone(),
         path: request.uri().path_and_query().map_or_else(String::new, ToString::to_string),
         status: None,
@@ -75,7 +98,9 @@ pub(super) async fn record(request: Request, next: Next) -> Response {
 
 /// A line of the audit log. It is written when the request ends, also if its connection breaks before the response.
 struct AuditRecord {
-    operator: Operator,
+    authenticated: FoundOperator,
+    /// The operator of a request that was not authenticated: the user of a Unix socket.
+    of_connection: Operator,
     method: Method,
     path: String,
     status: Option<StatusCode>,
@@ -83,7 +108,8 @@ struct AuditRecord {
 
 impl Drop for AuditRecord {
     fn drop(&mut self) {
-        let operator = self.operator.0.as_deref().unwrap_or("not authenticated");
+        let Operator(name) = self.authenticated.0.get().unwrap_or(&self.of_connection);
+        let operator = name.as_deref().unwrap_or("not authenticated");
         let (method, path) = (self.method.as_str(), self.path.as_str());
         match self.status {
             Some(status) => {

@@ -23,6 +23,8 @@ use crate::Problem;
 
 /// The number of jobs that are remembered.
 const REMEMBERED: usize = 16;
+/// The time in which a job must end when the service stops.
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The jobs of a service, one at a time.
 #[derive(Clone)]
@@ -137,12 +139,20 @@ impl Jobs {
         self.shared.list().jobs.iter().map(|job| job.status.borrow().clone()).collect()
     }
 
-    /// Waits until a job ends, but at most this long, and returns its status.
-    pub(super) async fn wait(&self, id: Uuid, limit: Duration) -> Result<JobStatus, Problem> {
+    /// Waits until a job ends, but at most this long and not after `stop` completes, and returns its status.
+    pub(super) async fn wait(
+        &self,
+        id: Uuid,
+        limit: Duration,
+        stop: impl Future<Output = ()>,
+    ) -> Result<JobStatus, Problem> {
         let job = self.find(id)?;
         let mut status = job.status.subscribe();
-        let _ = timeout(limit, status.wait_for(|status| status.state != JobState::Running)).await;
-        let status = status.borrow().clone();
+        tokio::select! {
+            _ = timeout(limit, status.wait_for(|status| status.state != JobState::Running)) => {}
+            () = stop => {}
+        }
+        let status = job.status.borrow().clone();
         Ok(status)
     }
 
@@ -154,14 +164,19 @@ impl Jobs {
         Ok(status)
     }
 
-    /// Stops the running job and waits for its end.
+    /// Requests all jobs to stop.
+    pub(super) fn stop_all(&self) {
+        self.shared.list().jobs.iter().for_each(|job| job.stop());
+    }
+
+    /// Stops the running job and waits for its end, at most for the shutdown deadline. Work of the store that blocks a
+    /// thread cannot be aborted: it must not use up the time in which the rest of the service ends.
     pub(super) async fn shutdown(&self) {
-        let mut tasks = {
-            let mut list = self.shared.list();
-            list.jobs.iter().for_each(|job| job.stop());
-            std::mem::take(&mut list.tasks)
-        };
-        while tasks.join_next().await.is_some() {}
+        self.stop_all();
+        let mut tasks = std::mem::take(&mut self.shared.list().tasks);
+        if timeout(SHUTDOWN_DEADLINE, async { while tasks.join_next().await.is_some() {} }).await.is_err() {
+            tracing::warn!(deadline = ?SHUTDOWN_DEADLINE, "a job did not end before the shutdown deadline");
+        }
     }
 
     fn find(&self, id: Uuid) -> Result<Arc<Job>, Problem> {

@@ -10,8 +10,9 @@ use tokio::net::{TcpListener, lookup_host};
 
 #[cfg(unix)]
 use super::unix_socket::UnixSocket;
+use crate::Tokens;
+use crate::host::is_port;
 use crate::server::Listener;
-use crate::{Problem, Tokens};
 
 /// The address of a listener: `unix:PATH`, or `HOST:PORT`.
 ///
@@ -48,10 +49,6 @@ impl FromStr for OperationsAddress {
             _ => Err(ParseAddressError { found: text.chars().take(100).collect() }),
         }
     }
-}
-
-fn is_port(text: &str) -> bool {
-    text.parse::<u16>().is_ok()
 }
 
 impl fmt::Display for OperationsAddress {
@@ -205,35 +202,9 @@ impl Socket {
     }
 }
 
-/// Refuses a request whose `Host` is not this machine. A page of another site can otherwise reach a loopback address
-/// through a name that resolves to it, and then has the origin of the service.
-pub(super) fn check_host(host: Option<&str>) -> Result<(), Problem> {
-    let Some(host) = host else { return Ok(()) };
-    let name = host.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(host, |(name, _)| name);
-    let name = name.trim_start_matches('[').trim_end_matches(']');
-    let is_loopback = name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
-    if is_loopback || name.eq_ignore_ascii_case("localhost") {
-        return Ok(());
-    }
-    Err(Problem::new(
-        axum::http::StatusCode::MISDIRECTED_REQUEST,
-        format!("Host: expected this machine, such as 127.0.0.1, found {:?}", crate::problem::shortened(host)),
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_host_must_be_this_machine() {
-        for host in ["127.0.0.1", "127.0.0.1:80", "localhost:9000", "[::1]:9000", "LOCALHOST", "127.1.2.3:1"] {
-            assert!(check_host(Some(host)).is_ok(), "{host}");
-        }
-        for host in ["", "example.org", "127.0.0.1.example.org:9000", "[::2]:1", "10.0.0.1", "localhost.example"] {
-            assert!(check_host(Some(host)).is_err(), "{host}");
-        }
-    }
 
     #[test]
     fn an_address_is_a_path_or_a_host_with_a_port() {

@@ -26,15 +26,22 @@
 //!
 //! # Audit
 //!
-//! Each request that is not a `GET` is logged with the target `audit`: the operator, the method, the path, and the
-//! status of the response. The operator is the name of the token, or `uid:N` for a client of a Unix socket. Deletions,
+//! Each request that is not a `GET` is logged with the target `audit`, also a refused one: the operator, the method, the
+//! path, and the status of the response. The operator is the name of the token, or `uid:N` for a client of a Unix socket. Deletions,
 //! rules, scavenges and requests to projections are also events in the log, with the operator as
 //! [`Note::by`](es_core::retention::Note). A `by` in a request cannot replace the operator: it is added, as in
 //! `ops for ada`.
 //!
+//! # Refused input
+//!
+//! Nothing that a client sends is ignored. A body of a `GET` or `DELETE` request is 415, a parameter that a route does
+//! not have 400, and a field that a body does not have 422. A change with `If-Match`, `If-None-Match` or
+//! `If-Unmodified-Since` is 412: the routes have no versions, so the condition of the client cannot be checked.
+//!
 //! # Routes of the service
 //!
-//! [`Operations::merge`] adds routes, which have the access rules and the audit of the others.
+//! [`Operations::merge`] adds routes, which have the access rules and the audit of the others. They refuse input
+//! themselves.
 //!
 //! # Jobs
 //!
@@ -58,25 +65,29 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::header;
+use axum::http::{HeaderName, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use es_core::projection::ProjectionHandle;
 use es_core::store::StoreAdmin;
 use es_core::{EventStore, StoreError};
+use http_body::Body as _;
 use serde::Serialize;
 
 pub use audit::Operator;
 use jobs::Jobs;
+use listener::Socket;
 pub use listener::{BindError, OperationsAddress, OperationsListener, ParseAddressError};
-use listener::{Socket, check_host};
 pub use projections::{ParkedKeyReport, ProjectionAction, ProjectionReport, RebuildReport};
 use replication::Replication;
 
 use crate::auth::{authenticate, check_role_of_client, role_for};
+use crate::extract::unexpected_body;
+use crate::host::AllowedHosts;
 use crate::origin::same_origin;
-use crate::{AllowedOrigins, Drained, Role, ServeOptions, Tokens, serve};
+use crate::problem::kind;
+use crate::{AllowedOrigins, Drained, Problem, Role, ServeOptions, Tokens, serve};
 
 /// The operations on a store and its projections.
 ///
@@ -153,7 +164,8 @@ impl Operations {
         self
     }
 
-    /// Serves requests of operators until `stop` completes, as [`serve`] does. Then stops the jobs.
+    /// Serves requests of operators until `stop` completes, as [`serve`] does. Stops the jobs then, and waits up to
+    /// 5 seconds for their end.
     pub async fn serve(
         self,
         listener: OperationsListener,
@@ -163,12 +175,18 @@ impl Operations {
         let OperationsListener { socket, tokens } = listener;
         let router = match (tokens, &socket) {
             (Some(tokens), _) => self.clone().authenticated_router(tokens),
-            (None, Socket::Tcp(_)) => self.routes().layer(from_fn(local_host)),
+            (None, Socket::Tcp(_)) => audit::recorded(self.routes().layer(from_fn(local_host))),
             #[cfg(unix)]
-            (None, Socket::Unix(_)) => self.routes(),
+            (None, Socket::Unix(_)) => audit::recorded(self.routes()),
         };
         // The file of a Unix socket is removed after the drain.
         let (listener, _file) = socket.into_listener();
+        let jobs = self.jobs.clone();
+        let stop = async move {
+            stop.await;
+            // A request that waits for a job ends with the drain.
+            jobs.stop_all();
+        };
         let drained = serve(listener, router, options, stop).await;
         self.jobs.shutdown().await;
         drained
@@ -180,7 +198,7 @@ impl Operations {
     /// Jobs end when the router and all clones of these operations are dropped.
     pub fn authenticated_router(self, tokens: Tokens) -> Router {
         let routes = self.routes_with(|routes| routes.layer(from_fn(demand_role)));
-        routes.layer(from_fn_with_state(tokens, authenticate))
+        audit::recorded(routes.layer(from_fn(audit::identify)).layer(from_fn_with_state(tokens, authenticate)))
     }
 
     /// Returns the routes without authentication.
@@ -188,7 +206,7 @@ impl Operations {
         self.clone().routes_with(|routes| routes)
     }
 
-    /// Returns the routes. `protect` adds the layers that are closer to the handlers than the audit.
+    /// Returns the routes without the audit. `protect` adds the layers that are closest to the handlers.
     fn routes_with(self, protect: impl FnOnce(Router<Self>) -> Router<Self>) -> Router {
         let routes = Router::new()
             .route("/info", get(reads::info))
@@ -207,16 +225,37 @@ impl Operations {
             .route("/projections/{name}", post(projections::act))
             .route("/projections/{name}/parked", get(projections::parked))
             .route("/replication", get(replication::status))
+            .route_layer(from_fn(refuse_ignored_input))
             .merge(self.merged.clone().with_state::<Self>(()));
-        protect(routes)
-            .layer(from_fn(audit::record))
-            .layer(from_fn_with_state(AllowedOrigins::none(), same_origin))
-            .with_state(self)
+        protect(routes).layer(from_fn_with_state(AllowedOrigins::none(), same_origin)).with_state(self)
     }
 
     fn admin(&self) -> StoreAdmin {
         StoreAdmin::new(Arc::clone(&self.store))
     }
+}
+
+/// The conditions of a change, which no route of this module can check.
+const CONDITIONS: [HeaderName; 3] = [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_UNMODIFIED_SINCE];
+
+/// Refuses a body and a condition that the handler would ignore. A deletion would be broader than the client demands.
+async fn refuse_ignored_input(request: Request, next: Next) -> Response {
+    match check_ignored_input(&request) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+fn check_ignored_input(request: &Request) -> Result<(), Problem> {
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    if (is_read || *request.method() == Method::DELETE) && !request.body().is_end_stream() {
+        return Err(unexpected_body(request.method()));
+    }
+    if let Some(name) = CONDITIONS.iter().find(|name| !is_read && request.headers().contains_key(*name)) {
+        let detail = format!("{name}: expected no condition, because the resource has no version");
+        return Err(Problem::new(StatusCode::PRECONDITION_FAILED, detail).with_type(kind::PRECONDITION));
+    }
+    Ok(())
 }
 
 /// Demands the role for looking or for changing.
@@ -229,8 +268,7 @@ async fn demand_role(request: Request, next: Next) -> Response {
 
 /// Refuses requests that were sent to the name of another machine.
 pub(crate) async fn local_host(request: Request, next: Next) -> Response {
-    let host = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or_default());
-    match check_host(host) {
+    match AllowedHosts::default().check(request.headers()) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }

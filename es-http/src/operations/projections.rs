@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Operations;
 use super::audit::Operator;
-use crate::{Json, NoInput, Path, Problem};
+use crate::{Json, NoInput, NoParameters, Path, Problem};
 
 /// The maximum number of parked keys in a list.
 const MAX_PARKED_KEYS: usize = 1000;
@@ -209,6 +209,7 @@ pub(super) async fn act(
     State(operations): State<Operations>,
     operator: Operator,
     Path(name): Path<String>,
+    _: NoParameters,
     Json(action): Json<ProjectionAction>,
 ) -> Result<Json<Vec<ProjectionReport>>, Problem> {
     let admin = operations.projection(&name)?.admin().clone();

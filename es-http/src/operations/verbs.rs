@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use es_core::model::Category;
 use es_core::retention::{DeleteKind, Rule, Scope};
 use es_core::store::{CommitError, Committed, Conflict, Coverage, DeletedStream, FailedCheck, RetentionReport};
-use es_core::{ExpectedRevision, Position, StreamId};
+use es_core::{ExpectedRevision, Position, Revision, StreamId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -16,7 +16,10 @@ use super::Operations;
 use super::audit::Operator;
 use super::jobs::JobStatus;
 use super::parameters::{MAX_WAIT_SECONDS, ScopeParameters, bad, expected, scope};
-use crate::{Json, NoInput, Path, Problem, Query};
+use crate::{Draining, Json, NoInput, NoParameters, Path, Problem, Query};
+
+/// The longest pause of a scavenge after a write, in milliseconds.
+const MAX_PAUSE_MS: u64 = 10_000;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,13 +53,16 @@ pub(super) async fn delete_stream(
     Ok(Json(DeletedStream::of(&stream, kind, &committed)))
 }
 
-/// The body of a request for a rule.
+/// The body of a request for a rule. Its fields are not those of [`Scope`] and [`Rule`] by `flatten`, with which serde
+/// ignores unknown fields and a second scope.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct RuleBody {
-    #[serde(flatten)]
-    scope: Scope,
-    #[serde(flatten)]
-    rule: Rule,
+    stream: Option<StreamId>,
+    category: Option<Category>,
+    max_age_ms: Option<u64>,
+    max_count: Option<u64>,
+    truncate_before: Option<Revision>,
     by: Option<String>,
     reason: Option<String>,
 }
@@ -73,8 +79,12 @@ pub(super) struct RuleAnswer {
 pub(super) async fn set_rule(
     State(operations): State<Operations>,
     operator: Operator,
-    Json(RuleBody { scope, rule, by, reason }): Json<RuleBody>,
+    _: NoParameters,
+    Json(body): Json<RuleBody>,
 ) -> Result<Json<RuleAnswer>, Problem> {
+    let RuleBody { stream, category, max_age_ms, max_count, truncate_before, by, reason } = body;
+    let scope = scope_of_rule(stream, category)?;
+    let rule = Rule { max_age: max_age_ms.map(Duration::from_millis), max_count, truncate_before };
     let committed = operations.admin().set_rule(scope.clone(), rule, operator.note(by, reason)).await?;
     rule_answer(&operations, &scope, &committed).await
 }
@@ -85,12 +95,16 @@ pub(super) async fn clear_rule(
     Query(parameters): Query<ScopeParameters>,
 ) -> Result<Json<RuleAnswer>, Problem> {
     let ScopeParameters { stream, category, by, reason } = parameters;
-    let scope = scope(stream, category)?.ok_or_else(|| bad("expected stream or category, found neither"))?;
+    let scope = scope_of_rule(stream, category)?;
     if !RetentionReport::read(&*operations.store).await?.rules.iter().any(|rule| rule.scope == scope) {
         return Err(Problem::new(StatusCode::NOT_FOUND, format!("expected a rule for {scope}, found none")));
     }
     let committed = operations.admin().clear_rule(scope.clone(), operator.note(by, reason)).await?;
     rule_answer(&operations, &scope, &committed).await
+}
+
+fn scope_of_rule(stream: Option<StreamId>, category: Option<Category>) -> Result<Scope, Problem> {
+    scope(stream, category)?.ok_or_else(|| bad("expected stream or category, found neither"))
 }
 
 async fn rule_answer(
@@ -124,13 +138,21 @@ pub(super) async fn delete_snapshots(
     Ok(Json(json!({ "deleted": deleted })))
 }
 
-/// The body of a request for a job.
+/// The body of a request for a scavenge.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct JobBody {
-    /// The pause after each write of a scavenge.
+pub(super) struct ScavengeBody {
+    /// The pause after each write.
     #[serde(default)]
     pause_ms: u64,
+    by: Option<String>,
+    reason: Option<String>,
+}
+
+/// The body of a request for a compaction.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CompactBody {
     by: Option<String>,
     reason: Option<String>,
 }
@@ -138,9 +160,13 @@ pub(super) struct JobBody {
 pub(super) async fn scavenge(
     State(operations): State<Operations>,
     operator: Operator,
-    body: Option<Json<JobBody>>,
+    _: NoParameters,
+    body: Option<Json<ScavengeBody>>,
 ) -> Result<(StatusCode, Json<JobStatus>), Problem> {
-    let JobBody { pause_ms, by, reason } = body.unwrap_or_default().0;
+    let ScavengeBody { pause_ms, by, reason } = body.unwrap_or_default().0;
+    if pause_ms > MAX_PAUSE_MS {
+        return Err(bad(format!("pause_ms: expected at most {MAX_PAUSE_MS}, found {pause_ms}")));
+    }
     let started = operations.jobs.scavenge(operator.note(by, reason), Duration::from_millis(pause_ms))?;
     Ok((StatusCode::ACCEPTED, Json(started)))
 }
@@ -148,9 +174,10 @@ pub(super) async fn scavenge(
 pub(super) async fn compact(
     State(operations): State<Operations>,
     operator: Operator,
-    body: Option<Json<JobBody>>,
+    _: NoParameters,
+    body: Option<Json<CompactBody>>,
 ) -> Result<(StatusCode, Json<JobStatus>), Problem> {
-    let JobBody { by, reason, .. } = body.unwrap_or_default().0;
+    let CompactBody { by, reason } = body.unwrap_or_default().0;
     Ok((StatusCode::ACCEPTED, Json(operations.jobs.compact(operator.note(by, reason))?)))
 }
 
@@ -168,11 +195,12 @@ pub(super) struct WaitParameters {
 
 pub(super) async fn job(
     State(operations): State<Operations>,
+    draining: Draining,
     Path(id): Path<Uuid>,
     Query(WaitParameters { wait }): Query<WaitParameters>,
 ) -> Result<Json<JobStatus>, Problem> {
     let limit = Duration::from_secs(wait.min(MAX_WAIT_SECONDS));
-    operations.jobs.wait(id, limit).await.map(Json)
+    operations.jobs.wait(id, limit, draining.requested()).await.map(Json)
 }
 
 pub(super) async fn stop_job(

@@ -2,7 +2,7 @@
 
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 
-use super::Problem;
+use super::{BodyRefused, Problem};
 
 macro_rules! from_rejections {
     ($($rejection:ty)*) => {$(
@@ -14,4 +14,14 @@ macro_rules! from_rejections {
     )*};
 }
 
-from_rejections!(BytesRejection PathRejection QueryRejection);
+from_rejections!(PathRejection QueryRejection);
+
+/// 413, 408 or 503 for a body that exceeds a limit of the server, otherwise the status of axum.
+impl From<BytesRejection> for Problem {
+    fn from(rejection: BytesRejection) -> Self {
+        match BodyRefused::of(&rejection) {
+            Some(refused) => refused.into(),
+            None => Self::new(rejection.status(), rejection.body_text()),
+        }
+    }
+}

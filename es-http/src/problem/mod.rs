@@ -1,5 +1,6 @@
 //! [`Problem`]: an error response, `application/problem+json` (RFC 9457).
 
+mod body_refused;
 mod from_axum;
 mod from_core;
 mod uniform;
@@ -9,9 +10,12 @@ use std::fmt;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use es_core::model::Context as CausalContext;
 use es_core::store::Conflict;
 use serde_json::{Map, Value};
+use tracing::field::display;
 
+pub(crate) use body_refused::BodyRefused;
 pub use uniform::uniform_problems;
 pub(crate) use uniform::{AnsweredRequest, is_uniform, uniform};
 
@@ -116,7 +120,9 @@ impl Problem {
     /// Creates the response to a failure inside the service: 500 without a cause. Logs the error with its sources.
     #[must_use]
     pub fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
-        tracing::error!(error = %es_core::model::ErrorChain(error), "a request failed");
+        // Commands and queries inside an `Edge` run in its context, whose id the response has.
+        let correlation_id = CausalContext::current().map(|context| display(context.correlation_id));
+        tracing::error!(error = %es_core::model::ErrorChain(error), correlation_id, "a request failed");
         Self::unexplained()
     }
 
@@ -184,14 +190,12 @@ impl Problem {
     }
 
     /// Returns the response to a write whose [precondition](crate::Preconditions) does not hold, in place of a
-    /// conflict. `unmet` returns the detail, or `None` for a conflict with something else.
+    /// conflict. `unmet` returns the detail, or `None` for a conflict with something else, which remains a conflict.
     pub(crate) fn conflict_as_precondition(mut self, unmet: impl FnOnce(&Conflict) -> Option<String>) -> Self {
-        if self.type_uri() == Some(kind::CONFLICT) {
+        if let Some(detail) = self.0.conflict.as_ref().and_then(unmet) {
             self.0.status = StatusCode::PRECONDITION_FAILED;
             self.0.kind = Some(kind::PRECONDITION.into());
-            if let Some(detail) = self.0.conflict.as_ref().and_then(unmet) {
-                self.0.detail = detail;
-            }
+            self.0.detail = detail;
         }
         self
     }

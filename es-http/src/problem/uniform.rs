@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 
 use super::{CONTENT_TYPE, Problem};
+use crate::correlation_header::CORRELATION_ID;
 
 /// The longest text that becomes the detail of a problem, in bytes.
 const MAX_DETAIL_BYTES: u64 = 16 * 1024;
@@ -78,7 +79,8 @@ async fn detail(parts: &Parts, body: Body, request: &AnsweredRequest) -> String 
     let text = String::from_utf8_lossy(&text).trim().to_owned();
     match parts.status {
         StatusCode::INTERNAL_SERVER_ERROR => {
-            tracing::error!(%method, path, error = text, "a request failed");
+            let correlation_id = parts.headers.get(CORRELATION_ID).and_then(|id| id.to_str().ok());
+            tracing::error!(%method, path, correlation_id, error = text, "a request failed");
             Problem::unexplained().detail().to_owned()
         }
         _ if !text.is_empty() => text,

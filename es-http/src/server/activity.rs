@@ -10,8 +10,8 @@ use super::options::ServeOptions;
 
 /// The shortest time between two looks at a connection, for deadlines of zero.
 const SHORTEST_LOOK: Duration = Duration::from_millis(1);
-/// The time without a request after which a connection is closed when an accept fails.
-const IDLE_WITHOUT_DESCRIPTORS: Duration = Duration::from_secs(1);
+/// The time without a request after which a connection is closed when a new one lacks a descriptor or a slot.
+const REPLACED_AFTER: Duration = Duration::from_secs(1);
 
 /// What a connection waits for. The stream of the connection and its service change it; [`overdue`](Self::overdue)
 /// observes it.
@@ -53,6 +53,12 @@ impl Activity {
         if matches!(state.wait, Wait::FirstRequest | Wait::NextRequest) {
             state.begin(Wait::Head);
         }
+    }
+
+    /// Records that the connection can send its first request: the handshake of TLS is complete.
+    #[cfg(feature = "tls")]
+    pub(super) fn end_handshake(&self) {
+        self.state().begin(Wait::FirstRequest);
     }
 
     /// Records that the service has the head of a request.
@@ -114,11 +120,11 @@ impl Activity {
         }
     }
 
-    /// Waits until an accept fails while the connection is idle, so that its descriptor is needed for a new connection.
-    /// `failed` changes when an accept fails.
+    /// Waits until a new connection lacks a descriptor or a slot while this one is idle. `failed` changes when one lacks
+    /// it.
     pub(super) async fn idle_at_failure(&self, mut failed: watch::Receiver<()>) {
         while failed.changed().await.is_ok() {
-            if self.is_idle_for(IDLE_WITHOUT_DESCRIPTORS) {
+            if self.is_idle_for(REPLACED_AFTER) {
                 return;
             }
         }

@@ -17,10 +17,14 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tower::Service;
+use tracing::field::display;
 
 use super::activity::Activity;
 use super::body::{BodyLimits, LimitedBody, Reservation};
-use crate::problem::{AnsweredRequest, is_uniform, uniform};
+use super::connection::ConnectionScope;
+use crate::correlation_header::{CORRELATION_ID, mark};
+use crate::edge_headers::EdgeHeaders;
+use crate::problem::{AnsweredRequest, BodyRefused, is_uniform, uniform};
 use crate::{ClientCertificate, Problem};
 
 /// The longest body that the extractors of axum accept from a request without a [`DefaultBodyLimit`], in bytes.
@@ -49,6 +53,7 @@ impl hyper::service::Service<Request<Incoming>> for Answerer {
         self.activity.begin(!request.body().is_end_stream());
         let end = Some(EndOfResponse(Arc::clone(&self.activity)));
         let answered = AnsweredRequest::of(&request);
+        ConnectionScope::set_request_id(None);
         let (state, reservation) = match self.limits.check_length(request.body()) {
             Ok(()) => {
                 let (request, reservation) = self.prepare(request);
@@ -59,7 +64,7 @@ impl hyper::service::Service<Request<Incoming>> for Answerer {
                     reservation,
                 )
             }
-            Err(refused) => (AnswerState::ready(Problem::from(refused).into_response()), None),
+            Err(refused) => (AnswerState::ready(refuse(refused, &request)), None),
         };
         Answer { state, answered, reservation, end }
     }
@@ -152,7 +157,10 @@ impl Answer {
         if let Some(refused) = self.reservation.as_ref().and_then(|reservation| reservation.refused()) {
             let status = response.status();
             if status.is_client_error() || status.is_server_error() {
-                return Problem::from(refused).into_response();
+                let correlation_id = response.headers_mut().remove(CORRELATION_ID);
+                let mut response = Problem::from(refused).into_response();
+                response.headers_mut().extend(correlation_id.map(|id| (CORRELATION_ID, id)));
+                return response;
             }
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -165,9 +173,27 @@ struct Panicked;
 
 impl Panicked {
     fn respond(self, answered: &AnsweredRequest) -> Response {
-        tracing::error!(method = %answered.method, path = answered.path(), "a handler panicked");
-        Problem::unexplained().into_response()
+        let id = ConnectionScope::request_id();
+        let (method, correlation_id) = (&answered.method, id.map(display));
+        tracing::error!(%method, path = answered.path(), correlation_id, "a handler panicked");
+        let mut response = Problem::unexplained().into_response();
+        if let Some(id) = id {
+            mark(id, &mut response);
+        }
+        response
     }
+}
+
+/// Returns the response to a request whose body is declared too long. The routes do not get it, so it is counted here.
+fn refuse(refused: BodyRefused, request: &Request<Incoming>) -> Response {
+    let mut response = Problem::from(refused).into_response();
+    let id = EdgeHeaders::of(request.headers()).correlation_id;
+    if let Some(id) = id.single().and_then(|id| id.to_str().ok()?.parse().ok()) {
+        mark(id, &mut response);
+    }
+    #[cfg(feature = "metrics")]
+    crate::metrics::count_unrouted(request.method(), response.status());
+    response
 }
 
 /// Runs code of the service. What panicked is not used again.

@@ -6,14 +6,13 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::http::StatusCode;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::activity::Activity;
-use super::options::ServeOptions;
-use crate::Problem;
+use super::options::{ServeOptions, after};
+use crate::problem::BodyRefused;
 
 /// The memory of a frame besides its bytes: an allocation and an element of a list.
 const FRAME_OVERHEAD: usize = 64;
@@ -27,29 +26,6 @@ pub(super) struct BodyLimits {
     deadline: Duration,
     period: Duration,
     minimum_progress: u64,
-}
-
-/// A body was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum BodyRefused {
-    #[error("the body of a request must have at most {max} bytes")]
-    Length { max: usize },
-    #[error("the body of the request did not arrive in time")]
-    Deadline,
-    #[error("the service receives too many bodies at present; repeat the request later")]
-    Memory,
-}
-
-impl From<BodyRefused> for Problem {
-    fn from(refused: BodyRefused) -> Self {
-        let detail = refused.to_string();
-        let problem = match refused {
-            BodyRefused::Length { max } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail).with("max_bytes", max),
-            BodyRefused::Deadline => Self::new(StatusCode::REQUEST_TIMEOUT, detail),
-            BodyRefused::Memory => Self::unavailable(detail),
-        };
-        problem.closing()
-    }
 }
 
 impl BodyLimits {
@@ -139,7 +115,7 @@ pub(super) struct LimitedBody<B> {
 
 impl<B> LimitedBody<B> {
     pub(super) fn new(body: B, reservation: Arc<Reservation>, activity: Arc<Activity>) -> Self {
-        let deadline = Instant::now() + reservation.limits.deadline;
+        let deadline = after(Instant::now(), reservation.limits.deadline);
         Self { body: Some(body), reservation, activity, timer: None, deadline, received: 0, has_waited: false }
     }
 
@@ -153,7 +129,7 @@ impl<B> LimitedBody<B> {
             return Ok(());
         }
         let limits = &self.reservation.limits;
-        let next = |now: Instant| self.deadline.min(now + limits.period);
+        let next = |now: Instant| self.deadline.min(after(now, limits.period));
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(next(Instant::now()))));
         while timer.as_mut().poll(context).is_ready() {
             let now = Instant::now();

@@ -25,12 +25,15 @@ pub(crate) struct ConnectionScope {
     /// The client of the last request.
     client: RefCell<Option<KnownClient>>,
     /// The correlation id that was generated last.
-    correlation_id: Cell<Option<CorrelationId>>,
+    generated_id: Cell<Option<CorrelationId>>,
+    /// The correlation id of the present request, if an edge has determined it.
+    request_id: Cell<Option<CorrelationId>>,
 }
 
 impl ConnectionScope {
     pub(super) fn new(draining: Draining, address: PeerAddress) -> Self {
-        Self { draining, address, client: RefCell::new(None), correlation_id: Cell::new(None) }
+        let (client, generated_id, request_id) = (RefCell::new(None), Cell::new(None), Cell::new(None));
+        Self { draining, address, client, generated_id, request_id }
     }
 
     /// Runs the task of the connection.
@@ -60,11 +63,22 @@ impl ConnectionScope {
     /// Ids of two connections differ in their time or in 74 random bits.
     pub(crate) fn correlation_id() -> Option<CorrelationId> {
         let next = |connection: &Self| {
-            let id = connection.correlation_id.get().map_or_else(CorrelationId::new, successor);
-            connection.correlation_id.set(Some(id));
+            let id = connection.generated_id.get().map_or_else(CorrelationId::new, successor);
+            connection.generated_id.set(Some(id));
             id
         };
         OF_CONNECTION.try_with(next).ok()
+    }
+
+    /// Records the correlation id of the present request, for a response that is created outside of its edge.
+    pub(crate) fn set_request_id(id: Option<CorrelationId>) {
+        // An error means that another server runs the task.
+        let _ = OF_CONNECTION.try_with(|connection| connection.request_id.set(id));
+    }
+
+    /// Returns the correlation id of the present request.
+    pub(super) fn request_id() -> Option<CorrelationId> {
+        OF_CONNECTION.try_with(|connection| connection.request_id.get()).ok().flatten()
     }
 }
 

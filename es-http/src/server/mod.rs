@@ -1,11 +1,12 @@
 //! [`serve`]: a server that slow, idle and numerous clients cannot exhaust.
 //!
 //! ```text
-//!   accept --> TimedStream --> hyper --> Answerer --> LimitedBody --> Router
-//!     |            |                        |             |
-//!     |            |                        |             +-- 413, 408, 503: length, deadline, memory of all bodies
-//!     |            |                        +-- every error is a problem; a panic is 500
-//!     |            +-- closed: head too slow, idle, reads too slowly
+//!   accept --> PacedStream --> TLS --> ObservedStream --> hyper --> Answerer --> LimitedBody --> Router
+//!     |            |                       |                           |             |
+//!     |            |                       |                           |             +-- 413, 408, 503
+//!     |            |                       |                           +-- every error is a problem; a panic is 500
+//!     |            |                       +-- closed: head too slow, idle, the client leaves
+//!     |            +-- closed: reads too slowly
 //!     +-- pauses: too many connections, too few descriptors; idle connections are closed for new ones
 //! ```
 
@@ -35,7 +36,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use activity::Activity;
 use answer::Answerer;
@@ -46,9 +47,10 @@ use listener::Stream;
 pub use listener::{Listener, PeerAddress, UnixPeer};
 use on_wake::OnWake;
 pub use options::ServeOptions;
+use options::after;
 #[cfg(feature = "signal")]
 pub use signals::serve_until_signal;
-use stream::TimedStream;
+use stream::{ObservedStream, PacedStream};
 
 use crate::ClientCertificate;
 
@@ -56,6 +58,8 @@ use crate::ClientCertificate;
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// The pauses after a failed accept, for example without a free descriptor: from the first to the longest.
 const ACCEPT_PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
+/// The interval at which idle connections are closed while a new one waits for a slot.
+const SLOT_PAUSE: Duration = Duration::from_secs(1);
 
 /// The result of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,7 +136,7 @@ pub async fn serve(
     let mut stop = pin!(stop);
     let failures = watch::Sender::new(());
     let failed = failures.subscribe();
-    let mut acceptor = Acceptor { listener: listener.into(), pause: ACCEPT_PAUSES[0], failures };
+    let mut acceptor = Acceptor { listener: listener.into(), pause: ACCEPT_PAUSES[0], waiting: None, failures };
     loop {
         tokio::select! {
             () = &mut stop => break,
@@ -155,7 +159,7 @@ pub async fn serve(
 }
 
 async fn drain(mut connections: JoinSet<()>, deadline: Duration) -> Drained {
-    let deadline = Instant::now() + deadline;
+    let deadline = after(Instant::now(), deadline);
     while let Ok(Some(_)) = timeout_at(deadline, connections.join_next()).await {}
     let aborted = connections.len();
     if aborted > 0 {
@@ -170,7 +174,10 @@ struct Acceptor {
     listener: Listener,
     /// The pause after the next failure.
     pause: Duration,
-    /// Tells the connections that an accept failed.
+    /// The accepted connection that waits for a slot. It is here, because the future that accepts is dropped whenever
+    /// another connection ends.
+    waiting: Option<(Stream, PeerAddress)>,
+    /// Tells the connections that a new one lacks a descriptor or a slot.
     failures: watch::Sender<()>,
 }
 
@@ -178,21 +185,37 @@ impl Acceptor {
     /// Returns the next connection, after a slot for it is free.
     async fn accept(&mut self, slots: &Arc<Semaphore>) -> (Stream, PeerAddress, OwnedSemaphorePermit) {
         loop {
-            let Ok(slot) = Arc::clone(slots).acquire_owned().await else { std::future::pending().await };
-            match self.listener.accept().await {
-                Ok((stream, peer)) => {
-                    self.pause = ACCEPT_PAUSES[0];
+            if self.waiting.is_some() {
+                let slot = self.slot(slots).await;
+                if let Some((stream, peer)) = self.waiting.take() {
                     return (stream, peer, slot);
+                }
+            }
+            match self.listener.accept().await {
+                Ok(accepted) => {
+                    self.pause = ACCEPT_PAUSES[0];
+                    self.waiting = Some(accepted);
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
-                    drop(slot);
                     // Without a free descriptor, the connection stays in the queue, and the next accept fails at once.
                     tracing::error!(%error, pause = ?self.pause, "could not accept a connection");
                     self.failures.send_replace(());
                     sleep(self.pause).await;
                     self.pause = (self.pause * 2).min(ACCEPT_PAUSES[1]);
                 }
+            }
+        }
+    }
+
+    /// Waits for a free slot. Idle connections are closed meanwhile, so that they do not keep others from being answered.
+    async fn slot(&self, slots: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+        loop {
+            match timeout(SLOT_PAUSE, Arc::clone(slots).acquire_owned()).await {
+                Ok(Ok(slot)) => return slot,
+                // The semaphore is never closed.
+                Ok(Err(_)) => std::future::pending().await,
+                Err(_) => self.failures.send_replace(()),
             }
         }
     }
@@ -204,12 +227,21 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
+/// Limits the bytes in the send buffer, so that the system reports in small steps what the client reads. A failure is no
+/// reason to refuse a connection.
+fn limit_unsent(stream: &tokio::net::TcpStream) {
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(options::MAX_UNSENT);
+    #[cfg(not(any(target_os = "android", target_os = "linux")))]
+    let _ = stream;
+}
+
 /// An event besides requests and responses that a connection must react to.
 enum Interruption {
     /// The client did not send this in time.
     Overdue(&'static str),
-    /// An accept failed, and the connection is idle.
-    DescriptorNeeded,
+    /// A new connection lacks a descriptor or a slot, and this one is idle.
+    ReplacementNeeded,
     /// The server stops.
     Drain,
 }
@@ -221,7 +253,7 @@ struct Connection {
     options: ServeOptions,
     peer: Peer,
     draining: Draining,
-    /// Changes when an accept fails.
+    /// Changes when a new connection lacks a descriptor or a slot.
     failed: watch::Receiver<()>,
     /// The share of the maximum number of connections.
     slot: OwnedSemaphorePermit,
@@ -230,54 +262,73 @@ struct Connection {
 impl Connection {
     /// Answers requests until the client or the server closes the connection.
     async fn run(self, stream: Stream) {
+        let activity = Arc::new(Activity::new());
         let stream = match stream {
             Stream::Tcp(stream) => stream,
             #[cfg(unix)]
-            Stream::Unix(stream) => return self.serve(stream).await,
+            Stream::Unix(stream) => {
+                let stream = PacedStream::new(stream, Arc::clone(&activity), &self.options);
+                return self.serve(stream, activity).await;
+            }
         };
         // Small responses and events are sent at once.
         let _ = stream.set_nodelay(true);
+        limit_unsent(&stream);
+        let stream = PacedStream::new(stream, Arc::clone(&activity), &self.options);
         #[cfg(feature = "tls")]
         if let Some(tls) = self.options.tls.clone() {
-            return self.serve_encrypted(stream, &tls).await;
+            return self.serve_encrypted(stream, activity, &tls).await;
         }
-        self.serve(stream).await;
+        self.serve(stream, activity).await;
     }
 
     #[cfg(feature = "tls")]
-    async fn serve_encrypted(mut self, stream: tokio::net::TcpStream, tls: &crate::Tls) {
+    async fn serve_encrypted<S>(mut self, stream: S, activity: Arc<Activity>, tls: &crate::Tls)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
         let client = self.peer.address;
-        match tokio::time::timeout(self.options.header_deadline, tls.accept(stream)).await {
+        let handshake = tokio::select! {
+            handshake = timeout(self.options.header_deadline, tls.accept(stream)) => handshake,
+            () = activity.idle_at_failure(self.failed.clone()) => {
+                return tracing::debug!(%client, "closed a connection without a handshake for a new one");
+            }
+            () = self.draining.clone().requested() => return,
+        };
+        match handshake {
             Ok(Ok((stream, certificate))) => {
                 self.peer.certificate = certificate;
-                self.serve(stream).await;
+                activity.end_handshake();
+                self.serve(stream, activity).await;
             }
             Ok(Err(error)) => tracing::debug!(%client, %error, "the handshake of a connection failed"),
             Err(_) => tracing::debug!(%client, "the handshake of a connection did not end in time"),
         }
     }
 
-    async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(self, stream: S) {
+    async fn serve<S>(self, stream: S, activity: Arc<Activity>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
         let Self { routes, limits, options, peer, draining, failed, slot: _slot } = self;
-        let activity = Arc::new(Activity::new());
-        let io = TokioIo::new(TimedStream::new(stream, Arc::clone(&activity), &options));
+        let io = TokioIo::new(ObservedStream::new(stream, Arc::clone(&activity)));
         let certificate = peer.certificate;
         let answerer = Answerer { routes: RefCell::new(routes), limits, certificate, activity: Arc::clone(&activity) };
         let mut http = http1::Builder::new();
-        // `Activity` has the deadline of the head; that of hyper would also close idle connections. `TimedStream`
+        // `Activity` has the deadline of the head; that of hyper would also close idle connections. `ObservedStream`
         // notices clients that leave; hyper would allocate another read buffer for each request to do so.
         http.header_read_timeout(None).half_close(true).max_buf_size(MAX_HEAD_BYTES);
         let mut connection = pin!(http.serve_connection(io, answerer));
         let mut overdue = pin!(activity.overdue(&options));
-        let mut descriptor_needed = pin!(activity.idle_at_failure(failed));
+        let mut replacement_needed = pin!(activity.idle_at_failure(failed));
         let mut requested = pin!(draining.requested());
         let mut is_draining = false;
         let mut interruption = OnWake::new(poll_fn(move |context| {
             if let Poll::Ready(missing) = overdue.as_mut().poll(context) {
                 return Poll::Ready(Interruption::Overdue(missing));
             }
-            if descriptor_needed.as_mut().poll(context).is_ready() {
-                return Poll::Ready(Interruption::DescriptorNeeded);
+            if replacement_needed.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Interruption::ReplacementNeeded);
             }
             if !is_draining && requested.as_mut().poll(context).is_ready() {
                 is_draining = true;
@@ -294,7 +345,7 @@ impl Connection {
                         tracing::debug!(client = %peer.address, missing, "closed a connection");
                         return;
                     }
-                    Interruption::DescriptorNeeded => {
+                    Interruption::ReplacementNeeded => {
                         tracing::debug!(client = %peer.address, "closed an idle connection for a new one");
                         return;
                     }

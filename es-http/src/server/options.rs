@@ -2,6 +2,17 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
+/// The most bytes that a client reads before the operating systems of both sides report it. A loopback connection has
+/// steps of 128 KiB, a send buffer those of [`MAX_UNSENT`].
+const LARGEST_STEP: u64 = 192 * 1024;
+/// The most bytes that wait in the send buffer of a connection besides those that are on their way. Without a limit, the
+/// buffer has megabytes, and the system reports only each third of it as read.
+pub(super) const MAX_UNSENT: u32 = 64 * 1024;
+/// A time that no process reaches, and that is in the range of the clock.
+const FAR: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 30);
+
 /// The deadlines and limits of a server.
 ///
 /// The defaults suit a service with JSON bodies: with 1,000 connections that each send half a body, the server uses
@@ -78,7 +89,9 @@ impl ServeOptions {
 
     /// Sets the minimum rate in bytes per second; 1,024 by default. A client that sends a body more slowly over a
     /// [`stall_deadline`](Self::stall_deadline) receives 408. A client that reads a response more slowly while data is
-    /// waiting for it is disconnected.
+    /// waiting for it is disconnected. Operating systems report in large steps what a client has read, so a client that
+    /// stops to read is disconnected after the time in which 192 KiB arrive at this rate, at the earliest after the
+    /// stall deadline.
     #[must_use]
     pub fn minimum_rate(mut self, bytes_per_second: u64) -> Self {
         self.minimum_rate = bytes_per_second;
@@ -95,7 +108,7 @@ impl ServeOptions {
     }
 
     /// Sets the maximum number of connections; 4,096 by default, at least 1. Further connections wait in the queue of
-    /// the operating system. Choose less than the limit of open files of the process: when no descriptor is free, the
+    /// the operating system; connections that have waited for a request for a second are closed for them. Choose less than the limit of open files of the process: when no descriptor is free, the
     /// connections that have waited for a request for a second are closed.
     #[must_use]
     pub fn max_connections(mut self, connections: usize) -> Self {
@@ -128,9 +141,19 @@ impl ServeOptions {
         self
     }
 
-    /// Returns the number of bytes that a client must send or take in each period of the stall deadline.
+    /// Returns the time in which a client must take a step of a response.
+    pub(crate) fn patience_with_readers(&self) -> Duration {
+        Duration::from_millis(LARGEST_STEP * 1000 / self.minimum_rate.max(1)).max(self.stall_deadline)
+    }
+
+    /// Returns the number of bytes that a client must send in each period of the stall deadline.
     pub(crate) fn minimum_progress(&self) -> u64 {
         let millis = u64::try_from(self.stall_deadline.as_millis()).unwrap_or(u64::MAX);
         (self.minimum_rate.saturating_mul(millis) / 1000).max(1)
     }
+}
+
+/// Returns the end of a time that begins at `start`. A deadline such as [`Duration::MAX`] is none.
+pub(super) fn after(start: Instant, time: Duration) -> Instant {
+    start.checked_add(time).or_else(|| start.checked_add(FAR)).unwrap_or(start)
 }

@@ -7,29 +7,31 @@ use es_transaction::ParticipantError;
 use crate::Problem;
 use crate::problem::kind;
 
-/// Returns the response to a failed call. Details that can name files or addresses are logged and not sent.
-pub(super) fn problem(error: ParticipantError) -> Problem {
-    match error {
-        ParticipantError::Unavailable { participant, source } => {
-            tracing::warn!(participant, error = %ErrorChain(&*source), "a participant is unavailable");
-            Problem::unavailable("the participant is unavailable; repeat the call later")
+/// Details that can name files or addresses are logged and not sent.
+impl From<ParticipantError> for Problem {
+    fn from(error: ParticipantError) -> Self {
+        match error {
+            ParticipantError::Unavailable { participant, source } => {
+                tracing::warn!(participant, error = %ErrorChain(&*source), "a participant is unavailable");
+                Self::unavailable("the participant is unavailable; repeat the call later")
+            }
+            ParticipantError::Unreadable { participant, detail } => {
+                tracing::error!(participant, detail, "a participant cannot read its state");
+                let unreadable = "the participant cannot read its state; the log of its service has the cause";
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, unreadable).with_type(kind::TRANSACTION_UNREADABLE)
+            }
+            ParticipantError::Fenced { known, found } => {
+                let detail = format!("expected epoch {known} of the coordinator or a later one, found {found}");
+                let problem = Self::new(StatusCode::CONFLICT, detail).with_type(kind::TRANSACTION_FENCED);
+                problem.with("known", known.to_string()).with("found", found.to_string())
+            }
+            ParticipantError::Refused { detail, .. } => refused(detail),
+            ParticipantError::Unsupported { operation } => {
+                let detail = format!("the participant does not implement {operation}; use two-phase commit");
+                Self::new(StatusCode::NOT_IMPLEMENTED, detail).with_type(kind::TRANSACTION_UNSUPPORTED)
+            }
+            error => Self::internal(&error),
         }
-        ParticipantError::Unreadable { participant, detail } => {
-            tracing::error!(participant, detail, "a participant cannot read its state");
-            let unreadable = "the participant cannot read its state; the log of its service has the cause";
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, unreadable).with_type(kind::TRANSACTION_UNREADABLE)
-        }
-        ParticipantError::Fenced { known, found } => {
-            let detail = format!("expected epoch {known} of the coordinator or a later one, found {found}");
-            let problem = Problem::new(StatusCode::CONFLICT, detail).with_type(kind::TRANSACTION_FENCED);
-            problem.with("known", known.to_string()).with("found", found.to_string())
-        }
-        ParticipantError::Refused { detail, .. } => refused(detail),
-        ParticipantError::Unsupported { operation } => {
-            let detail = format!("the participant does not implement {operation}; use two-phase commit");
-            Problem::new(StatusCode::NOT_IMPLEMENTED, detail).with_type(kind::TRANSACTION_UNSUPPORTED)
-        }
-        error => Problem::internal(&error),
     }
 }
 

@@ -17,7 +17,7 @@ use es_core::model::{CoordinatorEpoch, ParseTransactionIdError, TransactionId};
 use es_transaction::{Finished, Participant, ParticipantError, ParticipantStatus, Prepare};
 
 use super::metrics::{FORBIDDEN, count_answered, outcome};
-use super::refusal::{problem, refused};
+use super::refusal::refused;
 use super::wire::{
     AbortBody, CommitBody, ForgetBody, InDoubtAnswer, InDoubtBody, MAX_BODY_BYTES, MAX_VOTE_BYTES, ParticipantCall,
     PrepareBody,
@@ -195,7 +195,7 @@ impl<P> Calls<P> {
 /// Counts a call, and returns the answer to it.
 fn answer<T>(call: ParticipantCall, result: Result<T, ParticipantError>) -> Result<T, Problem> {
     count_answered(call, outcome(&result));
-    result.map_err(problem)
+    result.map_err(Problem::from)
 }
 
 /// The name of the client of a request, if it has one.

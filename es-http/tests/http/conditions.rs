@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::post;
+use es_core::StreamId;
+use es_core::model::{UniqueKey, Version};
 use es_core::prelude::*;
 use es_core::store::memory::MemoryStore;
+use es_core::store::{Conflict, FailedCheck};
 use es_http::{EntityTag, EsPosition, IdempotencyKey, Json, Path, Preconditions, Problem, ServeOptions};
 
 use crate::counter::{Add, Counter};
@@ -209,5 +212,40 @@ async fn a_position_comes_back_to_the_log_that_it_is_from() {
         let answer = request(&server, "GET", 1, &format!("ES-Position: {position}"), 0).await;
         assert_eq!(answer.status, status, "{position}: {answer:?}");
         assert!(status == 200 || !answer.problem(status).is_empty());
+    }
+}
+
+/// A conflict with something else was 412 as soon as the request had a condition, also one that holds: a client
+/// concluded from a unique key that another stream holds that its own aggregate exists.
+#[test]
+fn a_conflict_is_412_only_if_the_condition_does_not_hold() {
+    let stream = |name: &str| StreamId::new(name).unwrap();
+    let version = |revision: u64| Version::from(Revision::new(revision));
+    let (wanted_by, held_by) = (stream("counter-2"), stream("counter-1"));
+    let key = FailedCheck::UniqueKey { key: UniqueKey::new("email", "ada@example.org").unwrap(), wanted_by, held_by };
+    // The client knows versions 1 and 2, and another writer has made 2 of 1 since.
+    let changed = |actual: u64| FailedCheck::Version {
+        stream: stream("counter-1"),
+        expected: version(1),
+        actual: Some(version(actual)),
+    };
+    let exists = FailedCheck::Revision {
+        stream: stream("counter-2"),
+        expected: ExpectedRevision::NoStream,
+        actual: Some(Revision::FIRST),
+    };
+    for (name, value, failed, status) in [
+        ("if-none-match", "*", key, 409),
+        ("if-none-match", "*", exists, 412),
+        ("if-match", "\"1\", \"2\"", changed(2), 409),
+        ("if-match", "\"1\", \"2\"", changed(3), 412),
+        ("if-none-match", "\"9\"", changed(2), 409),
+    ] {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, value.parse().unwrap());
+        let conflict = Conflict { failed: vec![failed] };
+        let problem = Preconditions::of_headers(&headers).unwrap().problem(conflict.clone());
+        let kind = if status == 409 { es_http::problem::kind::CONFLICT } else { es_http::problem::kind::PRECONDITION };
+        assert_eq!((problem.status().as_u16(), problem.type_uri()), (status, Some(kind)), "{name}: {value} {conflict}");
     }
 }

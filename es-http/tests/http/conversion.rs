@@ -91,6 +91,22 @@ async fn a_body_without_a_content_type_does_not_reach_a_route() {
     server.send(chunked).await.problem(415);
 }
 
+/// The body of a GET request was ignored, also one that is declared as JSON.
+#[tokio::test]
+async fn a_body_of_a_read_is_refused() {
+    let router = Router::new().route("/", get(async || "read")).layer(Edge::new());
+    let server = Server::start(router, ServeOptions::new()).await;
+    assert_eq!(get_from(&server, "/").await.body, "read");
+    for method in ["GET", "HEAD"] {
+        let request = format!("{method} / HTTP/1.1\r\nHost: a\r\n{JSON}Content-Length: 7\r\n\r\n{{\"x\":1}}");
+        let mut client = server.connect().await;
+        tokio::io::AsyncWriteExt::write_all(&mut client, request.as_bytes()).await.unwrap();
+        let mut head = [0; 12];
+        tokio::io::AsyncReadExt::read_exact(&mut client, &mut head).await.unwrap();
+        assert_eq!(&head, b"HTTP/1.1 415", "{method}");
+    }
+}
+
 #[tokio::test]
 async fn every_refusal_is_a_problem() {
     let server = server().await;

@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep};
 use crate::counter::{Add, Counter};
 use crate::support::{Answer, PATIENCE, Server};
 
-async fn send(server: &Server, method: &str, path: &str, headers: &[&str]) -> Answer {
+pub(crate) async fn send(server: &Server, method: &str, path: &str, headers: &[&str]) -> Answer {
     let headers: String = headers.iter().flat_map(|header| [*header, "\r\n"]).collect();
     server.send(&format!("{method} {path} HTTP/1.1\r\nHost: a\r\n{headers}Content-Length: 0\r\n\r\n")).await
 }
@@ -100,11 +100,11 @@ async fn a_page_of_another_origin_cannot_send_commands() {
 }
 
 // The SHA-256 hashes of `reader`, `writer` and `operator`.
-const READER: &str = "sha256:3d0941964aa3ebdcb00ccef58b1bb399f9f898465e9886d5aec7f31090a0fb30 read r";
-const WRITER: &str = "sha256:b93006774cbdd4b299389a03ac3d88c3a76b460d538795bc12718011a909fba5 write w acme";
+pub(crate) const READER: &str = "sha256:3d0941964aa3ebdcb00ccef58b1bb399f9f898465e9886d5aec7f31090a0fb30 read r";
+pub(crate) const WRITER: &str = "sha256:b93006774cbdd4b299389a03ac3d88c3a76b460d538795bc12718011a909fba5 write w acme";
 const OPERATOR: &str = "sha256:06e55b633481f7bb072957eabcf110c972e86691c3cfedabe088024bffe42f23 operate o";
 
-fn protected(tokens: Tokens) -> Router {
+pub(crate) fn protected(tokens: Tokens) -> Router {
     let operators = Router::new()
         .route("/operate", get(async || "done"))
         .route_layer(middleware::from_fn_with_state(Role::Operate, require_role));

@@ -19,6 +19,8 @@ use crate::support::{Answer, PATIENCE, Server, child, closed, printed};
 
 /// A short deadline.
 const SHORT: Duration = Duration::from_millis(300);
+/// Longer than the interval at which idle connections are closed for a new one.
+const SLOT_PAUSES: Duration = Duration::from_millis(2500);
 /// A deadline that a test does not reach.
 const LONG: Duration = Duration::from_secs(60);
 
@@ -161,7 +163,7 @@ async fn each_frame_of_a_body_counts() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_is_disconnected() {
-    let server = Server::start(router(), patient().stall_deadline(SHORT).minimum_rate(10_000)).await;
+    let server = Server::start(router(), patient().stall_deadline(SHORT).minimum_rate(1_000_000)).await;
     for path in ["/large", "/flood"] {
         let mut client = server.connect().await;
         client.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await.unwrap();
@@ -268,6 +270,53 @@ async fn further_connections_wait_until_one_ends() {
     assert!(timeout(SHORT, third.readable()).await.is_err(), "answered beyond the maximum");
     drop(first);
     assert_eq!(Answer::read(&mut third).await.body, "hello");
+}
+
+/// Idle connections at the maximum kept all others from being answered until their deadline, also probes.
+#[tokio::test]
+async fn an_idle_connection_is_closed_for_a_new_one_at_the_maximum() {
+    let server = Server::start(router(), patient().max_connections(2)).await;
+    let mut idle = [server.connect().await, server.connect().await];
+    for client in &mut idle {
+        client.write_all(GET).await.unwrap();
+        assert_eq!(Answer::read(client).await.body, "hello");
+    }
+    sleep(SLOT_PAUSES).await;
+    idle[0].write_all(GET).await.unwrap();
+    assert_eq!(Answer::read(&mut idle[0]).await.body, "hello", "nobody waits for a connection");
+    assert_eq!(server.send(std::str::from_utf8(GET).unwrap()).await.body, "hello");
+}
+
+/// A client that read many times faster than the minimum rate was disconnected: the operating systems report what it
+/// reads in steps of 100 KiB.
+#[tokio::test]
+async fn a_client_that_reads_slowly_but_fast_enough_is_not_disconnected() {
+    let server = Server::start(router(), patient().stall_deadline(SHORT).minimum_rate(20_000)).await;
+    let mut client = server.connect().await;
+    client.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let mut buffer = vec![0; 4000];
+    for _ in 0..80 {
+        sleep(Duration::from_millis(100)).await;
+        tokio::io::AsyncReadExt::read_exact(&mut client, &mut buffer).await.expect("the client remains connected");
+    }
+}
+
+/// A deadline of `Duration::MAX` panicked in the first request with a body, and in the drain.
+#[tokio::test]
+async fn the_longest_deadlines_are_none() {
+    let longest = Duration::MAX;
+    let options = ServeOptions::new().header_deadline(longest).idle_deadline(longest).body_deadline(longest);
+    let server = Server::start(router(), options.stall_deadline(longest).drain_deadline(longest)).await;
+    let mut client = server.connect().await;
+    client.write_all(head(1).as_bytes()).await.unwrap();
+    sleep(SHORT).await;
+    client.write_all(b"x").await.unwrap();
+    assert_eq!(Answer::read(&mut client).await.body, "1");
+    let mut reader = server.connect().await;
+    reader.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    sleep(SHORT).await;
+    drop((client, reader));
+    assert_eq!(server.stop().await.0.aborted, 0);
 }
 
 /// Fault: a slow client kept the service from stopping.

@@ -2,12 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
+mod clients;
 mod conditions;
 mod conversion;
 mod counter;
 mod edge;
 mod limits;
-#[cfg(unix)]
 #[path = "../shared/log_lines.rs"]
 mod log_lines;
 #[cfg(unix)]

@@ -327,14 +327,93 @@ async fn each_change_is_logged_with_the_identity_of_its_operator() {
     running.send("GET", "/info", &bearer("operator"), &Value::Null).await;
     running.send("DELETE", "/streams/order-1?reason=x", &bearer("operator"), &Value::Null).await;
     running.send("POST", "/compact", &bearer("reader"), &Value::Null).await.problem(403);
+    // Guessed tokens and the pages of other sites left no line.
+    running.send("POST", "/compact", &bearer("guessed"), &Value::Null).await.problem(401);
+    let foreign = format!("{}Origin: https://shop.example\r\n", bearer("operator"));
+    running.send("POST", "/compact", &foreign, &Value::Null).await.problem(403);
     running.stop().await;
     let text = lines.text();
     let logged: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let audit: Vec<&Value> =
         logged.iter().filter(|line| line["target"] == "audit").map(|line| &line["fields"]).collect();
-    let expected =
-        [json!(["ops", "DELETE", "/streams/order-1?reason=x", 200]), json!(["reports", "POST", "/compact", 403])];
+    let expected = [
+        json!(["ops", "DELETE", "/streams/order-1?reason=x", 200]),
+        json!(["reports", "POST", "/compact", 403]),
+        json!(["not authenticated", "POST", "/compact", 401]),
+        json!(["ops", "POST", "/compact", 403]),
+    ];
     let found: Vec<Value> =
         audit.iter().map(|line| json!([line["operator"], line["method"], line["path"], line["status"]])).collect();
     assert_eq!(found, expected);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_change_that_is_sent_to_another_host_is_logged() {
+    let lines = LogLines::collect();
+    let running = Running::local(store_with(1).await).await;
+    let mut client = running.connect().await;
+    client.write_all(b"DELETE /streams/order-1 HTTP/1.1\r\nHost: shop.example\r\n\r\n").await.unwrap();
+    Answer::read(&mut client).await.problem(421);
+    running.stop().await;
+    let text = lines.text();
+    assert!(text.lines().any(|line| line.contains(r#""target":"audit""#) && line.contains("421")), "{text}");
+}
+
+/// A rule with a misspelled limit was set without it, one with two scopes for the larger one, and a deletion whose
+/// conditions were in the body or in `If-Match` had none. A scavenge after that removes the events for ever.
+#[tokio::test]
+async fn a_change_with_input_that_would_be_ignored_is_refused() {
+    let store = store_with(1).await;
+    let running = Running::local(store.clone()).await;
+    let two_scopes = json!({ "category": "order", "stream": "order-7", "max_count": 1 });
+    let misspelled = json!({ "stream": "cart-1", "max_age_ms": 1000, "max_cuont": 5, "raeson": "x" });
+    let (none, hard) = (Value::Null, json!({ "kind": "hard", "expect": "3" }));
+    let rule = json!({ "category": "order", "max_count": 1 });
+    let matching = "If-Match: \"3\"\r\n";
+    for (method, path, headers, body, status) in [
+        ("PUT", "/retention/rules", "", &two_scopes, 400),
+        ("PUT", "/retention/rules", "", &misspelled, 422),
+        ("PUT", "/retention/rules", "", &json!({ "max_count": 1 }), 400),
+        ("PUT", "/retention/rules?stream=a", "", &rule, 400),
+        ("PUT", "/retention/rules", matching, &rule, 412),
+        ("DELETE", "/streams/order-1", "", &hard, 415),
+        ("DELETE", "/streams/order-1", matching, &none, 412),
+        ("DELETE", "/streams/order-1", "If-Unmodified-Since: Thu, 01 Jan 1970 00:00:00 GMT\r\n", &none, 412),
+        ("DELETE", "/retention/rules?category=order", "", &rule, 415),
+        ("DELETE", "/snapshots?all=true", "", &hard, 415),
+        ("GET", "/log", "", &hard, 415),
+        ("POST", "/scavenge?pause_ms=50", "", &none, 400),
+        ("POST", "/scavenge", "", &json!({ "pause_ms": u64::MAX }), 400),
+        ("POST", "/scavenge", "", &json!({ "pause_ms": 10_001 }), 400),
+        ("POST", "/compact?x", "", &none, 400),
+        ("POST", "/compact", "", &json!({ "pause_ms": 50 }), 422),
+        ("POST", "/projections/orders?reason=x", "", &json!({ "verb": "pause" }), 400),
+    ] {
+        running.send(method, path, headers, body).await.problem(status);
+    }
+    assert_eq!(store.head().await.unwrap().map(es_core::Position::get), Some(1), "nothing was written");
+    assert_eq!(running.get("/jobs").await, json!([]));
+    assert_eq!(running.send("PUT", "/retention/rules", "", &rule).await.status, 200);
+    running.stop().await;
+}
+
+/// A request that waited for a job delayed the drain by up to 20 seconds, and a scavenge that cannot be stopped delayed
+/// the end of the service for ever.
+#[tokio::test]
+async fn neither_a_job_nor_a_client_that_waits_for_it_keeps_the_service_from_stopping() {
+    let (inner, proceed) = (store_with(1).await, Arc::new(Notify::new()));
+    let running = Running::local(Arc::new(SlowScavenge { inner, proceed })).await;
+    let started = running.send("POST", "/scavenge", "", &json!({ "pause_ms": 10_000 })).await;
+    let id = serde_json::from_str::<Value>(&started.body).unwrap()["id"].as_str().unwrap().to_owned();
+    let mut client = running.connect().await;
+    let wait = request("GET", &format!("/jobs/{id}?wait=20"), "", &Value::Null);
+    client.write_all(wait.as_bytes()).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    let start = std::time::Instant::now();
+    let Running { stop, served, .. } = running;
+    stop.send(()).unwrap();
+    assert_eq!(Answer::read(&mut client).await.status, 200);
+    assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
+    let drained = timeout(PATIENCE, served).await.expect("the job is left").unwrap();
+    assert_eq!(drained.aborted, 0);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use es_http::{Edge, LogFormat, Metrics, Problem, ServeOptions, install_logs, serve_until_signal};
+use es_http::{Edge, Json, LogFormat, Metrics, Problem, ServeOptions, install_logs, serve_until_signal};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep};
@@ -83,19 +83,31 @@ fn an_invalid_filter_of_logs_is_refused() {
 async fn requests_are_counted_by_route_and_status() {
     let metrics = Metrics::install().unwrap();
     assert!(Metrics::install().is_err(), "a process has one recorder");
-    let router = Router::new().route("/orders/{id}", get(async || "order"));
+    let router = Router::new()
+        .route("/orders/{id}", get(async || "order").post(async |_: Option<Json<u32>>| "order"))
+        .route("/panics", get(async || if true { panic!("a bug") } else { "" }));
     let router = router.merge(metrics.router()).layer(Edge::new());
-    let server = Server::start(router, ServeOptions::new()).await;
+    let options = ServeOptions::new().max_body_bytes(10).max_body_bytes_in_flight(70);
+    let server = Server::start(router, options).await;
     for path in ["/orders/1", "/orders/2", "/secret/1"] {
         server.send(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
     }
     server.send("BREW /orders/1 HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    // The metrics had 400 for a refused body, and nothing for a panic and for a declared length beyond the maximum.
+    let post = "POST /orders/1 HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";
+    let body = "Transfer-Encoding: chunked\r\n\r\n1\r\n1\r\n1\r\n1\r\n0\r\n\r\n";
+    server.send(&format!("{post}{body}")).await.problem(503);
+    server.send(&format!("{post}Content-Length: 11\r\n\r\n")).await.problem(413);
+    server.send("GET /panics HTTP/1.1\r\nHost: a\r\n\r\n").await.problem(500);
     let answer = server.send("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     for line in [
         r#"http_requests_total{method="GET",route="/orders/{id}",status="200"} 2"#,
         r#"http_requests_total{method="GET",route="",status="404"} 1"#,
         r#"http_requests_total{method="other",route="/orders/{id}",status="405"} 1"#,
+        r#"http_requests_total{method="POST",route="/orders/{id}",status="503"} 1"#,
+        r#"http_requests_total{method="POST",route="",status="413"} 1"#,
+        r#"http_requests_total{method="GET",route="/panics",status="500"} 1"#,
         r#"http_request_duration_seconds_bucket{method="GET",route="/orders/{id}",le="+Inf"} 2"#,
     ] {
         assert!(answer.body.contains(line), "{line} is not in\n{}", answer.body);

@@ -125,6 +125,54 @@ async fn a_connection_without_a_handshake_is_closed() {
     assert_eq!(get_root(&server, None).await.unwrap().body, "hello");
 }
 
+/// A connection in its handshake delayed the drain until its deadline.
+#[tokio::test]
+async fn a_drain_ends_handshakes_at_once() {
+    let tls = Tls::load(file("server.pem"), file("server.key.pem")).unwrap();
+    let options = ServeOptions::new().header_deadline(PATIENCE * 3).drain_deadline(PATIENCE * 3).tls(tls);
+    let server = Server::start(Router::new(), options).await;
+    let mut silent = server.connect().await;
+    sleep(Duration::from_millis(300)).await;
+    let (drained, elapsed) = server.stop().await;
+    assert!(drained.aborted == 0 && elapsed < PATIENCE, "{drained:?} {elapsed:?}");
+    closed(&mut silent).await;
+}
+
+/// Connections without a handshake kept others from being answered until their deadline.
+#[tokio::test]
+async fn a_connection_without_a_handshake_is_closed_for_a_new_one() {
+    let tls = Tls::load(file("server.pem"), file("server.key.pem")).unwrap();
+    let options = ServeOptions::new().header_deadline(PATIENCE * 3).max_connections(1).tls(tls);
+    let server = Server::start(Router::new().route("/", get(async || "hello")), options).await;
+    let _silent = server.connect().await;
+    let answer = tokio::time::timeout(PATIENCE, get_root(&server, None)).await.expect("a response in time");
+    assert_eq!(answer.unwrap().body, "hello");
+}
+
+/// The buffer of TLS accepted the end of a response at once, and nothing that the client read after that was progress.
+#[tokio::test]
+async fn a_client_of_tls_that_reads_slowly_receives_the_whole_response() {
+    let tls = Tls::load(file("server.pem"), file("server.key.pem")).unwrap();
+    let router = Router::new().route("/", get(async || vec![b'x'; 5_000_000]));
+    let options = ServeOptions::new().stall_deadline(Duration::from_millis(300)).minimum_rate(40_000).tls(tls);
+    let server = Server::start(router, options).await;
+    let mut stream = connect(&server, None).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
+    let (mut received, mut buffer) = (0, vec![0; 65_536]);
+    loop {
+        let read = tokio::io::AsyncReadExt::read(&mut stream, &mut buffer).await.expect("the client remains connected");
+        received += read;
+        if read == 0 {
+            break;
+        }
+        // At the beginning, so that the rest is in the buffers of the server.
+        if received < 400_000 {
+            sleep(Duration::from_millis(300)).await;
+        }
+    }
+    assert!(received > 5_000_000, "{received}");
+}
+
 #[tokio::test]
 async fn a_renewed_certificate_is_used_without_a_restart() {
     let directory = std::env::temp_dir().join(format!("es-http-tls-{}", std::process::id()));

@@ -3,6 +3,8 @@
 //! A flag takes precedence over its environment variable, this over the file, and this over the default. The file is
 //! the usual place; the keys of the file are the names of the flags.
 
+mod error;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,19 +12,20 @@ use std::time::Duration;
 
 use axum::Router;
 use clap::{Args, ValueEnum};
-use es_core::model::{CoordinatorEpoch, ParseTransactionIdError};
-use es_http::operations::{OperationsAddress, ParseAddressError};
-use es_http::transactions::{ParticipantRouter, ParticipantRouterError};
-use es_http::{
-    AllowedOrigins, ContextOptions, Edge, InstallLogsError, InstallMetricsError, InstallSpansError, LogFormat,
-    ServeOptions, SpanExport, Spans, Tls, TlsError, Tokens, TokensError,
-};
+use es_core::model::CoordinatorEpoch;
+use es_http::operations::OperationsAddress;
+use es_http::transactions::ParticipantRouter;
+use es_http::{AllowedOrigins, ContextOptions, Edge, LogFormat, ServeOptions, SpanExport, Spans, Tls, Tokens};
 use es_transaction::StoreParticipant;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use error::ConfigError;
+
 /// The name of the service in exported spans.
 const SERVICE_NAME: &str = "order-service";
+/// The longest deadline, in seconds: a year.
+const MAX_DEADLINE: u64 = 365 * 24 * 60 * 60;
 
 /// The settings of one source. Absent settings are those of another source.
 #[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
@@ -49,7 +52,11 @@ pub(crate) struct PartialSettings {
     /// File of the authorities in PEM of which each client must have a certificate
     #[arg(long, value_name = "FILE", env = "ORDER_SERVICE_TLS_CLIENT_CA")]
     tls_client_ca: Option<PathBuf>,
-    /// Other origins whose pages may send commands, separated by commas
+    /// Names, besides loopback names, that the header Host of a request may have, separated by commas; by default any
+    /// name, and none if the service has no tokens and listens on a loopback address
+    #[arg(long, value_name = "NAME", env = "ORDER_SERVICE_ALLOW_HOST", value_delimiter = ',')]
+    allow_host: Option<Vec<String>>,
+    /// Other origins whose pages may send commands, separated by commas; a proxy must answer the CORS preflights
     #[arg(long, value_name = "ORIGIN", env = "ORDER_SERVICE_ALLOW_ORIGIN", value_delimiter = ',')]
     allow_origin: Option<Vec<String>>,
     /// Coordinators of transactions and the client of each, such as market=market-service; needs --tokens
@@ -121,6 +128,7 @@ impl PartialSettings {
         Self {
             listen: Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080)),
             operations: Some("127.0.0.1:8081".to_owned()),
+            allow_host: Some(Vec::new()),
             allow_origin: Some(Vec::new()),
             coordinators: Some(Vec::new()),
             max_connections: Some(4096),
@@ -183,6 +191,7 @@ pub(crate) struct Settings {
     tls_cert: Option<PathBuf>,
     tls_key: Option<PathBuf>,
     tls_client_ca: Option<PathBuf>,
+    allow_host: Vec<String>,
     allow_origin: Vec<String>,
     coordinators: Vec<String>,
     tenant_header: Option<String>,
@@ -239,7 +248,10 @@ impl MergedSettings {
     /// Returns the settings.
     pub(crate) fn settings(&self) -> Result<Settings, ConfigError> {
         let map: Map<String, Value> = self.0.iter().map(|(key, value, _)| (key.clone(), value.clone())).collect();
-        serde_json::from_value(Value::Object(map)).map_err(|source| ConfigError::Merge { source })
+        let settings: Settings =
+            serde_json::from_value(Value::Object(map)).map_err(|source| ConfigError::Merge { source })?;
+        settings.check_deadlines()?;
+        Ok(settings)
     }
 
     /// Returns the settings as a file, with their origins as comments.
@@ -258,6 +270,21 @@ impl MergedSettings {
 }
 
 impl Settings {
+    /// Checks that the ends of the deadlines of the server are in the range of the clock.
+    fn check_deadlines(&self) -> Result<(), ConfigError> {
+        for (key, found) in [
+            ("header-deadline", self.header_deadline),
+            ("body-deadline", self.body_deadline),
+            ("idle-deadline", self.idle_deadline),
+            ("drain-deadline", self.drain_deadline),
+        ] {
+            if found > MAX_DEADLINE {
+                return Err(ConfigError::Deadline { key, found });
+            }
+        }
+        Ok(())
+    }
+
     /// Loads the files of clients and certificates, and returns the options of the server.
     pub(crate) fn serve_options(&self) -> Result<ServeOptions, ConfigError> {
         let options = self.limits();
@@ -321,6 +348,7 @@ impl Settings {
     pub(crate) fn edge(&self, tokens: Option<Tokens>) -> Result<Edge, ConfigError> {
         let origins = AllowedOrigins::new(self.allow_origin.iter().cloned());
         let edge = Edge::new().origins(origins).context(self.context()?);
+        let edge = if self.checks_hosts() { edge.hosts(self.allow_host.iter().cloned()) } else { edge };
         Ok(match tokens {
             Some(tokens) => edge.tokens(tokens),
             None => edge,
@@ -374,90 +402,16 @@ impl Settings {
         Ok(Some(es_http::install_logs_and_spans(format, &self.log, &export)?))
     }
 
+    /// Returns whether the `Host` of requests is checked. A page of another site can reach a loopback address, and needs
+    /// no token then.
+    const fn checks_hosts(&self) -> bool {
+        !self.allow_host.is_empty() || (self.listen.ip().is_loopback() && self.tokens.is_none())
+    }
+
     /// Returns whether clients of other machines can send commands without authentication.
     pub(crate) const fn is_open_to_all(&self) -> bool {
         !self.listen.ip().is_loopback() && self.tokens.is_none() && self.tls_client_ca.is_none()
     }
-}
-
-/// The configuration is invalid. Correct it and start again.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file could not be read.
-    #[error("could not read the configuration in {}", .path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The failure.
-        source: std::io::Error,
-    },
-    /// The file is not TOML, or has an unknown key or an invalid value.
-    #[error("invalid configuration in {}", .path.display())]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// The place and the reason.
-        source: Box<toml::de::Error>,
-    },
-    /// The settings could not be merged.
-    #[error("could not merge the settings of the flags, the environment and the file")]
-    Merge {
-        /// The failure.
-        source: serde_json::Error,
-    },
-    /// TLS needs a certificate and its key.
-    #[error("expected tls-cert and tls-key together; tls-client-ca needs both")]
-    IncompleteTls,
-    /// The tenant header is no name of a header.
-    #[error("tenant-header: expected the name of a header, found {found:?}")]
-    TenantHeader {
-        /// The name.
-        found: String,
-    },
-    /// A coordinator has no client.
-    #[error("coordinators: expected NAME=CLIENT, found {found:?}")]
-    Coordinator {
-        /// The value.
-        found: String,
-    },
-    /// The name of a coordinator is invalid.
-    #[error("coordinators")]
-    CoordinatorName(#[from] ParseTransactionIdError),
-    /// Coordinators are clients, which have tokens.
-    #[error("coordinators need tokens, because each is a client of the service; give --tokens FILE")]
-    CoordinatorsWithoutTokens,
-    /// The routes for coordinators cannot be served.
-    #[error(transparent)]
-    Participant(#[from] ParticipantRouterError),
-    /// A file has no certificate or key in PEM.
-    #[error("expected {expected} in PEM in {}, found none", .path.display())]
-    Pem {
-        /// The file.
-        path: PathBuf,
-        /// What the file should have.
-        expected: &'static str,
-    },
-    /// The address of the operations is invalid.
-    #[error("invalid address of the operations")]
-    Operations {
-        /// The expected form.
-        source: ParseAddressError,
-    },
-    /// The clients could not be loaded.
-    #[error(transparent)]
-    Tokens(#[from] TokensError),
-    /// The certificates could not be loaded.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The log could not be installed.
-    #[error(transparent)]
-    Logs(#[from] InstallLogsError),
-    /// The log, or the export of spans, could not be installed.
-    #[error(transparent)]
-    Spans(#[from] InstallSpansError),
-    /// The metrics could not be installed.
-    #[error(transparent)]
-    Metrics(#[from] InstallMetricsError),
 }
 
 #[cfg(test)]

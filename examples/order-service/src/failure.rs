@@ -14,6 +14,7 @@ use es_rocksdb::OpenError;
 use es_saga::process::{OperateProcessError, ParseProcessIdError, ProcessId, ProcessStartError};
 use es_saga::{CreateError, DefineError, ExecuteSagaError, OperateError, ParseSagaIdError, SagaId, SagaStartError};
 use es_tool::output::OutputError;
+use es_transaction::ParticipantError;
 
 use crate::bad_input::BadInput;
 use crate::config::ConfigError;
@@ -63,8 +64,8 @@ pub enum Failure {
     #[error("transaction {0} is not in doubt here, and was not decided here without its coordinator")]
     NoTransaction(TransactionId),
     /// The store of a participant failed.
-    #[error("{0}")]
-    Participant(String),
+    #[error(transparent)]
+    Participant(#[from] ParticipantError),
     /// A distributed transaction locks the order or the product. Repeat the command later.
     #[error(transparent)]
     Locked(#[from] Locked),

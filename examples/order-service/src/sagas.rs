@@ -16,6 +16,8 @@ use crate::shop::Shop;
 
 /// The default maximum number of sagas in a list.
 pub const DEFAULT_LIMIT: usize = 100;
+/// The phase of a saga that cannot be read.
+pub(crate) const UNREADABLE: &str = "unreadable";
 
 /// A saga in a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -234,7 +236,7 @@ async fn summary(admin: &SagaAdmin, id: &SagaId) -> SagaSummary {
         Ok(Some(details)) => details.summary.into(),
         unread => SagaSummary {
             saga: id.to_string(),
-            phase: "unreadable".to_owned(),
+            phase: UNREADABLE.to_owned(),
             is_paused: false,
             reason: unread.err().map(|error| ErrorChain(&error).to_string()),
             changed_at: None,

@@ -3,11 +3,9 @@
 //! Another service, the coordinator, moves stock here and changes something elsewhere together: both or neither.
 
 use es_core::Timestamp;
-use es_core::model::{ErrorChain, TransactionId};
+use es_core::model::TransactionId;
 use es_core::retention::Note;
-use es_transaction::{
-    Outcome, Participant, ParticipantError, ParticipantState, ParticipantTransaction, ResolveError, StoreParticipant,
-};
+use es_transaction::{Outcome, Participant, ParticipantState, ParticipantTransaction, ResolveError, StoreParticipant};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -154,11 +152,5 @@ impl From<ParticipantTransaction> for TransactionSummary {
             prepared_at,
             participants,
         }
-    }
-}
-
-impl From<ParticipantError> for Failure {
-    fn from(error: ParticipantError) -> Self {
-        Self::Participant(ErrorChain(&error).to_string())
     }
 }

@@ -29,6 +29,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::ArgMatches;
 use es_rocksdb::Options;
@@ -64,8 +65,19 @@ pub fn main() -> ExitCode {
     }
 }
 
-#[tokio::main]
-async fn run(cli: &Cli, matches: &ArgMatches) -> Result<Output, Failure> {
+/// The time in which work of the store that blocks a thread must end after the command. A store is safe without it.
+const RUNTIME_SHUTDOWN: Duration = Duration::from_secs(1);
+
+fn run(cli: &Cli, matches: &ArgMatches) -> Result<Output, Failure> {
+    let runtime = tokio::runtime::Runtime::new();
+    let runtime = runtime.map_err(|source| Failure::Io { action: "start the runtime".to_owned(), source })?;
+    let output = runtime.block_on(run_command(cli, matches));
+    // Without a limit, the process would wait for a scavenge that a second signal has left.
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
+    output
+}
+
+async fn run_command(cli: &Cli, matches: &ArgMatches) -> Result<Output, Failure> {
     match cli.command {
         Command::Import(ref args) => import::run(&cli.data(), args).await,
         Command::Serve(ref args) => {

@@ -27,13 +27,32 @@ use crate::shop::CommandOptions;
 /// The key of the name of the authenticated client in the metadata of events.
 pub const ACTOR_KEY: &str = "actor";
 
-/// The headers of a command: `If-Match` and `If-None-Match`, `Idempotency-Key`, and those of its context. A command has
-/// no parameters of the query.
+/// The headers of a request that has an effect at most once without a key: `If-Match` and `If-None-Match`, and those of
+/// its context. It has no parameters of the query.
+#[derive(Debug)]
+pub(super) struct ConditionHeaders {
+    preconditions: Preconditions,
+    metadata: Metadata,
+}
+
+impl ConditionHeaders {
+    /// Checks the conditions for a request that writes to another stream than that of the order or product, which has
+    /// this version.
+    pub(super) fn check(&self, version: Option<Version>) -> Result<(), Problem> {
+        self.preconditions.check(version)
+    }
+
+    /// Returns the metadata of the events of the request: its trace, its tenant and its client.
+    pub(super) fn into_metadata(self) -> Metadata {
+        self.metadata
+    }
+}
+
+/// The headers of a command: those of [`ConditionHeaders`], and `Idempotency-Key`.
 #[derive(Debug)]
 pub(super) struct CommandHeaders {
-    preconditions: Preconditions,
+    conditions: ConditionHeaders,
     key: Option<IdempotencyKey>,
-    metadata: Metadata,
 }
 
 impl CommandHeaders {
@@ -46,25 +65,19 @@ impl CommandHeaders {
     ) -> Result<CommandOptions, Problem> {
         Ok(CommandOptions {
             occurred_at: occurred_at.map(Moment::start),
-            condition: self.preconditions.condition(repository, id).await?,
+            condition: self.conditions.preconditions.condition(repository, id).await?,
             command_id: self.key.clone().map(|IdempotencyKey(id)| id),
-            metadata: self.metadata.clone(),
+            metadata: self.conditions.metadata.clone(),
         })
-    }
-
-    /// Checks the conditions for a request that writes to another stream than that of the order or product, which has
-    /// this version.
-    pub(super) fn check(&self, version: Option<Version>) -> Result<(), Problem> {
-        self.preconditions.check(version)
     }
 
     /// Returns the response to a failed command. A conflict is 412 if the request has a precondition, otherwise 409.
     pub(super) fn problem(&self, failure: impl Into<Failure>) -> Problem {
-        self.preconditions.problem(failure.into())
+        self.conditions.preconditions.problem(failure.into())
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for CommandHeaders {
+impl<S: Send + Sync> FromRequestParts<S> for ConditionHeaders {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
@@ -76,8 +89,16 @@ impl<S: Send + Sync> FromRequestParts<S> for CommandHeaders {
             metadata = metadata.with(ACTOR_KEY, client.name.as_str());
         }
         let preconditions = Preconditions::of_headers(&parts.headers)?;
-        let key = IdempotencyKey::of_headers(&parts.headers)?;
-        Ok(Self { preconditions, key, metadata })
+        Ok(Self { preconditions, metadata })
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for CommandHeaders {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let conditions = ConditionHeaders::from_request_parts(parts, state).await?;
+        Ok(Self { conditions, key: IdempotencyKey::of_headers(&parts.headers)? })
     }
 }
 
@@ -90,15 +111,39 @@ pub(super) fn response<A: Aggregate>(api: &Arc<Api>, executed: &Executed<A>, bod
     (status, tag, position, Json(body)).into_response()
 }
 
-impl IntoParams for CommandHeaders {
+impl IntoParams for ConditionHeaders {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         vec![
             header("If-Match", "Executes the command only at one of these versions; `*` for any version."),
             header("If-None-Match", "`*` executes the command only if the order or product does not exist."),
-            header("Idempotency-Key", "Executes the command at most once for this key, a string in quotes."),
             header("X-Correlation-ID", "The correlation id of the events, a UUID."),
             header("traceparent", "The trace of the caller (W3C Trace Context)."),
         ]
+    }
+}
+
+impl IntoParams for CommandHeaders {
+    fn into_params(parameter_in: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let mut parameters = ConditionHeaders::into_params(parameter_in);
+        let key = header("Idempotency-Key", "Executes the command at most once for this key, a string in quotes.");
+        parameters.push(key);
+        parameters
+    }
+}
+
+/// The errors of a request that needs no key.
+impl IntoResponses for ConditionHeaders {
+    fn responses() -> BTreeMap<String, RefOr<DocumentedResponse>> {
+        problems(&[
+            (404, "The order or product does not exist."),
+            (408, "The body did not arrive in time."),
+            (409, "The state does not permit the request, or another writer was faster."),
+            (410, "Events of the order or product were removed."),
+            (412, "A condition of the request does not hold."),
+            (413, "The body is too long."),
+            (415, "A body is not declared as JSON."),
+            (422, "The request has a body with a member."),
+        ])
     }
 }
 
@@ -112,8 +157,8 @@ impl IntoResponses for CommandHeaders {
             (410, "The command was executed before, and its result was removed."),
             (412, "A condition of the request does not hold."),
             (413, "The body is too long."),
-            (415, "The body is not declared as JSON, or the request has no body."),
-            (422, "The body has an invalid value, or the key belongs to another request."),
+            (415, "The body is not declared as JSON."),
+            (422, "The body has an invalid value or an unknown member, or the key belongs to another request."),
         ])
     }
 }

@@ -8,7 +8,7 @@ use es_http::{Json, NoInput, Path, Problem};
 use es_saga::{SagaAdmin, SagaId};
 
 use super::Api;
-use super::command::CommandHeaders;
+use super::command::ConditionHeaders;
 use super::openapi::ProblemDetails;
 use super::reads::{AtLeast, Read};
 use crate::domain::OrderId;
@@ -17,19 +17,19 @@ use crate::fulfilment::{FULFILMENT, OrderToFulfil};
 use crate::sagas::{self, SagaReport};
 
 /// Starts the fulfilment of an order: reserves stock, takes the payment and ships. A repeat has no effect, so it needs
-/// no `Idempotency-Key`. The conditions are those on the order.
+/// no `Idempotency-Key`, and a key is ignored. The conditions are those on the order.
 #[utoipa::path(
     post, path = "/orders/{id}/fulfil", tag = "orders",
-    params(("id" = OrderId, Path, description = "The order."), CommandHeaders),
+    params(("id" = OrderId, Path, description = "The order."), ConditionHeaders),
     responses(
         (status = 202, description = "It runs, or has ended.", body = SagaReport),
-        CommandHeaders,
+        ConditionHeaders,
     )
 )]
 pub(super) async fn fulfil(
     State(api): State<Arc<Api>>,
     Path(order): Path<OrderId>,
-    headers: CommandHeaders,
+    headers: ConditionHeaders,
     _: NoInput,
 ) -> Result<(StatusCode, Json<SagaReport>), Problem> {
     let loaded = api.shop.orders.load(&order).await?;
@@ -37,7 +37,7 @@ pub(super) async fn fulfil(
     let placed = loaded.state.placed().ok_or_else(|| Failure::NoOrder(order.clone()))?;
     let saga = api.fulfilment.as_ref().ok_or(Failure::NoProvider)?;
     let input = OrderToFulfil::of(&order, placed).map_err(Failure::from)?;
-    let admin = SagaAdmin::new(api.shop.shared_store());
+    let admin = SagaAdmin::new(api.shop.shared_store()).with_metadata(headers.into_metadata());
     let id = admin.create(saga, order.as_str(), &input).await.map_err(Failure::from)?;
     Ok((StatusCode::ACCEPTED, Json(sagas::show(&admin, &id).await?)))
 }

@@ -9,7 +9,8 @@ use axum::response::sse::{Event, KeepAlive};
 use es_core::model::{Category, LogId, LogPosition, PositionError, Tags};
 use es_core::store::{Query as EventQuery, QueryItem};
 use es_core::{EventType, RecordedEvent, StoreError, Subscription};
-use es_http::{Draining, Problem};
+use es_http::{Draining, Problem, Revocation};
+use futures::future;
 use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -37,7 +38,8 @@ pub(super) struct EventParameters {
 
 impl ReadParameters for EventParameters {}
 
-/// Streams the events after a position, then new events as they are committed. The response does not end.
+/// Streams the events after a position, then new events as they are committed. The response ends when the
+/// service stops or the token of the client is revoked.
 ///
 /// The id of each server-sent event is its position with the id of the log, so that a browser that reconnects continues
 /// after the last event that it received. A position of another log, such as that of the store before a restore, is
@@ -57,6 +59,7 @@ pub(super) async fn events(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
     draining: Draining,
+    client: Revocation,
     Read { parameters: EventParameters { after, category, event_type }, .. }: Read<EventParameters>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, StoreError>>>, Problem> {
     let after = match last_event_id(&headers)?.or(after) {
@@ -74,7 +77,8 @@ pub(super) async fn events(
     let batches = subscription.into_stream();
     let events = batches.map_ok(move |batch| stream::iter(batch.events).map(move |record| Ok(event(log_id, &record))));
     let events = events.try_flatten();
-    Ok(Sse::new(events.take_until(Box::pin(draining.requested()))).keep_alive(KeepAlive::default()))
+    let end = future::select(Box::pin(draining.requested()), Box::pin(client.revoked()));
+    Ok(Sse::new(events.take_until(end)).keep_alive(KeepAlive::default()))
 }
 
 /// Returns the position in `Last-Event-ID`, which a browser sends when it reconnects.

@@ -29,11 +29,13 @@
 //! `ES-Position`: the response header with the position of the command's last event, as `LOG:POSITION`. A read with
 //! this header, or with `at_least=LOG:POSITION`, waits until its result includes that position. After the store was
 //! restored, positions from before are refused with 410. A result that lacks events which could not be applied has
-//! their number as `parked_events`. A body without `Content-Type: application/json`, and a body that a route does not
-//! have, are 415. A parameter that a route does not have is 400. Errors are `application/problem+json` (RFC 9457).
+//! their number as `parked_events`. A body without `Content-Type: application/json` and a body of a GET are 415. A
+//! member of a body that a route does not have is 422, a parameter that it does not have 400. Errors are
+//! `application/problem+json` (RFC 9457).
 //!
 //! With [tokens](es_http::Tokens), GET needs the role `read`, every other method the role `write`; probes need none.
-//! Events have the correlation id and the trace of their request, its tenant and the name of the client.
+//! When a token is revoked, its `GET /events` end. Without tokens and on a loopback address, the `Host` of a request must
+//! be a loopback name or one of `--allow-host`. Events have the correlation id and the trace of their request, its tenant and the name of the client.
 //!
 //! The routes of operators are [`es_http::operations`] and those of [`operator_router`], on a listener of their own.
 
@@ -58,7 +60,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::get;
-use es_http::{Edge, Health, Json, Metrics, NoInput, ServeOptions};
+use es_http::{ContextOptions, Edge, Health, Json, Metrics, NoInput, ServeOptions};
 use openapi::Document;
 use tokio::net::TcpListener;
 use utoipa::OpenApi;
@@ -123,9 +125,11 @@ pub fn router(api: Arc<Api>, front: Front) -> Router {
     let Front { edge, health, metrics, participant } = front;
     let (routes, mut document) = routes().split_for_parts();
     openapi::add_common_errors(&mut document);
-    let routes = routes.merge(metrics.router()).route("/openapi.json", get(async move |_: NoInput| Json(document)));
-    // Probes have no token.
-    let routes = routes.layer(edge).merge(health.router());
+    let of_service = Router::new().merge(metrics.router());
+    let of_service = of_service.route("/openapi.json", get(async move |_: NoInput| Json(document)));
+    // The metrics and the document belong to no tenant. Probes have no token.
+    let of_service = of_service.layer(edge.clone().context(ContextOptions::new())).merge(health.router());
+    let routes = routes.layer(edge).merge(of_service);
     // The routes of the participant have clients of their own.
     let routes = match participant {
         Some(participant) => routes.nest_service("/participant", participant),

@@ -125,9 +125,9 @@ impl IntoParams for ReadOne {
 impl IntoResponses for ReadOne {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let mut responses = problems(&[
-            (404, "The order or product does not exist."),
+            (404, "The order or product does not exist, or was deleted."),
             (409, "The position is ahead of the log."),
-            (410, "The order or product was deleted, or the position belongs to another log."),
+            (410, "Events of the order or product were removed, or the position belongs to another log."),
             (412, "A condition of the request does not hold."),
         ]);
         responses.insert("304".to_owned(), Response::new("The client has this version.").into());

@@ -15,7 +15,7 @@ use super::input::{MAX_LIMIT, UnversionedWrite, recorded_name};
 use super::openapi::ProblemDetails;
 use crate::failure::Failure;
 use crate::fulfilment::{ProviderClient, StockAndMoney};
-use crate::sagas::{self, DEFAULT_LIMIT, SagaAction, SagaReport, SagaSummary, saga_id};
+use crate::sagas::{self, DEFAULT_LIMIT, SagaAction, SagaReport, SagaSummary, UNREADABLE, saga_id};
 use crate::shop::Shop;
 
 /// What the routes share.
@@ -58,11 +58,18 @@ async fn list(
     Query(ListParameters { all, limit }): Query<ListParameters>,
 ) -> Result<Json<Vec<SagaSummary>>, Problem> {
     let limit = limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
-    let found = match all {
+    let mut found = match all {
         true => sagas::all(&routes.shop, &routes.admin, limit).await?,
         false => sagas::unfinished(&routes.admin, limit).await?,
     };
+    found.iter_mut().filter(|saga| saga.phase == UNREADABLE).for_each(hide_cause);
     Ok(Json(found))
+}
+
+/// Logs why a saga cannot be read, which can name files of the machine, and replaces it in the response.
+fn hide_cause(saga: &mut SagaSummary) {
+    let cause = saga.reason.replace("it cannot be read; the log of the service has the cause".to_owned());
+    tracing::error!(saga = saga.saga, cause, "a saga cannot be read");
 }
 
 /// Counts the sagas, and compares the stock and the money with them. 503 without a provider that answers.

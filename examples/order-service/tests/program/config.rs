@@ -84,6 +84,8 @@ fn an_invalid_configuration_is_refused_before_a_store_is_created() {
         ("log = 'info,='", "expected a filter of logs such as info,es_core=debug"),
         ("spans = 'localhost:4318'", "expected the URL of a collector such as http://127.0.0.1:4318/v1/traces"),
         ("operations = '8081'", "expected unix:PATH or HOST:PORT, found \"8081\""),
+        ("drain-deadline = 31536001", "drain-deadline: expected at most 31536000 seconds, found 31536001"),
+        ("body-deadline = 9223372036854775807", "body-deadline: expected at most 31536000 seconds"),
         ("tenant-header = 'a b'", "tenant-header: expected the name of a header, found \"a b\""),
     ] {
         refused(file, "127.0.0.1:0", expected);

@@ -175,6 +175,7 @@ fn every_refusal_is_a_problem() {
         ("GET", long.as_str(), vec![], "", 400),
         ("GET", "/orders?limit=x", vec![], "", 400),
         ("GET", "/events", vec!["Last-Event-ID: x"], "", 400),
+        ("GET", "/orders/A-1", vec![json], "{\"x\":1}", 415),
         ("GET", "/nowhere", vec![], "", 404),
         ("DELETE", "/orders/A-1", vec![], "", 405),
         ("POST", "/orders/A-1/ship", vec![form], "date=2030-01-01", 415),
@@ -229,8 +230,12 @@ fn a_client_does_what_its_role_permits_and_its_name_is_in_the_events() {
     assert_eq!(raw(&service, "GET", "/livez", &[], "").status, 200);
     raw(&service, "GET", "/readyz", &[], "");
 
-    // The tokens are read again when they change.
+    // The tokens are read again when they change, and end the stream of a client that is another one then.
+    let mut events = connect(&service);
+    let get = format!("GET /events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{}\r\n\r\n", bearer("writer"));
+    events.write_all(get.as_bytes()).expect("sent");
     dir.write("tokens", TOKENS.replace("write shop", "read shop"));
+    events.read_to_string(&mut String::new()).expect("the stream ends");
     let start = Instant::now();
     while json_body(&service, "PUT", "/orders/A-2", &[&bearer("writer")], &order()).status != 403 {
         assert!(start.elapsed() < Duration::from_secs(20), "the file is not read again");
@@ -244,12 +249,17 @@ fn a_client_does_what_its_role_permits_and_its_name_is_in_the_events() {
 
 /// Opens the store and returns the first event of the log.
 fn first_event(dir: &TestDir) -> es_core::RecordedEvent {
+    log(dir).swap_remove(0)
+}
+
+/// Opens the store and returns the events of the log.
+pub(crate) fn log(dir: &TestDir) -> Vec<es_core::RecordedEvent> {
     use es_core::EventReader as _;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let store = es_rocksdb::ReadOnlyStore::open(dir.path("shop")).await.expect("opened");
         let log = store.read_log(es_core::LogRead::all()).await.expect("read");
-        log.collect().await.expect("read").swap_remove(0)
+        log.collect().await.expect("read")
     })
 }
 
@@ -258,6 +268,10 @@ fn the_correlation_id_the_trace_and_the_tenant_of_a_request_are_those_of_its_eve
     let dir = TestDir::new();
     let service = Service::with(&dir, &["--tenant-header", "x-tenant"]);
     json_body(&service, "PUT", "/orders/A-0", &[], &order()).problem(400);
+    // A scrape belongs to no tenant.
+    for path in ["/metrics", "/openapi.json"] {
+        assert_eq!(raw(&service, "GET", path, &[], "").status, 200, "{path}");
+    }
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let headers = [&format!("traceparent: {trace}"), "X-Tenant: acme"];
     let placed = json_body(&service, "PUT", "/orders/A-1", &headers, &order());
@@ -285,7 +299,7 @@ fn slow_clients_are_disconnected_and_do_not_delay_the_shutdown() {
     };
     closes("");
     closes("GET /orders HTTP/1.1\r\nHost: a\r\n");
-    let head = "PUT /orders/A-1 HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{";
+    let head = "PUT /orders/A-1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{";
     assert!(closes(head).starts_with("HTTP/1.1 408 "));
     let mut slow = connect(&service);
     slow.write_all(head.as_bytes()).expect("sent");
@@ -407,4 +421,55 @@ fn spans_of_requests_reach_the_collector_before_the_service_ends() {
     let resource = spans["resourceSpans"][0]["resource"]["attributes"].to_string();
     assert!(resource.contains("order-service"), "{spans}");
     assert!(spans.to_string().contains("PUT /orders/{id}"), "{spans}");
+}
+
+/// DNS rebinding: a page whose name resolves to 127.0.0.1 has the origin of a service that demands no token.
+#[test]
+fn a_service_without_tokens_on_a_loopback_address_is_not_reached_by_another_name() {
+    let dir = TestDir::new();
+    for (args, evil, shop) in [(&[][..], 421, 421), (&["--allow-host", "shop.example"], 421, 200)] {
+        let service = Service::with(&dir, args);
+        let port = service.address.rsplit_once(':').expect("a port").1;
+        for (host, status) in [("evil.example", evil), ("shop.example", shop), ("localhost", 200)] {
+            let of_page = format!("Host: {host}:{port}\r\nOrigin: http://{host}:{port}");
+            let mut stream = connect(&service);
+            write!(stream, "GET /orders HTTP/1.1\r\nConnection: close\r\n{of_page}\r\n\r\n").expect("sent");
+            let mut text = String::new();
+            stream.read_to_string(&mut text).expect("a response");
+            assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{host}: {text}");
+        }
+        service.stop();
+    }
+}
+
+/// A paused scavenge slept on a thread that neither its operator nor SIGTERM could end: the process needed SIGKILL.
+#[test]
+fn a_scavenge_with_a_pause_ends_when_its_operator_or_the_service_stops_it() {
+    let dir = TestDir::new();
+    let service = Service::new(&dir);
+    let operate = |method: &str, path: &str, body: &str| {
+        let headers: &[&str] = if body.is_empty() { &[] } else { &["Content-Type: application/json"] };
+        let reply = raw_to(&service.operations, method, path, headers, body);
+        assert!((200..300).contains(&reply.status), "{method} {path}: {}", reply.body);
+        serde_json::from_str::<Value>(&reply.body).expect("JSON")
+    };
+    let start_scavenge = |order: &str| {
+        place(&service, order);
+        operate("DELETE", &format!("/streams/order-{order}"), "");
+        let id = operate("POST", "/scavenge", r#"{"pause_ms":10000}"#)["id"].as_str().expect("an id").to_owned();
+        // Until the scavenge has rewritten the segment, and pauses.
+        std::thread::sleep(Duration::from_millis(1500));
+        let path = format!("/jobs/{id}");
+        assert_eq!(operate("GET", &path, "")["state"], "running");
+        path
+    };
+    let path = start_scavenge("A-1");
+    let start = Instant::now();
+    operate("DELETE", &path, "");
+    let ended = operate("GET", &format!("{path}?wait=20"), "");
+    assert!(ended["state"] != "running" && start.elapsed() < Duration::from_secs(5), "{ended}");
+    start_scavenge("A-2");
+    let start = Instant::now();
+    service.stop();
+    assert!(start.elapsed() < Duration::from_secs(6), "the service stopped after {:?}", start.elapsed());
 }

@@ -326,3 +326,24 @@ fn only_the_role_operate_permits_actions_on_sagas_and_its_name_is_recorded() {
         std::thread::sleep(Duration::from_millis(50));
     }
 }
+
+/// The event that starts a payment had no client and no tenant. The document had an `Idempotency-Key`, which has no
+/// effect.
+#[test]
+fn the_first_event_of_a_fulfilment_has_the_client_and_the_tenant_of_its_request() {
+    let dir = sample();
+    dir.done(&import(&[]));
+    dir.write("tokens", crate::edge::TOKENS);
+    let provider = ProviderProgram::new(&dir, &["--unpaid-rate", "1"]);
+    let service = Service::with(&dir, &["--provider", &provider.address, "--tokens", "tokens"]);
+    let writer = [("authorization", "Bearer writer")];
+    service.send("POST", "/orders/A-2/fulfil", &writer, &json!({})).expect(202);
+    let document = service.get("/openapi.json", &writer).expect(200).body;
+    let parameters = document["paths"]["/orders/{id}/fulfil"]["post"]["parameters"].to_string();
+    assert!(parameters.contains("If-Match") && !parameters.contains("Idempotency-Key"), "{parameters}");
+    service.stop();
+    let log = crate::edge::log(&dir);
+    let first = log.iter().find(|event| event.stream.as_str().contains("fulfilment:A-2")).expect("the saga has begun");
+    let metadata = &first.data.metadata;
+    assert_eq!((metadata.get_str("actor"), metadata.get_str("tenant")), (Some("shop"), Some("acme")));
+}

@@ -119,7 +119,7 @@ fn connect(address: &str, number: usize) -> TcpStream {
     let address = address.strip_prefix("http://").expect("an address");
     let mut stream = TcpStream::connect(address).expect("the service accepts connections");
     let path = if number.is_multiple_of(2) { "/events" } else { "/livez" };
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").expect("the service accepts connections");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("the service accepts connections");
     stream
 }
 
