@@ -8,6 +8,8 @@ mod ast;
 mod attr;
 #[path = "../../es-macros/src/ctxt.rs"]
 mod ctxt;
+#[path = "../../es-macros/src/deprecated.rs"]
+mod deprecated;
 #[path = "../../es-macros/src/duration.rs"]
 mod duration;
 #[path = "../../es-macros/src/expand/mod.rs"]

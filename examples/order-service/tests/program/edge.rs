@@ -299,7 +299,8 @@ fn slow_clients_are_disconnected_and_do_not_delay_the_shutdown() {
     };
     closes("");
     closes("GET /orders HTTP/1.1\r\nHost: a\r\n");
-    let head = "PUT /orders/A-1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{";
+    let head =
+        "PUT /orders/A-1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{";
     assert!(closes(head).starts_with("HTTP/1.1 408 "));
     let mut slow = connect(&service);
     slow.write_all(head.as_bytes()).expect("sent");
