@@ -19,8 +19,8 @@ pub const TENANT_KEY: &str = "tenant";
 /// [`Context`](es_core::model::Context), so that commands write events with the correlation id of the request.
 ///
 /// The correlation id is the UUID in `X-Correlation-ID`, otherwise the trace id of `traceparent`, otherwise a new id.
-/// The response has it in `X-Correlation-ID`, also a refusal of the edge and the response to a handler that panicked. The
-/// log line of a 500 has it as `correlation_id`.
+/// The response has it in `X-Correlation-ID`, also a refusal of the edge and the response to a handler that panicked.
+/// The log line of a 500 has it as `correlation_id`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestContext {
     /// The correlation id that all events of the request share.

@@ -18,7 +18,8 @@ use crate::Problem;
 /// is 415. Invalid JSON is 400, JSON with other content than `T` is 422, no body is 400.
 ///
 /// `Option<Json<T>>` is for routes whose body is optional. `None` means that the request has no body. A body without a
-/// content type is 415: it is never ignored. Inside an [`Edge`](crate::Edge), so is an empty body that is sent in chunks.
+/// content type is 415: it is never ignored. Inside an [`Edge`](crate::Edge), so is an empty body that is sent in
+/// chunks.
 ///
 /// ```
 /// use es_http::{Json, Problem};

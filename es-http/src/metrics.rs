@@ -10,7 +10,8 @@ use axum::routing::get;
 use metrics::{Counter, Histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-/// The counter of requests inside an [`Edge`](crate::Edge), and of those whose body is declared too long, with the labels `method`, `route` and `status`.
+/// The counter of requests inside an [`Edge`](crate::Edge), and of those whose body is declared too long, with the
+/// labels `method`, `route` and `status`.
 pub const REQUESTS: &str = "http_requests_total";
 /// The histogram of the time from the head of a request to the head of its response, in seconds, with the labels
 /// `method` and `route`.

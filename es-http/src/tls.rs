@@ -69,8 +69,8 @@ impl Tls {
 
     /// Loads certificates as [`load`](Self::load) does, and the certificates of the authorities whose clients may
     /// connect. Each client must have a certificate of one of them; requests have the extension [`ClientCertificate`].
-    /// To exclude a client before its certificate ends, remove it from the [`Tokens`](crate::Tokens): its next request is
-    /// refused, and a response without an end lasts until [`Revocation`](crate::Revocation) ends it.
+    /// To exclude a client before its certificate ends, remove it from the [`Tokens`](crate::Tokens): its next request
+    /// is refused, and a response without an end lasts until [`Revocation`](crate::Revocation) ends it.
     ///
     /// # Errors
     /// [`TlsError`] if a file cannot be read or used.

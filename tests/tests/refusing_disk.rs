@@ -1,6 +1,6 @@
 //! A failing disk: no commit is acknowledged that is not written, reads continue, and no acknowledged commit is lost.
-//! After a failed sync, and with [`OnWriteFailure::Stop`] after any failed write, all waiting and later commits fail. By
-//! default the store goes on when a full disk has space again.
+//! After a failed sync, and with [`OnWriteFailure::Stop`] after any failed write, all waiting and later commits fail.
+//! By default the store goes on when a full disk has space again.
 //!
 //! The shim under the child makes `fsync` or `write` fail in the directory of the store. After a failed sync the
 //! content of the disk is unknown, so the store accepts no commits until it is reopened, even if the disk works again

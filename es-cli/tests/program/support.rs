@@ -129,8 +129,8 @@ pub(crate) fn flip_in_log(store: &Path, text: &str, number: usize) {
     panic!("expected {text} in the log");
 }
 
-/// Overwrites a part of the first segment. An opening reads only the log after the last index table, so that it does not
-/// find this damage after a compaction.
+/// Overwrites a part of the first segment. An opening reads only the log after the last index table, so that it does
+/// not find this damage after a compaction.
 pub(crate) fn damage_first_segment(store: &Path) {
     let segment = store.join("log/00000001.seg");
     let mut bytes = fs::read(&segment).expect("it is read");

@@ -35,8 +35,9 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 ///
 /// # State in memory
 /// A store whose write failed rejects commits until that write has succeeded, or until it is reopened and prepares its
-/// hooks again. The in-memory state of a hook therefore matches its rows, provided that the hook changes it only in [`after`](Self::after) and
-/// treats the change as written only once [`LogView::row`] returns the row: a later hook may still reject the commit.
+/// hooks again. The in-memory state of a hook therefore matches its rows, provided that the hook changes it only in
+/// [`after`](Self::after) and treats the change as written only once [`LogView::row`] returns the row: a later hook may
+/// still reject the commit.
 pub trait DecisionHook: fmt::Debug + Send + Sync + 'static {
     /// Returns the name of the hook, which is unique in a store.
     fn name(&self) -> &str;

@@ -26,11 +26,11 @@
 //!
 //! # Audit
 //!
-//! Each request that is not a `GET` is logged with the target `audit`, also a refused one: the operator, the method, the
-//! path, and the status of the response. The operator is the name of the token, or `uid:N` for a client of a Unix socket. Deletions,
-//! rules, scavenges and requests to projections are also events in the log, with the operator as
-//! [`Note::by`](es_core::retention::Note). A `by` in a request cannot replace the operator: it is added, as in
-//! `ops for ada`.
+//! Each request that is not a `GET` is logged with the target `audit`, also a refused one: the operator, the method,
+//! the path, and the status of the response. The operator is the name of the token, or `uid:N` for a client of a Unix
+//! socket. Deletions, rules, scavenges and requests to projections are also events in the log, with the operator as
+//! [`Note::by`](es_core::retention::Note). A `by` in a request cannot replace the operator: it is added, as in `ops for
+//! ada`.
 //!
 //! # Refused input
 //!

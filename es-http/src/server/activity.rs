@@ -120,8 +120,8 @@ impl Activity {
         }
     }
 
-    /// Waits until a new connection lacks a descriptor or a slot while this one is idle. `failed` changes when one lacks
-    /// it.
+    /// Waits until a new connection lacks a descriptor or a slot while this one is idle. `failed` changes when one
+    /// lacks it.
     pub(super) async fn idle_at_failure(&self, mut failed: watch::Receiver<()>) {
         while failed.changed().await.is_ok() {
             if self.is_idle_for(REPLACED_AFTER) {

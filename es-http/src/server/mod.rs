@@ -208,7 +208,8 @@ impl Acceptor {
         }
     }
 
-    /// Waits for a free slot. Idle connections are closed meanwhile, so that they do not keep others from being answered.
+    /// Waits for a free slot. Idle connections are closed meanwhile, so that they do not keep others from being
+    /// answered.
     async fn slot(&self, slots: &Arc<Semaphore>) -> OwnedSemaphorePermit {
         loop {
             match timeout(SLOT_PAUSE, Arc::clone(slots).acquire_owned()).await {
@@ -227,8 +228,8 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// Limits the bytes in the send buffer, so that the system reports in small steps what the client reads. A failure is no
-/// reason to refuse a connection.
+/// Limits the bytes in the send buffer, so that the system reports in small steps what the client reads. A failure is
+/// no reason to refuse a connection.
 fn limit_unsent(stream: &tokio::net::TcpStream) {
     #[cfg(any(target_os = "android", target_os = "linux"))]
     let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(options::MAX_UNSENT);

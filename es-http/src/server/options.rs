@@ -7,8 +7,8 @@ use tokio::time::Instant;
 /// The most bytes that a client reads before the operating systems of both sides report it. A loopback connection has
 /// steps of 128 KiB, a send buffer those of [`MAX_UNSENT`].
 const LARGEST_STEP: u64 = 192 * 1024;
-/// The most bytes that wait in the send buffer of a connection besides those that are on their way. Without a limit, the
-/// buffer has megabytes, and the system reports only each third of it as read.
+/// The most bytes that wait in the send buffer of a connection besides those that are on their way. Without a limit,
+/// the buffer has megabytes, and the system reports only each third of it as read.
 pub(super) const MAX_UNSENT: u32 = 64 * 1024;
 /// A time that no process reaches, and that is in the range of the clock.
 const FAR: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 30);
@@ -108,8 +108,9 @@ impl ServeOptions {
     }
 
     /// Sets the maximum number of connections; 4,096 by default, at least 1. Further connections wait in the queue of
-    /// the operating system; connections that have waited for a request for a second are closed for them. Choose less than the limit of open files of the process: when no descriptor is free, the
-    /// connections that have waited for a request for a second are closed.
+    /// the operating system; connections that have waited for a request for a second are closed for them. Choose less
+    /// than the limit of open files of the process: when no descriptor is free, the connections that have waited for a
+    /// request for a second are closed.
     #[must_use]
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections.clamp(1, tokio::sync::Semaphore::MAX_PERMITS);

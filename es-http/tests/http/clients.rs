@@ -16,7 +16,8 @@ use crate::edge::{READER, WRITER, protected, send};
 use crate::log_lines::LogLines;
 use crate::support::{Answer, PATIENCE, Server};
 
-/// DNS rebinding: the page of another site gives its name the address of this machine, and has the origin of the service.
+/// DNS rebinding: the page of another site gives its name the address of this machine, and has the origin of the
+/// service.
 #[tokio::test]
 async fn a_name_that_resolves_to_this_machine_is_not_a_host_of_the_service() {
     let router = Router::new().route("/", get(async || "read").post(async || "written"));

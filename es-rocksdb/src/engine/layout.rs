@@ -33,8 +33,8 @@ const ERRORS: u64 = 3;
 /// The cause of a failed write.
 #[derive(Debug)]
 pub(crate) enum WriteError {
-    /// RocksDB cannot write its tables now, such as without disk space. It tries again by itself, and accepts writes when
-    /// the cause is gone.
+    /// RocksDB cannot write its tables now, such as without disk space. It tries again by itself, and accepts writes
+    /// when the cause is gone.
     ForNow(rocksdb::Error),
     /// RocksDB accepts no more writes.
     ForGood(rocksdb::Error),

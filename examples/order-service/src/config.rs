@@ -402,8 +402,8 @@ impl Settings {
         Ok(Some(es_http::install_logs_and_spans(format, &self.log, &export)?))
     }
 
-    /// Returns whether the `Host` of requests is checked. A page of another site can reach a loopback address, and needs
-    /// no token then.
+    /// Returns whether the `Host` of requests is checked. A page of another site can reach a loopback address, and
+    /// needs no token then.
     const fn checks_hosts(&self) -> bool {
         !self.allow_host.is_empty() || (self.listen.ip().is_loopback() && self.tokens.is_none())
     }

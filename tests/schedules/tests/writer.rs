@@ -125,7 +125,8 @@ fn every_caller_gets_the_error_after_the_disk_failed() {
     });
 }
 
-/// By default a failed write is tried again. A commit is written, or refused for now; only a failed sync stops the store.
+/// By default a failed write is tried again. A commit is written, or refused for now; only a failed sync stops the
+/// store.
 #[test]
 fn commits_are_written_or_refused_while_a_write_is_tried_again() {
     explore_tables(|world, stream| {

@@ -36,8 +36,8 @@ impl MemoryViews {
         self.rows.iter().map(|((table, key), value)| (table, key, value))
     }
 
-    /// Applies all events or none, in the order of the log. Folds the states of aggregates from `log`, which has all their
-    /// events, and those of the streams that the events delete.
+    /// Applies all events or none, in the order of the log. Folds the states of aggregates from `log`, which has all
+    /// their events, and those of the streams that the events delete.
     ///
     /// # Errors
     /// The index of the first event that could not be applied, and its failure.

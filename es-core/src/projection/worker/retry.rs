@@ -105,8 +105,8 @@ impl<P: Projection> Follower<P> {
             let failure = match self.apply(existing(), &BTreeSet::new()).await? {
                 BatchResult::Failed(failure) => failure,
                 BatchResult::Applied { count, rows: changes } => {
-                    // A scavenge removed an event that is not in the log, and a deletion follows one that is not applied
-                    // again.
+                    // A scavenge removed an event that is not in the log, and a deletion follows one that is not
+                    // applied again.
                     let first_left = events.iter().enumerate().filter(|(_, event)| event.is_some()).nth(count);
                     let applied = first_left.map_or(rows.len(), |(index, _)| index);
                     let deletions: Vec<_> = rows[..applied].iter().map(|row| delete(row.key.clone())).collect();

@@ -34,8 +34,9 @@
 //! `application/problem+json` (RFC 9457).
 //!
 //! With [tokens](es_http::Tokens), GET needs the role `read`, every other method the role `write`; probes need none.
-//! When a token is revoked, its `GET /events` end. Without tokens and on a loopback address, the `Host` of a request must
-//! be a loopback name or one of `--allow-host`. Events have the correlation id and the trace of their request, its tenant and the name of the client.
+//! When a token is revoked, its `GET /events` end. Without tokens and on a loopback address, the `Host` of a request
+//! must be a loopback name or one of `--allow-host`. Events have the correlation id and the trace of their request, its
+//! tenant and the name of the client.
 //!
 //! The routes of operators are [`es_http::operations`] and those of [`operator_router`], on a listener of their own.
 

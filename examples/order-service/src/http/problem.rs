@@ -72,8 +72,8 @@ mod tests {
 
     use super::*;
 
-    /// A store that is stopped by a full disk, and a faster operator, were 500. A participant that cannot read its state
-    /// was 503, and the detail had the paths of the machine.
+    /// A store that is stopped by a full disk, and a faster operator, were 500. A participant that cannot read its
+    /// state was 503, and the detail had the paths of the machine.
     #[test]
     fn a_failed_commit_and_a_failed_participant_have_the_responses_of_a_failed_command() {
         let conflict = || CommitError::Conflict(Conflict { failed: Vec::new() });
