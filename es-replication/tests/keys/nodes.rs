@@ -178,7 +178,7 @@ impl Node {
     }
 
     pub(crate) async fn erase(&self, person: u64) {
-        self.personal.erase(&self.store, &subject(person), Note::default()).await.expect("erased");
+        self.personal.erase(Arc::new(self.store.clone()), &subject(person), Note::default()).await.expect("erased");
     }
 
     pub(crate) fn peer(&self, name: &'static str) -> SimulatedPeer {

@@ -77,7 +77,7 @@ async fn a_key_is_received_over_tls_and_destroyed_by_an_erasure() {
     let key = a.key().await;
     assert_eq!(b.keys.get(&ada(), &key.id()).await.expect("read"), KeyState::Present(key.clone()));
 
-    at_a.erase(&*a.store, &ada(), Note::default()).await.expect("erased");
+    at_a.erase(a.store.clone(), &ada(), Note::default()).await.expect("erased");
     let late = KeyRequest { node: "b".to_owned(), subject: ada(), key: key.id() };
     assert_eq!(within(to_a.key(late.clone())).await.expect("an answer"), KeyState::Destroyed);
     let unknown = KeyRequest { subject: SubjectId::new("1b2d").expect("a name"), ..late };
