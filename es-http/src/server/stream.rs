@@ -17,7 +17,7 @@ use super::options::{ServeOptions, after};
 
 /// A connection that fails if the client takes the data that waits for it more slowly than at the minimum rate.
 ///
-/// The operating systems of both sides report what a client takes in steps, so a client may be behind the minimum rate
+/// The operating systems of both sides report what a client takes in steps, so a client may lag the minimum rate
 /// by the largest step.
 #[derive(Debug)]
 pub(super) struct PacedStream<S> {

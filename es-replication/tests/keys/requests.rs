@@ -214,7 +214,7 @@ impl Peer for Hostile {
     }
 }
 
-/// A key whose id is not the requested one is not stored, and the error says so.
+/// A key whose id is not the requested one is not stored, and the error names the peer.
 #[tokio::test]
 async fn another_key_than_the_requested_one_is_refused() {
     let network = Network::new(7);
@@ -255,7 +255,7 @@ async fn only_members_get_keys() {
     assert!(matches!(answer("c").await, Ok(KeyState::Present(_))));
 }
 
-/// The secret of fingerprints stays on its node, and a node that shares no keys says so.
+/// The secret of fingerprints stays on its node, and a node that shares no keys answers with `NoKeys`.
 #[tokio::test]
 async fn secrets_of_a_node_and_keys_that_are_not_shared_stay_there() {
     let network = Network::new(9);
