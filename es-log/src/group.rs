@@ -426,7 +426,7 @@ impl Group {
                 Err(error) => follower.failed(error),
             }
         }
-        self.pass_on(callers, &written.map(drop), next_turn);
+        self.pass_on(&callers, &written.map(drop), next_turn);
     }
 
     /// Writes a frame. Returns its header, or why it was not written, and its callers.
@@ -490,7 +490,7 @@ impl Group {
     }
 
     /// Passes the token on after a frame was written, or is not tried again, and answers its callers.
-    fn pass_on(&self, callers: Vec<Arc<Answer>>, result: &Result<(), AppendError>, next_turn: Next) {
+    fn pass_on(&self, callers: &[Arc<Answer>], result: &Result<(), AppendError>, next_turn: Next) {
         let next_position = lock(&self.writer).chain.position;
         let mut state = lock(&self.state);
         if state.stall.take().is_some() {

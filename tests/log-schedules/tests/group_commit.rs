@@ -172,7 +172,9 @@ fn a_write_that_is_tried_again_ends_with_all_commits_written_or_refused() {
             });
             let results = commit_concurrently(&log);
             let sealed = log.seal();
-            closer.map(|closer| closer.join().expect("no panic"));
+            if let Some(closer) = closer {
+                closer.join().expect("no panic");
+            }
             let has_stopped =
                 |error: &AppendError| matches!(error, AppendError::SyncFailed { .. } | AppendError::Stopped { .. });
             let is_stopped = results.iter().any(|(_, result)| result.as_ref().is_err_and(has_stopped));
