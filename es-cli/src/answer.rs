@@ -26,7 +26,7 @@ pub fn print(json: bool, to_text: impl FnOnce() -> String, value: &impl Serializ
     written.map_err(Failure::output)
 }
 
-/// Prints an answer like [`print`], and returns the exit code of the command. A reader that closed the pipe does not
+/// Prints an answer like [`print()`], and returns the exit code of the command. A reader that closed the pipe does not
 /// change the code: damage stays damage.
 ///
 /// # Errors
