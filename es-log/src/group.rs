@@ -139,7 +139,7 @@ struct GroupState {
     is_thread_woken: bool,
 }
 
-/// A frame on its way to its callers.
+/// How far a frame has been processed.
 #[derive(Debug)]
 enum FrameStage {
     /// It is to be written.
@@ -396,97 +396,67 @@ impl Group {
 
     /// Writes a frame and calls the follower. Then passes the token on, and answers the callers, unless a step failed
     /// and is tried again.
-    fn process(&self, frame: FrameStage, failed_sync: Option<Failure>, next_turn: Next) {
-        let (written, callers) = match frame {
-            FrameStage::Written { frame, callers } => (Ok(frame), callers),
-            FrameStage::Open(open) => match self.write(open, failed_sync) {
-                Ok(written) => written,
-                Err((open, source)) => match self.stall(FrameStage::Open(open), &source, next_turn) {
-                    Ok(()) => return,
-                    Err(FrameStage::Open(open)) => (Err(AppendError::NotWritten { source }), open.callers),
-                    Err(FrameStage::Written { frame, callers }) => (Ok(frame), callers),
-                },
+    fn process(&self, stage: FrameStage, failed_sync: Option<Failure>, next_turn: Next) {
+        let (frame, callers) = match stage {
+            FrameStage::Written { frame, callers } => (frame, callers),
+            FrameStage::Open(mut open) => match self.write(&mut open, failed_sync) {
+                Ok(frame) => (frame, open.callers),
+                Err(AppendError::NotWritten { source }) if self.tries_writes_again() => {
+                    return self.stall(FrameStage::Open(open), source, next_turn);
+                }
+                Err(error) => {
+                    if let Some(follower) = self.follower.get() {
+                        follower.failed(&error);
+                    }
+                    return self.pass_on(&open.callers, &Err(error), next_turn);
+                }
             },
         };
         // ORDER: before the token is passed on, so that the follower sees the frames in order.
-        if let Some(follower) = self.follower.get() {
-            match &written {
-                Ok(frame) => {
-                    if let Err(error) = follower.written(frame) {
-                        let (source, frame) = (Arc::new(error), *frame);
-                        if self
-                            .stall(FrameStage::Written { frame, callers: callers.clone() }, &source, next_turn)
-                            .is_ok()
-                        {
-                            return;
-                        }
-                        follower.failed(&AppendError::Stopped { source });
-                    }
-                }
-                Err(error) => follower.failed(error),
+        if let Some(follower) = self.follower.get()
+            && let Err(error) = follower.written(&frame)
+        {
+            let source = Arc::new(error);
+            if !lock(&self.state).is_closed {
+                return self.stall(FrameStage::Written { frame, callers }, source, next_turn);
             }
+            follower.failed(&AppendError::Stopped { source });
         }
-        self.pass_on(&callers, &written.map(drop), next_turn);
+        self.pass_on(&callers, &Ok(()), next_turn);
     }
 
-    /// Writes a frame. Returns its header, or why it was not written, and its callers.
-    ///
-    /// # Errors
-    /// The frame and the cause, if the write can be tried again.
-    #[expect(clippy::type_complexity, reason = "the type is used once")]
-    fn write(
-        &self,
-        mut open: OpenFrame,
-        failed_sync: Option<Failure>,
-    ) -> Result<(Result<FrameHeader, AppendError>, Vec<Arc<Answer>>), (OpenFrame, Arc<io::Error>)> {
-        let written = match failed_sync {
+    /// Writes a frame, unless an earlier sync has failed.
+    fn write(&self, open: &mut OpenFrame, failed_sync: Option<Failure>) -> Result<FrameHeader, AppendError> {
+        match failed_sync {
             Some(Failure { source, .. }) => Err(AppendError::Stopped { source }),
-            None => lock(&self.writer).write(&mut open),
-        };
-        match written {
-            Err(AppendError::NotWritten { source }) if self.settings.on_write_failure == OnWriteFailure::Retry => {
-                Err((open, source))
-            }
-            written => Ok((written, open.callers)),
+            None => lock(&self.writer).write(open),
         }
+    }
+
+    /// Returns whether a write that failed now is tried again.
+    fn tries_writes_again(&self) -> bool {
+        self.settings.on_write_failure == OnWriteFailure::Retry && !lock(&self.state).is_closed
     }
 
     /// Keeps a frame whose step failed, so that it is tried again, and passes the token on.
-    ///
-    /// # Errors
-    /// The frame, if the log is being closed.
-    fn stall(&self, frame: FrameStage, source: &Arc<io::Error>, next_turn: Next) -> Result<(), FrameStage> {
-        let pause = {
-            let state = lock(&self.state);
-            if state.is_closed {
-                return Err(frame);
-            }
-            state.stall.as_ref().map(|stall| (stall.pause * 2).min(LONGEST_PAUSE))
-        };
-        if pause.is_none() {
-            let error: &io::Error = source;
-            tracing::error!(%error, "a write failed and is tried again; commits are refused");
-        }
+    fn stall(&self, stage: FrameStage, source: Arc<io::Error>, next_turn: Next) {
         // ORDER: while this thread has the token, so that the follower is not told of the end of the stall before.
         if let Some(follower) = self.follower.get() {
-            follower.stalled(Some(source));
+            follower.stalled(Some(&source));
         }
         let mut state = lock(&self.state);
-        let pause = pause.unwrap_or(FIRST_PAUSE);
-        state.stall = Some(Stall { frame: Some(frame), source: Arc::clone(source), pause });
-        state.has_token_holder = false;
-        let is_closed = state.is_closed;
-        if is_closed {
-            drop(state);
-            self.work.notify_all();
-        } else if next_turn == Next::OtherThread && self.settings.has_threads {
-            self.wake_thread(state);
-        } else {
-            drop(state);
-        }
+        let pause = match &state.stall {
+            Some(earlier) => (earlier.pause * 2).min(LONGEST_PAUSE),
+            None => {
+                let error: &io::Error = &source;
+                tracing::error!(%error, "a write failed and is tried again; commits are refused");
+                FIRST_PAUSE
+            }
+        };
+        state.stall = Some(Stall { frame: Some(stage), source, pause });
+        self.pass_token(state, true, next_turn);
         // Callers that wait for the next frame or for the token receive the error.
         self.taken.notify_all();
-        Ok(())
     }
 
     /// Passes the token on after a frame was written, or is not tried again, and answers its callers.
@@ -501,7 +471,6 @@ impl Group {
         }
         let on_write_failure = self.settings.on_write_failure;
         let failed = result.as_ref().err().map(|error| state.fail_open_frame(error, next_position, on_write_failure));
-        state.has_token_holder = false;
         let (is_closed, is_wanted) = (state.is_closed, state.waiting_for_token > 0);
         let mut has_work = !state.open.is_empty();
         if !has_work && self.waits_for_idle(&state) && state.timer == IdleTimer::Off {
@@ -509,20 +478,24 @@ impl Group {
             state.timer = IdleTimer::Requested;
             has_work = true;
         }
-        if is_closed {
-            drop(state);
-            self.work.notify_all();
-        } else if has_work && next_turn == Next::OtherThread {
-            self.wake_thread(state);
-        } else {
-            drop(state);
-        }
+        self.pass_token(state, has_work, next_turn);
         if is_closed || is_wanted || failed.is_some() {
             self.taken.notify_all();
         }
         callers.iter().for_each(|caller| caller.set(result.clone()));
         if let Some((callers, error)) = failed {
             callers.iter().for_each(|caller| caller.set(Err(error.clone())));
+        }
+    }
+
+    /// Passes the token on, and wakes the thread that uses it next.
+    fn pass_token(&self, mut state: MutexGuard<'_, GroupState>, has_work: bool, next_turn: Next) {
+        state.has_token_holder = false;
+        if state.is_closed {
+            drop(state);
+            self.work.notify_all();
+        } else if has_work && next_turn == Next::OtherThread {
+            self.wake_thread(state);
         }
     }
 

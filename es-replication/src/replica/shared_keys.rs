@@ -144,7 +144,7 @@ impl SharedKeys {
             match answer {
                 // ORDER: the store refuses the key of a subject whose erasure has arrived in the meantime.
                 PeerAnswer::Key(key) => return self.local.insert(subject, &key).await,
-                // The erasure of the subject is on its way to this node.
+                // The erasure of the subject has not arrived at this node yet.
                 PeerAnswer::Destroyed => return Ok(KeyState::Destroyed),
                 PeerAnswer::Missing => drop(reasons.insert(peer.name(), "it does not have the key".to_owned())),
                 PeerAnswer::None(reason) => {
