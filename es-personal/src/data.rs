@@ -19,8 +19,6 @@ use crate::error::{EraseError, KeyStoreError, OpenError, SealError};
 use crate::field::{Personal, PersonalField};
 use crate::key_store::{KeyState, KeyStore};
 
-/// The prefix of the subjects of this crate.
-const RESERVED: &str = "es.";
 /// The subject whose key is the secret of fingerprints.
 const FINGERPRINTS: &str = "es.fingerprints";
 /// The pause after a failure while erasures are followed.
@@ -74,7 +72,7 @@ impl PersonalData {
         subject: &SubjectId,
         value: &T,
     ) -> Result<Personal<T>, SealError> {
-        if subject.as_str().starts_with(RESERVED) {
+        if subject.is_reserved() {
             return Err(SealError::Reserved { subject: subject.clone() });
         }
         let encoded = encode(field, value)?;
@@ -153,7 +151,7 @@ impl PersonalData {
         subject: &SubjectId,
         note: Note,
     ) -> Result<Committed, EraseError> {
-        if subject.as_str().starts_with(RESERVED) {
+        if subject.is_reserved() {
             return Err(EraseError::Reserved { subject: subject.clone() });
         }
         let erasure = erase(store, Arc::clone(&self.keys), subject.clone(), note);
@@ -241,7 +239,7 @@ async fn destroy_until_done(keys: &dyn KeyStore, subject: &SubjectId) -> bool {
 /// Returns the subject whose keys an event requires to be destroyed.
 fn erased_subject(event: &RecordedEvent) -> Option<SubjectId> {
     let subject = Erasure::of(event)?.subject().cloned();
-    subject.filter(|subject| !subject.as_str().starts_with(RESERVED))
+    subject.filter(|subject| !subject.is_reserved())
 }
 
 /// Records the erasure of a subject, and destroys its keys.

@@ -14,8 +14,6 @@ use crate::rows;
 
 /// Counts the answers to requests for keys, by what was answered.
 const ANSWERS: &str = "es_replication_key_answers_total";
-/// The prefix of the subjects whose keys are secrets of one node.
-const RESERVED: &str = "es.";
 
 /// A request for a key of a subject of personal data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +75,7 @@ impl SharedStore {
         if !matches!(self.state(node, frontiers).await?, Some(MemberState::Joined | MemberState::Leaving)) {
             return Err(AnswerError::NotAMember { node: node.clone() });
         }
-        if is_reserved(subject) {
+        if subject.is_reserved() {
             return Ok(KeyState::Missing);
         }
         let state = self.keys.get(subject, key).await?;
@@ -94,9 +92,4 @@ impl SharedStore {
         let is_declared = rows::declared_members(&*self.store, &self.table).await?.contains(node);
         Ok(is_declared.then_some(MemberState::Joined))
     }
-}
-
-/// Returns `true` if the key of a subject is a secret of one node, as that of fingerprints.
-pub(crate) fn is_reserved(subject: &SubjectId) -> bool {
-    subject.as_str().starts_with(RESERVED)
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::reserved::reserved_table_prefix;
+use crate::model::reserved::{is_reserved, reserved_table_prefix};
 
 /// The maximum length of a name, in bytes of UTF-8.
 pub const MAX_NAME_BYTES: usize = 512;
@@ -315,6 +315,15 @@ impl StreamId {
     pub(crate) fn well_known(text: &'static str) -> Self {
         debug_assert!(check("stream id", text).is_ok());
         Self(text.into())
+    }
+}
+
+impl SubjectId {
+    /// Returns `true` if the name begins with `es.`. Such a subject is no person: its key is a secret of one node, as
+    /// that of fingerprints.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        is_reserved(self.as_str())
     }
 }
 

@@ -102,7 +102,7 @@ pub fn placement(table: &Table) -> Placement {
     if is_of_node { Placement::Node } else { Placement::Shared }
 }
 
-/// Returns `true` if a category or an event type is reserved.
+/// Returns `true` if a category, an event type or a subject is reserved.
 pub(crate) fn is_reserved(name: &str) -> bool {
     name.starts_with(PREFIX)
 }

@@ -22,7 +22,7 @@ use es_personal::{DataKey, KeyId, KeyState, KeyStore, KeyStoreError};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::Semaphore;
 
-use crate::keys::{KeyRequest, SharedStore, is_reserved};
+use crate::keys::{KeyRequest, SharedStore};
 use crate::peer::Peer;
 use crate::replica::Replica;
 use crate::source::sender;
@@ -184,7 +184,7 @@ impl KeyStore for SharedKeys {
     /// it does not have it; and the errors of the local store.
     async fn get(&self, subject: &SubjectId, id: &KeyId) -> Result<KeyState, KeyStoreError> {
         let state = self.local.get(subject, id).await?;
-        if state != KeyState::Missing || is_reserved(subject) { Ok(state) } else { self.ask(subject, *id).await }
+        if state != KeyState::Missing || subject.is_reserved() { Ok(state) } else { self.ask(subject, *id).await }
     }
 
     async fn get_or_create(&self, subject: &SubjectId) -> Result<KeyState, KeyStoreError> {
