@@ -8,7 +8,7 @@
 
 use es_core::retention::ReplicatedErasure;
 use es_core::store::implement::{LogView, ValidCommit};
-use es_core::{CommitError, RecordedEvent};
+use es_core::{CommitError, EventData};
 
 /// Adds the local events that delete the stream of an erasure on this node, and record the erasure of its subjects.
 pub(crate) fn add_local_events(commit: &mut ValidCommit, view: &mut dyn LogView) -> Result<(), CommitError> {
@@ -25,6 +25,6 @@ pub(crate) fn add_local_events(commit: &mut ValidCommit, view: &mut dyn LogView)
 }
 
 /// Returns `true` if an event erases its stream.
-pub(crate) fn is_erasure(event: &RecordedEvent) -> bool {
-    matches!(ReplicatedErasure::read(&event.data.event_type, &event.data.payload), Ok(Some(_)))
+pub(crate) fn is_erasure(event: &EventData) -> bool {
+    matches!(ReplicatedErasure::read(&event.event_type, &event.payload), Ok(Some(_)))
 }

@@ -1,6 +1,7 @@
 //! The errors of a replica.
 
 use es_core::model::{Dot, VectorClock};
+use es_core::store::NotOwner;
 use es_core::{CommitError, EventId, Position, StoreError, StreamId, Timestamp};
 use es_personal::KeyStoreError;
 
@@ -179,6 +180,36 @@ impl From<CommitError> for PullError {
             // A foreign commit has one condition.
             CommitError::Conflict(_) => Self::Outdated,
             error => Self::Commit(error),
+        }
+    }
+}
+
+/// Why a commit was not written, with the errors of this crate apart.
+pub(crate) enum CommitFailure {
+    /// Another node decides on the stream.
+    NotOwner(NotOwner),
+    /// The hook of the replica refused it.
+    Refused(Refusal),
+    /// The store rejected it for another reason.
+    Commit(CommitError),
+    /// The store failed.
+    Store(StoreError),
+}
+
+impl From<CommitError> for CommitFailure {
+    fn from(error: CommitError) -> Self {
+        let error = match error {
+            CommitError::Rejected(error) => error,
+            CommitError::Store(error) => return Self::Store(error),
+            error => return Self::Commit(error),
+        };
+        let error = match error.downcast::<NotOwner>() {
+            Ok(error) => return Self::NotOwner(*error),
+            Err(error) => error,
+        };
+        match error.downcast::<Refusal>() {
+            Ok(refusal) => Self::Refused(*refusal),
+            Err(error) => Self::Commit(CommitError::Rejected(error)),
         }
     }
 }

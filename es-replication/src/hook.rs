@@ -442,7 +442,7 @@ impl DecisionHook for ReplicaHook {
             if !next.replicates(&event.stream) {
                 next.categories.insert(event.stream.category());
             }
-            if erasure::is_erasure(event) {
+            if erasure::is_erasure(&event.data) {
                 Arc::make_mut(&mut next.erased).insert(event.stream.clone());
             }
         }

@@ -4,7 +4,7 @@ use es_core::aggregate::{ExecuteError, InfrastructureError, Locked};
 use es_core::store::{Conflict, Home, NotOwner};
 use es_core::{CommitError, StoreError, StreamId};
 
-use crate::error::{PeerError, Refusal};
+use crate::error::{CommitFailure, PeerError, Refusal};
 use crate::owner::handlers::may_be_executed;
 
 /// A command was not executed, or its result is unknown: see [`may_be_executed`](Self::may_be_executed).
@@ -120,18 +120,11 @@ pub enum HandOverError {
 
 impl From<CommitError> for HandOverError {
     fn from(error: CommitError) -> Self {
-        let error = match error {
-            CommitError::Rejected(error) => error,
-            CommitError::Store(error) => return Self::Store(error),
-            error => return Self::Commit(error),
-        };
-        let error = match error.downcast::<NotOwner>() {
-            Ok(error) => return Self::NotOwner(*error),
-            Err(error) => error,
-        };
-        match error.downcast::<Refusal>() {
-            Ok(refusal) => Self::Refused(*refusal),
-            Err(error) => Self::Commit(CommitError::Rejected(error)),
+        match error.into() {
+            CommitFailure::NotOwner(error) => Self::NotOwner(error),
+            CommitFailure::Refused(refusal) => Self::Refused(refusal),
+            CommitFailure::Commit(error) => Self::Commit(error),
+            CommitFailure::Store(error) => Self::Store(error),
         }
     }
 }

@@ -8,7 +8,7 @@ use es_core::retention::{Note, ReplicatedErasure};
 use es_core::store::{Conflict, NotOwner};
 use es_core::{Commit, CommitError, ExpectedRevision, StoreError, StreamId};
 
-use crate::error::Refusal;
+use crate::error::{CommitFailure, Refusal};
 use crate::replica::Replica;
 use crate::rows;
 
@@ -55,19 +55,12 @@ pub enum DeleteError {
 
 impl DeleteError {
     fn of_commit(error: CommitError, stream: &StreamId) -> Self {
-        let error = match error {
-            CommitError::Rejected(error) => error,
-            CommitError::Store(error) => return Self::Store(error),
-            CommitError::Conflict(source) => return Self::Conflict { stream: stream.clone(), source },
-            error => return Self::Commit(error),
-        };
-        let error = match error.downcast::<NotOwner>() {
-            Ok(error) => return Self::NotOwner(*error),
-            Err(error) => error,
-        };
-        match error.downcast::<Refusal>() {
-            Ok(refusal) => Self::Refused(*refusal),
-            Err(error) => Self::Commit(CommitError::Rejected(error)),
+        match error.into() {
+            CommitFailure::NotOwner(error) => Self::NotOwner(error),
+            CommitFailure::Refused(refusal) => Self::Refused(refusal),
+            CommitFailure::Commit(CommitError::Conflict(source)) => Self::Conflict { stream: stream.clone(), source },
+            CommitFailure::Commit(error) => Self::Commit(error),
+            CommitFailure::Store(error) => Self::Store(error),
         }
     }
 }
@@ -128,12 +121,11 @@ impl Replica {
     ///   store them, and does not send those that it had. So it gets no content from nodes that have not received it,
     ///   and a new node gets none from it.
     /// - **Commands to the aggregate** are refused with [`Refusal::Erased`].
-    /// - **The erasure of each subject** is recorded on every node. `PersonalData::finish_erasures` of the crate
-    ///   es-personal destroys the keys: call it at each start, and in [`Reactor::erased`] of a reactor on every node.
+    /// - **The erasure of each subject** is recorded on every node.
+    ///   [`PersonalData::follow_erasures`](es_personal::PersonalData::follow_erasures) destroys the keys: run it on
+    ///   every node.
     ///
     /// A node whose filter excludes a stream that it had selected before does not receive the event.
-    ///
-    /// [`Reactor::erased`]: es_core::consumer::reactor::Reactor::erased
     ///
     /// # Errors
     /// [`DeleteError`]: the stream is not replicated or has no events here, or another node decides on it.

@@ -21,7 +21,6 @@ mod wait;
 use std::sync::Arc;
 
 use es_core::model::{Dot, HybridTime, LogPosition, OriginId, Table};
-use es_core::retention::ReplicatedErasure;
 use es_core::{Commit, CommitError, EventStore, StoreError, StreamId};
 
 pub use deletion::DeleteError;
@@ -33,12 +32,13 @@ pub use shared_keys::{KeyUnavailable, SharedKeys};
 pub use wait::WaitError;
 
 use crate::answer::Source;
+use crate::erasure::is_erasure;
 use crate::error::{PeerError, PullError, Refusal, StartError};
 use crate::filter::StreamFilter;
 use crate::group::Group;
 use crate::hook::{self, ReplicaHook};
 use crate::knowledge::Knowledge;
-use crate::page::{ForeignEvent, Item, Page, Pull};
+use crate::page::{Item, Page, Pull};
 use crate::peer::Peer;
 use crate::promise::Promise;
 use crate::rows::{self, Progress};
@@ -285,10 +285,7 @@ fn erased_streams(page: &Page) -> Vec<StreamId> {
         Item::Commit(events) => events.as_slice(),
         Item::Gap { .. } => &[],
     });
-    let is_erasure = |event: &&ForeignEvent| {
-        matches!(ReplicatedErasure::read(&event.data.event_type, &event.data.payload), Ok(Some(_)))
-    };
-    events.filter(is_erasure).map(|event| event.stream.clone()).collect()
+    events.filter(|event| is_erasure(&event.data)).map(|event| event.stream.clone()).collect()
 }
 
 /// Checks that a peer declares gaps only up to what it knows.
