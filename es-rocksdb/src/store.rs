@@ -302,14 +302,8 @@ impl SharedStore {
     async fn room(&self, commit: &ValidCommit) -> Result<OwnedSemaphorePermit, StoreError> {
         let cost = self.cost(commit);
         // Commits that wait for a failed write keep their room.
-        self.handles.visible.check_not_stalled()?;
-        let room = match Arc::clone(&self.room).try_acquire_many_owned(cost) {
-            Ok(room) => room,
-            Err(_) => {
-                let room = Arc::clone(&self.room).acquire_many_owned(cost);
-                self.handles.visible.unless_stalled(room).await?.map_err(|_| StoreError::Closed)?
-            }
-        };
+        let room = self.handles.visible.unless_stalled(Arc::clone(&self.room).acquire_many_owned(cost)).await?;
+        let room = room.map_err(|_| StoreError::Closed)?;
         self.wait_for_tables(|core| Ok((core.publisher.index.full_runs() < MAX_FULL_RUNS).then_some(()))).await?;
         Ok(room)
     }

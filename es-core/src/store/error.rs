@@ -38,7 +38,7 @@ pub enum StoreError {
     },
     /// An earlier write failed, for example on a full disk, and is tried again. The commit was refused before it was
     /// decided. Repeat it when the cause is gone.
-    #[error("the store cannot write for now: {reason}; the commit was not written: repeat it later")]
+    #[error("the store cannot write at present: {reason}; the commit was not written; repeat it later")]
     Stalled {
         /// The failure that is tried again.
         reason: String,

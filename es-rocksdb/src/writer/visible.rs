@@ -82,7 +82,7 @@ impl Visible {
     ///
     /// # Errors
     /// [`StoreError::Stalled`] while a failed write is tried again.
-    pub(crate) fn check_not_stalled(&self) -> Result<(), StoreError> {
+    fn check_not_stalled(&self) -> Result<(), StoreError> {
         let stalled = self.publication.borrow().stalled.clone();
         stalled.map_or(Ok(()), |reason| Err(StoreError::Stalled { reason }))
     }
@@ -92,16 +92,21 @@ impl Visible {
     /// # Errors
     /// [`StoreError::Stalled`] while a failed write is tried again.
     pub(crate) async fn unless_stalled<T>(&self, result: impl Future<Output = T>) -> Result<T, StoreError> {
-        let mut publication = self.publication.subscribe();
         let mut result = std::pin::pin!(result);
         loop {
             self.check_not_stalled()?;
             tokio::select! {
                 biased;
                 result = &mut result => return Ok(result),
-                _ = publication.wait_for(|publication| publication.stalled.is_some()) => {}
+                () = self.stall_begins() => {}
             }
         }
+    }
+
+    /// Waits until a failed write is tried again.
+    async fn stall_begins(&self) {
+        // An error means that the sender was dropped. `self` owns it.
+        let _ = self.publication.subscribe().wait_for(|publication| publication.stalled.is_some()).await;
     }
 
     /// Returns how many times RocksDB has refused the changes of a frame.
