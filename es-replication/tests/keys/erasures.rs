@@ -8,7 +8,7 @@ use es_core::prelude::*;
 use es_core::retention::{Erasure, Note, Scope};
 use es_core::store::QueryItem;
 use es_core::store::memory::MemoryStore;
-use es_core::{Commit, CommitError, LogRead, retention};
+use es_core::{Commit, CommitError, LogRead, StreamId, retention};
 use es_personal::{FileKeyStore, KeyState, KeyStore, MemoryKeyStore, Opened, SealError};
 use es_replication::StreamFilter;
 
@@ -62,6 +62,37 @@ async fn an_erasure_destroys_the_keys_on_every_node() {
         let sealed = node.personal.seal(&EMAIL, &subject(1), &"x".to_owned()).await;
         assert!(matches!(sealed, Err(SealError::Erased { .. })), "{}", node.name);
         assert_eq!(node.open_value(&other).await.unwrap(), Opened::Value("bob@example.org".to_owned()));
+    }
+}
+
+/// Each node records the erasure of the subjects itself, with the erasure of the stream. It replicates only that.
+#[tokio::test]
+async fn the_erasure_of_a_stream_destroys_the_keys_of_its_subjects_on_every_node() {
+    let network = Network::new(11);
+    let [a, b, c] = [
+        Node::open(&network, "a", &GROUP).await,
+        Node::open(&network, "b", &GROUP).await,
+        Node::open(&network, "c", &GROUP).await,
+    ];
+    let sealed = a.register(1, "ada@example.org").await;
+    b.pull("a").await.unwrap();
+    assert_eq!(b.open_value(&sealed).await.unwrap(), Opened::Value("ada@example.org".to_owned()));
+
+    let stream = StreamId::new("customer-1").unwrap();
+    a.replica.erase(&stream, [subject(1)], Note::default()).await.unwrap();
+    b.pull("a").await.unwrap();
+    // The log of a restarted node has an erasure that is not replicated.
+    let keys = Arc::clone(&b.local);
+    let b = b.restart(&GROUP, keys).await;
+    c.pull("b").await.unwrap();
+    a.pull("c").await.unwrap();
+    for node in [&a, &b, &c] {
+        node.wait_until_destroyed(1).await;
+        // Node c has no event of the stream to delete.
+        let erasures = erased(node).await;
+        assert_eq!(erasures.iter().filter(|name| *name == "person-1").count(), 1, "{}: {erasures:?}", node.name);
+        assert_eq!(node.open_value(&sealed).await.unwrap(), Opened::Erased, "{}", node.name);
+        assert!(node.customer(1).await.is_empty(), "{}", node.name);
     }
 }
 

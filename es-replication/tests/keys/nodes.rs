@@ -39,45 +39,33 @@ pub(crate) struct Guest(pub(crate) Vec<Personal<String>>);
 #[derive(Clone)]
 pub(crate) struct Register(pub(crate) Personal<String>);
 
-impl Evolve for Customer {
-    fn initial(_: &u64) -> Self {
-        Self(Vec::new())
-    }
-    fn evolve(&mut self, event: &Registered, _: &EventContext<'_>) {
-        self.0.push(event.email.clone());
-    }
+/// Implements what the aggregates of both categories do: each address is kept.
+macro_rules! keeps_addresses {
+    ($aggregate:ident) => {
+        impl Evolve for $aggregate {
+            fn initial(_: &u64) -> Self {
+                Self(Vec::new())
+            }
+            fn evolve(&mut self, event: &Registered, _: &EventContext<'_>) {
+                self.0.push(event.email.clone());
+            }
+        }
+
+        impl Decide<Register> for $aggregate {
+            type Rejection = std::convert::Infallible;
+            fn decide(
+                &self,
+                Register(email): Register,
+                _: &CommandContext<'_, Self>,
+            ) -> Result<Decision<Self>, Self::Rejection> {
+                Ok(Registered { email }.into())
+            }
+        }
+    };
 }
 
-impl Decide<Register> for Customer {
-    type Rejection = std::convert::Infallible;
-    fn decide(
-        &self,
-        Register(email): Register,
-        _: &CommandContext<'_, Self>,
-    ) -> Result<Decision<Self>, Self::Rejection> {
-        Ok(Registered { email }.into())
-    }
-}
-
-impl Evolve for Guest {
-    fn initial(_: &u64) -> Self {
-        Self(Vec::new())
-    }
-    fn evolve(&mut self, event: &Registered, _: &EventContext<'_>) {
-        self.0.push(event.email.clone());
-    }
-}
-
-impl Decide<Register> for Guest {
-    type Rejection = std::convert::Infallible;
-    fn decide(
-        &self,
-        Register(email): Register,
-        _: &CommandContext<'_, Self>,
-    ) -> Result<Decision<Self>, Self::Rejection> {
-        Ok(Registered { email }.into())
-    }
-}
+keeps_addresses!(Customer);
+keeps_addresses!(Guest);
 
 pub(crate) fn subject(id: u64) -> SubjectId {
     SubjectId::new(format!("person-{id}")).expect("a name")
