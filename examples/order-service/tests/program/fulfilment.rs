@@ -297,15 +297,23 @@ fn check_document(service: &Service) {
     assert!(responses("get")["404"].is_object());
 }
 
-#[test]
-fn only_the_role_operate_permits_actions_on_sagas_and_its_name_is_recorded() {
+/// The headers of the client that may write.
+const WRITER: [(&str, &str); 1] = [("authorization", "Bearer writer")];
+
+/// Starts a service with tokens and a provider of payments that nobody pays, and lets a writer fulfil order A-2.
+fn unpaid_fulfilment_by_a_writer() -> (TestDir, ProviderProgram, Service) {
     let dir = sample();
     dir.done(&import(&[]));
     dir.write("tokens", crate::edge::TOKENS);
     let provider = ProviderProgram::new(&dir, &["--unpaid-rate", "1"]);
     let service = Service::with(&dir, &["--provider", &provider.address, "--tokens", "tokens"]);
-    let writer = [("authorization", "Bearer writer")];
-    service.send("POST", "/orders/A-2/fulfil", &writer, &json!({})).expect(202);
+    service.send("POST", "/orders/A-2/fulfil", &WRITER, &json!({})).expect(202);
+    (dir, provider, service)
+}
+
+#[test]
+fn only_the_role_operate_permits_actions_on_sagas_and_its_name_is_recorded() {
+    let (dir, _provider, service) = unpaid_fulfilment_by_a_writer();
     let sagas = |token: &str, args: &[&str]| {
         dir.write("token", token);
         dir.run(&[&["sagas", "--json", "--url", &service.operations, "--token-file", "token"], args].concat())
@@ -331,14 +339,8 @@ fn only_the_role_operate_permits_actions_on_sagas_and_its_name_is_recorded() {
 /// effect.
 #[test]
 fn the_first_event_of_a_fulfilment_has_the_client_and_the_tenant_of_its_request() {
-    let dir = sample();
-    dir.done(&import(&[]));
-    dir.write("tokens", crate::edge::TOKENS);
-    let provider = ProviderProgram::new(&dir, &["--unpaid-rate", "1"]);
-    let service = Service::with(&dir, &["--provider", &provider.address, "--tokens", "tokens"]);
-    let writer = [("authorization", "Bearer writer")];
-    service.send("POST", "/orders/A-2/fulfil", &writer, &json!({})).expect(202);
-    let document = service.get("/openapi.json", &writer).expect(200).body;
+    let (dir, _provider, service) = unpaid_fulfilment_by_a_writer();
+    let document = service.get("/openapi.json", &WRITER).expect(200).body;
     let parameters = document["paths"]["/orders/{id}/fulfil"]["post"]["parameters"].to_string();
     assert!(parameters.contains("If-Match") && !parameters.contains("Idempotency-Key"), "{parameters}");
     service.stop();
