@@ -52,18 +52,22 @@ fn acknowledged_commits_survive_a_power_failure() {
 }
 
 /// The control of the test above: without syncs, the simulated failures lose commits.
+///
+/// About one failure in ten keeps all acknowledged commits by chance. With a limit of a half, the test fails by chance
+/// less than once in a million runs. A limit of 15 failures in 20 failed in one run of 25.
 #[test]
 fn the_loss_of_a_log_that_does_not_sync_is_detected() {
+    const CYCLES: usize = 40;
     let seed = seed();
     let mut random = Random::new(seed);
     let mut losses = 0;
-    for _ in 0..20 {
+    for _ in 0..CYCLES {
         let disk = SimDisk::new(random.next());
         let options = LogOptions { has_threads: true, durability: Durability::Buffered, ..options(&disk) };
         let history = acknowledged_before_failure(&disk, options.clone(), 100);
         losses += usize::from(!matches!(history.open_and_check(options), Ok(Ok(()))));
     }
-    assert!(losses >= 15, "ES_SEED={seed}: only {losses} of 20 losses were detected");
+    assert!(losses >= CYCLES / 2, "ES_SEED={seed}: only {losses} of {CYCLES} failures lost a commit");
 }
 
 #[test]
