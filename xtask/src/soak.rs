@@ -124,12 +124,12 @@ fn run_stage(workspace: &Workspace, stage: &LongTest) -> Outcome {
     measured(stage.name, format!("{} {}", stage.rounds, stage.unit), || line.run_self_reporting())
 }
 
-/// Runs the load test of the HTTP edge in the release profile, because it compares rates.
+/// Runs the load test of the HTTP edge in the release profile and one test at a time, because it compares rates.
 fn run_load(workspace: &Workspace) -> Outcome {
     console::heading("load");
     measured("load", format!("{IDLE_CONNECTIONS} idle connections"), || {
         let line = workspace.cargo(["test", "--package", "es-load", "--test", "load"]);
-        let line = bench::in_release_profile(workspace, line)?.args(["--", "--nocapture"]);
+        let line = bench::in_release_profile(workspace, line)?.args(["--", "--nocapture", "--test-threads=1"]);
         line.variable("ES_LOAD", IDLE_CONNECTIONS.to_string()).run_self_reporting()
     })
 }
