@@ -195,42 +195,41 @@ impl PersonalData {
 
     /// Destroys the keys of all subjects whose erasure the log records, and of each one whose erasure it records later,
     /// until the store is closed. Run it in the background on every node that replicates: the erasures of the other
-    /// nodes arrive in the log. A failure is logged and repeated every second.
+    /// nodes arrive in the log. A failure is logged and repeated every second, and holds up no other key.
     ///
     /// Dropping the future stops it. It begins with the first erasure of the log each time, so that it also destroys
     /// the keys that were restored from a backup.
     pub async fn follow_erasures(&self, store: Arc<dyn EventReader>) {
         // The start of the log is in every log.
         let Ok(mut erasures) = Subscription::new(store, QueryItem::erasures(), None) else { return };
+        let mut pending = BTreeSet::new();
         loop {
-            let batch = match erasures.next().await {
-                Ok(batch) => batch,
-                Err(StoreError::Closed) => return,
-                Err(error) => {
+            let wait = if pending.is_empty() { Duration::MAX } else { RETRY_PAUSE };
+            match tokio::time::timeout(wait, erasures.next()).await {
+                Ok(Ok(batch)) => pending.extend(batch.events.iter().filter_map(erased_subject)),
+                Ok(Err(StoreError::Closed)) => return,
+                Ok(Err(error)) => {
                     let error = ErrorChain(&error).to_string();
                     tracing::error!(error, "could not read the erasures of the log; tries again");
                     tokio::time::sleep(RETRY_PAUSE).await;
-                    continue;
                 }
-            };
-            for subject in batch.events.iter().filter_map(erased_subject) {
-                if destroy_until_done(&*self.keys, &subject).await {
-                    tracing::info!(%subject, "key of an erased subject destroyed");
-                }
+                Err(_) => {}
             }
+            self.destroy_pending(&mut pending).await;
         }
     }
-}
 
-/// Destroys the key of an erased subject, again after each failure. Returns `true` unless it was destroyed before.
-async fn destroy_until_done(keys: &dyn KeyStore, subject: &SubjectId) -> bool {
-    loop {
-        match keys.destroy(subject).await {
-            Ok(is_new) => return is_new,
-            Err(error) => {
-                let error = ErrorChain(&error).to_string();
-                tracing::error!(%subject, error, "the key of an erased subject was not destroyed; tries again");
-                tokio::time::sleep(RETRY_PAUSE).await;
+    /// Destroys the keys of erased subjects, and keeps the subjects for which it failed.
+    async fn destroy_pending(&self, pending: &mut BTreeSet<SubjectId>) {
+        for subject in std::mem::take(pending) {
+            match self.keys.destroy(&subject).await {
+                Ok(false) => {}
+                Ok(true) => tracing::info!(%subject, "key of an erased subject destroyed"),
+                Err(error) => {
+                    let error = ErrorChain(&error).to_string();
+                    tracing::error!(%subject, error, "the key of an erased subject was not destroyed; tries again");
+                    pending.insert(subject);
+                }
             }
         }
     }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use es_core::model::{ErrorChain, SubjectId};
@@ -171,6 +172,32 @@ async fn a_key_that_cannot_be_destroyed_does_not_stop_the_others() {
     assert_eq!(personal.open(&EMAIL, &sealed[1]).await.unwrap(), Opened::Erased);
 }
 
+/// While the key service rejected one subject, the follower repeated its destruction and destroyed no later key.
+#[tokio::test(start_paused = true)]
+async fn a_follower_destroys_later_keys_while_it_repeats_a_failed_destruction() {
+    let (keys, mut started) = SlowDestruction::new(&Arc::new(Semaphore::new(10)), "a");
+    let personal = PersonalData::new(keys);
+    let (store, sealed) = (Arc::new(MemoryStore::new()), seal(&personal, &subject("b")).await);
+    for name in ["a", "b"] {
+        record_erasure(&store, &subject(name)).await;
+    }
+    let followed = async {
+        let mut destroyed = Vec::<SubjectId>::new();
+        while destroyed.iter().filter(|subject| subject.as_str() == "a").count() < 3 {
+            destroyed.push(started.recv().await.unwrap());
+        }
+        destroyed
+    };
+    tokio::select! {
+        () = personal.follow_erasures(store) => panic!("the store is open"),
+        destroyed = tokio::time::timeout(Duration::from_secs(60), followed) => {
+            let expected = ["a", "b", "a", "a"].map(subject);
+            assert_eq!(destroyed.expect("the destruction is repeated"), expected);
+        }
+    }
+    assert_eq!(personal.open(&EMAIL, &sealed).await.unwrap(), Opened::Erased);
+}
+
 /// A client disconnected after its erasure was recorded. The handler was dropped before it destroyed the key: the log
 /// and the views said that the person was erased, and the values could still be opened.
 #[tokio::test]
@@ -194,7 +221,7 @@ async fn an_erasure_continues_if_its_caller_is_gone() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(10), erased).await.expect("the key is destroyed");
+    tokio::time::timeout(Duration::from_secs(10), erased).await.expect("the key is destroyed");
 }
 
 /// A key store that panics. The error says that the erasure may be recorded.
