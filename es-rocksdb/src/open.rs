@@ -129,9 +129,8 @@ fn check_index(directory: &Path) -> Result<(), OpenError> {
         }
         return Err(OpenError::damaged(directory, "expected the file CURRENT in the index, found none"));
     }
-    let of_rocksdb = |error| OpenError::of_rocksdb(directory, "inspect the index", error);
-    let families = DB::list_cf(&rocksdb::Options::default(), &index).map_err(of_rocksdb)?;
-    if let Some(missing) = Cf::ALL.into_iter().find(|cf| !families.iter().any(|family| family == cf.name())) {
+    let missing = missing_family(&index);
+    if let Some(missing) = missing.map_err(|error| OpenError::of_rocksdb(directory, "inspect the index", error))? {
         return Err(OpenError::damaged(
             directory,
             format!("expected the column family {}, found none", missing.name()),
@@ -144,6 +143,12 @@ fn check_index(directory: &Path) -> Result<(), OpenError> {
         // Opening returns the reason, or finds that nothing was written yet.
         None => Ok(()),
     }
+}
+
+/// Returns the first column family that an index does not have. The creation of an index creates them one by one.
+pub(crate) fn missing_family(index: &Path) -> Result<Option<Cf>, rocksdb::Error> {
+    let families = DB::list_cf(&rocksdb::Options::default(), index)?;
+    Ok(Cf::ALL.into_iter().find(|cf| !families.iter().any(|family| family == cf.name())))
 }
 
 /// Returns whether a log can have a frame. The creation of a store without one may have been interrupted: a power

@@ -190,6 +190,14 @@ async fn an_unfinished_store_is_no_store_and_one_without_its_log_is_damaged() {
     let [unfinished, damaged] = ["unfinished", "damaged"].map(|name| directory.path().join(name));
     std::fs::create_dir_all(unfinished.join("index")).unwrap();
     assert!(matches!(ReadOnlyStore::open(&unfinished).await, Err(OpenError::NoSuchDirectory { .. })));
+    // The process ended before it had created all column families, which was reported as damage, too.
+    let mut options = rocksdb::Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    drop(rocksdb::DB::open_cf(&options, unfinished.join("index"), ["meta"]).unwrap());
+    assert!(matches!(ReadOnlyStore::open(&unfinished).await, Err(OpenError::NoSuchDirectory { .. })));
+    Options::new().open(&unfinished).await.unwrap().close().await.unwrap();
+    assert_eq!(ReadOnlyStore::open(&unfinished).await.unwrap().head().await.unwrap(), None);
     filled(&damaged, 20).await;
     std::fs::remove_dir_all(damaged.join("log")).unwrap();
     assert!(matches!(ReadOnlyStore::open(&damaged).await, Err(OpenError::Damaged { .. })));

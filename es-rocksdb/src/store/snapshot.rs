@@ -31,7 +31,7 @@ use crate::error::OpenError;
 use crate::executor::off_executor;
 use crate::open::directory::{self, Identity};
 use crate::open::replay::{ReplayAccess, restore};
-use crate::open::{families, has_frames, identify, inspect, is_described, of_log_opening};
+use crate::open::{families, has_frames, identify, inspect, is_described, missing_family, of_log_opening};
 use crate::options::{self, Options};
 use crate::reader::shared::SharedStore;
 use crate::reader::whole_log::WholeLogSource;
@@ -214,12 +214,15 @@ impl PinnedLog {
     }
 }
 
-/// Returns whether the creation of the store was interrupted: the log has no frame, and the index no description, which
-/// is written before the first frame.
+/// Returns whether the creation of the store was interrupted: the log has no frame, and the index lacks a column family
+/// or the description, which is written after the families and before the first frame.
 fn is_unfinished(directory: &Path) -> bool {
-    let has_frames = has_frames(directory);
-    if has_frames || !directory.join(INDEX).join("CURRENT").exists() {
-        return !has_frames;
+    let index = directory.join(INDEX);
+    if has_frames(directory) {
+        return false;
+    }
+    if !index.join("CURRENT").exists() || matches!(missing_family(&index), Ok(Some(_))) {
+        return true;
     }
     let Ok((database, _)) = open_index(directory, &Options::new()) else { return false };
     is_described(&database).is_ok_and(|is_described| !is_described)
