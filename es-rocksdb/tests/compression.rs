@@ -114,7 +114,7 @@ async fn segments_are_compressed_in_the_background_if_the_option_is_set() {
         let segments = compressed(directory.path()).len();
         assert!(segments > 4, "{segments}");
         // The last segments can have events that are not in tables.
-        let deadline = Instant::now() + Duration::from_secs(if compresses { 60 } else { 4 });
+        let deadline = Instant::now() + Duration::from_secs(if compresses { 300 } else { 4 });
         while Instant::now() < deadline && !compressed(directory.path())[..segments - 2].iter().all(|found| *found) {
             tokio::time::sleep(Duration::from_millis(100)).await;
             let reader = ReadOnlyStore::open(directory.path()).await.unwrap();

@@ -198,7 +198,7 @@ async fn a_commit_that_is_not_polled_does_not_block_closing() {
     for commit in &mut forgotten {
         answers.push(poll_once(commit).await);
     }
-    tokio::time::timeout(Duration::from_secs(10), store.close()).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(60), store.close()).await.unwrap().unwrap();
     let mut written = 0;
     for (commit, answer) in forgotten.into_iter().zip(answers) {
         let answer = match answer {

@@ -5,7 +5,7 @@
 mod bank;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bank::*;
@@ -194,7 +194,7 @@ async fn a_single_participant_commits_in_one_phase() {
 async fn a_prepared_aggregate_is_locked_for_everybody() {
     let (a, b) = banks().await;
     let locked = Arc::new(tokio::sync::Notify::new());
-    let release = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let release = Arc::new(AtomicBool::new(false));
     let (notify, released) = (Arc::clone(&locked), Arc::clone(&release));
     let coordinator = coordinator(&a.store, &[&a, &b]).test_hook(move |point| match point.place {
         HookPlace::BeforeCall { call: Call::Commit, participant: "b" } if !released.load(Ordering::SeqCst) => {
@@ -220,7 +220,8 @@ async fn a_prepared_aggregate_is_locked_for_everybody() {
     // A repository without a cache, and one that loads from a snapshot, see the lock, too.
     let fresh = Bank::on("b", Arc::clone(&b.store));
     assert_eq!((fresh.cents(2).await, fresh.is_locked(2).await), (5, true));
-    let waiting = b.accounts.execute(&2, Deposit { cents: 1 });
+    let patient = Repository::<Account>::new(Arc::clone(&b.store)).with_lock_wait(Duration::from_secs(60));
+    let waiting = patient.execute(&2, Deposit { cents: 1 });
     release.store(true, Ordering::SeqCst);
     assert_eq!(waiting.await.unwrap().state.cents, 36, "the command waits for the end of the transaction");
 }
@@ -332,16 +333,20 @@ async fn a_function_that_does_not_return_ok_changes_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dropped_caller_aborts() {
     let (a, b) = banks().await;
-    let coordinator = coordinator(&a.store, &[&a, &b]).test_hook(|point| match point.place {
-        HookPlace::BeforeCall { call: Call::Prepare, participant: "b" } => {
-            std::thread::sleep(Duration::from_millis(100));
-            HookAction::Continue
+    let is_dropped = Arc::new(AtomicBool::new(false));
+    let may_continue = Arc::clone(&is_dropped);
+    let coordinator = coordinator(&a.store, &[&a, &b]).test_hook(move |point| {
+        if let HookPlace::BeforeCall { call: Call::Prepare, participant: "b" } = point.place {
+            while !may_continue.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
         }
-        _ => HookAction::Continue,
+        HookAction::Continue
     });
     let running = coordinator.start().await.unwrap();
     let dropped = tokio::time::timeout(Duration::from_millis(1), transfer(&running, (&a, &b), 30, Protocol::TwoPhase));
     assert!(dropped.await.is_err());
+    is_dropped.store(true, Ordering::SeqCst);
     assert!(running.shutdown(Duration::from_secs(5)).await);
     assert_eq!((a.cents(1).await, b.cents(2).await), (100, 5));
     assert!(!a.is_locked(1).await && !b.is_locked(2).await);

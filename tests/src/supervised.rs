@@ -13,7 +13,7 @@ use es_core::projection::{
 use es_core::{EventStore, StoreError};
 
 /// The maximum time that a test waits for a condition.
-pub const TIMEOUT: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Starts a projection. Returns the running projections and the handle of this one.
 ///

@@ -194,5 +194,6 @@ fn flip_bits(kinds: &[Kind]) {
     }
     println!("{flips} flips, none silent: {outcomes:?}");
     let refused: u64 = outcomes.iter().filter(|((_, outcome), _)| outcome.starts_with("refused")).map(|(_, n)| n).sum();
-    assert!(refused * 2 > flips, "ES_SEED={seed}: only {refused} of {flips} flips had an effect: {outcomes:?}");
+    // No flip of the high-water mark has an effect, and nine in ten of the others.
+    assert!(refused * 3 > flips, "ES_SEED={seed}: only {refused} of {flips} flips had an effect: {outcomes:?}");
 }

@@ -15,7 +15,7 @@ use es_core::{Commit, EventStore, EventType, ExpectedRevision, LogRead, NewEvent
 use es_tests::crash::{Random, number, seed};
 use es_tests::removed::WithGaps;
 use es_tests::stores::on_every_store;
-use es_tests::supervised::TIMEOUT;
+use es_tests::supervised::{TIMEOUT, wait_until};
 
 type Store = Arc<dyn EventStore>;
 
@@ -252,7 +252,7 @@ fn a_replay_continues_after_a_crash() {
 fn an_ack_after_the_deadline_is_an_error_and_the_event_is_redelivered() {
     on_every_store(async |store| {
         append(&store, 1, 1).await;
-        let running = open(group().answer_within(Duration::from_millis(20)), &store).await;
+        let running = open(group().answer_within(Duration::from_millis(500)), &store).await;
         let consumer = running.consumer();
         let slow = next(&consumer).await;
         let redelivered = next(&consumer).await;
@@ -352,6 +352,8 @@ fn a_checkpoint_inside_a_removed_range_continues_after_it() {
         }
         running.wait_for(at(30), TIMEOUT).await.expect("the group runs");
         running.replay_parked(None).await.expect("the group runs");
+        let is_skipped = async || !running.skipped(None, 10).await.expect("read").is_empty();
+        wait_until("the event is skipped", is_skipped).await;
         assert!(is_idle(&consumer).await);
         let skipped = running.skipped(None, 10).await.expect("read");
         assert_eq!((running.status().parked, skipped.len(), skipped[0].position), (0, 1, at(6)));

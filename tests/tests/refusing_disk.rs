@@ -265,7 +265,7 @@ impl FullDisk {
         taken.expect_err("the disk is full");
         loop {
             let mut committing = tokio::spawn(need.commit(full.store.clone()));
-            match tokio::time::timeout(Duration::from_millis(500), &mut committing).await {
+            match tokio::time::timeout(Duration::from_secs(3), &mut committing).await {
                 Ok(committed) => match committed.expect("no panic") {
                     Ok(id) => full.acknowledged.push(id),
                     Err(error) => {

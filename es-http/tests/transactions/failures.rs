@@ -52,8 +52,10 @@ async fn a_busy_participant_is_called_again() {
 async fn a_participant_that_stays_busy_is_unavailable_within_the_timeout() {
     let (result, requests, elapsed) = commit(vec![busy()]).await;
     let text = unavailable(result);
-    assert!(text.contains("/transactions/commit was answered with 503"), "{text}");
-    assert!(requests > 3 && elapsed < Duration::from_secs(6), "{requests} requests in {elapsed:?}");
+    // The deadline ends a pause or a call.
+    let reasons = ["/transactions/commit was answered with 503", "/transactions/commit did not succeed within"];
+    assert!(reasons.iter().any(|reason| text.contains(reason)), "{text}");
+    assert!(requests > 3 && elapsed < Duration::from_secs(30), "{requests} requests in {elapsed:?}");
 }
 
 #[tokio::test]
