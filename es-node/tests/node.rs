@@ -1,5 +1,6 @@
 //! Nodes on disk: over TLS, in one process, and the messages of what does not open.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +10,10 @@ use es_core::prelude::*;
 use es_node::{LocalPeer, Node, NodeBuilder, NodeError, NodeFiles};
 use es_replication::{LinkState, ReplicationStatus, TestCa};
 use serde::{Deserialize, Serialize};
+use tokio::net::TcpSocket;
 
 /// The time after which a test fails that waits for something.
-const TIMEOUT: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(60);
 const NAMES: [&str; 3] = ["n1", "n2", "n3"];
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Event)]
@@ -46,6 +48,8 @@ struct Group {
     directory: tempfile::TempDir,
     files: [NodeFiles; 3],
     ports: [u16; 3],
+    /// Keeps the ports for the nodes: no other listener gets one of them while no node uses it.
+    _reserved: [TcpSocket; 3],
 }
 
 impl Group {
@@ -53,10 +57,14 @@ impl Group {
         let directory = tempfile::tempdir().expect("a directory");
         let ca = TestCa::create(directory.path()).expect("an authority");
         let files = NAMES.map(|name| ca.issue(name).expect("a certificate"));
-        // The listeners are closed together, so that the ports differ.
-        let listeners = NAMES.map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a free port"));
-        let ports = listeners.map(|listener| listener.local_addr().expect("an address").port());
-        Self { directory, files, ports }
+        let reserved = NAMES.map(|_| {
+            let socket = TcpSocket::new_v4().expect("a socket");
+            socket.set_reuseaddr(true).expect("the option is set");
+            socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+            socket
+        });
+        let ports = reserved.each_ref().map(|socket| socket.local_addr().expect("an address").port());
+        Self { directory, files, ports, _reserved: reserved }
     }
 
     fn builder(&self, number: usize) -> NodeBuilder {

@@ -254,7 +254,7 @@ async fn a_stream_that_cannot_be_deleted_on_all_nodes_is_refused() {
 }
 
 /// A writer that appends between the read and the commit of the deletion is faster; the deletion covers its event, too.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_deletion_covers_an_event_that_was_appended_while_it_was_decided() {
     let a = node("a").await;
     a.add("first").await;

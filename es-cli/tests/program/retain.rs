@@ -1,7 +1,7 @@
 //! `retain` and `delete`, and the output of other commands for hidden and removed events.
 
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::Instant;
 
 use es_core::model::UniqueKey;
 use es_core::{Commit, EventType, ExpectedRevision, NewEvent};
@@ -282,7 +282,11 @@ fn a_killed_scavenge_is_completed_by_the_next() {
     dir.done(&["retain", "set", "--category", "a", "--max-count", "20"]);
     let before = dir.done(&["export"]);
     let (all, mut killed) = (STREAMS as u64 * 180, 0);
-    for delay in (0..12).map(|step| Duration::from_millis(step * 8)) {
+    // A dry run starts and opens the store as a scavenge does. The kills are around the end of that.
+    let start = Instant::now();
+    dir.done(&["retain", "scavenge", "--dry-run"]);
+    let opened = start.elapsed();
+    for delay in (6..18).map(|step| opened * step / 12) {
         let mut program = dir.command(&["retain", "scavenge"]).stdout(Stdio::null()).spawn().unwrap();
         std::thread::sleep(delay);
         program.kill().unwrap();

@@ -114,7 +114,7 @@ async fn a_replaced_authority_of_clients_is_used_without_a_restart() {
 #[tokio::test]
 async fn a_connection_without_a_handshake_is_closed() {
     let tls = Tls::load(file("server.pem"), file("server.key.pem")).unwrap();
-    let options = ServeOptions::new().header_deadline(Duration::from_millis(300)).tls(tls);
+    let options = ServeOptions::new().header_deadline(Duration::from_secs(2)).tls(tls);
     let server = Server::start(Router::new().route("/", get(async || "hello")), options).await;
     let mut silent = server.connect().await;
     closed(&mut silent).await;

@@ -159,9 +159,10 @@ async fn a_missing_or_foreign_certificate_is_refused() {
         let error = client.in_doubt(&epoch("orders.7")).await.unwrap_err();
         let text = chain(&error);
         assert!(matches!(error, ParticipantError::Unavailable { .. }), "{name}: {text}");
-        assert!(text.contains(&format!("could not call POST {url}/in-doubt")), "{name}: {text}");
-        // The connection can be reset before the alert is read; then the call is repeated.
-        assert!(start.elapsed() < Duration::from_secs(6), "{name}: {:?}, {text}", start.elapsed());
+        // The connection can be reset before the alert is read; then the call is repeated until its deadline.
+        let reasons = [format!("could not call POST {url}/in-doubt"), "/in-doubt did not succeed within".to_owned()];
+        assert!(reasons.iter().any(|reason| text.contains(reason)), "{name}: {text}");
+        assert!(start.elapsed() < Duration::from_secs(30), "{name}: {:?}, {text}", start.elapsed());
     }
     assert!(seats.state().epochs.is_empty());
 }

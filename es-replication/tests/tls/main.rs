@@ -71,8 +71,8 @@ async fn a_pull_that_waits_longer_than_the_timeout_is_answered() {
     let ca = TestCa::create(nodes::directory()).expect("an authority");
     let (a, b) = (Node::open("a", &ca).await, Node::open("b", &ca).await);
     let server = a.serve(["b"]).await;
-    let peer = b.peer("a", &server).with_timeout(Duration::from_secs(4));
-    let pulled = b.replica.pull(&peer, Duration::from_secs(5)).await.expect("an answer");
+    let peer = b.peer("a", &server).with_timeout(Duration::from_secs(6));
+    let pulled = b.replica.pull(&peer, Duration::from_secs(7)).await.expect("an answer");
     assert!(pulled.is_last && pulled.events == 0);
 }
 

@@ -145,7 +145,7 @@ async fn a_slow_client_is_refused() {
     let _guard = counts.record();
     let ca = TestCa::create(nodes::directory()).expect("an authority");
     let (a, b) = (Node::open("a", &ca).await, Node::open("b", &ca).await);
-    let options = ServerOptions::new().with_timeout(Duration::from_millis(300));
+    let options = ServerOptions::new().with_timeout(Duration::from_secs(2));
     let server = a.serve_with(["b"], options).await;
     let files = ca.issue("b").expect("a certificate");
 
@@ -160,7 +160,7 @@ async fn a_slow_client_is_refused() {
             if !slow.try_send(&[byte]).await {
                 return;
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
     };
     let wait = async {

@@ -128,7 +128,7 @@ pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // The first message that commits is lost, so that the account stays locked for a while.
     let is_first = std::sync::atomic::AtomicBool::new(true);
     let coordinator = Coordinator::new("transfers", Arc::clone(&north.store)).participant(south.participant());
-    let coordinator = coordinator.pauses(Duration::from_millis(300), Duration::from_secs(1));
+    let coordinator = coordinator.pauses(Duration::from_secs(1), Duration::from_secs(1));
     let running = coordinator.test_hook(move |point| match point.place {
         HookPlace::BeforeCall { call: Call::Commit, .. }
             if is_first.swap(false, std::sync::atomic::Ordering::SeqCst) =>

@@ -11,7 +11,7 @@ use crate::local::strength::LocalStrength;
 use crate::outcome::TransferRun;
 
 /// How long the stores must be idle before the cost of a transfer is counted.
-const IDLE: Duration = Duration::from_millis(200);
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Runs a transfer in new stores below a directory. If it reaches the step `stop_at`, everything is dropped there and
 /// opened again.

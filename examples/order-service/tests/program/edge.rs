@@ -468,9 +468,9 @@ fn a_scavenge_with_a_pause_ends_when_its_operator_or_the_service_stops_it() {
     let start = Instant::now();
     operate("DELETE", &path, "");
     let ended = operate("GET", &format!("{path}?wait=20"), "");
-    assert!(ended["state"] != "running" && start.elapsed() < Duration::from_secs(5), "{ended}");
+    assert!(ended["state"] != "running" && start.elapsed() < Duration::from_secs(8), "{ended}");
     start_scavenge("A-2");
     let start = Instant::now();
     service.stop();
-    assert!(start.elapsed() < Duration::from_secs(6), "the service stopped after {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(8), "the service stopped after {:?}", start.elapsed());
 }

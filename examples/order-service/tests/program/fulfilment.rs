@@ -160,7 +160,7 @@ fn a_customer_is_reminded_once_by_a_service_that_is_killed() {
     let dir = sample();
     dir.done(&import(&[]));
     let provider = ProviderProgram::new(&dir, &["--unpaid-rate", "1"]);
-    let start = || Service::with(&dir, &["--provider", &provider.address, "--payment-deadline", "6"]);
+    let start = || Service::with(&dir, &["--provider", &provider.address, "--payment-deadline", "12"]);
     let saga = "fulfilment:A-2";
     let service = start();
     service.send("POST", "/orders/A-2/fulfil", &[], &json!({})).expect(202);

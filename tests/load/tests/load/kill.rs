@@ -1,5 +1,6 @@
 //! `kill -9` of the server under load: after a restart, every acknowledged write is there.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,6 +14,13 @@ use crate::{Service, Size};
 /// The counters of the writers come after those of the other clients.
 const FIRST_COUNTER: usize = 1000;
 
+/// Returns the sum of the first counter.
+async fn sum_of_first(address: SocketAddr) -> String {
+    let get = request("GET", &format!("/counters/{FIRST_COUNTER}"), "");
+    let (_, body) = Client::connect(address).await.unwrap().send(&get).await.unwrap();
+    body.trim_matches('"').to_owned()
+}
+
 /// Kills the server again and again while each connection adds 1 to a counter of its own.
 pub(crate) async fn expect_acknowledged_writes(directory: &Path, size: Size) {
     let (kills, load) = if size.is_long { (10, Duration::from_secs(1)) } else { (2, Duration::from_millis(300)) };
@@ -25,6 +33,8 @@ pub(crate) async fn expect_acknowledged_writes(directory: &Path, size: Size) {
             write_until_killed(Client::connect(address).await.unwrap(), FIRST_COUNTER + number).await
         });
         let writers: Vec<_> = writers.map(tokio::spawn).collect();
+        let first = sums[0].to_string();
+        service.wait_until("the first write", async || sum_of_first(address).await != first).await;
         sleep(load).await;
         service.process.kill().unwrap();
         service.process.wait().unwrap();
