@@ -65,7 +65,8 @@ fn names(value: &Value) -> Vec<&str> {
 }
 
 /// The fields that the book documents.
-const FIELDS: [&str; 8] = ["categories", "is_restored", "members", "node", "origin", "origins", "peers", "running"];
+const FIELDS: [&str; 9] =
+    ["categories", "homes", "is_restored", "members", "node", "origin", "origins", "peers", "running"];
 
 #[test]
 fn a_directory_shows_the_node_and_what_it_has() {
