@@ -36,7 +36,7 @@ pub use of_retention::{
 /// service must be stopped. restore and completions need no store.
 ///
 /// In the store of a replication node, only the node writes replicated streams: append, import, delete and retain
-/// refuse them, and retag refuses such a store.
+/// refuse them, and retag refuses such a store. With --url, delete deletes them on all nodes.
 ///
 /// With --url, these commands run in a service that has the store open: info, streams, read, log, delete, retain,
 /// compact, snapshots, projections, replication. The service must serve its operations, for example at a Unix socket.
@@ -341,11 +341,18 @@ Examples:
     /// Hides all events of the stream. The stream can be written again and continues at the next revision, unless
     /// --hard is given. `retain scavenge` removes the content from disk. Backups keep it until they are deleted. The
     /// name of the stream is kept.
+    ///
+    /// A stream that a replication node replicates is deleted on all nodes: run the command with --url on any node; if
+    /// the aggregate declares an owner, on the node that decides the stream. Each node deletes the stream when it
+    /// receives the deletion. Without --hard, events that another node appended without knowing of the deletion are
+    /// kept, and deleted events stay in the log. With --hard, the stream is erased with all of its events, and `retain
+    /// scavenge` on each node removes their content. Revisions, also that of --expect, are those of the node.
     #[command(after_help = "\
 Examples:
   es --store data delete cart-4711 --reason 'abandoned'
   es --store data delete customer-ALFKI --hard --yes --by ada --reason 'asked to be forgotten'
-  es --store data delete order-10248 --expect 3")]
+  es --store data delete order-10248 --expect 3
+  es --url unix:/run/orders/operations.sock delete order-10248 --reason 'a duplicate'")]
     Delete(DeleteArgs),
     /// Look at and administer the projections of a running service
     ///

@@ -12,6 +12,7 @@ use es_replication::{
 };
 use es_rocksdb::{Options, RocksDbStore};
 
+use crate::confirmation;
 use crate::error::NodeError;
 use crate::node::Node;
 
@@ -158,8 +159,10 @@ impl NodeBuilder {
         let replica = Replica::new(Arc::clone(&store))?.with_source(source);
         let links: Vec<_> = peers.iter().map(|peer| Link::start(replica.clone(), Arc::clone(peer))).collect();
         let monitor = Monitor::new(&replica, &links);
+        let confirmation = confirmation::start(&replica, &peers, &links).await?;
         tracing::info!(node = self.name, peers = peers.len(), "the node is open");
-        Ok(Node { name: self.name, declared: self.declared, store, replica, peers, server, links, monitor })
+        let Self { name, declared, .. } = self;
+        Ok(Node { name, declared, store, replica, peers, server, links, monitor, confirmation })
     }
 
     /// Loads the certificates, and checks that they belong to this node. Returns `None` if the node needs none.

@@ -35,6 +35,7 @@
 //! transport, such as a [`LocalPeer`] in the same process.
 
 mod builder;
+mod confirmation;
 mod error;
 mod node;
 #[cfg(feature = "operations")]

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use es_core::model::Category;
 use es_core::{Aggregate, EventStore, Evolve, Repository, StoreError};
-use es_replication::{Link, Monitor, Peer, RecoverError, Recovered, Replica, ReplicationStatus, Server};
+use es_replication::{HandOverError, Link, Monitor, Peer, RecoverError, Recovered, Replica, ReplicationStatus, Server};
+use tokio::task::JoinSet;
 
 use crate::error::UndeclaredAggregate;
 
@@ -23,6 +24,8 @@ pub struct Node {
     pub(crate) server: Option<Server>,
     pub(crate) links: Vec<Link>,
     pub(crate) monitor: Monitor,
+    /// The task that confirms the former origins of the node. It is aborted when this is dropped.
+    pub(crate) confirmation: JoinSet<()>,
 }
 
 impl Node {
@@ -91,12 +94,26 @@ impl Node {
         self.replica.recover(&self.peers, timeout).await
     }
 
+    /// Asks all members whether this node has every event of its former origins, and if so decides on their streams
+    /// again; see [`Replica::confirm_homes`]. Returns `true` if no former origin is left.
+    ///
+    /// A node that starts beside a silent member takes a new origin, and refuses commands on the aggregates with
+    /// `owner` that it has decided before. The node calls this by itself, once it has pulled everything from each peer.
+    /// The status shows the origins that are [not confirmed](es_replication::HomesStatus::unconfirmed).
+    ///
+    /// # Errors
+    /// [`HandOverError`] if a member does not answer, or the store fails.
+    pub async fn confirm_homes(&self) -> Result<bool, HandOverError> {
+        self.replica.confirm_homes(&self.peers).await
+    }
+
     /// Stops the links and the server, and closes the store. Answers that are being sent are completed, for at most 5
     /// seconds.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be closed.
-    pub async fn stop(self) -> Result<(), StoreError> {
+    pub async fn stop(mut self) -> Result<(), StoreError> {
+        self.confirmation.shutdown().await;
         for link in self.links {
             link.stop().await;
         }

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use es_core::model::ErrorChain;
+use es_core::ExecuteError;
+use es_core::model::{ErrorChain, OriginId};
 use es_core::prelude::*;
 use es_node::{LocalPeer, Node, NodeBuilder, NodeError, NodeFiles};
-use es_replication::{LinkState, ReplicationStatus, TestCa};
+use es_replication::{HomesStatus, LinkState, ReplicationStatus, TestCa};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpSocket;
 
@@ -37,6 +38,32 @@ impl Evolve for Counter {
 struct Count(u64);
 
 impl Decide<Count> for Counter {
+    type Rejection = std::convert::Infallible;
+    fn decide(&self, count: Count, _: &CommandContext<'_, Self>) -> Result<Decision<Self>, Self::Rejection> {
+        Ok(Counted(count.0).into())
+    }
+}
+
+/// An account that the node in its id creates and decides.
+#[derive(Clone, Debug, Aggregate)]
+#[aggregate(category = "account", id = String, event = Counted, consistency = "causal", owner = creator_of)]
+struct Account(u64);
+
+#[allow(clippy::ptr_arg, reason = "the function gets the type of the id")]
+fn creator_of(id: &String) -> String {
+    id.split('/').next().unwrap_or_default().to_owned()
+}
+
+impl Evolve for Account {
+    fn initial(_: &String) -> Self {
+        Self(0)
+    }
+    fn evolve(&mut self, event: &Counted, _: &EventContext<'_>) {
+        self.0 += event.0;
+    }
+}
+
+impl Decide<Count> for Account {
     type Rejection = std::convert::Infallible;
     fn decide(&self, count: Count, _: &CommandContext<'_, Self>) -> Result<Decision<Self>, Self::Rejection> {
         Ok(Counted(count.0).into())
@@ -76,6 +103,7 @@ impl Group {
             .peers(peers)
             .tls(self.files[number].clone())
             .aggregate::<Counter>()
+            .aggregate::<Account>()
             .with_confirm_timeout(TIMEOUT)
     }
 
@@ -166,6 +194,65 @@ async fn three_nodes_replicate_and_keep_their_origins_when_all_restart() {
     assert_eq!(running.links[1].state, LinkState::Disconnected);
     one.stop().await.expect("stopped");
     two.stop().await.expect("stopped");
+}
+
+/// Pays into an account. Returns `false` if another node decides, or this one is not confirmed.
+async fn pay(node: &Node, account: &str) -> bool {
+    match node.repository::<Account>().expect("declared").execute(&account.to_owned(), Count(1)).await {
+        Ok(_) => true,
+        Err(ExecuteError::NotOwner(_)) => false,
+        Err(error) => panic!("{}", ErrorChain(&error)),
+    }
+}
+
+fn homes(status: &ReplicationStatus) -> &HomesStatus {
+    status.homes.as_ref().expect("the node declares an aggregate with an owner")
+}
+
+/// n1 restarts while n3 is down, so it cannot know whether it has lost events. It decides on its former streams again
+/// once n3 is back, without a call.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_home_that_restarts_beside_a_silent_member_decides_again_once_all_have_confirmed() {
+    let group = Group::new();
+    let nodes = group.open_all().await;
+    for account in ["n1/1", "n1/2"] {
+        assert!(pay(&nodes[0], account).await, "{account}");
+    }
+    assert!(pay(&nodes[1], "n2/1").await && !pay(&nodes[1], "n1/1").await);
+    for node in &nodes {
+        node.recover(TIMEOUT).await.expect("recovered");
+        let status = node.status().await.expect("a status");
+        let own = if node.name() == "n3" { 0 } else { 3 - u64::from(node.name().as_bytes()[1] - b'0') };
+        let homes = homes(&status);
+        assert_eq!((homes.streams_of(&homes.origins), homes.is_complete), (own, true), "{}", node.name());
+        assert_eq!((homes.streams.values().sum::<u64>(), homes.unconfirmed.len()), (3, 0), "{}", node.name());
+    }
+    let [one, two, three] = nodes;
+    three.stop().await.expect("stopped");
+    one.stop().await.expect("stopped");
+
+    let restarted = group.builder(0).with_confirm_timeout(Duration::from_millis(300)).open().await;
+    let one = restarted.unwrap_or_else(|error| panic!("{}", ErrorChain(&error)));
+    assert!(!pay(&one, "n1/1").await, "it may have lost events");
+    assert!(pay(&one, "n1/3").await, "it creates other accounts");
+    let status = one.status().await.expect("a status");
+    assert_eq!(homes(&status).streams_of(&homes(&status).unconfirmed), 2);
+    assert!(one.confirm_homes().await.is_err(), "n3 does not answer");
+    assert!(!pay(&one, "n1/1").await);
+
+    let three = group.open(2).await;
+    let status = wait_until(&one, |status| homes(status).unconfirmed.is_empty()).await;
+    assert_eq!(homes(&status).streams_of(&homes(&status).origins), 3);
+    assert!(pay(&one, "n1/1").await && one.confirm_homes().await.expect("nothing to confirm"));
+    // Another node finds the home by its former origin, too.
+    let stream = Account::stream(&"n1/1".to_owned()).expect("a name");
+    let origin = two.replica().home(&stream).await.expect("read").expect("a home");
+    let home = two.replica().node_that_decides(origin, two.peers()).await.expect("read");
+    assert_eq!(home.as_deref(), Some("n1"));
+    assert_eq!(two.replica().node_that_decides(OriginId::new(7), two.peers()).await.expect("read"), None);
+    for node in [one, two, three] {
+        node.stop().await.expect("stopped");
+    }
 }
 
 /// R4 on disk: a node that lost its disk waits until it has everything that its members had.

@@ -78,10 +78,12 @@ pub enum Refusal {
         id: EventId,
     },
     /// A rule or a deletion names a replicated stream or category. It would hide events on one node only. Delete a
-    /// stream on all nodes with [`Replica::delete`](crate::Replica::delete).
+    /// stream on all nodes with [`Replica::delete`](crate::Replica::delete), or with `es delete` in the operations of a
+    /// node.
     #[error(
         "a rule or a deletion of {scope} would hide events on this node only, because it is replicated; delete a \
-         stream on all nodes with `Replica::delete`"
+         stream on all nodes: with `es --url URL delete STREAM` for the operations of a node, or with \
+         `Replica::delete`"
     )]
     Retention {
         /// The stream or the category.

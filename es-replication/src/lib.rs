@@ -125,7 +125,7 @@ pub use replica::{
     DeleteError, Forwarded, ForwardingRepository, KeyUnavailable, Pulled, RecoverError, Recovered, Replica,
     ReplicaOptions, Session, SessionError, SharedKeys, WaitError,
 };
-pub use status::{MemberStatus, Monitor, OriginStatus, ReplicationStatus, RunningStatus};
+pub use status::{HomesStatus, MemberStatus, Monitor, OriginStatus, ReplicationStatus, RunningStatus};
 #[cfg(feature = "test-ca")]
 pub use test_ca::{TestCa, TestCaError};
 pub use token::Token;

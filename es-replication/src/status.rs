@@ -3,7 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
+use es_core::__private::home::{self, NodeHomes, StreamHome};
 use es_core::model::{Category, Clock, Dot, HybridTime, OriginId, SystemClock, VectorClock};
+use es_core::store::RowScan;
 use es_core::{EventReader, StoreError, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -13,6 +16,7 @@ use crate::group::{self, MemberState};
 use crate::knowledge::Knowledge;
 use crate::link::{Link, LinkStatus};
 use crate::membership;
+use crate::owner::start;
 use crate::replica::Replica;
 use crate::rows;
 
@@ -35,6 +39,9 @@ pub struct ReplicationStatus {
     /// The nodes of the group with their states. Without events of the membership, those that the node has declared.
     #[serde(default)]
     pub members: BTreeMap<String, MemberState>,
+    /// The homes of the streams whose aggregates declare `owner`. `None` if this node declares no such aggregate.
+    #[serde(default)]
+    pub homes: Option<HomesStatus>,
     /// What only the running node knows. `None` if the status was read from a store.
     pub running: Option<RunningStatus>,
 }
@@ -58,6 +65,48 @@ pub struct OriginStatus {
     /// until every member has all of their events.
     #[serde(default)]
     pub is_retired: bool,
+}
+
+/// The homes of the streams whose aggregates declare `owner`, as this node knows them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HomesStatus {
+    /// The categories of the aggregates.
+    pub categories: Vec<Category>,
+    /// The origins for which this node decides: its present one first, then former ones.
+    pub origins: Vec<OriginId>,
+    /// The former origins whose streams this node does not decide, because it may have lost their events. It decides on
+    /// them again once every member has [confirmed](Replica::confirm_homes) that it has all of them.
+    pub unconfirmed: Vec<OriginId>,
+    /// For each origin, the number of streams whose home is its node.
+    pub streams: BTreeMap<OriginId, u64>,
+    /// Whether [`streams`](Self::streams) has all streams. At most [`MAX_STREAMS`](Self::MAX_STREAMS) are counted, the
+    /// first ones by name; [`Replica::homes`] lists all.
+    pub is_complete: bool,
+}
+
+impl HomesStatus {
+    /// The maximum number of streams that a status counts.
+    pub const MAX_STREAMS: usize = 10_000;
+
+    async fn read(store: &dyn EventReader) -> Result<Option<Self>, StoreError> {
+        let node = start::read_node(store).await?.filter(|node| !node.categories.is_empty());
+        let Some(NodeHomes { origins, unconfirmed, categories, .. }) = node else { return Ok(None) };
+        let after = Some(Bytes::from_static(NodeHomes::KEY));
+        let scan = RowScan { after, ..RowScan::new(home::table(), Bytes::new(), Self::MAX_STREAMS) };
+        let rows = store.rows(scan).await?;
+        let mut streams = BTreeMap::new();
+        for row in &rows {
+            *streams.entry(StreamHome::decode(&row.value)?.origin).or_insert(0) += 1;
+        }
+        let is_complete = rows.len() < Self::MAX_STREAMS;
+        Ok(Some(Self { categories: categories.into_iter().collect(), origins, unconfirmed, streams, is_complete }))
+    }
+
+    /// Returns the number of counted streams that the node of these origins decides.
+    #[must_use]
+    pub fn streams_of(&self, origins: &[OriginId]) -> u64 {
+        origins.iter().filter_map(|origin| self.streams.get(origin)).sum()
+    }
 }
 
 /// What a running node knows of its links and of the other members.
@@ -97,6 +146,9 @@ pub struct MemberStatus {
     /// For each origin, the last event that the member has, as it reported last. `None` if it has not reported since
     /// the start of this node.
     pub knowledge: Option<VectorClock>,
+    /// The present origin of the member, as it reported last.
+    #[serde(default)]
+    pub origin: Option<OriginId>,
     /// When the member reported. A member reports with each pull, and with each answer to a pull.
     pub reported_at: Option<Timestamp>,
     /// The number of events that another member has and this one lacks. Withheld events do not count. `None` if it has
@@ -140,6 +192,7 @@ impl ReplicationStatus {
             origins: origins.collect(),
             peers: rows::peers(store, &table).await?,
             members,
+            homes: HomesStatus::read(store).await?,
             running: None,
         }))
     }
@@ -203,6 +256,7 @@ impl RunningStatus {
             name,
             missing_events: frontier.as_ref().map(|frontier| frontier.knowledge.missing_events(&all)),
             withheld_events: frontier.as_ref().map(|frontier| frontier.knowledge.withheld_events()),
+            origin: frontier.as_ref().map(|frontier| frontier.origin),
             reported_at: frontier.as_ref().map(|frontier| frontier.reported_at),
             knowledge: frontier.map(|frontier| frontier.knowledge.clock().clone()),
         });

@@ -12,11 +12,11 @@ use es_core::model::{Entropy, LogId, SubjectId};
 use es_core::prelude::*;
 use es_core::projection::view::{View, Views};
 use es_core::projection::{Arrival, HandlesLateEvents, ProjectionOptions, StateView, Supervisor};
-use es_core::retention::{Erasure, Note, ReplicatedErasure, Scavenge};
+use es_core::retention::{DeleteKind, Erasure, Note, ReplicatedErasure, Scavenge};
 use es_core::store::memory::MemoryStore;
 use es_core::store::{LogRead, RowScan, StoreAdmin};
 use es_core::testing::SeededEntropy;
-use es_core::{Commit, CommitError, ExecuteError, Position, RecordedEvent, StreamId};
+use es_core::{Commit, CommitError, ExecuteError, Position, RecordedEvent, Revision, StreamId};
 use es_replication::{DeleteError, LocalPeer, Pulled, Refusal, Replica, ReplicaOptions, StreamFilter};
 use serde::{Deserialize, Serialize};
 
@@ -510,4 +510,64 @@ async fn views_and_reactors_of_every_node_receive_the_erasure_of_the_stream_and_
     // Operators see the deletion of each node.
     let retention = StoreAdmin::new(nodes[2].shared()).retention().await.unwrap();
     assert!(retention.deletions().any(|(deleted, _)| *deleted == stream(1)));
+}
+
+/// Deletes the stream of a customer as an operator requests it. Returns the kind, the last deleted revision and whether
+/// it is a repeat.
+async fn requested(
+    node: &Node,
+    kind: DeleteKind,
+    expected: ExpectedRevision,
+) -> Result<(DeleteKind, Option<u64>, bool), DeleteError> {
+    let before = node.stored().await;
+    let deleted = node.replica.delete_stream(&stream(1), kind, expected, Note::default()).await?;
+    assert!(deleted.is_replicated && deleted.stream == stream(1));
+    let written = node.stored().await > before;
+    assert_eq!(written, !deleted.repeated, "a repeat writes nothing");
+    if written {
+        assert!(deleted.position.unwrap().get() > before);
+    }
+    Ok((deleted.kind, deleted.through.map(Revision::get), deleted.repeated))
+}
+
+#[tokio::test]
+async fn a_request_of_an_operator_names_the_expected_revision_and_can_be_repeated() {
+    use DeleteKind::{Hard, Soft};
+    use ExpectedRevision::{Any, Exact, NoStream, StreamExists};
+    let a = node("a").await;
+    let exact = |revision| Exact(Revision::new(revision));
+    assert!(matches!(requested(&a, Soft, Any).await, Err(DeleteError::NoEvents { .. })));
+    a.note(1, "first").await;
+    a.note(1, "second").await;
+    for (kind, expected) in [(Soft, exact(0)), (Hard, exact(2)), (Hard, NoStream)] {
+        let error = requested(&a, kind, expected).await.unwrap_err();
+        let DeleteError::Expectation(conflict) = &error else { panic!("{error:?}") };
+        assert!(conflict.to_string().contains("customer-1"), "{conflict}");
+    }
+    assert_eq!(a.notes(1).await.len(), 2);
+
+    assert_eq!(requested(&a, Soft, exact(1)).await.unwrap(), (Soft, Some(1), false));
+    // The last event is the deletion. A client that got no answer repeats its request.
+    for expected in [Any, exact(1), exact(2)] {
+        assert_eq!(requested(&a, Soft, expected).await.unwrap(), (Soft, Some(1), true), "{expected:?}");
+    }
+    for expected in [exact(0), exact(3), NoStream, StreamExists] {
+        let error = requested(&a, Soft, expected).await.unwrap_err();
+        assert!(matches!(error, DeleteError::Expectation(_)), "{error:?}");
+    }
+    a.note(1, "again").await;
+    assert_eq!(requested(&a, Soft, StreamExists).await.unwrap(), (Soft, Some(3), false));
+
+    assert_eq!(requested(&a, Hard, exact(4)).await.unwrap(), (Hard, Some(4), false));
+    for kind in [Hard, Soft] {
+        assert_eq!(requested(&a, kind, exact(4)).await.unwrap(), (Hard, Some(4), true), "{kind}");
+        assert_eq!(requested(&a, kind, Any).await.unwrap(), (Hard, Some(4), true), "{kind}");
+    }
+    let b = node("b").await;
+    b.pull(&a).await;
+    assert_eq!(b.visible(1).await, ["es.erased"]);
+    assert!(requested(&b, Hard, Any).await.unwrap().2, "the erasure of the other node counts");
+    let draft = StreamId::new("draft-1").unwrap();
+    let error = a.replica.delete_stream(&draft, Soft, Any, Note::default()).await.unwrap_err();
+    assert!(matches!(error, DeleteError::NotReplicated { .. }), "{error:?}");
 }

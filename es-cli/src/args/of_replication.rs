@@ -10,6 +10,9 @@ pub enum ReplicationCommand {
     /// A store has the events up to the number of each origin. `pulled from` lists the peers from which the store has
     /// events; the members that a node was given are not stored. Exits with code 1 if the store is no replica.
     ///
+    /// For aggregates that declare `owner`, `home of` is the number of streams that this node decides, and `home` lists
+    /// those of each node. At most 10,000 streams are counted.
+    ///
     /// `member` lists the nodes of the group with their states: joined, leaving, left, retiring or retired. A departure
     /// that is not completed names the members that have not acknowledged it.
     ///

@@ -115,7 +115,7 @@ pub struct ScavengeArgs {
 pub struct DeleteArgs {
     /// The stream
     pub stream: StreamId,
-    /// Hard delete: the stream cannot be written again
+    /// Hard delete: the stream cannot be written again; if it is replicated, it is erased on all nodes
     #[arg(long)]
     pub hard: bool,
     /// Skip the confirmation of --hard

@@ -60,14 +60,22 @@ async fn request(service: &Service, args: &DeleteArgs, kind: DeleteKind) -> Resu
     service.send(Method::DELETE, &format!("/streams/{}", encoded(args.stream.as_str())), &query).await
 }
 
-fn to_text(DeletedStream { stream, kind, through, repeated, .. }: &DeletedStream) -> String {
+fn to_text(DeletedStream { stream, kind, through, repeated, is_replicated, .. }: &DeletedStream) -> String {
     let extent = through.map_or_else(|| "which has no event".to_owned(), |last| format!("up to revision {last}"));
     let already = if *repeated { "already " } else { "" };
-    match kind {
-        DeleteKind::Soft => {
+    match (kind, is_replicated) {
+        (DeleteKind::Soft, false) => {
             format!("{already}deleted: stream {stream}, {extent}; new events continue at the next revision")
         }
-        DeleteKind::Hard => format!("{already}hard deleted: stream {stream}, {extent}"),
+        (DeleteKind::Hard, false) => format!("{already}hard deleted: stream {stream}, {extent}"),
+        (DeleteKind::Soft, true) => format!(
+            "{already}deleted: stream {stream}, {extent} of this node; the other nodes delete the same events when \
+             they receive the deletion, and keep events that they appended without knowing of it"
+        ),
+        (DeleteKind::Hard, true) => format!(
+            "{already}erased: stream {stream}, {extent} of this node; the other nodes erase it with all of its events \
+             when they receive the erasure, and no node accepts new ones"
+        ),
     }
 }
 
@@ -78,7 +86,8 @@ fn confirm(args: &DeleteArgs) -> Result<(), Failure> {
         return Err(Failure::Usage(message.to_owned()));
     }
     let mut stderr = io::stderr().lock();
-    let question = "the stream will be hard deleted and cannot be written again; type its name to confirm: ";
+    let question = "the stream will be hard deleted (on all nodes, if it is replicated) and cannot be written again; \
+                    type its name to confirm: ";
     let asked = write!(stderr, "{question}").and_then(|()| stderr.flush());
     asked.map_err(|source| Failure::Io { action: "write to standard error".into(), source })?;
     let mut answer = String::new();

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use es_core::Timestamp;
-use es_core::model::VectorClock;
+use es_core::model::{OriginId, VectorClock};
 use es_replication::{
-    LinkState, LinkStatus, MemberState, MemberStatus, OriginStatus, ReplicationStatus, RunningStatus,
+    HomesStatus, LinkState, LinkStatus, MemberState, MemberStatus, OriginStatus, ReplicationStatus, RunningStatus,
 };
 use es_rocksdb::ReadOnlyStore;
 use es_tool::text::table;
@@ -18,7 +18,7 @@ use crate::answer::print;
 use crate::args::{MemberArgs, ReplicationCommand};
 use crate::failure::Failure;
 use crate::service::{Target, encoded};
-use crate::text::{excerpt, format_bytes, format_time, quoted};
+use crate::text::{count, excerpt, format_bytes, format_time, quoted};
 
 /// The states of the nodes of a group.
 type Members = BTreeMap<String, MemberState>;
@@ -75,6 +75,15 @@ fn to_text(status: &ReplicationStatus) -> String {
     if status.is_restored {
         rows.push(["next start".to_owned(), "takes a new origin: the store was restored from a backup".to_owned()]);
     }
+    if let Some(homes) = &status.homes {
+        let (own, all) = (homes.streams_of(&homes.origins), homes.streams.values().sum());
+        rows.push(["home of".to_owned(), format!("{own} of {}", counted_streams(all, homes.is_complete))]);
+        if !homes.unconfirmed.is_empty() {
+            let streams = counted_streams(homes.streams_of(&homes.unconfirmed), homes.is_complete);
+            let reason = "the node decides them once every member has confirmed that it has all of their events";
+            rows.push(["not confirmed".to_owned(), format!("{streams} of former origins: {reason}")]);
+        }
+    }
     if let Some(running) = &status.running {
         rows.push(["stable events".to_owned(), stable(running.stable.as_ref())]);
         rows.push(["blocked by".to_owned(), running.blocked_by.clone().unwrap_or_else(|| "no member".to_owned())]);
@@ -83,8 +92,12 @@ fn to_text(status: &ReplicationStatus) -> String {
         rows.push(["held back by".to_owned(), held_back_by]);
     }
     let mut text = table(["property", "value"], 2, rows).to_string();
+    let nodes = Nodes::of(status);
     if !status.origins.is_empty() {
-        text += &format!("\n\n{}", origins(&status.origins));
+        text += &format!("\n\n{}", origins(&status.origins, &nodes));
+    }
+    if let Some(homes) = status.homes.as_ref().filter(|homes| !homes.streams.is_empty()) {
+        text += &format!("\n\n{}", home_table(homes, &nodes));
     }
     let Some(RunningStatus { links, members, time, unacknowledged, .. }) = &status.running else {
         return text + &format!("\n\n{}", states(&status.members));
@@ -103,16 +116,49 @@ fn to_text(status: &ReplicationStatus) -> String {
     text
 }
 
-fn origins(origins: &[OriginStatus]) -> String {
+/// The names of the nodes of the origins, as far as this node knows them.
+struct Nodes(BTreeMap<OriginId, String>);
+
+impl Nodes {
+    fn of(status: &ReplicationStatus) -> Self {
+        let members = status.running.iter().flat_map(|running| &running.members);
+        let mut nodes: BTreeMap<_, _> =
+            members.filter_map(|member| Some((member.origin?, member.name.clone()))).collect();
+        let own = status.homes.iter().flat_map(|homes| &homes.origins).chain([&status.origin]);
+        nodes.extend(own.map(|origin| (*origin, "this node".to_owned())));
+        Self(nodes)
+    }
+
+    fn name(&self, origin: OriginId) -> Option<&str> {
+        self.0.get(&origin).map(String::as_str)
+    }
+}
+
+fn origins(origins: &[OriginStatus], nodes: &Nodes) -> String {
     let rows = origins.iter().map(|known| {
         let own = match (known.is_own, known.is_retired) {
             (true, _) => "this node",
             (false, true) => "no node: retired",
-            (false, false) => "",
+            (false, false) => nodes.name(known.origin).unwrap_or_default(),
         };
         [known.origin.to_string(), known.sequence.to_string(), format_time(known.time), own.to_owned()]
     });
     table(["origin", "events", "last event", "decided by"], 3, rows).to_string()
+}
+
+/// Returns the number of streams of each home. An origin whose node is not known is shown itself.
+fn home_table(homes: &HomesStatus, nodes: &Nodes) -> String {
+    let mut streams = BTreeMap::<String, u64>::new();
+    for (origin, number) in &homes.streams {
+        let home = nodes.name(*origin).map_or_else(|| format!("origin {origin}"), str::to_owned);
+        *streams.entry(home).or_default() += number;
+    }
+    table(["home", "streams"], 1, streams.into_iter().map(|(home, number)| [home, number.to_string()])).to_string()
+}
+
+fn counted_streams(number: u64, is_complete: bool) -> String {
+    let streams = count(number, "stream", "streams");
+    if is_complete { streams } else { format!("at least {streams}") }
 }
 
 fn states(members: &Members) -> String {

@@ -63,7 +63,10 @@ fn rules_are_set_listed_and_cleared() {
 fn a_stream_is_deleted_and_its_end_is_confirmed() {
     let dir = TestDir::with([append("a-1", 3), append("a-2", 1), append("b-1", 1)]);
     let deleted = dir.json(&["delete", "a-1", "--expect", "2", "--reason", "old"]);
-    assert_eq!(deleted, json!({"stream": "a-1", "kind": "soft", "through": 2, "position": 6, "repeated": false}));
+    assert_eq!(
+        deleted,
+        json!({"stream": "a-1", "kind": "soft", "through": 2, "position": 6, "repeated": false, "is_replicated": false})
+    );
     assert_eq!(revisions(&dir, "a-1"), [0; 0]);
     assert_eq!(dir.run(&["delete", "b-1", "--expect", "7"]).code, Some(3));
     dir.done(&["append", "a-1", "--type", "t", "--data", "1", "--expect", "none"]);

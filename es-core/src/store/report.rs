@@ -324,6 +324,10 @@ pub struct DeletedStream {
     pub position: Option<Position>,
     /// Whether an earlier request deleted the stream.
     pub repeated: bool,
+    /// Whether the stream is replicated. The other nodes then delete it when they receive the deletion, and the
+    /// revision and the position are those of this node.
+    #[serde(default)]
+    pub is_replicated: bool,
 }
 
 impl DeletedStream {
@@ -340,6 +344,6 @@ impl DeletedStream {
             _ => (requested, None),
         };
         let (position, repeated) = (committed.position(), committed.repeated);
-        Self { stream: stream.clone(), kind, through, position, repeated }
+        Self { stream: stream.clone(), kind, through, position, repeated, is_replicated: false }
     }
 }

@@ -6,7 +6,7 @@
 //! | `GET /streams?category&prefix&after&limit` | [`StreamPage`](es_core::store::StreamPage) |
 //! | `GET /streams/{stream}/events?from&limit&backward` | a page of events, each as a [line](es_core::schema::line) |
 //! | `GET /log?from&after&category&type&tag&limit&wait` | a page of events; `wait` seconds for a new event at the end |
-//! | `DELETE /streams/{stream}?kind&expect&by&reason` | [`DeletedStream`](es_core::store::DeletedStream) |
+//! | `DELETE /streams/{stream}?kind&expect&by&reason` | [`DeletedStream`] |
 //! | `GET /retention` | [`RetentionReport`](es_core::store::RetentionReport) |
 //! | `PUT /retention/rules`, `DELETE /retention/rules?stream&category&by&reason` | the affected streams and events |
 //! | `POST /scavenge`, `POST /compact` | 202 with a job |
@@ -31,6 +31,11 @@
 //! socket. Deletions, rules, scavenges and requests to projections are also events in the log, with the operator as
 //! [`Note::by`](es_core::retention::Note). A `by` in a request cannot replace the operator: it is added, as in `ops for
 //! ada`.
+//!
+//! # Replicated streams
+//!
+//! A deletion of one node would hide events on that node only, so a store that replicates a stream refuses it.
+//! [`Operations::delete_on_all_nodes`] makes `DELETE /streams/{stream}` delete it on all nodes.
 //!
 //! # Refused input
 //!
@@ -70,7 +75,7 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use es_core::projection::ProjectionHandle;
-use es_core::store::StoreAdmin;
+use es_core::store::{DeletedStream, StoreAdmin};
 use es_core::{EventStore, StoreError};
 use http_body::Body as _;
 use serde::Serialize;
@@ -80,7 +85,8 @@ use jobs::Jobs;
 use listener::Socket;
 pub use listener::{BindError, OperationsAddress, OperationsListener, ParseAddressError};
 pub use projections::{ParkedKeyReport, ProjectionAction, ProjectionReport, RebuildReport};
-use replication::Replication;
+pub use replication::StreamDeletion;
+use replication::{DeletionOnAllNodes, Replication};
 
 use crate::auth::{authenticate, check_role_of_client, role_for};
 use crate::extract::unexpected_body;
@@ -115,6 +121,7 @@ pub struct Operations {
     projections: Arc<[ProjectionHandle]>,
     jobs: Jobs,
     replication: Option<Replication>,
+    deletion_on_all_nodes: Option<DeletionOnAllNodes>,
     /// The routes of the service.
     merged: Router,
 }
@@ -130,7 +137,14 @@ impl Operations {
     #[must_use]
     pub fn new(store: Arc<dyn EventStore>) -> Self {
         let jobs = Jobs::new(StoreAdmin::new(Arc::clone(&store)), Arc::clone(&store));
-        Self { store, projections: Arc::default(), jobs, replication: None, merged: Router::new() }
+        Self {
+            store,
+            projections: Arc::default(),
+            jobs,
+            replication: None,
+            deletion_on_all_nodes: None,
+            merged: Router::new(),
+        }
     }
 
     /// Sets the projections of the service, such as those of
@@ -150,6 +164,18 @@ impl Operations {
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
     {
         self.replication = Some(Replication::new(status));
+        self
+    }
+
+    /// Sets the function that deletes a replicated stream on all nodes, such as `Replica::delete_stream` of
+    /// es-replication. `DELETE /streams/{stream}` calls it. If it returns `None`, because the stream is not replicated,
+    /// the stream is deleted in this store.
+    #[must_use]
+    pub fn delete_on_all_nodes<F>(mut self, delete: impl Fn(StreamDeletion) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<Option<DeletedStream>, Problem>> + Send + 'static,
+    {
+        self.deletion_on_all_nodes = Some(DeletionOnAllNodes::new(delete));
         self
     }
 

@@ -1,10 +1,12 @@
-//! The route of the replication.
+//! The route of the replication, and the deletion of replicated streams.
 
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use es_core::StoreError;
+use es_core::retention::{DeleteKind, Note};
+use es_core::store::DeletedStream;
+use es_core::{ExpectedRevision, StoreError, StreamId};
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde_json::Value;
@@ -26,6 +28,41 @@ impl Replication {
             let status = status();
             Box::pin(async move { serde_json::to_value(status.await?).map_err(|error| unserializable(&error)) })
         }))
+    }
+}
+
+/// The deletion of a stream, as an operator requests it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamDeletion {
+    /// The stream.
+    pub stream: StreamId,
+    /// The kind of the deletion.
+    pub kind: DeleteKind,
+    /// The expected revision of the stream.
+    pub expected: ExpectedRevision,
+    /// The operator and the reason.
+    pub note: Note,
+}
+
+/// Deletes a stream on all nodes, if it is replicated.
+type Delete = dyn Fn(StreamDeletion) -> BoxFuture<'static, Result<Option<DeletedStream>, Problem>> + Send + Sync;
+
+/// Deletes the streams that the service replicates. es-http does not know which ones these are.
+#[derive(Clone)]
+pub(super) struct DeletionOnAllNodes(Arc<Delete>);
+
+impl DeletionOnAllNodes {
+    pub(super) fn new<F>(delete: impl Fn(StreamDeletion) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<Option<DeletedStream>, Problem>> + Send + 'static,
+    {
+        Self(Arc::new(move |deletion| Box::pin(delete(deletion))))
+    }
+
+    /// Deletes a stream. Returns `None` if it is not replicated.
+    pub(super) async fn delete(&self, deletion: StreamDeletion) -> Result<Option<DeletedStream>, Problem> {
+        let Self(delete) = self;
+        delete(deletion).await
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use es_core::model::Category;
+use es_core::model::{Category, ErrorChain};
 use es_core::retention::{DeleteKind, Rule, Scope};
 use es_core::store::{CommitError, Committed, Conflict, Coverage, DeletedStream, FailedCheck, RetentionReport};
 use es_core::{ExpectedRevision, Position, Revision, StreamId};
@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::Operations;
 use super::audit::Operator;
 use super::jobs::JobStatus;
 use super::parameters::{MAX_WAIT_SECONDS, ScopeParameters, bad, expected, scope};
+use super::{Operations, StreamDeletion};
 use crate::{Draining, Json, NoInput, NoParameters, Path, Problem, Query};
 
 /// The longest pause of a scavenge after a write, in milliseconds.
@@ -49,8 +49,23 @@ pub(super) async fn delete_stream(
             }
         });
     }
-    let committed = operations.admin().delete_stream(&stream, kind, expected, operator.note(by, reason)).await?;
+    let note = operator.note(by, reason);
+    if let Some(deletion) = &operations.deletion_on_all_nodes {
+        let requested = StreamDeletion { stream: stream.clone(), kind, expected, note: note.clone() };
+        if let Some(deleted) = deletion.delete(requested).await? {
+            return Ok(Json(deleted));
+        }
+    }
+    let committed = operations.admin().delete_stream(&stream, kind, expected, note).await.map_err(rejected)?;
     Ok(Json(DeletedStream::of(&stream, kind, &committed)))
+}
+
+/// 409 with the reason of the hook that rejected a change. An operator can act on it.
+fn rejected(error: CommitError) -> Problem {
+    match error {
+        CommitError::Rejected(reason) => Problem::new(StatusCode::CONFLICT, ErrorChain(&*reason).to_string()),
+        error => error.into(),
+    }
 }
 
 /// The body of a request for a rule. Its fields are not those of [`Scope`] and [`Rule`] by `flatten`, with which serde
@@ -85,7 +100,8 @@ pub(super) async fn set_rule(
     let RuleBody { stream, category, max_age_ms, max_count, truncate_before, by, reason } = body;
     let scope = scope_of_rule(stream, category)?;
     let rule = Rule { max_age: max_age_ms.map(Duration::from_millis), max_count, truncate_before };
-    let committed = operations.admin().set_rule(scope.clone(), rule, operator.note(by, reason)).await?;
+    let committed =
+        operations.admin().set_rule(scope.clone(), rule, operator.note(by, reason)).await.map_err(rejected)?;
     rule_answer(&operations, &scope, &committed).await
 }
 
@@ -99,7 +115,7 @@ pub(super) async fn clear_rule(
     if !RetentionReport::read(&*operations.store).await?.rules.iter().any(|rule| rule.scope == scope) {
         return Err(Problem::new(StatusCode::NOT_FOUND, format!("expected a rule for {scope}, found none")));
     }
-    let committed = operations.admin().clear_rule(scope.clone(), operator.note(by, reason)).await?;
+    let committed = operations.admin().clear_rule(scope.clone(), operator.note(by, reason)).await.map_err(rejected)?;
     rule_answer(&operations, &scope, &committed).await
 }
 

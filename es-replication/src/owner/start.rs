@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use es_core::__private::home::{self, NodeHomes, StreamHome};
 use es_core::model::{Category, LogId, OriginId};
 use es_core::store::{LogRead, QueryItem};
-use es_core::{Commit, EventStore, StoreError, StreamId};
+use es_core::{Commit, EventReader, EventStore, StoreError, StreamId};
 
 use crate::error::StartError;
 use crate::owner::Owners;
@@ -15,7 +15,7 @@ use crate::rows::Identity;
 const BATCH: usize = 1_000;
 
 /// Reads the row of the node.
-pub(crate) async fn read_node(store: &dyn EventStore) -> Result<Option<NodeHomes>, StoreError> {
+pub(crate) async fn read_node(store: &dyn EventReader) -> Result<Option<NodeHomes>, StoreError> {
     store.row(&home::table(), NodeHomes::KEY).await?.map(|row| NodeHomes::decode(&row)).transpose()
 }
 

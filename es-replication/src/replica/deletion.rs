@@ -1,12 +1,12 @@
-//! [`Replica::delete`] and [`Replica::erase`]: delete a stream on all nodes.
+//! [`Replica::delete`], [`Replica::erase`] and [`Replica::delete_stream`]: delete a stream on all nodes.
 
 use std::fmt;
 
 use es_core::__private::{DeletionPlan, delete_snapshots_before_begin};
 use es_core::model::{ErrorChain, SubjectId};
-use es_core::retention::{Note, ReplicatedErasure};
-use es_core::store::{Conflict, NotOwner};
-use es_core::{Commit, CommitError, ExpectedRevision, StoreError, StreamId};
+use es_core::retention::{DeleteKind, Note, ReplicatedDeletion, ReplicatedErasure};
+use es_core::store::{Conflict, DeletedStream, FailedCheck, NotOwner, StreamRead};
+use es_core::{Commit, CommitError, ExpectedRevision, Position, RecordedEvent, Revision, StoreError, StreamId};
 
 use crate::error::{CommitFailure, Refusal};
 use crate::replica::Replica;
@@ -34,6 +34,9 @@ pub enum DeleteError {
     /// Another node decides on the stream, because its aggregate declares `owner`. Delete it there.
     #[error(transparent)]
     NotOwner(NotOwner),
+    /// The stream is not at the expected revision of this node. Read it again.
+    #[error(transparent)]
+    Expectation(Conflict),
     /// Other writers appended to the stream in each of 100 attempts, or a transaction locks it. Retry.
     #[error("stream {stream:?} was written by others in every attempt, or a transaction locks it; retry")]
     Conflict {
@@ -81,6 +84,13 @@ impl Removal {
             Self::Erasure(erasure) => &erasure.note,
         }
     }
+
+    const fn kind(&self) -> DeleteKind {
+        match self {
+            Self::Deletion(_) => DeleteKind::Soft,
+            Self::Erasure(_) => DeleteKind::Hard,
+        }
+    }
 }
 
 impl fmt::Display for Removal {
@@ -108,7 +118,7 @@ impl Replica {
     /// # Errors
     /// [`DeleteError`]: the stream is not replicated or has no events here, or another node decides on it.
     pub async fn delete(&self, stream: &StreamId, note: Note) -> Result<(), DeleteError> {
-        self.remove(stream, &Removal::Deletion(note)).await
+        self.remove(stream, ExpectedRevision::Any, &Removal::Deletion(note)).await.map(drop)
     }
 
     /// Erases a stream on all nodes and closes it. Has no effect if it was erased.
@@ -136,29 +146,104 @@ impl Replica {
         note: Note,
     ) -> Result<(), DeleteError> {
         let erasure = ReplicatedErasure { subjects: subjects.into_iter().collect(), note };
-        self.remove(stream, &Removal::Erasure(erasure)).await?;
-        self.delete_snapshots(std::slice::from_ref(stream)).await;
-        Ok(())
+        self.remove(stream, ExpectedRevision::Any, &Removal::Erasure(erasure)).await.map(drop)
+    }
+
+    /// Deletes a stream on all nodes as an operator requests it, and returns what was done. A soft deletion is
+    /// [`delete`](Self::delete), a hard one is [`erase`](Self::erase) without subjects. The parameters are those of
+    /// [`delete_stream`](es_core::store::delete_stream). The expected revision is one of this node.
+    ///
+    /// A stream that is deleted already is not deleted again: the result describes the last deletion, with
+    /// [`DeletedStream::repeated`]. The expectation of a repeat must be [`Any`](ExpectedRevision::Any), the revision of
+    /// the last deleted event, or that of the last event. The kind is hard if the stream was erased.
+    ///
+    /// # Errors
+    /// [`DeleteError`]: the stream is not replicated or has no events here, is at another revision, or another node
+    /// decides on it.
+    pub async fn delete_stream(
+        &self,
+        stream: &StreamId,
+        kind: DeleteKind,
+        expected: ExpectedRevision,
+        note: Note,
+    ) -> Result<DeletedStream, DeleteError> {
+        let removal = match kind {
+            DeleteKind::Soft => Removal::Deletion(note),
+            DeleteKind::Hard => Removal::Erasure(ReplicatedErasure { subjects: Vec::new(), note }),
+        };
+        self.remove(stream, expected, &removal).await
+    }
+
+    /// Removes a stream, and deletes its snapshots after an erasure.
+    async fn remove(
+        &self,
+        stream: &StreamId,
+        expected: ExpectedRevision,
+        removal: &Removal,
+    ) -> Result<DeletedStream, DeleteError> {
+        let removed = self.append_removal(stream, expected, removal).await?;
+        if removed.kind == DeleteKind::Hard {
+            self.delete_snapshots(std::slice::from_ref(stream)).await;
+        }
+        Ok(removed)
     }
 
     /// Appends the event that removes a stream, unless it has no effect.
-    async fn remove(&self, stream: &StreamId, removal: &Removal) -> Result<(), DeleteError> {
+    async fn append_removal(
+        &self,
+        stream: &StreamId,
+        expected: ExpectedRevision,
+        removal: &Removal,
+    ) -> Result<DeletedStream, DeleteError> {
         if !rows::categories(&*self.store, &self.table).await?.contains(stream.category_str()) {
             return Err(DeleteError::NotReplicated { stream: stream.clone() });
         }
         let mut attempt = 1;
-        while let Some(commit) = self.plan_removal(stream, removal).await? {
+        loop {
+            let planned = self.plan_removal(stream, removal).await?;
+            // ORDER: after the plan, so that the commit conflicts if the stream was written between the two reads.
+            let last = self.store.revision(stream).await?;
+            let Some(commit) = planned else { return self.earlier_removal(stream, expected, last, removal).await };
+            if !expected.is_met_by(last) {
+                return Err(unexpected(stream, expected, last));
+            }
             match self.store.commit(commit).await {
-                Ok(_) => {
+                Ok(committed) => {
                     let Note { by, reason } = removal.note();
                     tracing::info!(%stream, %removal, by, reason, "a replicated stream was removed");
-                    break;
+                    let position = committed.events.first().map(|event| event.position);
+                    return Ok(removed(stream, removal.kind(), last, position, false));
                 }
                 Err(CommitError::Conflict(_)) if attempt < ATTEMPTS => attempt += 1,
                 Err(error) => return Err(DeleteError::of_commit(error, stream)),
             }
         }
-        Ok(())
+    }
+
+    /// Describes the last removal of a stream whose removal has no effect.
+    async fn earlier_removal(
+        &self,
+        stream: &StreamId,
+        expected: ExpectedRevision,
+        last: Option<Revision>,
+        removal: &Removal,
+    ) -> Result<DeletedStream, DeleteError> {
+        let mut events = self.store.read_stream(StreamRead::new(stream.clone()).backward()).await?;
+        let mut found = None;
+        while let Some(event) = events.next().await? {
+            if let Some(kind) = kind_of(&event) {
+                let through = event.revision.get().checked_sub(1).map(Revision::new);
+                found = Some(removed(stream, kind, through, Some(event.position), true));
+                break;
+            }
+        }
+        let found = found.unwrap_or_else(|| removed(stream, removal.kind(), None, None, true));
+        let is_expected = match expected {
+            ExpectedRevision::Any => true,
+            ExpectedRevision::Exact(revision) => [last, found.through].contains(&Some(revision)),
+            ExpectedRevision::NoStream | ExpectedRevision::StreamExists => false,
+        };
+        if is_expected { Ok(found) } else { Err(unexpected(stream, expected, last)) }
     }
 
     /// Returns the commit that removes a stream, or `None` if it was removed. The commit conflicts if the stream was
@@ -191,4 +276,28 @@ impl Replica {
             }
         }
     }
+}
+
+/// Returns the kind of the removal that an event is.
+fn kind_of(event: &RecordedEvent) -> Option<DeleteKind> {
+    let (event_type, payload) = (&event.data.event_type, &event.data.payload);
+    if matches!(ReplicatedErasure::read(event_type, payload), Ok(Some(_))) {
+        return Some(DeleteKind::Hard);
+    }
+    matches!(ReplicatedDeletion::read(event_type, payload), Ok(Some(_))).then_some(DeleteKind::Soft)
+}
+
+fn removed(
+    stream: &StreamId,
+    kind: DeleteKind,
+    through: Option<Revision>,
+    position: Option<Position>,
+    repeated: bool,
+) -> DeletedStream {
+    DeletedStream { stream: stream.clone(), kind, through, position, repeated, is_replicated: true }
+}
+
+fn unexpected(stream: &StreamId, expected: ExpectedRevision, actual: Option<Revision>) -> DeleteError {
+    let check = FailedCheck::Revision { stream: stream.clone(), expected, actual };
+    DeleteError::Expectation(Conflict { failed: vec![check] })
 }

@@ -1,12 +1,14 @@
 //! Handing a stream over to another node, and taking over the streams of a node that is lost.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use es_core::__private::home::{self, HandOver, NodeHomes, StreamHome};
 use es_core::model::OriginId;
 use es_core::store::RowScan;
 use es_core::{Commit, CommitError, StoreError, StreamId};
+use futures_util::future::join_all;
 
 use crate::error::PeerError;
 use crate::owner::HandOverError;
@@ -15,6 +17,9 @@ use crate::page::Claim;
 use crate::peer::Peer;
 use crate::replica::Replica;
 use crate::replica::start::{asked, confirms};
+
+/// The maximum time in which a peer says for which origins it decides.
+const HOME_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Replica {
     /// Hands a stream over to another node. From now on this node refuses commands to it; the other node decides on
@@ -97,6 +102,43 @@ impl Replica {
     /// [`StoreError`] if the store fails.
     pub async fn home_origins(&self) -> Result<Vec<OriginId>, StoreError> {
         Ok(self.node_homes().await?.origins)
+    }
+
+    /// Returns the former origins of this node whose streams it does not decide, because no confirmation has said that
+    /// it has all of their events. See [`confirm_homes`](Self::confirm_homes).
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store fails.
+    pub async fn unconfirmed_origins(&self) -> Result<Vec<OriginId>, StoreError> {
+        Ok(self.node_homes().await?.unconfirmed)
+    }
+
+    /// Returns the name of the node that decides for an origin: this node, the member whose last report has the origin,
+    /// or the peer whose answer names it. Waits for the peers, for at most 2 seconds. Returns `None` if none of them
+    /// decides.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store fails.
+    pub async fn node_that_decides(
+        &self,
+        origin: OriginId,
+        peers: &[Arc<dyn Peer>],
+    ) -> Result<Option<String>, StoreError> {
+        let own = self.node_homes().await?;
+        if own.origins.contains(&origin) {
+            return Ok(Some(own.node));
+        }
+        let (_, reports) = self.reports().await?;
+        if let Some((member, _)) = reports.iter().find(|(_, report)| report.origin == origin) {
+            return Ok(Some(member.clone()));
+        }
+        let answers = peers.iter().map(|peer| tokio::time::timeout(HOME_TIMEOUT, peer.homes()));
+        let answers = peers.iter().zip(join_all(answers).await);
+        let decides = answers.into_iter().find_map(|(peer, answer)| match answer {
+            Ok(Ok(origins)) if origins.contains(&origin) => Some(peer.name().to_owned()),
+            _ => None,
+        });
+        Ok(decides)
     }
 
     /// Asks all other members whether this node has every event of its former origins, and if so decides on their

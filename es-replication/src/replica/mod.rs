@@ -4,7 +4,7 @@
 //! - `start`: reads the rows of the replica, adopts older events, and decides whether to continue the last origin.
 //! - `session`: the requests of a client. `wait`: waiting for what they have seen. `recover`: waiting for the events of
 //!   the peers.
-//! - `deletion`: [`Replica::delete`] and [`Replica::erase`].
+//! - `deletion`: [`Replica::delete`], [`Replica::erase`] and [`Replica::delete_stream`].
 //! - `shared_keys`: [`Replica::share_keys`].
 //! - `hand_over`: [`Replica::hand_over`] and the forced form. `forwarding`: forwards commands to the home of a stream.
 
