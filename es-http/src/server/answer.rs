@@ -50,7 +50,7 @@ impl hyper::service::Service<Request<Incoming>> for Answerer {
 
     /// Answers a request. The activity ends with the body of the response.
     fn call(&self, request: Request<Incoming>) -> Answer {
-        self.activity.begin(!request.body().is_end_stream());
+        self.activity.begin(request.body().size_hint().exact());
         let end = Some(EndOfResponse(Arc::clone(&self.activity)));
         let answered = AnsweredRequest::of(&request);
         ConnectionScope::set_request_id(None);
