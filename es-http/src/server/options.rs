@@ -119,7 +119,8 @@ impl ServeOptions {
     }
 
     /// Sets the maximum length of the body of a request in bytes; 1 MiB by default. The response to a longer body is
-    /// 413.
+    /// 413 if the handler reads the body. An [`Edge`](crate::Edge) and the [operations](crate::operations) refuse a
+    /// length that is declared also if no handler reads the body.
     #[must_use]
     pub fn max_body_bytes(mut self, bytes: usize) -> Self {
         self.max_body_bytes = bytes;

@@ -132,6 +132,23 @@ async fn every_refusal_is_a_problem() {
     assert!(teapot.body.contains(r#""stout":true"#), "{}", teapot.body);
 }
 
+/// A body that is declared too long was answered before the edge: without a span and a route. The edge refuses it, also
+/// where the handler would not read it.
+#[tokio::test]
+async fn a_body_that_is_declared_too_long_does_not_reach_a_route_inside_an_edge() {
+    let router = Router::new().route("/", post(async || "executed")).layer(Edge::new());
+    let server = Server::start(router, ServeOptions::new().max_body_bytes(10)).await;
+    assert_eq!(post_to(&server, "/", JSON, "0123456789").await.body, "executed");
+    for headers in ["", JSON] {
+        let answer = post_to(&server, "/", headers, "0123456789a").await;
+        assert_eq!(answer.problem(413), "the body of a request must have at most 10 bytes");
+        assert_eq!(answer.header("connection"), Some("close"));
+        assert!(answer.header("x-correlation-id").is_some() && answer.body.contains(r#""max_bytes":10"#), "{answer:?}");
+    }
+    let foreign = format!("{JSON}Origin: http://evil.example\r\n");
+    post_to(&server, "/", &foreign, "0123456789a").await.problem(403);
+}
+
 #[tokio::test]
 async fn a_failure_inside_the_service_is_not_sent() {
     let server = server().await;
