@@ -315,6 +315,29 @@ fn slow_clients_are_disconnected_and_do_not_delay_the_shutdown() {
     assert!(start.elapsed() < Duration::from_secs(15), "the shutdown took {:?}", start.elapsed());
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_thousand_half_sent_bodies_use_less_than_100_megabytes() {
+    es_tool::process::raise_file_limit();
+    let dir = TestDir::new();
+    let service = Service::new(&dir);
+    let (before, part) = (service.peak_memory(), vec![b'x'; 200_000]);
+    let head = "PUT /orders/A-1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+    let send_half = |_| {
+        let mut client = connect(&service);
+        client.set_write_timeout(Some(Duration::from_millis(300))).expect("a timeout");
+        client.write_all(format!("{head}Content-Length: 400000\r\n\r\n").as_bytes()).expect("sent");
+        // The service may have refused the body and closed the connection.
+        let _ = client.write_all(&part);
+        client
+    };
+    let clients: Vec<TcpStream> = (0..1000).map(send_half).collect();
+    let used = service.peak_memory() - before;
+    assert!((10_000..100_000).contains(&used), "{used} KiB");
+    assert_eq!(raw(&service, "GET", "/livez", &[], "").status, 200);
+    drop(clients);
+}
+
 #[test]
 fn more_memory_for_bodies_than_the_maximum_is_refused() {
     let dir = TestDir::new();

@@ -122,6 +122,15 @@ impl Service {
         std::fs::read_dir(format!("/proc/{}/fd", program.id())).map_or(0, Iterator::count)
     }
 
+    /// Returns the largest memory that the program has used, in KiB.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let program = self.program.as_ref().expect("the program runs");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", program.id())).expect("it runs");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the peak");
+        peak.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     /// Sends SIGKILL to the program.
     pub(crate) fn kill(&mut self) {
         if let Some(mut program) = self.program.take() {
