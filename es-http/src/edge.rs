@@ -14,7 +14,7 @@ use tower::{Layer, Service};
 pub use self::future::EdgeFuture;
 use self::future::{Admission, RequestMeter};
 use crate::edge_headers::EdgeHeaders;
-use crate::extract::check_body_has_type;
+use crate::extract::{check_body_has_type, check_body_length};
 use crate::host::AllowedHosts;
 use crate::scope::RequestScope;
 use crate::server::ConnectionScope;
@@ -27,7 +27,8 @@ use crate::{AllowedOrigins, ContextOptions, Problem, RequestContext, Role, Token
 /// 2. 421 to requests for another host, see [`hosts`](Self::hosts);
 /// 3. 403 to pages of other origins, see [`origins`](Self::origins);
 /// 4. 401 and 403 to clients without the permission, see [`tokens`](Self::tokens);
-/// 5. 415 to bodies without a content type, also where no handler reads the body, and to bodies of GET and HEAD;
+/// 5. 413 to bodies that are declared too long for [`serve`](crate::serve), and 415 to bodies without a content type,
+///    also where no handler reads the body, and to bodies of GET and HEAD;
 /// 6. the [context](RequestContext) of commands: correlation id, trace and tenant, see [`context`](Self::context).
 ///
 /// Routes that are added to the router after the layer, such as those of [`Health`](crate::Health), have none of it.
@@ -112,7 +113,7 @@ impl Edge {
         let requested = context::correlation_id(&headers);
         // The response to a request with an invalid id has another one.
         let correlation_id = requested.as_ref().copied().unwrap_or_else(|_| context::new_correlation_id());
-        ConnectionScope::set_request_id(Some(correlation_id));
+        ConnectionScope::set_request_id(correlation_id);
         match self.admit(&request, &headers, requested) {
             Ok(scope) => Admission::Admitted { correlation_id, response: scope.enter(routes.call(request)) },
             Err(problem) => Admission::Refused { correlation_id, problem: Some(problem) },
@@ -138,6 +139,7 @@ impl Edge {
             }
             None => RequestScope::client(),
         };
+        check_body_length(request)?;
         check_body_has_type(request)?;
         let (client_of_request, options) = (client.as_deref(), &self.context);
         let context =

@@ -42,14 +42,6 @@ impl<'a> EdgeHeaders<'a> {
 }
 
 impl<'a> HeaderValues<'a> {
-    /// Returns the value if there is one, and no other.
-    pub(crate) const fn single(self) -> Option<&'a HeaderValue> {
-        match self {
-            Self::One(value) => Some(value),
-            Self::None | Self::Several => None,
-        }
-    }
-
     fn add(&mut self, value: &'a HeaderValue) {
         *self = if let Self::None = self { Self::One(value) } else { Self::Several };
     }

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
 use crate::Problem;
+use crate::problem::BodyRefused;
 
 /// A JSON body of a request or of a response.
 ///
@@ -171,6 +172,14 @@ fn check_no_parameters(uri: &Uri) -> Result<(), Problem> {
     match uri.query().filter(|query| !query.is_empty()) {
         None => Ok(()),
         Some(query) => Err(Problem::invalid("query", "no parameters", query)),
+    }
+}
+
+/// Checks that the server has not refused the declared length of the body.
+pub(crate) fn check_body_length(request: &Request) -> Result<(), Problem> {
+    match request.extensions().get::<BodyRefused>() {
+        None => Ok(()),
+        Some(refused) => Err((*refused).into()),
     }
 }
 

@@ -10,8 +10,7 @@ use axum::routing::get;
 use metrics::{Counter, Histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-/// The counter of requests inside an [`Edge`](crate::Edge), and of those whose body is declared too long, with the
-/// labels `method`, `route` and `status`.
+/// The counter of requests inside an [`Edge`](crate::Edge), with the labels `method`, `route` and `status`.
 pub const REQUESTS: &str = "http_requests_total";
 /// The histogram of the time from the head of a request to the head of its response, in seconds, with the labels
 /// `method` and `route`.
@@ -165,12 +164,6 @@ impl RecordedRoute {
 /// Returns the label of a method. Clients cannot create labels.
 fn label(method: &Method) -> &'static str {
     KNOWN_METHODS.into_iter().find(|known| method == *known).unwrap_or("other")
-}
-
-/// Counts a request that the server refused before the routes.
-pub(crate) fn count_unrouted(method: &Method, status: StatusCode) {
-    let status = status.as_str().to_owned();
-    metrics::counter!(REQUESTS, "method" => label(method), "route" => "", "status" => status).increment(1);
 }
 
 /// The metrics of one request.

@@ -102,6 +102,13 @@ async fn spans_of_a_request_reach_the_collector_with_their_parent() {
     let mut answer = String::new();
     client.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    // A body that is declared too long was answered before the span.
+    let mut client = TcpStream::connect(address).await.unwrap();
+    let head = "PUT /orders HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 1048577\r\n\r\n";
+    client.write_all(head.as_bytes()).await.unwrap();
+    let mut refused = String::new();
+    client.read_to_string(&mut refused).await.unwrap();
+    assert!(refused.starts_with("HTTP/1.1 413"), "{refused}");
     stop.send(()).unwrap();
     served.await.unwrap();
     installed.shutdown().await.unwrap();
@@ -119,6 +126,10 @@ async fn spans_of_a_request_reach_the_collector_with_their_parent() {
         (service.as_str(), &request["traceId"], &request["parentSpanId"]),
         ("orders", &TRACE.into(), &PARENT.into())
     );
+    let (_, refused) = span("PUT /orders");
+    let mut attributes = refused["attributes"].as_array().unwrap().iter();
+    let status = attributes.find(|attribute| attribute["key"] == "http.response.status_code");
+    assert!(status.is_some_and(|status| status["value"].to_string().contains("413")), "{refused}");
     let (_, command) = span("command");
     assert_eq!((&command["traceId"], &command["parentSpanId"]), (&TRACE.into(), &request["spanId"]));
     let (_, commit) = span("commit");

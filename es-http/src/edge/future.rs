@@ -17,7 +17,9 @@ use tracing::instrument::Instrumented as Traced;
 
 use crate::Problem;
 use crate::correlation_header::mark;
+use crate::problem::BodyRefused;
 use crate::scope::InScope;
+use crate::server::ConnectionScope;
 
 /// An answer: in the span of its request, with the feature `otel`.
 #[cfg(not(feature = "otel"))]
@@ -51,11 +53,21 @@ impl<F: Future<Output = Result<Response, Infallible>>> Future for EdgeFuture<F> 
             span: this.answer.span().clone(),
         };
         let response = ready!(this.answer.as_mut().poll(task));
+        let status = sent_status(&response);
         #[cfg(feature = "otel")]
-        crate::spans::end(&panicking.span, response.status());
-        panicking.meter.end(response.status());
+        crate::spans::end(&panicking.span, status);
+        panicking.meter.end(status);
         Poll::Ready(Ok(response))
     }
+}
+
+/// Returns the status that the server sends: an extractor of axum answers with another one if the body was refused.
+fn sent_status(response: &Response) -> StatusCode {
+    let status = response.status();
+    if !status.is_client_error() && !status.is_server_error() {
+        return status;
+    }
+    ConnectionScope::refused_body().map_or(status, BodyRefused::status)
 }
 
 /// Counts a request whose handler panics: its future returns no response, and the server answers 500.

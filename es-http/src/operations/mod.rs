@@ -89,7 +89,7 @@ pub use replication::StreamDeletion;
 use replication::{DeletionOnAllNodes, Replication};
 
 use crate::auth::{authenticate, check_role_of_client, role_for};
-use crate::extract::unexpected_body;
+use crate::extract::{check_body_length, unexpected_body};
 use crate::host::AllowedHosts;
 use crate::origin::same_origin;
 use crate::problem::kind;
@@ -252,12 +252,21 @@ impl Operations {
             .route("/projections/{name}/parked", get(projections::parked))
             .route("/replication", get(replication::status))
             .route_layer(from_fn(refuse_ignored_input))
-            .merge(self.merged.clone().with_state::<Self>(()));
+            .merge(self.merged.clone().with_state::<Self>(()))
+            .layer(from_fn(refuse_long_body));
         protect(routes).layer(from_fn_with_state(AllowedOrigins::none(), same_origin)).with_state(self)
     }
 
     fn admin(&self) -> StoreAdmin {
         StoreAdmin::new(Arc::clone(&self.store))
+    }
+}
+
+/// Refuses a body that is declared too long, also where no handler reads it.
+async fn refuse_long_body(request: Request, next: Next) -> Response {
+    match check_body_length(&request) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
     }
 }
 

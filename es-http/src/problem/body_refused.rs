@@ -18,6 +18,15 @@ pub(crate) enum BodyRefused {
 }
 
 impl BodyRefused {
+    /// Returns the status of the response.
+    pub(crate) const fn status(self) -> StatusCode {
+        match self {
+            Self::Length { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Deadline => StatusCode::REQUEST_TIMEOUT,
+            Self::Memory => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
     /// Returns the reason that an error has among its sources.
     pub(super) fn of(error: &(dyn Error + 'static)) -> Option<Self> {
         let mut cause = Some(error);
@@ -35,8 +44,8 @@ impl From<BodyRefused> for Problem {
     fn from(refused: BodyRefused) -> Self {
         let detail = refused.to_string();
         let problem = match refused {
-            BodyRefused::Length { max } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail).with("max_bytes", max),
-            BodyRefused::Deadline => Self::new(StatusCode::REQUEST_TIMEOUT, detail),
+            BodyRefused::Length { max } => Self::new(refused.status(), detail).with("max_bytes", max),
+            BodyRefused::Deadline => Self::new(refused.status(), detail),
             BodyRefused::Memory => Self::unavailable(detail),
         };
         problem.closing()

@@ -11,13 +11,13 @@ use http_body_util::BodyExt;
 use super::{CONTENT_TYPE, Problem};
 use crate::correlation_header::CORRELATION_ID;
 
-/// The longest text that becomes the detail of a problem, in bytes.
-const MAX_DETAIL_BYTES: u64 = 16 * 1024;
+/// The longest text that becomes the detail of a problem, in bytes. The rest of a longer text is not sent.
+const MAX_DETAIL_BYTES: usize = 16 * 1024;
 
 /// Converts error responses in plain text or without a body into [problems](Problem): those of the router (404, 405),
 /// of the extractors of axum, and of handlers. Headers such as `Allow` are kept. The text of a 500 is logged and not
-/// sent. Responses with a content type other than `text/plain`, of unknown length, or longer than 16 KiB are not
-/// changed.
+/// sent. A text longer than 16 KiB is shortened. Responses with a content type other than `text/plain` or of unknown
+/// length are not changed.
 ///
 /// [`serve`](crate::serve) applies it to every response. Use it with `axum::middleware::from_fn` where another server
 /// runs the router.
@@ -51,8 +51,8 @@ impl AnsweredRequest {
 pub(crate) fn is_uniform(response: &Response) -> bool {
     let status = response.status();
     let is_error = status.is_client_error() || status.is_server_error();
-    let is_short = || response.body().size_hint().upper().is_some_and(|length| length <= MAX_DETAIL_BYTES);
-    !is_error || !is_short() || !is_plain_text(response.headers())
+    let has_length = || response.body().size_hint().upper().is_some();
+    !is_error || !has_length() || !is_plain_text(response.headers())
 }
 
 /// Converts the response to a request into a problem.
@@ -73,10 +73,21 @@ fn is_plain_text(headers: &HeaderMap) -> bool {
     value.to_str().is_ok_and(|value| value.trim_start().to_ascii_lowercase().starts_with("text/plain"))
 }
 
+/// Returns the beginning of the text of a response.
+async fn text(mut body: Body) -> String {
+    let mut bytes = Vec::new();
+    while bytes.len() <= MAX_DETAIL_BYTES
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        bytes.extend(frame.into_data().unwrap_or_default());
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    text[..text.floor_char_boundary(MAX_DETAIL_BYTES)].trim().to_owned()
+}
+
 async fn detail(parts: &Parts, body: Body, request: &AnsweredRequest) -> String {
     let (method, path) = (&request.method, request.path());
-    let text = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text).trim().to_owned();
+    let text = text(body).await;
     match parts.status {
         StatusCode::INTERNAL_SERVER_ERROR => {
             let correlation_id = parts.headers.get(CORRELATION_ID).and_then(|id| id.to_str().ok());

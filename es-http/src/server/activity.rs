@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::options::ServeOptions;
+use super::received::ReceivedBytes;
 
 /// The shortest time between two looks at a connection, for deadlines of zero.
 const SHORTEST_LOOK: Duration = Duration::from_millis(1);
@@ -26,6 +27,9 @@ struct State {
     since: Instant,
     /// Whether data waits for a client that has not read enough.
     is_blocked: bool,
+    /// The length of the body of the present request; `None` for a body in chunks.
+    body_length: Option<u64>,
+    received: ReceivedBytes,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,15 +48,17 @@ enum Wait {
 
 impl Activity {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(State { wait: Wait::FirstRequest, since: Instant::now(), is_blocked: false }))
+        let (wait, since, received) = (Wait::FirstRequest, Instant::now(), ReceivedBytes::new());
+        Self(Mutex::new(State { wait, since, is_blocked: false, body_length: Some(0), received }))
     }
 
     /// Records that bytes arrived.
-    pub(super) fn received(&self) {
+    pub(super) fn received(&self, bytes: &[u8]) {
         let mut state = self.state();
         if matches!(state.wait, Wait::FirstRequest | Wait::NextRequest) {
             state.begin(Wait::Head);
         }
+        state.received.add(bytes);
     }
 
     /// Records that the connection can send its first request: the handshake of TLS is complete.
@@ -61,10 +67,12 @@ impl Activity {
         self.state().begin(Wait::FirstRequest);
     }
 
-    /// Records that the service has the head of a request.
-    pub(super) fn begin(&self, has_body: bool) {
+    /// Records that the service has the head of a request, whose body has this length; `None` for a body in chunks.
+    pub(super) fn begin(&self, body_length: Option<u64>) {
+        let mut state = self.state();
         // The time of the clock is not needed: neither wait has a deadline here.
-        self.state().wait = if has_body { Wait::Body } else { Wait::Response };
+        state.wait = if body_length == Some(0) { Wait::Response } else { Wait::Body };
+        state.body_length = body_length;
     }
 
     /// Records that the service has the whole body of a request.
@@ -80,16 +88,20 @@ impl Activity {
         self.state().wait == Wait::Response
     }
 
-    /// Records that the response is complete.
+    /// Records that the response is complete. The next request may have begun before.
     pub(super) fn end(&self) {
-        self.state().begin(Wait::NextRequest);
+        let mut state = self.state();
+        let has_begun = state.received.has_next_request(state.body_length);
+        state.received.end_request(has_begun);
+        state.begin(if has_begun { Wait::Head } else { Wait::NextRequest });
     }
 
     /// Records whether data waits for the client. The time until another request begins when the client has read all.
     pub(super) fn set_blocked(&self, is_blocked: bool) {
         let mut state = self.state();
-        if state.wait == Wait::NextRequest {
-            state.begin(Wait::NextRequest);
+        if matches!(state.wait, Wait::NextRequest | Wait::Head) {
+            let wait = state.wait;
+            state.begin(wait);
         }
         state.is_blocked = is_blocked;
     }
@@ -99,7 +111,7 @@ impl Activity {
         // No wait that begins after a look ends before the next look.
         let interval = options.header_deadline.min(options.idle_deadline).max(SHORTEST_LOOK);
         loop {
-            let State { wait, since, is_blocked } = *self.state();
+            let State { wait, since, is_blocked, .. } = *self.state();
             let (deadline, missing) = match wait {
                 Wait::FirstRequest => (options.header_deadline, "the first request"),
                 Wait::NextRequest => (options.idle_deadline, "another request"),
@@ -134,7 +146,7 @@ impl Activity {
 
     /// Returns whether the connection has waited for a request at least this long.
     fn is_idle_for(&self, time: Duration) -> bool {
-        let State { wait, since, is_blocked } = *self.state();
+        let State { wait, since, is_blocked, .. } = *self.state();
         !matches!(wait, Wait::Body | Wait::Response) && !is_blocked && since.elapsed() >= time
     }
 
@@ -161,11 +173,12 @@ mod tests {
         let options = ServeOptions::new().header_deadline(short).idle_deadline(long);
         let activity = Activity::new();
         assert_eq!(activity.overdue(&options).await, "the first request");
-        activity.received();
+        activity.received(b"GET / HTTP/1.1\r\n");
         assert_eq!(activity.overdue(&options).await, "a complete request head");
+        activity.received(b"\r\n");
         for has_body in [false, true] {
-            activity.begin(has_body);
-            activity.received();
+            activity.begin(Some(u64::from(has_body)));
+            activity.received(if has_body { b"x" } else { b"" });
             assert_eq!(activity.awaits_response(), !has_body);
             activity.end_body();
             assert!(activity.awaits_response());
@@ -174,7 +187,16 @@ mod tests {
             activity.end_body();
             assert!(!activity.awaits_response());
             assert!(timeout(short * 4, activity.overdue(&options)).await.is_err(), "it may be idle for longer");
+            activity.received(b"GET / HTTP/1.1\r\n\r\n");
         }
+        activity.begin(Some(0));
+        activity.received(b"GET");
+        activity.end();
+        assert_eq!(activity.overdue(&options).await, "a complete request head", "the next request has begun");
+        activity.received(b" / HTTP/1.1\r\n\r\n");
+        activity.begin(Some(0));
+        activity.end();
+        assert!(timeout(short * 4, activity.overdue(&options)).await.is_err(), "no request has begun");
         let options = options.idle_deadline(short);
         assert!(activity.is_idle_for(short) && !activity.is_idle_for(long));
         activity.set_blocked(true);

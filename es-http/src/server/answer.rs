@@ -23,8 +23,7 @@ use super::activity::Activity;
 use super::body::{BodyLimits, LimitedBody, Reservation};
 use super::connection::ConnectionScope;
 use crate::correlation_header::{CORRELATION_ID, mark};
-use crate::edge_headers::EdgeHeaders;
-use crate::problem::{AnsweredRequest, BodyRefused, is_uniform, uniform};
+use crate::problem::{AnsweredRequest, is_uniform, uniform};
 use crate::{ClientCertificate, Problem};
 
 /// The longest body that the extractors of axum accept from a request without a [`DefaultBodyLimit`], in bytes.
@@ -50,22 +49,14 @@ impl hyper::service::Service<Request<Incoming>> for Answerer {
 
     /// Answers a request. The activity ends with the body of the response.
     fn call(&self, request: Request<Incoming>) -> Answer {
-        self.activity.begin(!request.body().is_end_stream());
+        self.activity.begin(request.body().size_hint().exact());
         let end = Some(EndOfResponse(Arc::clone(&self.activity)));
         let answered = AnsweredRequest::of(&request);
-        ConnectionScope::set_request_id(None);
-        let (state, reservation) = match self.limits.check_length(request.body()) {
-            Ok(()) => {
-                let (request, reservation) = self.prepare(request);
-                // The router clones a service, whose `clone` may panic.
-                let route = catch_panic(|| self.routes.borrow_mut().call(request));
-                (
-                    route.map_or_else(|panic| AnswerState::ready(panic.respond(&answered)), AnswerState::Route),
-                    reservation,
-                )
-            }
-            Err(refused) => (AnswerState::ready(refuse(refused, &request)), None),
-        };
+        ConnectionScope::begin_request();
+        let (request, reservation) = self.prepare(request);
+        // The router clones a service, whose `clone` may panic.
+        let route = catch_panic(|| self.routes.borrow_mut().call(request));
+        let state = route.map_or_else(|panic| AnswerState::ready(panic.respond(&answered)), AnswerState::Route);
         Answer { state, answered, reservation, end }
     }
 }
@@ -75,11 +66,19 @@ impl Answerer {
     fn prepare(&self, request: Request<Incoming>) -> (Request<Body>, Option<Arc<Reservation>>) {
         let (parts, body) = request.into_parts();
         let reservation = (!body.is_end_stream()).then(|| Reservation::new(Arc::clone(&self.limits)));
+        let refused = self.limits.check_length(&body).err();
         let body = match &reservation {
-            Some(reservation) => Body::new(LimitedBody::new(body, Arc::clone(reservation), Arc::clone(&self.activity))),
+            Some(reservation) => {
+                let body = refused.is_none().then_some(body);
+                Body::new(LimitedBody::new(body, Arc::clone(reservation), Arc::clone(&self.activity)))
+            }
             None => Body::empty(),
         };
         let mut request = Request::from_parts(parts, body);
+        if let Some(refused) = refused {
+            // The layers that count, trace and record requests refuse it.
+            request.extensions_mut().insert(refused);
+        }
         if reservation.is_some() && self.limits.max_bytes() > DEFAULT_LIMIT_OF_AXUM {
             // The limit of the server applies in place of the default limit of axum.
             DefaultBodyLimit::disable().apply(&mut request);
@@ -182,18 +181,6 @@ impl Panicked {
         }
         response
     }
-}
-
-/// Returns the response to a request whose body is declared too long. The routes do not get it, so it is counted here.
-fn refuse(refused: BodyRefused, request: &Request<Incoming>) -> Response {
-    let mut response = Problem::from(refused).into_response();
-    let id = EdgeHeaders::of(request.headers()).correlation_id;
-    if let Some(id) = id.single().and_then(|id| id.to_str().ok()?.parse().ok()) {
-        mark(id, &mut response);
-    }
-    #[cfg(feature = "metrics")]
-    crate::metrics::count_unrouted(request.method(), response.status());
-    response
 }
 
 /// Runs code of the service. What panicked is not used again.

@@ -11,6 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::activity::Activity;
+use super::connection::ConnectionScope;
 use super::options::{ServeOptions, after};
 use crate::problem::BodyRefused;
 
@@ -100,7 +101,7 @@ impl Drop for Reservation {
 /// A body that fails with [`BodyRefused`].
 #[derive(Debug)]
 pub(super) struct LimitedBody<B> {
-    /// The body; `None` after it was refused, so that its connection reads no more of it.
+    /// The body; `None` if it is refused, so that its connection reads no more of it.
     body: Option<B>,
     reservation: Arc<Reservation>,
     activity: Arc<Activity>,
@@ -114,9 +115,10 @@ pub(super) struct LimitedBody<B> {
 }
 
 impl<B> LimitedBody<B> {
-    pub(super) fn new(body: B, reservation: Arc<Reservation>, activity: Arc<Activity>) -> Self {
+    /// Limits a body. `None` is one that is declared too long.
+    pub(super) fn new(body: Option<B>, reservation: Arc<Reservation>, activity: Arc<Activity>) -> Self {
         let deadline = after(Instant::now(), reservation.limits.deadline);
-        Self { body: Some(body), reservation, activity, timer: None, deadline, received: 0, has_waited: false }
+        Self { body, reservation, activity, timer: None, deadline, received: 0, has_waited: false }
     }
 
     /// Fails if the client is too slow. Called while the body waits for the client.
@@ -144,6 +146,7 @@ impl<B> LimitedBody<B> {
 
     fn refuse(&mut self, refused: BodyRefused) -> BodyRefused {
         self.body = None;
+        ConnectionScope::set_refused_body(refused);
         *self.reservation.refused.get_or_init(|| refused)
     }
 }
@@ -161,7 +164,13 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::BoxError>>> {
         let this = &mut *self;
-        let Some(body) = &mut this.body else { return Poll::Ready(None) };
+        let Some(body) = &mut this.body else {
+            if this.reservation.refused().is_some() {
+                return Poll::Ready(None);
+            }
+            let max = this.reservation.limits.max_bytes;
+            return Poll::Ready(Some(Err(this.refuse(BodyRefused::Length { max }).into())));
+        };
         let polled = Pin::new(&mut *body).poll_frame(context);
         if body.is_end_stream() || matches!(polled, Poll::Ready(None)) {
             this.activity.end_body();

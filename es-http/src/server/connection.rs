@@ -12,6 +12,7 @@ use super::draining::Draining;
 use super::listener::PeerAddress;
 use crate::Problem;
 use crate::client::KnownClient;
+use crate::problem::BodyRefused;
 
 tokio::task_local! {
     /// The connection whose requests the present task answers. An extension of each request would allocate memory.
@@ -28,12 +29,14 @@ pub(crate) struct ConnectionScope {
     generated_id: Cell<Option<CorrelationId>>,
     /// The correlation id of the present request, if an edge has determined it.
     request_id: Cell<Option<CorrelationId>>,
+    /// Why the body of the present request was refused.
+    refused_body: Cell<Option<BodyRefused>>,
 }
 
 impl ConnectionScope {
     pub(super) fn new(draining: Draining, address: PeerAddress) -> Self {
-        let (client, generated_id, request_id) = (RefCell::new(None), Cell::new(None), Cell::new(None));
-        Self { draining, address, client, generated_id, request_id }
+        let (client, generated_id) = (RefCell::new(None), Cell::new(None));
+        Self { draining, address, client, generated_id, request_id: Cell::new(None), refused_body: Cell::new(None) }
     }
 
     /// Runs the task of the connection.
@@ -70,10 +73,32 @@ impl ConnectionScope {
         OF_CONNECTION.try_with(next).ok()
     }
 
-    /// Records the correlation id of the present request, for a response that is created outside of its edge.
-    pub(crate) fn set_request_id(id: Option<CorrelationId>) {
+    /// Forgets the former request.
+    pub(super) fn begin_request() {
+        let begin = |connection: &Self| {
+            connection.request_id.set(None);
+            connection.refused_body.set(None);
+        };
         // An error means that another server runs the task.
-        let _ = OF_CONNECTION.try_with(|connection| connection.request_id.set(id));
+        let _ = OF_CONNECTION.try_with(begin);
+    }
+
+    /// Records the correlation id of the present request, for a response that is created outside of its edge.
+    pub(crate) fn set_request_id(id: CorrelationId) {
+        // An error means that another server runs the task.
+        let _ = OF_CONNECTION.try_with(|connection| connection.request_id.set(Some(id)));
+    }
+
+    /// Records why the body of the present request was refused.
+    pub(super) fn set_refused_body(refused: BodyRefused) {
+        // An error means that another task reads the body.
+        let _ = OF_CONNECTION.try_with(|connection| connection.refused_body.set(Some(refused)));
+    }
+
+    /// Returns why the body of the present request was refused. The server answers with this reason in place of the
+    /// error of the handler.
+    pub(crate) fn refused_body() -> Option<BodyRefused> {
+        OF_CONNECTION.try_with(|connection| connection.refused_body.get()).ok().flatten()
     }
 
     /// Returns the correlation id of the present request.

@@ -18,6 +18,7 @@ mod draining;
 mod listener;
 mod on_wake;
 mod options;
+mod received;
 #[cfg(feature = "signal")]
 mod signals;
 mod stream;

@@ -57,8 +57,9 @@ impl ServeOptions {
         Self::default()
     }
 
-    /// Sets the time in which the head of a request must arrive, from its first byte; 10 seconds by default. It is also
-    /// the time in which a new connection must send its first byte. Afterwards the connection is closed.
+    /// Sets the time in which the head of a request must arrive, from its first byte; 10 seconds by default. For a
+    /// request that began before the response to the former one, the time begins with the end of this response. It is
+    /// also the time in which a new connection must send its first byte. Afterwards the connection is closed.
     #[must_use]
     pub fn header_deadline(mut self, deadline: Duration) -> Self {
         self.header_deadline = deadline;
@@ -118,7 +119,8 @@ impl ServeOptions {
     }
 
     /// Sets the maximum length of the body of a request in bytes; 1 MiB by default. The response to a longer body is
-    /// 413.
+    /// 413 if the handler reads the body. An [`Edge`](crate::Edge) and the [operations](crate::operations) refuse a
+    /// length that is declared also if no handler reads the body.
     #[must_use]
     pub fn max_body_bytes(mut self, bytes: usize) -> Self {
         self.max_body_bytes = bytes;

@@ -160,15 +160,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for ObservedStream<S> {
     ) -> Poll<io::Result<()>> {
         if let Some(byte) = self.read_ahead.take() {
             buffer.put_slice(&[byte]);
-            self.activity.received();
+            self.activity.received(&[byte]);
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(context, buffer);
         self.is_reading = result.is_pending();
         let result = ready!(result);
-        if buffer.filled().len() > before {
-            self.activity.received();
+        if let Some(received @ [_, ..]) = buffer.filled().get(before..) {
+            self.activity.received(received);
         }
         Poll::Ready(result)
     }

@@ -17,19 +17,25 @@ async fn optional(body: Option<Json<Step>>) -> String {
     body.map_or("none".to_owned(), |Json(step)| step.at.to_string())
 }
 
-async fn server() -> Server {
-    let router = Router::new()
+fn router() -> Router {
+    Router::new()
         .route("/step", post(optional))
         .route("/required", post(async |Json(step): Json<Step>| step.at.to_string()))
         .route("/axum", post(async |axum::Json(step): axum::Json<Step>| step.at.to_string()))
         .route("/axum/{number}", get(async |axum::extract::Path(number): axum::extract::Path<u32>| number.to_string()))
+        .route("/axum/query", get(async |axum::extract::Query(step): axum::extract::Query<Step>| step.at.to_string()))
+        .route("/axum/text", post(async |text: String| text))
+        .route("/axum/state", get(async |_: axum::Extension<u32>| ""))
         .route("/path/{number}", get(async |Path(number): Path<u32>| number.to_string()))
         .route("/query", get(async |Query(step): Query<Step>| step.at.to_string()))
         .route("/nothing/{number}", post(async |Path(number): Path<u32>, _: NoInput| number.to_string()))
         .route("/panic", get(async || if true { panic!("/etc/secret") } else { "" }))
         .route("/leak", get(async || (axum::http::StatusCode::INTERNAL_SERVER_ERROR, "/etc/secret: not found")))
-        .route("/teapot", get(async || Problem::new(axum::http::StatusCode::IM_A_TEAPOT, "short").with("stout", true)));
-    Server::start(router, ServeOptions::new()).await
+        .route("/teapot", get(async || Problem::new(axum::http::StatusCode::IM_A_TEAPOT, "short").with("stout", true)))
+}
+
+async fn server() -> Server {
+    Server::start(router(), ServeOptions::new()).await
 }
 
 async fn post_to(server: &Server, path: &str, headers: &str, body: &str) -> Answer {
@@ -117,9 +123,6 @@ async fn every_refusal_is_a_problem() {
         post_to(&server, "/required", JSON, r#"{"at":1,"on":2}"#).await.problem(422).contains("unknown field `on`")
     );
     assert!(post_to(&server, "/required", JSON, r#"{"at":1}x"#).await.problem(400).contains("trailing"));
-    assert!(post_to(&server, "/axum", JSON, r#"{"at":-1}"#).await.problem(422).contains("-1"));
-    assert!(post_to(&server, "/axum", "", r#"{"at":1}"#).await.problem(415).contains("application/json"));
-    assert!(get_from(&server, "/axum/x").await.problem(400).contains("x"));
     assert!(get_from(&server, "/path/x").await.problem(400).contains("x"));
     assert!(get_from(&server, "/query?at=x").await.problem(400).contains("at"));
     assert!(get_from(&server, "/query?at=1&on=2").await.problem(400).contains("on"));
@@ -130,6 +133,59 @@ async fn every_refusal_is_a_problem() {
     let teapot = get_from(&server, "/teapot").await;
     assert_eq!(teapot.problem(418), "short");
     assert!(teapot.body.contains(r#""stout":true"#), "{}", teapot.body);
+}
+
+/// The extractors of axum refuse with texts. One of more than 16 KiB, which a client can cause, was sent as a text.
+#[tokio::test]
+async fn a_refusal_of_an_extractor_of_axum_is_a_problem() {
+    let long = format!(r#"{{"{}":1}}"#, "é".repeat(20_000));
+    for router in [router(), router().layer(Edge::new())] {
+        let server = Server::start(router, ServeOptions::new()).await;
+        for (path, headers, body, status, detail) in [
+            ("/axum", JSON, r#"{"at":-1}"#, 422, "-1"),
+            ("/axum", JSON, r#"{"at""#, 400, "EOF"),
+            ("/axum", JSON, &long, 422, "Failed to deserialize the JSON body"),
+            ("/axum", "Content-Type: text/plain\r\n", r#"{"at":1}"#, 415, "application/json"),
+            ("/axum", "", r#"{"at":1}"#, 415, "Content-Type"),
+            ("/axum/text", "Content-Type: text/plain\r\n", "\u{0}", 200, ""),
+        ] {
+            let answer = post_to(&server, path, headers, body).await;
+            assert!(status == 200 || answer.problem(status).contains(detail), "{path} {headers}: {answer:?}");
+            assert!(answer.body.len() < 20_000, "{path}: {}", answer.body.len());
+        }
+        for (path, status, detail) in [
+            ("/axum/x", 400, "x"),
+            ("/axum/%FF", 400, "UTF-8"),
+            ("/axum/query?at=x", 400, "at"),
+            ("/axum/query", 400, "at"),
+            ("/axum/state", 500, "the log of the service has the cause"),
+        ] {
+            let detail_of_answer = get_from(&server, path).await.problem(status);
+            assert!(detail_of_answer.contains(detail), "{path}: {detail_of_answer}");
+        }
+        let invalid_text =
+            b"POST /axum/text HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: 1\r\n\r\n\xff";
+        let mut client = server.connect().await;
+        tokio::io::AsyncWriteExt::write_all(&mut client, invalid_text).await.unwrap();
+        assert!(Answer::read(&mut client).await.problem(400).contains("UTF-8"));
+    }
+}
+
+/// A body that is declared too long was answered before the edge: without a span and a route. The edge refuses it, also
+/// where the handler would not read it.
+#[tokio::test]
+async fn a_body_that_is_declared_too_long_does_not_reach_a_route_inside_an_edge() {
+    let router = Router::new().route("/", post(async || "executed")).layer(Edge::new());
+    let server = Server::start(router, ServeOptions::new().max_body_bytes(10)).await;
+    assert_eq!(post_to(&server, "/", JSON, "0123456789").await.body, "executed");
+    for headers in ["", JSON] {
+        let answer = post_to(&server, "/", headers, "0123456789a").await;
+        assert_eq!(answer.problem(413), "the body of a request must have at most 10 bytes");
+        assert_eq!(answer.header("connection"), Some("close"));
+        assert!(answer.header("x-correlation-id").is_some() && answer.body.contains(r#""max_bytes":10"#), "{answer:?}");
+    }
+    let foreign = format!("{JSON}Origin: http://evil.example\r\n");
+    post_to(&server, "/", &foreign, "0123456789a").await.problem(403);
 }
 
 #[tokio::test]

@@ -95,6 +95,40 @@ async fn a_connection_without_a_complete_head_is_closed() {
     assert_eq!(server.send(std::str::from_utf8(GET).unwrap()).await.body, "hello");
 }
 
+/// A head that began before the response to the former request had the deadline of idle connections, so that a client
+/// with a part of a head kept its connection for longer.
+#[tokio::test]
+async fn a_head_that_begins_before_the_response_has_the_deadline_of_heads() {
+    let late = async |_: Bytes| sleep(SHORT).await;
+    let router = router().route("/late", get(async || sleep(SHORT).await).post(late));
+    let server = Server::start(router, patient().header_deadline(SHORT * 3)).await;
+    let (get, chunks) =
+        ("GET /late HTTP/1.1\r\nHost: a\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n");
+    let post = "POST /late HTTP/1.1\r\nHost: a\r\n";
+    let requests = [get.to_owned(), format!("{post}Content-Length: 4\r\n\r\nbody"), format!("{post}{chunks}")];
+    let expect_deadlines = async |request: &String| {
+        // The next request begins in the same segment as the present one, or while its handler runs.
+        for pause in [Duration::ZERO, SHORT / 4] {
+            let mut slow = server.connect().await;
+            let (in_segment, later) = if pause.is_zero() { ("GET /late HT", "") } else { ("", "GET /late HT") };
+            slow.write_all(format!("{request}{in_segment}").as_bytes()).await.unwrap();
+            sleep(pause).await;
+            slow.write_all(later.as_bytes()).await.unwrap();
+            assert_eq!(Answer::read(&mut slow).await.status, 200, "{request:?}");
+            let (waited, rest) = closed(&mut slow).await;
+            assert!(waited >= SHORT && rest.is_empty(), "{request:?}: {waited:?} {rest:?}");
+        }
+        let mut idle = server.connect().await;
+        for _ in 0..2 {
+            idle.write_all(request.as_bytes()).await.unwrap();
+            assert_eq!(Answer::read(&mut idle).await.status, 200, "{request:?}");
+            let read = tokio::io::AsyncReadExt::read_u8(&mut idle);
+            assert!(timeout(SHORT * 4, read).await.is_err(), "an idle connection is closed: {request:?}");
+        }
+    };
+    futures_util::future::join_all(requests.iter().map(expect_deadlines)).await;
+}
+
 #[tokio::test]
 async fn a_body_that_stalls_is_408() {
     let server = Server::start(router(), patient().stall_deadline(SHORT * 4).minimum_rate(100)).await;

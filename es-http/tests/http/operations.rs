@@ -323,7 +323,8 @@ async fn each_change_is_logged_with_the_identity_of_its_operator() {
     let lines = LogLines::collect();
     let tokens: Tokens = TOKENS.parse().unwrap();
     let listener = OperationsListener::authenticated(&"127.0.0.1:0".parse().unwrap(), tokens).await.unwrap();
-    let running = Running::start(Operations::new(store_with(1).await), listener);
+    let merged = axum::Router::new().route("/merged", axum::routing::post(async || "executed"));
+    let running = Running::start(Operations::new(store_with(1).await).merge(merged), listener);
     running.send("GET", "/info", &bearer("operator"), &Value::Null).await;
     running.send("DELETE", "/streams/order-1?reason=x", &bearer("operator"), &Value::Null).await;
     running.send("POST", "/compact", &bearer("reader"), &Value::Null).await.problem(403);
@@ -331,6 +332,14 @@ async fn each_change_is_logged_with_the_identity_of_its_operator() {
     running.send("POST", "/compact", &bearer("guessed"), &Value::Null).await.problem(401);
     let foreign = format!("{}Origin: https://shop.example\r\n", bearer("operator"));
     running.send("POST", "/compact", &foreign, &Value::Null).await.problem(403);
+    // A body that is declared too long was answered before the audit.
+    for (method, path) in [("PUT", "/retention/rules"), ("DELETE", "/streams/order-1"), ("POST", "/merged")] {
+        let mut client = running.connect().await;
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{}", bearer("operator"));
+        let body = "Content-Type: application/json\r\nContent-Length: 1048577\r\n\r\n";
+        client.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        Answer::read(&mut client).await.problem(413);
+    }
     running.stop().await;
     let text = lines.text();
     let logged: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -341,6 +350,9 @@ async fn each_change_is_logged_with_the_identity_of_its_operator() {
         json!(["reports", "POST", "/compact", 403]),
         json!(["not authenticated", "POST", "/compact", 401]),
         json!(["ops", "POST", "/compact", 403]),
+        json!(["ops", "PUT", "/retention/rules", 413]),
+        json!(["ops", "DELETE", "/streams/order-1", 413]),
+        json!(["ops", "POST", "/merged", 413]),
     ];
     let found: Vec<Value> =
         audit.iter().map(|line| json!([line["operator"], line["method"], line["path"], line["status"]])).collect();

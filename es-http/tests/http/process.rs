@@ -6,7 +6,7 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, post};
 use es_http::{Edge, Json, LogFormat, Metrics, Problem, ServeOptions, install_logs, serve_until_signal};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -85,10 +85,11 @@ async fn requests_are_counted_by_route_and_status() {
     assert!(Metrics::install().is_err(), "a process has one recorder");
     let router = Router::new()
         .route("/orders/{id}", get(async || "order").post(async |_: Option<Json<u32>>| "order"))
+        .route("/axum", post(async |axum::Json(number): axum::Json<u32>| number.to_string()))
         .route("/panics", get(async || if true { panic!("a bug") } else { "" }));
     let router = router.merge(metrics.router()).layer(Edge::new());
     let options = ServeOptions::new().max_body_bytes(10).max_body_bytes_in_flight(70);
-    let server = Server::start(router, options).await;
+    let server = Server::start(router, options.stall_deadline(Duration::from_millis(300))).await;
     for path in ["/orders/1", "/orders/2", "/secret/1"] {
         server.send(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
     }
@@ -98,6 +99,11 @@ async fn requests_are_counted_by_route_and_status() {
     let body = "Transfer-Encoding: chunked\r\n\r\n1\r\n1\r\n1\r\n1\r\n0\r\n\r\n";
     server.send(&format!("{post}{body}")).await.problem(503);
     server.send(&format!("{post}Content-Length: 11\r\n\r\n")).await.problem(413);
+    // An extractor of axum answers 400, and the client receives the reason of the server.
+    let post = post.replace("/orders/1", "/axum");
+    server.send(&format!("{post}Content-Length: 11\r\n\r\n")).await.problem(413);
+    server.send(&format!("{post}Transfer-Encoding: chunked\r\n\r\nb\r\n12345678901\r\n")).await.problem(413);
+    server.send(&format!("{post}Content-Length: 2\r\n\r\n1")).await.problem(408);
     server.send("GET /panics HTTP/1.1\r\nHost: a\r\n\r\n").await.problem(500);
     let answer = server.send("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
@@ -106,7 +112,9 @@ async fn requests_are_counted_by_route_and_status() {
         r#"http_requests_total{method="GET",route="",status="404"} 1"#,
         r#"http_requests_total{method="other",route="/orders/{id}",status="405"} 1"#,
         r#"http_requests_total{method="POST",route="/orders/{id}",status="503"} 1"#,
-        r#"http_requests_total{method="POST",route="",status="413"} 1"#,
+        r#"http_requests_total{method="POST",route="/orders/{id}",status="413"} 1"#,
+        r#"http_requests_total{method="POST",route="/axum",status="413"} 2"#,
+        r#"http_requests_total{method="POST",route="/axum",status="408"} 1"#,
         r#"http_requests_total{method="GET",route="/panics",status="500"} 1"#,
         r#"http_request_duration_seconds_bucket{method="GET",route="/orders/{id}",le="+Inf"} 2"#,
     ] {

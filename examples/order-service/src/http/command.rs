@@ -140,7 +140,6 @@ impl IntoResponses for ConditionHeaders {
             (409, "The state does not permit the request, or another writer was faster."),
             (410, "Events of the order or product were removed."),
             (412, "A condition of the request does not hold."),
-            (413, "The body is too long."),
             (415, "A body is not declared as JSON."),
             (422, "The request has a body with a member."),
         ])
@@ -156,7 +155,6 @@ impl IntoResponses for CommandHeaders {
             (409, "The state does not permit the command, or another writer was faster."),
             (410, "The command was executed before, and its result was removed."),
             (412, "A condition of the request does not hold."),
-            (413, "The body is too long."),
             (415, "The body is not declared as JSON."),
             (422, "The body has an invalid value or an unknown member, or the key belongs to another request."),
         ])

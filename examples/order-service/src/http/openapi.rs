@@ -71,6 +71,7 @@ pub(super) fn add_common_errors(document: &mut utoipa::openapi::OpenApi) {
         (400, "A part of the request is invalid."),
         (401, "The request has no valid token."),
         (403, "The role of the client, or the origin of the page, does not permit the request."),
+        (413, "The body of the request is too long."),
         (415, "The request has a body that it must not have, or one that is not declared as JSON."),
         (421, "The request was sent to the name of another host."),
         (500, "The service failed; its log has the cause."),

@@ -30,6 +30,10 @@ impl RawReply {
         lines.find(|(header, _)| header.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
     }
 
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).expect("JSON")
+    }
+
     /// Checks that the response is a problem with this status, and returns its detail.
     #[track_caller]
     pub(crate) fn problem(&self, status: u16) -> String {
@@ -45,7 +49,7 @@ fn connect(service: &Service) -> TcpStream {
     connect_to(&service.address)
 }
 
-fn connect_to(address: &str) -> TcpStream {
+pub(crate) fn connect_to(address: &str) -> TcpStream {
     let stream = TcpStream::connect(address.trim_start_matches("http://")).expect("connected");
     stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
     stream
@@ -299,6 +303,8 @@ fn slow_clients_are_disconnected_and_do_not_delay_the_shutdown() {
     };
     closes("");
     closes("GET /orders HTTP/1.1\r\nHost: a\r\n");
+    let answered = closes("GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert!(answered.starts_with("HTTP/1.1 200 "), "an idle connection: {answered}");
     let head =
         "PUT /orders/A-1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{";
     assert!(closes(head).starts_with("HTTP/1.1 408 "));
@@ -307,6 +313,46 @@ fn slow_clients_are_disconnected_and_do_not_delay_the_shutdown() {
     let start = Instant::now();
     service.stop();
     assert!(start.elapsed() < Duration::from_secs(15), "the shutdown took {:?}", start.elapsed());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_thousand_half_sent_bodies_use_less_than_100_megabytes() {
+    es_tool::process::raise_file_limit();
+    let dir = TestDir::new();
+    let service = Service::new(&dir);
+    let (before, part) = (service.peak_memory(), vec![b'x'; 200_000]);
+    let head = "PUT /orders/A-1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+    let send_half = |_| {
+        let mut client = connect(&service);
+        client.set_write_timeout(Some(Duration::from_millis(300))).expect("a timeout");
+        client.write_all(format!("{head}Content-Length: 400000\r\n\r\n").as_bytes()).expect("sent");
+        // The service may have refused the body and closed the connection.
+        let _ = client.write_all(&part);
+        client
+    };
+    let clients: Vec<TcpStream> = (0..1000).map(send_half).collect();
+    let used = service.peak_memory() - before;
+    assert!((10_000..100_000).contains(&used), "{used} KiB");
+    assert_eq!(raw(&service, "GET", "/livez", &[], "").status, 200);
+    drop(clients);
+}
+
+#[test]
+fn more_memory_for_bodies_than_the_maximum_is_refused() {
+    let dir = TestDir::new();
+    let service = Service::with(&dir, &["--max-bodies", "3000"]);
+    let json = "Content-Type: application/json";
+    let mut first = connect(&service);
+    let head = format!("PUT /orders/A-1 HTTP/1.1\r\nHost: localhost\r\n{json}\r\nContent-Length: 2100\r\n\r\n");
+    first.write_all(format!("{head}{}", "x".repeat(2000)).as_bytes()).expect("sent");
+    std::thread::sleep(Duration::from_millis(500));
+    let refused = raw(&service, "PUT", "/orders/A-2", &[json], &"x".repeat(2000));
+    assert!(refused.problem(503).contains("too many bodies"), "{}", refused.body);
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    drop(first);
+    std::thread::sleep(Duration::from_millis(500));
+    raw(&service, "PUT", "/orders/A-2", &[json], &"x".repeat(2000)).problem(400);
 }
 
 #[test]
@@ -347,12 +393,17 @@ fn requests_and_projections_are_measured() {
     for part in [
         "http_requests_total{method=\"PUT\",route=\"/orders/{id}\",status=\"201\"} 1",
         "es_projection_events_total{projection=\"order-summaries\"} 1",
+        "es_commands_total{category=\"order\",outcome=\"executed\"} 1",
+        "es_command_seconds_count{category=\"order\"} 1",
+        "es_commit_seconds_count{category=\"order\"} 1",
+        "es_loads_total{category=\"order\",source=\"events\"} ",
+        "es_store_commits_total{outcome=\"accepted\"} ",
     ] {
         assert!(metrics.body.contains(part), "{part} is not in {}", metrics.body);
     }
 }
 
-fn certificate(name: &str) -> String {
+pub(crate) fn certificate(name: &str) -> String {
     format!("{}/../../es-http/tests/http/tls/{name}.pem", env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -387,6 +438,11 @@ fn commands_reach_a_service_with_tls_tokens_and_certificates() {
     let listed = list(&["--cert", &certificate("client"), "--key", &certificate("client.key")]);
     assert_eq!(listed.code, Some(0), "{}", listed.err);
     assert_eq!(list(&[]).code, Some(1));
+    let of_client = [("--cert", certificate("client")), ("--key", certificate("client.key"))];
+    let of_client: Vec<&str> = of_client.iter().flat_map(|(flag, file)| [*flag, file.as_str()]).collect();
+    let refused =
+        dir.run(&[&["projections", "--url", &url, "--ca", &ca], &of_client[..], &["pause", "sales"]].concat());
+    assert!(refused.code == Some(1) && refused.err.contains("expected the role operate"), "{}", refused.err);
     service.stop();
 }
 

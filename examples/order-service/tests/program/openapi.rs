@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use ureq::Agent;
 use ureq::http::Request;
 
+use crate::edge::raw_to;
 use crate::serve::{Service, order};
 use crate::support::TestDir;
 
@@ -41,6 +42,7 @@ fn calls() -> Vec<Call> {
         call("post", "/orders/{id}/ship", "/orders/A-1/ship", Some(json!({})), 200),
         call("post", "/orders/{id}/ship", "/orders/A-1/ship", Some(json!({"dat": 1})), 422),
         call("post", "/orders/{id}/cancel", "/orders/A-1/cancel", Some(json!({"reason": "late"})), 409),
+        call("post", "/orders/{id}/cancel", "/orders/A-1/cancel", Some(json!({"reason": "x".repeat(6000)})), 413),
         call("post", "/orders/{id}/deliver", "/orders/A-1/deliver", None, 200),
         // This service has no provider; that of another test fulfils orders.
         call("post", "/orders/{id}/fulfil", "/orders/A-1/fulfil", None, 503),
@@ -69,7 +71,7 @@ fn calls() -> Vec<Call> {
 #[test]
 fn the_document_is_valid_and_each_route_answers_as_it_says() {
     let dir = TestDir::new();
-    let service = Service::new(&dir);
+    let service = Service::with(&dir, &["--max-body", "5000"]);
     let document = service.get("/openapi.json", &[]).expect(200).body;
     let parsed = oas3::from_json(document.to_string()).expect("a document of OpenAPI 3.1");
     parsed.validate_version().expect("a supported version");
@@ -97,6 +99,9 @@ fn the_document_is_valid_and_each_route_answers_as_it_says() {
             assert_has_members(&document, &content[&found]["schema"], &value, path);
         }
     }
+    // The document did not declare the response to a read with a long body.
+    raw_to(&service.address, "GET", "/orders", &[], &"x".repeat(6000)).problem(413);
+    assert!(document["paths"]["/orders"]["get"]["responses"]["413"].is_object());
     let paths = document["paths"].as_object().expect("paths");
     let methods = |(route, item): (&String, &Value)| {
         let item = item.as_object().expect("operations").clone();

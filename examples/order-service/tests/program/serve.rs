@@ -49,6 +49,30 @@ impl Service {
             address.unwrap_or_else(|| panic!("the program does not print {prefix}"))
         };
         let (operations, address) = (address("operations on "), address("listening on "));
+        Self::running(program, address, operations)
+    }
+
+    /// Starts the service with the operations at an address. Its log is the file `log` of the directory.
+    pub(crate) fn logged(dir: &TestDir, operations: &str, args: &[&str]) -> Self {
+        let log = std::fs::File::create(dir.path("log")).expect("create a file");
+        let mut command =
+            dir.command(&[&["serve", "--listen", "127.0.0.1:0", "--operations", operations], args].concat());
+        let mut program = command.stderr(log).stdout(Stdio::piped()).spawn().expect("the program starts");
+        let address =
+            |text: &str, prefix: &str| text.lines().find_map(|line| line.strip_prefix(prefix).map(ToOwned::to_owned));
+        loop {
+            let text = dir.read("log");
+            if let (Some(operations), Some(found)) = (address(&text, "operations on "), address(&text, "listening on "))
+                && text.ends_with('\n')
+            {
+                return Self::running(program, found, operations);
+            }
+            assert!(program.try_wait().expect("it was started").is_none(), "the program has ended: {text}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn running(program: Child, address: String, operations: String) -> Self {
         let timeout = Some(Duration::from_secs(60));
         let agent = Agent::config_builder().http_status_as_error(false).timeout_global(timeout).build().into();
         Self { program: Some(program), address, operations, agent }
@@ -71,11 +95,22 @@ impl Service {
         self.send("PUT", &format!("/orders/{id}"), &[], &order())
     }
 
-    /// Sends SIGTERM to the program and returns its standard output.
-    pub(crate) fn stop(mut self) -> String {
-        let program = self.program.take().expect("the program runs");
+    /// Sends SIGTERM to the program.
+    pub(crate) fn signal(&self) {
+        let program = self.program.as_ref().expect("the program runs");
         let signal = std::process::Command::new("kill").arg(program.id().to_string()).status().expect("kill runs");
         assert!(signal.success());
+    }
+
+    /// Returns the exit code of the program if it has ended.
+    pub(crate) fn exited(&mut self) -> Option<i32> {
+        self.program.as_mut()?.try_wait().expect("it was started").map(|status| status.code().expect("a code"))
+    }
+
+    /// Sends SIGTERM to the program and returns its standard output.
+    pub(crate) fn stop(mut self) -> String {
+        self.signal();
+        let program = self.program.take().expect("the program runs");
         let output = program.wait_with_output().expect("the program exits");
         assert_eq!(output.status.code(), Some(0));
         String::from_utf8(output.stdout).expect("UTF-8")
@@ -85,6 +120,15 @@ impl Service {
     pub(crate) fn descriptors(&self) -> usize {
         let program = self.program.as_ref().expect("the program runs");
         std::fs::read_dir(format!("/proc/{}/fd", program.id())).map_or(0, Iterator::count)
+    }
+
+    /// Returns the largest memory that the program has used, in KiB.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let program = self.program.as_ref().expect("the program runs");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", program.id())).expect("it runs");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the peak");
+        peak.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
     /// Sends SIGKILL to the program.
@@ -494,6 +538,8 @@ async fn a_report_says_how_many_events_the_read_models_lack() {
         assert_eq!(body["parked_events"], json!(parked), "{path}: {body}");
     }
     assert_eq!(served.get("/products", &[]).expect(200).body.get("parked_events"), None);
+    let checks = served.get("/readyz", &[]).expect(503).body["checks"].clone();
+    assert_eq!((&checks["projection sales"], &checks["projection stock-levels"]), (&json!("failed"), &json!("ok")));
     served.stop();
     assert!(dir.run(&["report"]).out.contains("incomplete: 3 events could not be applied"));
 }

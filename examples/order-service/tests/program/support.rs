@@ -31,6 +31,10 @@ impl TestDir {
         fs::write(self.path(name), content).expect("write a file");
     }
 
+    pub(crate) fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).expect("read a file")
+    }
+
     /// Returns the command that runs the program with these arguments in this directory.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_order-service"));
