@@ -191,10 +191,12 @@ impl World {
                 group = self.group_member().await;
                 continue;
             }
-            let departed = self.departed(on).await;
+            let mut departed = self.departed(on).await;
             if departed.is_empty() {
                 return true;
             }
+            // A node that departs can cancel its departure only while the group has no member.
+            departed.sort_by_key(|number| *number != on);
             if group.is_some() && !joins_again {
                 break;
             }
@@ -256,14 +258,19 @@ impl World {
         members.iter().filter(|(_, state)| **state != MemberState::Joined).map(number).collect()
     }
 
-    /// Returns a node that takes itself for a member, or any node if none does.
+    /// Returns a node that takes itself for a member, or any node if none does. A node that knows of a departure is
+    /// preferred: one that has departed may not know of any, because the others refuse it.
     async fn any_member(&self) -> usize {
+        let (mut member, mut informed) = (None, None);
         for number in 0..self.nodes.len() {
-            if self.is_member(number).await {
+            let (is_member, is_informed) = (self.is_member(number).await, !self.departed(number).await.is_empty());
+            if is_member && is_informed {
                 return number;
             }
+            member = member.or(is_member.then_some(number));
+            informed = informed.or(is_informed.then_some(number));
         }
-        0
+        informed.or(member).unwrap_or(0)
     }
 
     async fn take_down_for_good(&mut self, number: usize) {
