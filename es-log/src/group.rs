@@ -506,7 +506,8 @@ impl Group {
             if !state.has_token_holder && state.has_work() {
                 self.take_turn(state, Next::SameThread);
                 state = lock(&self.state);
-            } else if state.is_closed && !state.has_work() {
+            } else if state.is_closed && !state.has_work() && !state.has_token_holder {
+                // A caller that has the token can still leave a step that is to be tried again.
                 return;
             } else {
                 state = self.wait_for_work(state);
@@ -581,18 +582,16 @@ impl Group {
         drop(state);
         let sealed = lock(&self.writer).seal();
         let mut state = lock(&self.state);
-        state.has_token_holder = false;
         if let Err(WriteFailure::Sync(error)) = &sealed {
             let source = Arc::new(io::Error::new(error.kind(), error.to_string()));
             state.stopped = Some(Failure { source, is_of_sync: true });
         }
-        if state.open.is_empty() {
-            drop(state);
-        } else if self.settings.has_threads {
-            self.wake_thread(state);
-        } else {
+        let has_work = !state.open.is_empty();
+        if has_work && !self.settings.has_threads {
             // The callers of these commits have no turn.
             self.take_turn(state, Next::OtherThread);
+        } else {
+            self.pass_token(state, has_work, Next::OtherThread);
         }
         self.taken.notify_all();
         sealed.map_err(append_error)
