@@ -15,9 +15,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-/// The pause in which the task looks at the links.
+/// The interval at which the task checks the links.
 const POLL: Duration = Duration::from_millis(200);
-/// The pause after a confirmation that failed. Each one writes a row on the members that answer.
+/// The pause after a failed confirmation. Each attempt writes a row on the members that answer.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// Starts the task, if the node has former origins that are not confirmed.

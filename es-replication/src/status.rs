@@ -79,7 +79,7 @@ pub struct HomesStatus {
     pub unconfirmed: Vec<OriginId>,
     /// For each origin, the number of streams whose home is its node.
     pub streams: BTreeMap<OriginId, u64>,
-    /// Whether [`streams`](Self::streams) has all streams. At most [`MAX_STREAMS`](Self::MAX_STREAMS) are counted, the
+    /// Whether [`streams`](Self::streams) is complete. At most [`MAX_STREAMS`](Self::MAX_STREAMS) are counted, the
     /// first ones by name; [`Replica::homes`] lists all.
     pub is_complete: bool,
 }

@@ -5,10 +5,10 @@ const EMPTY_LINE: [u8; 4] = *b"\r\n\r\n";
 
 /// The bytes that a connection received, as far as they tell whether another request follows the present one.
 ///
-/// hyper reads as many bytes as there are: its buffer can have the first bytes of the next request before the present
-/// one is answered, and hyper does not tell. So the end of each head is searched here. Where it is not known, such as
-/// for a body that follows a head in the buffer of hyper, the answer is that another request has begun: its deadline is
-/// the shorter one.
+/// hyper reads all available bytes: its buffer can have the first bytes of the next request before the present one is
+/// answered, and hyper does not report this. This type therefore searches for the end of each head. Where the end is
+/// unknown, such as for a body that follows a head in the buffer of hyper, it assumes that another request has begun,
+/// because the deadline of heads is the shorter one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ReceivedBytes {
     head: HeadScan,
@@ -61,7 +61,7 @@ impl ReceivedBytes {
         }
     }
 
-    /// Begins the search of the next head.
+    /// Begins the search for the next head.
     pub(super) const fn end_request(&mut self, has_next_request: bool) {
         self.head = if has_next_request { HeadScan::Unknown } else { HeadScan::Nothing };
         self.after_head = 0;
@@ -69,7 +69,7 @@ impl ReceivedBytes {
 }
 
 impl HeadScan {
-    /// Searches the end of the head. Returns the number of bytes after it, or 0 if it is not in these bytes.
+    /// Searches for the end of the head. Returns the number of bytes after it, or 0 if it is not in these bytes.
     fn scan(&mut self, bytes: &[u8]) -> usize {
         let mut rest = bytes;
         while !matches!(self, Self::Complete | Self::Unknown) {

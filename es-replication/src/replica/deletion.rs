@@ -8,6 +8,7 @@ use es_core::retention::{DeleteKind, Note, ReplicatedDeletion, ReplicatedErasure
 use es_core::store::{Conflict, DeletedStream, FailedCheck, NotOwner, StreamRead};
 use es_core::{Commit, CommitError, ExpectedRevision, Position, RecordedEvent, Revision, StoreError, StreamId};
 
+use crate::erasure::is_erasure;
 use crate::error::{CommitFailure, Refusal};
 use crate::replica::Replica;
 use crate::rows;
@@ -280,11 +281,11 @@ impl Replica {
 
 /// Returns the kind of the removal that an event is.
 fn kind_of(event: &RecordedEvent) -> Option<DeleteKind> {
-    let (event_type, payload) = (&event.data.event_type, &event.data.payload);
-    if matches!(ReplicatedErasure::read(event_type, payload), Ok(Some(_))) {
+    if is_erasure(&event.data) {
         return Some(DeleteKind::Hard);
     }
-    matches!(ReplicatedDeletion::read(event_type, payload), Ok(Some(_))).then_some(DeleteKind::Soft)
+    let deletion = ReplicatedDeletion::read(&event.data.event_type, &event.data.payload);
+    matches!(deletion, Ok(Some(_))).then_some(DeleteKind::Soft)
 }
 
 fn removed(
